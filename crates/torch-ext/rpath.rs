@@ -1,6 +1,6 @@
 //! Puts libtorch's folder into the run path of this package's programs and tests, so that they start with no environment set.
 
-fn main() {
+pub fn main() {
     println!("cargo:rerun-if-env-changed=DEP_TCH_LIBTORCH_LIB");
     if let Some(lib) = std::env::var_os("DEP_TCH_LIBTORCH_LIB") {
         let lib = std::path::PathBuf::from(lib);

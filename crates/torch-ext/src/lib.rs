@@ -1,1 +1,32 @@
-//! TODO
+//! What tch lacks and this project needs from libtorch and the operating system.
+//!
+//! - [`cuda`]: loads CUDA at run time, so that one binary serves machines with and without a GPU; memory statistics.
+//! - [`flash`]: variable-length flash attention, whose forward tch's generated bindings leave out.
+//! - [`MappedFile`]: a read-only view of a file, for weights that need not be read twice.
+//!
+//! This is the only crate of the workspace with unsafe code: thin calls into a C++ shim (`shim/shim.cpp`), `dlopen` and `mmap`.
+//!
+//! ```
+//! // Without a GPU this is `false`, never an error.
+//! let _usable = torch_ext::cuda::load();
+//! # Ok::<(), torch_ext::Error>(())
+//! ```
+#![deny(missing_docs)]
+
+pub mod cuda;
+mod error;
+pub mod flash;
+mod mapped_file;
+mod shim;
+
+pub use error::Error;
+pub use mapped_file::MappedFile;
+
+/// The folder of the project inside the user's cache (`$XDG_CACHE_HOME` or `~/.cache`), where set-up keeps libtorch.
+pub fn cache_dir() -> Option<std::path::PathBuf> {
+    let base = match std::env::var_os("XDG_CACHE_HOME").filter(|value| !value.is_empty()) {
+        Some(base) => std::path::PathBuf::from(base),
+        None => std::path::PathBuf::from(std::env::var_os("HOME").filter(|value| !value.is_empty())?).join(".cache"),
+    };
+    Some(base.join("train_and_save"))
+}

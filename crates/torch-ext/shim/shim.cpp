@@ -1,0 +1,70 @@
+// Operators of libtorch that tch's generated bindings leave out, behind a C ABI.
+//
+// Tensors are `at::Tensor*`, as in torch-sys. A function returns null on success, or a message from malloc that the caller frees.
+
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/_flash_attention_forward.h>
+#include <c10/core/CachingDeviceAllocator.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <optional>
+#include <tuple>
+
+namespace {
+
+template <typename Body>
+char* guarded(Body body) {
+  try {
+    body();
+    return nullptr;
+  } catch (const c10::Error& error) {
+    return strdup(error.what_without_backtrace());
+  } catch (const std::exception& error) {
+    return strdup(error.what());
+  } catch (...) {
+    return strdup("unknown C++ exception");
+  }
+}
+
+}  // namespace
+
+extern "C" {
+
+void torch_ext_free(char* message) { free(message); }
+
+// Variable-length causal flash attention: query, key, value are [tokens, heads, head_dim], cumulative_lengths is int32 [rows + 1].
+// outputs receives five new tensors: output, logsumexp, rng_state, unused, debug_mask.
+char* torch_ext_flash_attention_forward(void** outputs, const void* query, const void* key, const void* value,
+                                        const void* cumulative_lengths, int64_t longest, double scale) {
+  return guarded([&] {
+    const auto& q = *static_cast<const at::Tensor*>(query);
+    const auto& k = *static_cast<const at::Tensor*>(key);
+    const auto& v = *static_cast<const at::Tensor*>(value);
+    const auto& lengths = *static_cast<const at::Tensor*>(cumulative_lengths);
+    auto result = at::_flash_attention_forward(q, k, v, lengths, lengths, longest, longest, /*dropout_p=*/0.0,
+                                               /*is_causal=*/true, /*return_debug_mask=*/false, scale);
+    outputs[0] = new at::Tensor(std::get<0>(result));
+    outputs[1] = new at::Tensor(std::get<1>(result));
+    outputs[2] = new at::Tensor(std::get<2>(result));
+    outputs[3] = new at::Tensor(std::get<3>(result));
+    outputs[4] = new at::Tensor(std::get<4>(result));
+  });
+}
+
+// Bytes in live tensors on CUDA device `index`: now, and at the highest since the last reset.
+char* torch_ext_cuda_memory(int64_t index, int64_t* current, int64_t* peak) {
+  return guarded([&] {
+    const auto stats = c10::getDeviceAllocator(c10::DeviceType::CUDA)->getDeviceStats(static_cast<c10::DeviceIndex>(index));
+    const auto& allocated = stats.allocated_bytes[static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE)];
+    *current = allocated.current;
+    *peak = allocated.peak;
+  });
+}
+
+char* torch_ext_cuda_reset_peak(int64_t index) {
+  return guarded([&] { c10::getDeviceAllocator(c10::DeviceType::CUDA)->resetPeakStats(static_cast<c10::DeviceIndex>(index)); });
+}
+
+}  // extern "C"

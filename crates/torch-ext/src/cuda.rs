@@ -1,0 +1,94 @@
+//! CUDA, loaded when the program starts rather than when it is built.
+//!
+//! The binary links only libtorch's CPU part. `libtorch_cuda.so` registers its kernels when it is loaded, so loading it before the
+//! first tensor is made is all that a GPU needs. Where it is looked for, in order: the folder in the environment variable
+//! `TORCH_CUDA_LIB`, the loader's own path (`LD_LIBRARY_PATH`), and what `cargo xtask setup --cuda` left in the user's cache.
+
+use crate::{Error, shim};
+use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+/// Loads CUDA if this machine has it and says whether it can be used; the work is done once a process.
+pub fn load() -> bool {
+    static LOADED: OnceLock<bool> = OnceLock::new();
+    *LOADED.get_or_init(|| {
+        // Loading comes first: libtorch remembers the answer to the first question about CUDA for good.
+        if has_driver() && !load_library() {
+            return false;
+        }
+        tch::Cuda::is_available()
+    })
+}
+
+/// Whether an NVIDIA driver is present. With a driver, [`load`] answering `false` means that libtorch's CUDA half was not found.
+pub fn has_driver() -> bool {
+    // Half a gigabyte of kernels is not worth loading on a machine without a GPU.
+    ["/dev/nvidiactl", "/dev/dxg"].iter().any(|path| std::path::Path::new(path).exists())
+}
+
+fn load_library() -> bool {
+    const NAME: &str = "libtorch_cuda.so";
+    let configured = std::env::var_os("TORCH_CUDA_LIB").map(|folder| PathBuf::from(folder).join(NAME));
+    let cached = crate::cache_dir().map(|cache| cache.join("torch-2.11.0-cuda/torch/lib").join(NAME));
+    let mut candidates = configured.into_iter().chain([PathBuf::from(NAME)]).chain(cached);
+    candidates.any(|candidate| {
+        // SAFETY: the library is libtorch's own CUDA half, made to be loaded beside the libtorch_cpu.so that is already here; its
+        // initialisers register kernels. It is never unloaded.
+        match unsafe { Library::open(Some(&candidate), RTLD_NOW | RTLD_GLOBAL) } {
+            Ok(library) => {
+                std::mem::forget(library);
+                true
+            }
+            Err(_) => false,
+        }
+    })
+}
+
+/// Bytes held by tensors on one device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// Now.
+    pub current_bytes: u64,
+    /// The most since the process began or [`reset_peak_memory`].
+    pub peak_bytes: u64,
+}
+
+/// What tensors hold on CUDA device `index`.
+///
+/// # Errors
+/// [`Error::Torch`] without CUDA or when there is no such device.
+pub fn memory(index: usize) -> Result<Memory, Error> {
+    let (mut current, mut peak) = (0, 0);
+    // SAFETY: both pointers are valid for the call.
+    let message = unsafe { shim::torch_ext_cuda_memory(device_index(index), &mut current, &mut peak) };
+    shim::check("cuda_memory", message)?;
+    Ok(Memory { current_bytes: u64::try_from(current).unwrap_or(0), peak_bytes: u64::try_from(peak).unwrap_or(0) })
+}
+
+/// Starts the peak of [`memory`] anew.
+///
+/// # Errors
+/// [`Error::Torch`] without CUDA or when there is no such device.
+pub fn reset_peak_memory(index: usize) -> Result<(), Error> {
+    // SAFETY: takes no pointer.
+    let message = unsafe { shim::torch_ext_cuda_reset_peak(device_index(index)) };
+    shim::check("cuda_reset_peak", message)
+}
+
+fn device_index(index: usize) -> i64 {
+    i64::try_from(index).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statistics_without_cuda_are_an_error() {
+        if !load() {
+            assert!(memory(0).is_err());
+            assert!(reset_peak_memory(0).is_err());
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! Declarations of `shim/shim.cpp` and the one place that turns its messages into errors.
+
+use crate::Error;
+use std::ffi::{CStr, c_char, c_void};
+
+unsafe extern "C" {
+    fn torch_ext_free(message: *mut c_char);
+    pub(crate) fn torch_ext_flash_attention_forward(
+        outputs: *mut *mut c_void,
+        query: *const c_void,
+        key: *const c_void,
+        value: *const c_void,
+        cumulative_lengths: *const c_void,
+        longest: i64,
+        scale: f64,
+    ) -> *mut c_char;
+    pub(crate) fn torch_ext_cuda_memory(index: i64, current: *mut i64, peak: *mut i64) -> *mut c_char;
+    pub(crate) fn torch_ext_cuda_reset_peak(index: i64) -> *mut c_char;
+}
+
+/// Takes the message a shim function returned, null meaning success.
+pub(crate) fn check(operation: &'static str, message: *mut c_char) -> Result<(), Error> {
+    if message.is_null() {
+        return Ok(());
+    }
+    // SAFETY: a non-null message is a NUL-terminated string from malloc that is ours to free, once.
+    let text = unsafe {
+        let text = CStr::from_ptr(message).to_string_lossy().into_owned();
+        torch_ext_free(message);
+        text
+    };
+    let message = text.lines().next().unwrap_or_default().to_owned();
+    Err(Error::Torch { operation, message })
+}
