@@ -1,0 +1,148 @@
+//! The two optimizers and what they have in common.
+
+use std::path::Path;
+use std::time::Duration;
+
+use tch::Tensor;
+
+use crate::adam::Flavour;
+use crate::core::Core;
+use crate::{Error, GaLoreConfig, ParameterGroup, WeightUpdate, state};
+
+/// An optimizer over named parameters.
+///
+/// After an error of [`Optimizer::step`] the parameters before the one named have been updated and the others not: stop,
+/// or go back to a saved state.
+pub trait Optimizer {
+    /// Updates every parameter that has a gradient. Gradients are left as they are.
+    ///
+    /// # Errors
+    /// [`Error::LearningRate`]; [`Error::GradientShape`], [`Error::UnsupportedKind`] for a gradient that does not fit;
+    /// [`Error::NonFiniteGradient`], [`Error::Parameter`] for a failed operation.
+    fn step(&mut self, learning_rate: f64) -> Result<(), Error>;
+
+    /// The state as named tensors that share its memory: `<parameter>.exp_avg` and `.exp_avg_sq` (float32), `.step`
+    /// (int64), and where they are used `.basis_left`, `.basis_right` (float32), `.hidden_bits` (int16), `.master`
+    /// (float32).
+    ///
+    /// # Errors
+    /// [`Error::Torch`] if a tensor operation fails.
+    fn state(&self) -> Result<Vec<(String, Tensor)>, Error>;
+
+    /// Writes the state to a safetensors file. Weights are not part of it.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Torch`].
+    fn save(&self, path: &Path) -> Result<(), Error>;
+
+    /// Reads a state that [`Optimizer::save`] wrote. With the weights of the same moment, training goes on bit for bit as
+    /// if it had not stopped. Nothing changes if the file does not fit.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::StateFile`] for a file that is truncated or not one of this optimizer's;
+    /// [`Error::StateMismatch`] lists tensors that are missing, extra, or of another shape or type.
+    fn load(&mut self, path: &Path) -> Result<(), Error>;
+
+    /// Number of steps taken, in all runs together.
+    fn num_steps(&self) -> u64;
+
+    /// Time spent in decompositions since this value was made.
+    fn subspace_refresh_time(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+/// AdamW on gradients projected into low-rank subspaces, equal to galore-torch 1.0 step for step.
+///
+/// Parameters that are no targets take the same formula unprojected, as in galore-torch.
+#[derive(Debug)]
+pub struct GaLoreAdamW(Core);
+
+impl GaLoreAdamW {
+    /// An optimizer whose moments are zero. `targets` must be 2-D.
+    ///
+    /// # Errors
+    /// [`Error::Config`]; [`Error::TargetNotMatrix`], [`Error::NotContiguous`], [`Error::UnsupportedKind`],
+    /// [`Error::DuplicateName`] for parameters that cannot be taken.
+    pub fn new(
+        targets: ParameterGroup,
+        others: Vec<ParameterGroup>,
+        galore: &GaLoreConfig,
+        weight_update: WeightUpdate,
+    ) -> Result<Self, Error> {
+        galore.validate()?;
+        let mut core = Core::new(Flavour::GaLore);
+        core.add(targets, Some(galore), weight_update)?;
+        for group in others {
+            core.add(group, None, weight_update)?;
+        }
+        Ok(GaLoreAdamW(core))
+    }
+}
+
+/// AdamW as `torch.optim.AdamW` computes it ([1711.05101](https://arxiv.org/abs/1711.05101)).
+#[derive(Debug)]
+pub struct AdamW(Core);
+
+impl AdamW {
+    /// An optimizer whose moments are zero.
+    ///
+    /// # Errors
+    /// [`Error::Config`]; [`Error::NotContiguous`], [`Error::UnsupportedKind`], [`Error::DuplicateName`] for parameters
+    /// that cannot be taken.
+    pub fn new(groups: Vec<ParameterGroup>, weight_update: WeightUpdate) -> Result<Self, Error> {
+        let mut core = Core::new(Flavour::Torch);
+        for group in groups {
+            core.add(group, None, weight_update)?;
+        }
+        Ok(AdamW(core))
+    }
+}
+
+impl Optimizer for GaLoreAdamW {
+    fn step(&mut self, learning_rate: f64) -> Result<(), Error> {
+        self.0.step(learning_rate)
+    }
+
+    fn state(&self) -> Result<Vec<(String, Tensor)>, Error> {
+        state::tensors(&self.0)
+    }
+
+    fn save(&self, path: &Path) -> Result<(), Error> {
+        state::save(&self.0, path)
+    }
+
+    fn load(&mut self, path: &Path) -> Result<(), Error> {
+        state::load(&mut self.0, path)
+    }
+
+    fn num_steps(&self) -> u64 {
+        self.0.num_steps
+    }
+
+    fn subspace_refresh_time(&self) -> Duration {
+        self.0.refresh_time
+    }
+}
+
+impl Optimizer for AdamW {
+    fn step(&mut self, learning_rate: f64) -> Result<(), Error> {
+        self.0.step(learning_rate)
+    }
+
+    fn state(&self) -> Result<Vec<(String, Tensor)>, Error> {
+        state::tensors(&self.0)
+    }
+
+    fn save(&self, path: &Path) -> Result<(), Error> {
+        state::save(&self.0, path)
+    }
+
+    fn load(&mut self, path: &Path) -> Result<(), Error> {
+        state::load(&mut self.0, path)
+    }
+
+    fn num_steps(&self) -> u64 {
+        self.0.num_steps
+    }
+}

@@ -1,0 +1,81 @@
+//! Buffers that live as long as the optimizer, so that a step allocates nothing large.
+//!
+//! On a CPU a fresh buffer costs a page fault for each 4 KiB, about as much as the arithmetic done in it.
+
+use tch::{Device, Kind, TchError, Tensor};
+
+/// Elements that a thread of the CPU works on at a time: a handful of float32 operands of this length stay in its cache
+/// through all operations of a step, so that each tensor crosses the memory bus once. Also libtorch's grain size.
+const CPU_ELEMENTS_PER_THREAD: i64 = 32 * 1024;
+/// On a GPU only the size of the buffers matters.
+const GPU_ELEMENTS: i64 = 16 * 1024 * 1024;
+
+/// What a buffer is for. Two uses that overlap in time need two slots.
+#[derive(Clone, Copy)]
+pub(crate) enum Slot {
+    /// A gradient in float32.
+    Gradient,
+    /// A gradient in the subspace, then the direction computed from it.
+    LowRank,
+    /// A half-way product of a two-sided projection.
+    HalfProjected,
+    /// Weights in float32.
+    Master,
+    /// First operand of elementwise work.
+    WorkA,
+    /// Second operand of elementwise work.
+    WorkB,
+}
+
+const NUM_SLOTS: usize = Slot::WorkB as usize + 1;
+
+/// The buffers of one device.
+#[derive(Debug)]
+pub(crate) struct Scratch {
+    device: Device,
+    slots: [Option<Tensor>; NUM_SLOTS],
+}
+
+impl Scratch {
+    /// The buffers of `device` among those in use so far.
+    pub(crate) fn of(all: &mut Vec<Scratch>, device: Device) -> &mut Scratch {
+        let index = all.iter().position(|scratch| scratch.device == device).unwrap_or_else(|| {
+            all.push(Scratch { device, slots: Default::default() });
+            all.len() - 1
+        });
+        &mut all[index]
+    }
+
+    /// The first `numel` elements of a slot, float32, content undefined.
+    pub(crate) fn floats(&mut self, slot: Slot, numel: i64) -> Result<Tensor, TchError> {
+        let buffer = &mut self.slots[slot as usize];
+        let buffer = match buffer {
+            Some(buffer) if buffer.numel() as i64 >= numel => buffer,
+            _ => {
+                // The old one goes first: at no time are there two.
+                *buffer = None;
+                buffer.insert(Tensor::f_empty([numel], (Kind::Float, self.device))?)
+            }
+        };
+        buffer.f_narrow(0, 0, numel)
+    }
+
+    /// The same memory as int32.
+    pub(crate) fn ints(&mut self, slot: Slot, numel: i64) -> Result<Tensor, TchError> {
+        self.floats(slot, numel)?.f_view_dtype(Kind::Int)
+    }
+
+    /// Elements to work on at a time.
+    fn chunk_elements(&self) -> i64 {
+        match self.device {
+            Device::Cpu => CPU_ELEMENTS_PER_THREAD * i64::from(tch::get_num_threads()).max(1),
+            _ => GPU_ELEMENTS,
+        }
+    }
+
+    /// Consecutive `(start, length)` that cover `numel` elements.
+    pub(crate) fn chunks(&self, numel: i64) -> impl Iterator<Item = (i64, i64)> + use<> {
+        let chunk = self.chunk_elements();
+        (0..numel).step_by(chunk as usize).map(move |start| (start, chunk.min(numel - start)))
+    }
+}
