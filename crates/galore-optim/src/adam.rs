@@ -11,6 +11,7 @@
 use tch::{TchError, Tensor};
 
 use crate::AdamConfig;
+use crate::in_place::InPlace;
 
 /// Which of the two AdamW formulas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,18 +62,18 @@ impl AdamStep {
         second: &mut Tensor,
         work: &mut Tensor,
     ) -> Result<(), TchError> {
-        first.f_lerp_(gradient, 1.0 - self.beta1)?;
+        first.f_lerp_(gradient, 1.0 - self.beta1).done()?;
         match self.flavour {
             // tch has no `addcmul_(g, g, value=1 − β2)`; scaling a factor first gives the same roundings.
             Flavour::Torch => {
-                gradient.f_mul_scalar_out(work, 1.0 - self.beta2)?;
-                second.f_mul_scalar_(self.beta2)?;
-                second.f_addcmul_(work, gradient)?;
+                gradient.f_mul_scalar_out(work, 1.0 - self.beta2).done()?;
+                second.f_mul_scalar_(self.beta2).done()?;
+                second.f_addcmul_(work, gradient).done()?;
             }
             // One pass less, and up to the last bit the same.
             Flavour::GaLore => {
-                gradient.f_mul_out(work, gradient)?;
-                second.f_lerp_(work, 1.0 - self.beta2)?;
+                gradient.f_mul_out(work, gradient).done()?;
+                second.f_lerp_(work, 1.0 - self.beta2).done()?;
             }
         }
         Ok(())
@@ -80,11 +81,11 @@ impl AdamStep {
 
     /// What the first moment is divided by.
     pub(crate) fn denominator(&self, second: &Tensor, out: &mut Tensor) -> Result<(), TchError> {
-        second.f_sqrt_out(out)?;
+        second.f_sqrt_out(out).done()?;
         if self.flavour == Flavour::Torch {
-            out.f_div_scalar_(self.root_correction2)?;
+            out.f_div_scalar_(self.root_correction2).done()?;
         }
-        out.f_add_scalar_(self.epsilon)?;
+        out.f_add_scalar_(self.epsilon).done()?;
         Ok(())
     }
 }

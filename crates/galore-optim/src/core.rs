@@ -7,6 +7,7 @@ use tch::{Kind, TchError, Tensor};
 
 use crate::adam::{AdamStep, Flavour};
 use crate::error::OnParameter;
+use crate::in_place::InPlace;
 use crate::master::MasterWeight;
 use crate::projector::{Basis, Projector};
 use crate::scratch::{Scratch, Slot};
@@ -80,10 +81,10 @@ impl ParameterState {
 
             adam.advance(&gradient, &mut first, &mut second, &mut denominator)?;
             adam.denominator(&second, &mut denominator)?;
-            first.f_mul_scalar_out(&scaled, -adam.step_size)?;
+            first.f_mul_scalar_out(&scaled, -adam.step_size).done()?;
             let mut master = self.master.begin(range, scratch)?;
             decay(&mut master, adam.decay_before)?;
-            master.f_addcdiv_(&scaled, &denominator)?;
+            master.f_addcdiv_(&scaled, &denominator).done()?;
             decay(&mut master, adam.decay_after)?;
             self.master.finish(range, &master, self.num_steps, scratch)?;
         }
@@ -134,9 +135,9 @@ impl ParameterState {
             let mut work = scratch.floats(Slot::WorkA, length)?;
             adam.advance(&range, &mut first, &mut second, &mut work)?;
             adam.denominator(&second, &mut work)?;
-            first.f_div_out(&range, &work)?;
+            first.f_div_out(&range, &work).done()?;
             // Scaled here, where it is smallest; the multiplication back then adds straight to the weight.
-            range.f_mul_scalar_(-adam.step_size * projector.scale)?;
+            range.f_mul_scalar_(-adam.step_size * projector.scale).done()?;
         }
         let whole = (0, self.master.numel());
         let mut master = self.master.begin(whole, scratch)?;
@@ -197,7 +198,7 @@ impl ParameterState {
 
 fn decay(master: &mut Tensor, factor: Option<f64>) -> Result<(), TchError> {
     if let Some(factor) = factor {
-        master.f_mul_scalar_(factor)?;
+        master.f_mul_scalar_(factor).done()?;
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 use tch::{Device, Kind, TchError, Tensor};
 
 use crate::Error;
+use crate::in_place::InPlace;
 
 /// The 2-norm of all gradients taken as one vector: a float32 scalar tensor on the first gradient's device.
 ///
@@ -31,7 +32,7 @@ pub fn clip_gradients(gradients: &[Tensor], max_norm: f64, norm: &Tensor) -> Res
         return Ok(());
     }
     for gradient in gradients {
-        gradient.shallow_clone().f_mul_(&coefficient.f_to_device(gradient.device())?)?;
+        gradient.shallow_clone().f_mul_(&coefficient.f_to_device(gradient.device())?).done()?;
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ mod config;
 mod core;
 mod error;
 mod gradients;
+mod in_place;
 mod master;
 mod optim_args;
 mod optimizer;

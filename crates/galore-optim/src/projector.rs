@@ -10,6 +10,7 @@
 
 use tch::{Device, Kind, TchError, Tensor};
 
+use crate::in_place::InPlace;
 use crate::scratch::{Scratch, Slot};
 use crate::{GaLoreConfig, ProjectionType};
 
@@ -102,12 +103,12 @@ impl Projector {
         let shape = self.low_rank_shape();
         let out = scratch.floats(Slot::LowRank, shape[0] * shape[1])?.f_view(shape)?;
         match (&self.left, &self.right) {
-            (Some(left), None) => left.f_tr()?.f_mm_out(&out, gradient)?,
-            (None, Some(right)) => gradient.f_mm_out(&out, &right.f_tr()?)?,
+            (Some(left), None) => left.f_tr()?.f_mm_out(&out, gradient).done()?,
+            (None, Some(right)) => gradient.f_mm_out(&out, &right.f_tr()?).done()?,
             (Some(left), Some(right)) => {
                 let half =
                     scratch.floats(Slot::HalfProjected, self.rank * self.cols)?.f_view([self.rank, self.cols])?;
-                left.f_tr()?.f_mm_out(&half, gradient)?.f_mm_out(&out, &right.f_tr()?)?
+                left.f_tr()?.f_mm_out(&half, gradient)?.f_mm_out(&out, &right.f_tr()?).done()?
             }
             (None, None) => return Err(TchError::Torch("projection before the first decomposition".to_owned())),
         };
@@ -122,12 +123,12 @@ impl Projector {
         scratch: &mut Scratch,
     ) -> Result<(), TchError> {
         match (&self.left, &self.right) {
-            (Some(left), None) => weight.f_addmm_(left, direction)?,
-            (None, Some(right)) => weight.f_addmm_(direction, right)?,
+            (Some(left), None) => weight.f_addmm_(left, direction).done()?,
+            (None, Some(right)) => weight.f_addmm_(direction, right).done()?,
             (Some(left), Some(right)) => {
                 let half =
                     scratch.floats(Slot::HalfProjected, self.rows * self.rank)?.f_view([self.rows, self.rank])?;
-                weight.f_addmm_(&left.f_mm_out(&half, direction)?, right)?
+                weight.f_addmm_(&left.f_mm_out(&half, direction)?, right).done()?
             }
             (None, None) => return Err(TchError::Torch("projection before the first decomposition".to_owned())),
         };

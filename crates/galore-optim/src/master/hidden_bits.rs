@@ -10,12 +10,14 @@
 
 use tch::{Kind, TchError, Tensor};
 
+use crate::in_place::InPlace;
+
 /// `out` (float32) ← the master of `weight` (bfloat16) and `hidden` (int16).
 pub(super) fn join(weight: &Tensor, hidden: &Tensor, out: &mut Tensor) -> Result<(), TchError> {
     let mut bits = out.f_view_dtype(Kind::Int)?;
     bits.f_copy_(&weight.f_view_dtype(Kind::Int16)?)?;
-    bits.f_bitwise_left_shift_tensor_scalar_(16)?;
-    bits.f_add_(hidden)?;
+    bits.f_bitwise_left_shift_tensor_scalar_(16).done()?;
+    bits.f_add_(hidden).done()?;
     Ok(())
 }
 
@@ -27,8 +29,8 @@ pub(super) fn split(
     work: &mut Tensor,
 ) -> Result<(), TchError> {
     let bits = master.f_view_dtype(Kind::Int)?;
-    bits.f_add_scalar_out(work, 0x8000)?;
-    work.f_bitwise_right_shift_tensor_scalar_(16)?;
+    bits.f_add_scalar_out(work, 0x8000).done()?;
+    work.f_bitwise_right_shift_tensor_scalar_(16).done()?;
     weight.f_view_dtype(Kind::Int16)?.f_copy_(work)?;
     // Narrowing keeps the low half.
     hidden.f_copy_(&bits)

@@ -6,6 +6,8 @@
 
 use tch::{Kind, TchError, Tensor};
 
+use crate::in_place::InPlace;
+
 /// The random bits of one parameter.
 #[derive(Debug)]
 pub(super) struct Noise {
@@ -31,9 +33,9 @@ impl Noise {
         [hash, work]: [&mut Tensor; 2],
     ) -> Result<(), TchError> {
         self.fill(step, start, hash, work)?;
-        hash.f_bitwise_and_(0xffff)?;
-        hash.f_add_(&master.f_view_dtype(Kind::Int)?)?;
-        hash.f_bitwise_right_shift_tensor_scalar_(16)?;
+        hash.f_bitwise_and_(0xffff).done()?;
+        hash.f_add_(&master.f_view_dtype(Kind::Int)?).done()?;
+        hash.f_bitwise_right_shift_tensor_scalar_(16).done()?;
         weight.f_view_dtype(Kind::Int16)?.f_copy_(hash)
     }
 
@@ -43,21 +45,21 @@ impl Noise {
         let key = mix(self.seed ^ mix(self.parameter ^ mix(step as u64)));
         let length = hash.numel() as i64;
         hash.f_copy_(&Tensor::f_arange_start(start, start + length, (Kind::Int, hash.device()))?)?;
-        hash.f_bitwise_xor_(i64::from(key as i32))?;
+        hash.f_bitwise_xor_(i64::from(key as i32)).done()?;
         xor_shifted(hash, work, 16)?;
-        hash.f_mul_scalar_(i64::from(0x85eb_ca6b_u32 as i32))?;
-        hash.f_bitwise_xor_(i64::from((key >> 32) as i32))?;
+        hash.f_mul_scalar_(i64::from(0x85eb_ca6b_u32 as i32)).done()?;
+        hash.f_bitwise_xor_(i64::from((key >> 32) as i32)).done()?;
         xor_shifted(hash, work, 13)?;
-        hash.f_mul_scalar_(i64::from(0xc2b2_ae35_u32 as i32))?;
+        hash.f_mul_scalar_(i64::from(0xc2b2_ae35_u32 as i32)).done()?;
         xor_shifted(hash, work, 16)
     }
 }
 
 /// `x ← x ^ (x >>> shift)`. The mask clears the copies of the sign bit that an arithmetic shift draws in.
 fn xor_shifted(x: &mut Tensor, work: &mut Tensor, shift: i64) -> Result<(), TchError> {
-    x.f_bitwise_right_shift_tensor_scalar_out(work, shift)?;
-    work.f_bitwise_and_((1_i64 << (32 - shift)) - 1)?;
-    x.f_bitwise_xor_tensor_(work)?;
+    x.f_bitwise_right_shift_tensor_scalar_out(work, shift).done()?;
+    work.f_bitwise_and_((1_i64 << (32 - shift)) - 1).done()?;
+    x.f_bitwise_xor_tensor_(work).done()?;
     Ok(())
 }
 
