@@ -1,1 +1,59 @@
-fn main() {}
+//! `cargo xtask <verb>`: everything a developer or a newcomer does with this repository.
+//!
+//! Needs Rust, a C++ compiler and python3 with pip. [`setup`] fetches libtorch once for all clones and makes the link
+//! `.libtorch` that `.cargo/config.toml` points at; the other verbs call it first, so that every verb works in a fresh
+//! clone. Each step prints what it runs and how long it took.
+
+mod checks;
+mod demo;
+mod install;
+mod python;
+mod setup;
+mod shell;
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+cargo xtask <verb>
+
+  setup         fetch libtorch into the user's cache, once for all clones, and link it as .libtorch
+  setup --cuda  fetch PyTorch with CUDA as well, for a GPU machine without a Python torch
+  demo          make a small model and dataset in demo-out/, train on them on the CPU, write a sample
+  test          everything CI checks: lint, then all tests
+  lint          formatting, dependency direction, clippy, documentation
+  validate      test, then demo: run it before a release
+  install       build train_and_save in release mode and put it into cargo's bin folder
+  help          this text
+
+LIBTORCH=<folder> or LIBTORCH_USE_PYTORCH=1 in the environment: use that libtorch 2.11.0 and fetch nothing.";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let result = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["setup"] => setup::ensure().map(|place| println!("libtorch {}: {}", setup::VERSION, place.display())),
+        ["setup", "--cuda"] => setup::cuda(),
+        ["demo"] => demo::run(),
+        ["test"] => checks::test(),
+        ["lint"] => checks::lint(),
+        ["validate"] => checks::test().and_then(|()| demo::run()),
+        ["install"] => install::run(),
+        ["help" | "--help" | "-h"] => {
+            println!("{HELP}");
+            Ok(())
+        }
+        [] => return usage("no verb given"),
+        [verb, ..] => return usage(&format!("unknown verb or option: {verb} {}", arguments[1..].join(" "))),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn usage(problem: &str) -> ExitCode {
+    eprintln!("error: {}\n\n{HELP}", problem.trim_end());
+    ExitCode::from(2)
+}
