@@ -1,1 +1,72 @@
-//! TODO
+//! The training loop, its callbacks, state and schedules. It drives any [`Learner`] over any [`BatchSource`] and knows
+//! neither torch nor a model, so it compiles in seconds and is tested with a toy.
+//!
+//! ```text
+//! TrainingArguments ─ Plan, Schedule ─┐
+//!     BatchSource ── windows ──▶ Trainer::train ── events ──▶ Callbacks
+//!                                  │  ▲      ◀── Requests ──┘
+//!          forward_backward, step  ▼  │ StepRecords (only when a log is due)
+//!                                Learner
+//!                                  └── save_model, save_training_state ──▶ CheckpointStore
+//! ```
+//!
+//! What happens when, and every figure that is logged, is as in Hugging Face's Trainer 5.17, with these differences: loss
+//! is divided by the target tokens of the whole accumulation window, `learning_rate` is the one used in the step,
+//! `eval_loss` is weighted by tokens, a NaN ends the run, and a resumed run goes on bit for bit, in the middle of an epoch
+//! too.
+//!
+//! ```
+//! use trainer_core::{TrainingArguments, Trainer, testing::{PlainStore, ToyLearner, ToySource}};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = tempfile::tempdir()?;
+//! # let output_dir = dir.path().to_owned();
+//! let arguments = TrainingArguments { output_dir, num_train_epochs: 3.0, learning_rate: 0.1, ..Default::default() };
+//! let (train, eval) = (ToySource::new(64, 8), ToySource::new(16, 8));
+//! let mut learner = ToyLearner::default();
+//! let mut store = PlainStore::new(&arguments.output_dir);
+//!
+//! let output = Trainer::new(arguments, &mut learner, &train, Some(&eval), &mut store)?.train()?;
+//!
+//! assert_eq!(output.state.global_step, 24);
+//! assert!(output.metrics["train_loss"].as_f64() > output.eval_metrics.unwrap()["eval_loss"].as_f64());
+//! # Ok(())
+//! # }
+//! ```
+#![deny(missing_docs)]
+#![forbid(unsafe_code)]
+
+mod arguments;
+mod callback;
+mod error;
+mod json;
+mod learner;
+mod metrics_file;
+mod plan;
+mod progress;
+mod progress_bar;
+mod requests;
+mod schedule;
+mod source;
+mod state;
+mod store;
+mod string_enum;
+pub mod testing;
+mod timing;
+mod trainer;
+
+pub use arguments::{ArgumentProblem, IntervalStrategy, SaveStrategy, StepTiming, TrainingArguments};
+pub use callback::{Callback, Context, EventResult};
+pub use error::{BoxError, Error, Result};
+pub use learner::{EvalSums, Learner, StepRecord, StepRequest};
+pub use metrics_file::MetricsFile;
+pub use plan::{Due, Plan};
+pub use progress::{PROGRESS_FILE_NAME, TRAINING_ARGS_FILE_NAME};
+pub use progress_bar::ProgressBar;
+pub use requests::Requests;
+pub use schedule::{Schedule, SchedulerKwargs, SchedulerType};
+pub use source::{BatchInfo, BatchSource, Batches};
+pub use state::{LogEntry, TrainerState};
+pub use store::{CheckpointStore, WriteCheckpoint};
+pub use string_enum::UnknownName;
+pub use trainer::{Resumed, TrainOutput, Trainer};

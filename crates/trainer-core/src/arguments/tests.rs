@@ -1,0 +1,121 @@
+use super::*;
+use crate::Error;
+
+fn usable() -> TrainingArguments {
+    TrainingArguments { output_dir: "out".into(), ..Default::default() }
+}
+
+fn problems(arguments: TrainingArguments) -> Vec<ArgumentProblem> {
+    match arguments.validate() {
+        Ok(()) => vec![],
+        Err(Error::Arguments { problems }) => problems,
+        Err(other) => panic!("{other}"),
+    }
+}
+
+fn fields(arguments: TrainingArguments) -> Vec<&'static str> {
+    problems(arguments).iter().map(|problem| problem.field).collect()
+}
+
+#[test]
+fn the_recipe_is_usable() {
+    assert_eq!(problems(usable()), []);
+}
+
+#[test]
+fn all_problems_are_reported_together() {
+    let arguments = TrainingArguments {
+        num_train_epochs: 0.0,
+        max_steps: 0,
+        gradient_accumulation_steps: 0,
+        learning_rate: f64::NAN,
+        warmup_ratio: 1.5,
+        max_grad_norm: -1.0,
+        logging_steps: 1.5,
+        save_total_limit: Some(0),
+        ..TrainingArguments::default()
+    };
+    let expected = [
+        "output_dir",
+        "max_steps",
+        "num_train_epochs",
+        "gradient_accumulation_steps",
+        "max_grad_norm",
+        "save_total_limit",
+        "learning_rate",
+        "warmup_ratio",
+        "logging_steps",
+    ];
+    assert_eq!(fields(arguments.clone()), expected);
+    let message = arguments.validate().unwrap_err().to_string();
+    assert!(message.contains("warmup_ratio is 1.5: give a ratio between 0 and 1"), "{message}");
+    assert!(!message.contains('\n'));
+}
+
+#[test]
+fn kwargs_must_fit_the_schedule() {
+    let kwargs = SchedulerKwargs { num_cycles: Some(2.0), power: Some(0.0), ..Default::default() };
+    let problems = problems(TrainingArguments { lr_scheduler_kwargs: kwargs, ..usable() });
+    assert_eq!(problems[0].to_string(), "lr_scheduler_kwargs is num_cycles: leave it out; linear takes none");
+    assert_eq!(problems[2].to_string(), "lr_scheduler_kwargs is power=0: give a positive number");
+
+    let below_end = TrainingArguments {
+        lr_scheduler_type: SchedulerType::Polynomial,
+        learning_rate: 1e-8, // below the default lr_end of 1e-7
+        ..usable()
+    };
+    assert_eq!(fields(below_end), ["lr_scheduler_kwargs"]);
+}
+
+#[test]
+fn load_best_needs_a_checkpoint_of_every_evaluation() {
+    let with = |eval, eval_steps, save, save_steps| {
+        fields(TrainingArguments {
+            load_best_model_at_end: true,
+            eval_strategy: eval,
+            eval_steps: Some(eval_steps),
+            save_strategy: save,
+            save_steps,
+            ..usable()
+        })
+    };
+    use IntervalStrategy as Eval;
+    let bad = ["load_best_model_at_end"];
+    assert!(with(Eval::Epoch, 1.0, SaveStrategy::Epoch, 1.0).is_empty());
+    assert!(with(Eval::Steps, 10.0, SaveStrategy::Steps, 30.0).is_empty());
+    assert!(with(Eval::Steps, 0.1, SaveStrategy::Steps, 0.3).is_empty());
+    assert!(with(Eval::Steps, 10.0, SaveStrategy::Best, 7.0).is_empty());
+    assert_eq!(with(Eval::Steps, 10.0, SaveStrategy::Steps, 25.0), bad);
+    assert_eq!(with(Eval::Steps, 0.1, SaveStrategy::Steps, 30.0), bad);
+    assert_eq!(with(Eval::Epoch, 1.0, SaveStrategy::Steps, 10.0), bad);
+    assert_eq!(with(Eval::No, 1.0, SaveStrategy::No, 1.0), bad);
+    assert_eq!(with(Eval::No, 1.0, SaveStrategy::Best, 1.0), ["save_strategy", "load_best_model_at_end"]);
+}
+
+#[test]
+fn better_is_strict_finite_and_in_the_metrics_direction() {
+    let loss = usable();
+    assert!(loss.is_better(2.0, None) && loss.is_better(1.9, Some(2.0)));
+    assert!(!loss.is_better(2.0, Some(2.0)) && !loss.is_better(f64::NAN, None) && !loss.is_better(f64::INFINITY, None));
+
+    let accuracy = TrainingArguments { metric_for_best_model: Some("mean_token_accuracy".into()), ..usable() };
+    assert_eq!(accuracy.best_metric_key(), "eval_mean_token_accuracy");
+    assert!(accuracy.is_better(0.6, Some(0.5)) && !accuracy.is_better(0.4, Some(0.5)));
+
+    let forced = TrainingArguments { greater_is_better: Some(true), ..usable() };
+    assert!(forced.is_better(3.0, Some(2.0)));
+}
+
+#[test]
+fn a_file_may_give_some_fields_and_no_unknown_ones() {
+    let given: TrainingArguments =
+        serde_json::from_str(r#"{"output_dir": "o", "save_strategy": "best", "lr_scheduler_kwargs": {"power": 2}}"#)
+            .unwrap();
+    assert_eq!(given.save_strategy, SaveStrategy::Best);
+    assert_eq!(given.lr_scheduler_kwargs.power, Some(2.0));
+    assert_eq!(given.logging_steps, 85.0);
+    assert!(serde_json::from_str::<TrainingArguments>(r#"{"learning_rat": 1}"#).is_err());
+    assert!(serde_json::from_str::<TrainingArguments>(r#"{"lr_scheduler_kwargs": {"num_cycle": 1}}"#).is_err());
+    let text = serde_json::to_string(&given).unwrap();
+    assert_eq!(serde_json::from_str::<TrainingArguments>(&text).unwrap(), given);
+}

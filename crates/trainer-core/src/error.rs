@@ -1,0 +1,138 @@
+//! The crate's error type. Every variant is one line on the terminal: what was found, where, and what to do.
+
+use std::path::PathBuf;
+
+use crate::ArgumentProblem;
+
+/// The error type of the traits users implement; anything fits in it.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
+
+/// The result of this crate's functions.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a run could not start, go on, or resume.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// One or more arguments are unusable; all of them are listed.
+    #[error("{}", join(problems))]
+    Arguments {
+        /// Every problem found.
+        problems: Vec<ArgumentProblem>,
+    },
+    /// A split has nothing in it.
+    #[error("the {split} split has no rows: give it at least one")]
+    EmptySplit {
+        /// `training` or `evaluation`.
+        split: &'static str,
+    },
+    /// The evaluation split has no token to predict.
+    #[error("the evaluation split has no target tokens, so there is no eval_loss: check its labels and max_length")]
+    NoEvaluationTargets,
+    /// A callback asked for an evaluation and there is no split for it.
+    #[error("an evaluation was asked for at step {step}, but the run has no evaluation split")]
+    NoEvaluationSplit {
+        /// The optimizer step after which it was asked for.
+        step: u64,
+    },
+    /// Reading a batch failed.
+    #[error("reading micro-batch {micro_batch} of epoch {epoch} ({split}) failed: {source}")]
+    Data {
+        /// `training` or `evaluation`.
+        split: &'static str,
+        /// Counted from 0.
+        epoch: u64,
+        /// Counted from 0 within the epoch.
+        micro_batch: usize,
+        /// What the source said.
+        source: BoxError,
+    },
+    /// A source ended before the number of batches it announced.
+    #[error("epoch {epoch} of the training split ended after {found} of {expected} micro-batches")]
+    ShortEpoch {
+        /// Counted from 0.
+        epoch: u64,
+        /// Micro-batches that came.
+        found: usize,
+        /// Micro-batches announced by [`crate::BatchSource::num_batches`].
+        expected: usize,
+    },
+    /// The learner failed.
+    #[error("{action} failed at step {step}: {source}")]
+    Learner {
+        /// What it was doing.
+        action: &'static str,
+        /// The optimizer step, counted from 1.
+        step: u64,
+        /// What the learner said.
+        source: BoxError,
+    },
+    /// The learner returned more or fewer step records than steps were taken.
+    #[error("the learner returned {found} step records for {expected} steps up to step {step}")]
+    StepRecords {
+        /// The last optimizer step.
+        step: u64,
+        /// Records returned.
+        found: usize,
+        /// Steps taken.
+        expected: usize,
+    },
+    /// The loss or the gradient norm of a step is NaN or infinite.
+    #[error(
+        "{quantity} is {value} at step {step}: training has diverged; lower learning_rate, lengthen the warm-up, or look at the rows of that step. Nothing was saved after it"
+    )]
+    NonFinite {
+        /// `loss` or `grad_norm`.
+        quantity: &'static str,
+        /// NaN or an infinity.
+        value: f64,
+        /// The optimizer step, counted from 1.
+        step: u64,
+    },
+    /// A callback failed.
+    #[error("callback {callback} failed in {event}: {source}")]
+    Callback {
+        /// Its [`crate::Callback::name`].
+        callback: String,
+        /// The event it was called for.
+        event: &'static str,
+        /// What it said.
+        source: BoxError,
+    },
+    /// A checkpoint could not be written.
+    #[error("saving the checkpoint of step {step} failed: {source}")]
+    Save {
+        /// The optimizer step.
+        step: u64,
+        /// What the store or the learner said.
+        source: BoxError,
+    },
+    /// A checkpoint cannot be continued with these arguments or this data.
+    #[error("cannot resume from {}: {}", .path.display(), changes.join("; "))]
+    ResumeMismatch {
+        /// The checkpoint.
+        path: PathBuf,
+        /// Each change, with the old and the new value.
+        changes: Vec<String>,
+    },
+    /// A file could not be read or written.
+    #[error("{}: {source}", .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file does not hold what it should.
+    #[error("{}: {source}", .path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: serde_json::Error,
+    },
+}
+
+fn join(problems: &[ArgumentProblem]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}

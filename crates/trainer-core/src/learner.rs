@@ -1,0 +1,92 @@
+//! What the loop drives.
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use crate::BoxError;
+
+/// A model with its optimizer.
+///
+/// For one optimizer step the loop calls [`forward_backward`](Self::forward_backward) once a micro-batch, then
+/// [`optimizer_step`](Self::optimizer_step). Neither has to wait for the device: figures come to the host in
+/// [`take_step_records`](Self::take_step_records), which the loop calls when a log, an evaluation or a save is due.
+pub trait Learner {
+    /// One micro-batch.
+    type Batch;
+
+    /// Forward and backward of one micro-batch, adding to the gradients.
+    ///
+    /// The loss is the sum over the batch's target tokens divided by `window_target_tokens`, the number of target tokens
+    /// in the whole accumulation window (at least 1), so that accumulation does not change the result.
+    fn forward_backward(&mut self, batch: &Self::Batch, window_target_tokens: u64) -> Result<(), BoxError>;
+
+    /// Clips, updates, and clears the gradients.
+    fn optimizer_step(&mut self, request: StepRequest) -> Result<(), BoxError>;
+
+    /// One record for each optimizer step since the last call, in order. This is where the host waits for the device.
+    fn take_step_records(&mut self) -> Result<Vec<StepRecord>, BoxError>;
+
+    /// Sums over one evaluation batch. Must leave weights, gradients and random state as they are.
+    fn evaluate(&mut self, batch: &Self::Batch) -> Result<EvalSums, BoxError>;
+
+    /// Writes model and tokenizer files, as `from_pretrained` loads them, into `dir`.
+    fn save_model(&mut self, dir: &Path) -> Result<(), BoxError>;
+
+    /// Writes what an exact resume needs besides the model (optimizer state, hidden bits, random state) into `dir`.
+    fn save_training_state(&mut self, dir: &Path) -> Result<(), BoxError>;
+
+    /// Restores both from a checkpoint folder.
+    fn load_checkpoint(&mut self, dir: &Path) -> Result<(), BoxError>;
+
+    /// Further figures for `train_results.json`, asked for once at the end. Default: none.
+    fn report(&mut self) -> Result<Map<String, Value>, BoxError> {
+        Ok(Map::new())
+    }
+
+    /// Waits until the device has done all work queued so far, so that step times are real. Default: nothing to wait for.
+    fn synchronize(&mut self) -> Result<(), BoxError> {
+        Ok(())
+    }
+}
+
+/// How one optimizer step is to be taken.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepRequest {
+    /// The learning rate of this step.
+    pub learning_rate: f64,
+    /// Scale gradients down to this norm; `None`: leave them. Never 0 or less.
+    pub max_grad_norm: Option<f64>,
+}
+
+/// What one optimizer step did.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepRecord {
+    /// Mean loss over the target tokens of the accumulation window.
+    pub loss: f64,
+    /// Norm of the gradient before clipping.
+    pub grad_norm: f64,
+    /// Target tokens the model ranked first.
+    pub correct_tokens: u64,
+    /// Target tokens in the window.
+    pub target_tokens: u64,
+}
+
+/// Sums over evaluation batches; they add up, so the metrics do not depend on the batch size.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct EvalSums {
+    /// Sum of the losses of all target tokens.
+    pub loss_sum: f64,
+    /// Target tokens the model ranked first.
+    pub correct_tokens: u64,
+    /// Target tokens.
+    pub target_tokens: u64,
+}
+
+impl std::ops::AddAssign for EvalSums {
+    fn add_assign(&mut self, other: Self) {
+        self.loss_sum += other.loss_sum;
+        self.correct_tokens += other.correct_tokens;
+        self.target_tokens += other.target_tokens;
+    }
+}

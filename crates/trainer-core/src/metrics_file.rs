@@ -1,0 +1,115 @@
+//! `metrics.jsonl`: one JSON object per log and per evaluation, written as it happens.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use crate::{Callback, Context, EventResult, LogEntry, Requests};
+
+/// Writes every log entry as a line and flushes it. A run that begins starts the file anew; a resumed one rewrites it from
+/// the checkpoint's log history first, so that nothing from beyond the checkpoint, and no half line, stays.
+#[derive(Debug)]
+pub struct MetricsFile {
+    path: PathBuf,
+    file: Option<File>,
+}
+
+impl MetricsFile {
+    /// The file's name in the output folder.
+    pub const FILE_NAME: &'static str = "metrics.jsonl";
+
+    /// Writes to `path`; nothing is touched before training begins.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), file: None }
+    }
+
+    fn open(&self, entries: &[LogEntry]) -> std::io::Result<File> {
+        let mut text = Vec::new();
+        for entry in entries {
+            write_line(&mut text, entry)?;
+        }
+        let staged = staged(&self.path);
+        std::fs::write(&staged, text)?;
+        std::fs::rename(&staged, &self.path)?;
+        OpenOptions::new().append(true).open(&self.path)
+    }
+}
+
+fn staged(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".partial");
+    path.with_file_name(name)
+}
+
+/// One write a line, so that a reader never sees half of one.
+fn write_line(to: &mut impl Write, entry: &LogEntry) -> std::io::Result<()> {
+    let mut line = serde_json::to_vec(entry)?;
+    line.push(b'\n');
+    to.write_all(&line)
+}
+
+impl Callback for MetricsFile {
+    fn on_train_begin(&mut self, context: &Context<'_>, _requests: &mut Requests) -> EventResult {
+        let file = self.open(&context.state.log_history);
+        self.file = Some(file.map_err(|error| format!("{}: {error}", self.path.display()))?);
+        Ok(())
+    }
+
+    fn on_log(&mut self, _context: &Context<'_>, entry: &LogEntry, _requests: &mut Requests) -> EventResult {
+        let Some(file) = &mut self.file else { return Ok(()) };
+        write_line(file, entry).map_err(|error| format!("{}: {error}", self.path.display()))?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{TrainerState, TrainingArguments};
+
+    fn entry(step: u64) -> LogEntry {
+        LogEntry::from_iter([("loss".to_owned(), 0.5.into()), ("step".to_owned(), step.into())])
+    }
+
+    fn begin(file: &mut MetricsFile, log_history: Vec<LogEntry>) -> EventResult {
+        let state = TrainerState { log_history, ..Default::default() };
+        let arguments = TrainingArguments::default();
+        file.on_train_begin(&Context { arguments: &arguments, state: &state }, &mut Requests::default())
+    }
+
+    fn log(file: &mut MetricsFile, step: u64) {
+        let (state, arguments) = (TrainerState::default(), TrainingArguments::default());
+        let context = Context { arguments: &arguments, state: &state };
+        file.on_log(&context, &entry(step), &mut Requests::default()).unwrap();
+    }
+
+    #[test]
+    fn a_resumed_run_drops_what_is_beyond_the_checkpoint() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(MetricsFile::FILE_NAME);
+        std::fs::write(&path, "from another run\n").unwrap();
+        let read = || std::fs::read_to_string(&path).unwrap();
+
+        let mut file = MetricsFile::new(&path);
+        begin(&mut file, vec![]).unwrap();
+        (1..=3).for_each(|step| log(&mut file, step));
+        assert_eq!(read().lines().count(), 3);
+        OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"loss\":0.").unwrap();
+
+        let mut file = MetricsFile::new(&path);
+        begin(&mut file, vec![entry(1), entry(2)]).unwrap();
+        log(&mut file, 3);
+        assert_eq!(read(), "{\"loss\":0.5,\"step\":1}\n{\"loss\":0.5,\"step\":2}\n{\"loss\":0.5,\"step\":3}\n");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing but the file is left");
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("none").join(MetricsFile::FILE_NAME);
+        let message = begin(&mut MetricsFile::new(&path), vec![]).unwrap_err().to_string();
+        assert!(message.contains("none/metrics.jsonl"), "{message}");
+    }
+}

@@ -1,0 +1,7 @@
+//! A toy to drive the loop with, and a callback that records what it sees. For tests and examples, here and elsewhere.
+
+mod recorder;
+mod toy;
+
+pub use recorder::{Expected, Recorded, Recorder, Recording};
+pub use toy::{PlainStore, ToyBatch, ToyLearner, ToySource};

@@ -1,0 +1,205 @@
+//! One weight, learnt by momentum: deterministic, cheap, and every bit of it is saved.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    BatchInfo, BatchSource, Batches, BoxError, CheckpointStore, EvalSums, Learner, StepRecord, StepRequest,
+    WriteCheckpoint, json,
+};
+
+/// Learns the mean of the rows: `loss = ½ (weight − row)²`, one target token a row. A token counts as correct when the
+/// weight is within 1 of it.
+#[derive(Default)]
+pub struct ToyLearner {
+    model: Model,
+    training: TrainingState,
+    gradient: f64,
+    window: EvalSums,
+    window_loss: f64,
+    records: Vec<StepRecord>,
+    eval_loss: Option<Box<dyn Fn(u64) -> f64>>,
+    step_loss: Option<Box<dyn Fn(u64) -> f64>>,
+}
+
+/// What `save_model` writes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Model {
+    weight: f64,
+}
+
+/// What `save_training_state` writes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct TrainingState {
+    momentum: f64,
+    num_steps: u64,
+}
+
+impl ToyLearner {
+    /// The learnt weight.
+    pub fn weight(&self) -> f64 {
+        self.model.weight
+    }
+
+    /// The optimizer's state.
+    pub fn momentum(&self) -> f64 {
+        self.training.momentum
+    }
+
+    /// Evaluations give this loss, a function of the optimizer steps taken.
+    #[must_use]
+    pub fn with_eval_loss(mut self, eval_loss: impl Fn(u64) -> f64 + 'static) -> Self {
+        self.eval_loss = Some(Box::new(eval_loss));
+        self
+    }
+
+    /// Steps report this loss, a function of the optimizer step, counted from 1.
+    #[must_use]
+    pub fn with_step_loss(mut self, step_loss: impl Fn(u64) -> f64 + 'static) -> Self {
+        self.step_loss = Some(Box::new(step_loss));
+        self
+    }
+
+    fn sums(&self, batch: &ToyBatch) -> EvalSums {
+        let weight = self.model.weight;
+        EvalSums {
+            loss_sum: batch.0.iter().map(|row| 0.5 * (weight - row) * (weight - row)).sum(),
+            correct_tokens: batch.0.iter().filter(|row| (weight - *row).abs() < 1.0).count() as u64,
+            target_tokens: batch.0.len() as u64,
+        }
+    }
+}
+
+impl Learner for ToyLearner {
+    type Batch = ToyBatch;
+
+    fn forward_backward(&mut self, batch: &ToyBatch, window_target_tokens: u64) -> Result<(), BoxError> {
+        let sums = self.sums(batch);
+        self.window_loss += sums.loss_sum / window_target_tokens as f64;
+        self.window += sums;
+        for row in &batch.0 {
+            self.gradient += (self.model.weight - row) / window_target_tokens as f64;
+        }
+        Ok(())
+    }
+
+    fn optimizer_step(&mut self, request: StepRequest) -> Result<(), BoxError> {
+        let grad_norm = self.gradient.abs();
+        let clip = request.max_grad_norm.map_or(1.0, |max| (max / (grad_norm + 1e-6)).min(1.0));
+        self.training.momentum = 0.9 * self.training.momentum + clip * self.gradient;
+        self.training.num_steps += 1;
+        self.model.weight -= request.learning_rate * self.training.momentum;
+        let loss = self.step_loss.as_ref().map_or(self.window_loss, |loss| loss(self.training.num_steps));
+        let EvalSums { correct_tokens, target_tokens, .. } = std::mem::take(&mut self.window);
+        self.records.push(StepRecord { loss, grad_norm, correct_tokens, target_tokens });
+        (self.gradient, self.window_loss) = (0.0, 0.0);
+        Ok(())
+    }
+
+    fn take_step_records(&mut self) -> Result<Vec<StepRecord>, BoxError> {
+        Ok(std::mem::take(&mut self.records))
+    }
+
+    fn evaluate(&mut self, batch: &ToyBatch) -> Result<EvalSums, BoxError> {
+        let sums = self.sums(batch);
+        let scripted = self.eval_loss.as_ref().map(|loss| loss(self.training.num_steps) * sums.target_tokens as f64);
+        Ok(EvalSums { loss_sum: scripted.unwrap_or(sums.loss_sum), ..sums })
+    }
+
+    fn save_model(&mut self, dir: &Path) -> Result<(), BoxError> {
+        Ok(json::write(&dir.join("model.json"), &self.model)?)
+    }
+
+    fn save_training_state(&mut self, dir: &Path) -> Result<(), BoxError> {
+        Ok(json::write(&dir.join("optimizer.json"), &self.training)?)
+    }
+
+    fn load_checkpoint(&mut self, dir: &Path) -> Result<(), BoxError> {
+        self.model = json::read(&dir.join("model.json"))?;
+        self.training = json::read(&dir.join("optimizer.json"))?;
+        Ok(())
+    }
+}
+
+/// Rows of numbers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ToyBatch(pub Vec<f64>);
+
+impl BatchInfo for ToyBatch {
+    fn num_rows(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn num_target_tokens(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    /// Two a row, so that they differ from the target tokens.
+    fn num_tokens(&self) -> u64 {
+        2 * self.0.len() as u64
+    }
+}
+
+/// Rows around 5, in another order each epoch.
+#[derive(Clone, Debug)]
+pub struct ToySource {
+    rows: Vec<f64>,
+    batch_size: usize,
+}
+
+impl ToySource {
+    /// `num_rows` rows in batches of `batch_size` (at least 1).
+    pub fn new(num_rows: usize, batch_size: usize) -> Self {
+        let rows = (0..num_rows).map(|row| 5.0 + (row as f64 * 0.7).sin()).collect();
+        Self { rows, batch_size: batch_size.max(1) }
+    }
+}
+
+impl BatchSource for ToySource {
+    type Batch = ToyBatch;
+
+    fn num_rows(&self) -> usize {
+        self.rows.len()
+    }
+
+    fn num_batches(&self) -> usize {
+        self.rows.len().div_ceil(self.batch_size)
+    }
+
+    fn batches(&self, epoch: u64, first: usize) -> Result<Batches<'_, ToyBatch>, BoxError> {
+        let mut order = self.rows.clone();
+        if !order.is_empty() {
+            let shift = epoch as usize * 7 % order.len();
+            order.rotate_left(shift);
+        }
+        let batches: Vec<_> = order.chunks(self.batch_size).map(|rows| Ok(ToyBatch(rows.to_vec()))).collect();
+        Ok(Box::new(batches.into_iter().skip(first)))
+    }
+}
+
+/// Writes checkpoints straight into place: enough where nothing interrupts it.
+#[derive(Clone, Debug)]
+pub struct PlainStore {
+    output_dir: PathBuf,
+}
+
+impl PlainStore {
+    /// Checkpoints go to `output_dir/checkpoint-<global_step>`.
+    pub fn new(output_dir: &Path) -> Self {
+        Self { output_dir: output_dir.to_owned() }
+    }
+}
+
+impl CheckpointStore for PlainStore {
+    fn save(&mut self, global_step: u64, write: &mut WriteCheckpoint<'_>) -> Result<PathBuf, BoxError> {
+        let path = self.path(global_step);
+        std::fs::create_dir_all(&path)?;
+        write(&path)?;
+        Ok(path)
+    }
+
+    fn path(&self, global_step: u64) -> PathBuf {
+        self.output_dir.join(format!("checkpoint-{global_step}"))
+    }
+}

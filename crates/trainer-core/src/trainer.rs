@@ -1,0 +1,288 @@
+//! The loop.
+
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use serde_json::{Map, Value};
+
+use crate::{
+    BatchInfo, BatchSource, Batches, BoxError, Callback, CheckpointStore, Context, Error, EventResult,
+    IntervalStrategy, Learner, LogEntry, Plan, Requests, Result, SaveStrategy, Schedule, StepRequest, StepTiming,
+    TrainerState, TrainingArguments,
+    callback::CallbackFailure,
+    plan::Due,
+    progress::{Fixed, Progress},
+    timing::StepClock,
+};
+
+mod between_steps;
+mod resume;
+pub use resume::Resumed;
+
+#[cfg(test)]
+mod tests;
+
+type Callbacks<'a> = Vec<Box<dyn Callback + 'a>>;
+
+/// One training run: drives a learner over a split, tells callbacks, and keeps the state.
+pub struct Trainer<'a, L: Learner, S: BatchSource<Batch = L::Batch>> {
+    arguments: TrainingArguments,
+    plan: Plan,
+    schedule: Schedule,
+    learner: &'a mut L,
+    train: &'a S,
+    eval: Option<&'a S>,
+    store: &'a mut dyn CheckpointStore,
+    callbacks: Callbacks<'a>,
+    state: TrainerState,
+    progress: Progress,
+    requests: Requests,
+    session: Session,
+}
+
+/// What is of this process only: a resumed run starts it anew.
+struct Session {
+    started: Instant,
+    is_resumed: bool,
+    clock: StepClock,
+    num_steps: u64,
+    num_rows: u64,
+    /// Steps whose records the learner has not given yet.
+    num_unrecorded_steps: usize,
+    /// The step that was saved last.
+    saved_step: Option<u64>,
+}
+
+/// What a run leaves behind.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TrainOutput {
+    /// The state at the end.
+    pub state: TrainerState,
+    /// The content of `train_results.json`.
+    pub metrics: Map<String, Value>,
+    /// The last evaluation of this session. The best one is [`TrainerState::best_evaluation`].
+    pub eval_metrics: Option<LogEntry>,
+}
+
+impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S>
+where
+    L::Batch: BatchInfo,
+{
+    /// Checks the arguments and plans the run; nothing is written or computed yet.
+    pub fn new(
+        arguments: TrainingArguments,
+        learner: &'a mut L,
+        train: &'a S,
+        eval: Option<&'a S>,
+        store: &'a mut dyn CheckpointStore,
+    ) -> Result<Self> {
+        arguments.validate()?;
+        if train.num_rows() == 0 || train.num_batches() == 0 {
+            return Err(Error::EmptySplit { split: "training" });
+        }
+        let evaluates = arguments.eval_strategy != IntervalStrategy::No || arguments.eval_on_start;
+        if evaluates && eval.is_none_or(|eval| eval.num_batches() == 0) {
+            return Err(Error::EmptySplit { split: "evaluation" });
+        }
+        let plan = Plan::new(&arguments, train.num_batches());
+        Ok(Self {
+            schedule: Schedule::new(&arguments, plan.max_steps),
+            progress: Progress::new(Fixed::new(&arguments, train)),
+            state: state_for(&plan, &arguments, TrainerState::default()),
+            callbacks: Vec::new(),
+            requests: Requests::default(),
+            session: Session {
+                started: Instant::now(),
+                is_resumed: false,
+                clock: StepClock::default(),
+                num_steps: 0,
+                num_rows: 0,
+                num_unrecorded_steps: 0,
+                saved_step: None,
+            },
+            arguments,
+            plan,
+            learner,
+            train,
+            eval,
+            store,
+        })
+    }
+
+    /// Registers a callback. Events reach callbacks in the order of registration.
+    #[must_use]
+    pub fn with_callback(mut self, callback: impl Callback + 'a) -> Self {
+        self.callbacks.push(Box::new(callback));
+        self
+    }
+
+    /// The steps of the run.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The learning rates of the run.
+    pub fn schedule(&self) -> &Schedule {
+        &self.schedule
+    }
+
+    /// Trains to the end, or until a callback asks to stop. After an error `on_train_end` still reaches every callback.
+    pub fn train(mut self) -> Result<TrainOutput> {
+        self.session.started = Instant::now();
+        let outcome = self.restore_callbacks().and_then(|()| self.run()).and_then(|()| self.finish());
+        let ended = self.emit(Callbacks::on_train_end);
+        let metrics = outcome?;
+        ended?;
+        let eval_metrics = self.state.log_history.iter().rev().find(|entry| entry.contains_key("eval_loss")).cloned();
+        Ok(TrainOutput { state: self.state, metrics, eval_metrics })
+    }
+
+    /// The loop: micro-batches, optimizer step, events; then what is due.
+    fn run(&mut self) -> Result<()> {
+        self.emit(Callbacks::on_train_begin)?;
+        if self.arguments.eval_on_start && !self.session.is_resumed {
+            self.requests.request_evaluate();
+            self.log_evaluate_save()?;
+        }
+
+        while !self.is_over() {
+            let mut batches = self.open_epoch()?;
+            self.emit(Callbacks::on_epoch_begin)?;
+
+            while self.state.global_step < self.plan.max_steps && !self.requests.is_stop_requested() {
+                let started = Instant::now();
+                let window = self.next_window(&mut batches)?;
+                if window.is_empty() {
+                    break;
+                }
+                self.emit(Callbacks::on_step_begin)?;
+
+                let target_tokens = window.iter().map(BatchInfo::num_target_tokens).sum::<u64>().max(1);
+                for (index, batch) in window.iter().enumerate() {
+                    let outcome = self.learner.forward_backward(batch, target_tokens);
+                    outcome.map_err(|source| self.learner_error("forward and backward", source))?;
+                    if index + 1 < window.len() {
+                        self.emit(Callbacks::on_substep_end)?;
+                    }
+                }
+
+                self.emit(Callbacks::on_pre_optimizer_step)?;
+                let request = StepRequest {
+                    learning_rate: self.schedule.learning_rate(self.state.global_step),
+                    max_grad_norm: (self.arguments.max_grad_norm > 0.0).then_some(self.arguments.max_grad_norm),
+                };
+                let outcome = self.learner.optimizer_step(request);
+                outcome.map_err(|source| self.learner_error("the optimizer step", source))?;
+                self.emit(Callbacks::on_optimizer_step)?;
+
+                self.count_step(&window, started)?;
+                self.requests.add(self.plan.due_after_step(&self.arguments, self.state.global_step));
+                self.emit(Callbacks::on_step_end)?;
+                self.log_evaluate_save()?;
+            }
+
+            self.requests.add(self.due_after_epoch());
+            self.emit(Callbacks::on_epoch_end)?;
+            self.progress.end_epoch();
+            self.log_evaluate_save()?;
+        }
+        Ok(())
+    }
+
+    /// Whether nothing is left to train. A run resumed after its last step may still owe the end of its last epoch.
+    fn is_over(&self) -> bool {
+        let is_trained = self.state.global_step >= self.plan.max_steps && self.progress.epoch_end_done;
+        is_trained || self.progress.epoch >= self.plan.num_train_epochs || self.requests.is_stop_requested()
+    }
+
+    fn open_epoch(&self) -> Result<Batches<'a, L::Batch>> {
+        let (epoch, first) = (self.progress.epoch, self.progress.micro_batches_done);
+        let batches = self.train.batches(epoch, first);
+        batches.map_err(|source| Error::Data { split: "training", epoch, micro_batch: first, source })
+    }
+
+    /// The micro-batches of the next optimizer step; none at the end of the epoch.
+    fn next_window(&self, batches: &mut Batches<'a, L::Batch>) -> Result<Vec<L::Batch>> {
+        let (epoch, done) = (self.progress.epoch, self.progress.micro_batches_done);
+        let mut window = Vec::with_capacity(self.plan.window_size(done));
+        for micro_batch in done..done + self.plan.window_size(done) {
+            let expected = self.plan.batches_per_epoch;
+            let batch = batches.next().ok_or(Error::ShortEpoch { epoch, found: micro_batch, expected })?;
+            window.push(batch.map_err(|source| Error::Data { split: "training", epoch, micro_batch, source })?);
+        }
+        Ok(window)
+    }
+
+    /// Counts an optimizer step over `window` that began at `started`.
+    fn count_step(&mut self, window: &[L::Batch], started: Instant) -> Result<()> {
+        let tokens = window.iter().map(BatchInfo::num_tokens).sum();
+        let is_timed_alone = self.arguments.step_timing == StepTiming::Step || self.session.clock.is_new();
+        if is_timed_alone {
+            let outcome = self.learner.synchronize();
+            outcome.map_err(|source| self.learner_error("waiting for the device", source))?;
+        }
+        self.session.clock.add(started.elapsed(), tokens);
+        if is_timed_alone {
+            self.session.clock.settle(Duration::ZERO);
+        }
+
+        self.progress.micro_batches_done += window.len();
+        self.progress.epoch_end_done = false;
+        self.session.num_steps += 1;
+        self.session.num_unrecorded_steps += 1;
+        self.session.num_rows += window.iter().map(BatchInfo::num_rows).sum::<u64>();
+        self.state.num_input_tokens_seen += tokens;
+        self.state.global_step += 1;
+        let part = self.progress.micro_batches_done as f64 / self.plan.batches_per_epoch as f64;
+        self.state.epoch = self.progress.epoch as f64 + part;
+        Ok(())
+    }
+
+    /// What is due at the end of an epoch. When a callback stopped the run, the resumed run will evaluate and log what the
+    /// uninterrupted one would have, so only a checkpoint is due.
+    fn due_after_epoch(&self) -> Due {
+        let due = Plan::due_after_epoch(&self.arguments, self.state.epoch);
+        if !self.requests.is_stop_requested() {
+            return due;
+        }
+        Due { save: due.save && self.session.saved_step != Some(self.state.global_step), ..Due::default() }
+    }
+
+    /// Tells the callbacks.
+    fn emit(
+        &mut self,
+        event: impl FnOnce(&mut Callbacks<'a>, &Context<'_>, &mut Requests) -> EventResult,
+    ) -> Result<()> {
+        let context = Context { arguments: &self.arguments, state: &self.state };
+        event(&mut self.callbacks, &context, &mut self.requests).map_err(callback_error)
+    }
+
+    fn learner_error(&self, action: &'static str, source: BoxError) -> Error {
+        Error::Learner { action, step: self.state.global_step + 1, source }
+    }
+}
+
+/// `state` with what follows from the arguments.
+fn state_for(plan: &Plan, arguments: &TrainingArguments, state: TrainerState) -> TrainerState {
+    TrainerState {
+        max_steps: plan.max_steps,
+        num_train_epochs: plan.num_train_epochs,
+        logging_steps: plan.logging_steps,
+        eval_steps: plan.eval_steps,
+        save_steps: plan.save_steps,
+        train_batch_size: Some(arguments.per_device_train_batch_size),
+        ..state
+    }
+}
+
+fn callback_error(error: BoxError) -> Error {
+    match error.downcast::<CallbackFailure>() {
+        Ok(failure) => {
+            let CallbackFailure { callback, event, source } = *failure;
+            Error::Callback { callback, event, source }
+        }
+        Err(source) => Error::Callback { callback: "callbacks".to_owned(), event: "an event", source },
+    }
+}

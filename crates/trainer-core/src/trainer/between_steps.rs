@@ -1,0 +1,183 @@
+//! What the loop does when a log, an evaluation or a checkpoint is due, and at the end.
+
+use serde_json::Value;
+
+use super::*;
+use crate::{
+    EvalSums, json,
+    progress::{PROGRESS_FILE_NAME, SinceLog, TRAINING_ARGS_FILE_NAME},
+};
+
+impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S>
+where
+    L::Batch: BatchInfo,
+{
+    /// Honours the requests in HF's order.
+    pub(super) fn log_evaluate_save(&mut self) -> Result<()> {
+        if self.requests.is_any_due() {
+            self.take_step_records()?;
+        }
+        if self.requests.take_log() && self.progress.since_log.num_steps > 0 {
+            self.log_steps()?;
+        }
+        if self.requests.take_evaluate() {
+            self.evaluate()?;
+        }
+        if self.requests.take_save() {
+            self.save()?;
+        }
+        Ok(())
+    }
+
+    /// Brings the figures of the steps since the last call to the host. A step that is not finite ends the run here,
+    /// before anything of it can be logged or saved.
+    fn take_step_records(&mut self) -> Result<()> {
+        let started = Instant::now();
+        let outcome = self.learner.take_step_records();
+        let records = outcome.map_err(|source| self.learner_error("reading step records", source))?;
+        self.session.clock.settle(started.elapsed());
+
+        let (last, expected) = (self.state.global_step, std::mem::take(&mut self.session.num_unrecorded_steps));
+        if records.len() != expected {
+            return Err(Error::StepRecords { step: last, found: records.len(), expected });
+        }
+        for (record, step) in records.iter().zip(last + 1 - expected as u64..) {
+            for (quantity, value) in [("loss", record.loss), ("grad_norm", record.grad_norm)] {
+                if !value.is_finite() {
+                    return Err(Error::NonFinite { quantity, value, step });
+                }
+            }
+            self.progress.add(record);
+        }
+        Ok(())
+    }
+
+    fn log_steps(&mut self) -> Result<()> {
+        let SinceLog { num_steps, loss_sum, last_grad_norm, correct_tokens, target_tokens } =
+            std::mem::take(&mut self.progress.since_log);
+        let last_step = self.state.global_step.saturating_sub(1);
+        self.log([
+            ("loss", number(loss_sum / num_steps as f64)),
+            ("grad_norm", number(last_grad_norm)),
+            ("learning_rate", number(self.schedule.learning_rate(last_step))),
+            ("mean_token_accuracy", number(ratio(correct_tokens, target_tokens))),
+            ("num_tokens", self.state.num_input_tokens_seen.into()),
+        ])?;
+        Ok(())
+    }
+
+    fn evaluate(&mut self) -> Result<()> {
+        let step = self.state.global_step;
+        let eval = self.eval.ok_or(Error::NoEvaluationSplit { step })?;
+        let started = Instant::now();
+        let mut sums = EvalSums::default();
+        let (mut num_rows, mut num_batches) = (0, 0);
+        let data_error = |micro_batch, source| Error::Data { split: "evaluation", epoch: 0, micro_batch, source };
+        for batch in eval.batches(0, 0).map_err(|source| data_error(0, source))? {
+            let batch = batch.map_err(|source| data_error(num_batches, source))?;
+            let outcome = self.learner.evaluate(&batch);
+            sums += outcome.map_err(|source| Error::Learner { action: "evaluation", step, source })?;
+            num_rows += batch.num_rows();
+            num_batches += 1;
+        }
+        if sums.target_tokens == 0 {
+            return Err(Error::NoEvaluationTargets);
+        }
+
+        let runtime = started.elapsed().as_secs_f64().max(f64::MIN_POSITIVE);
+        let eval_loss = sums.loss_sum / sums.target_tokens as f64;
+        let entry = self.log([
+            ("eval_loss", number(eval_loss)),
+            ("eval_mean_token_accuracy", number(ratio(sums.correct_tokens, sums.target_tokens))),
+            ("eval_runtime", number(runtime)),
+            ("eval_samples_per_second", number(num_rows as f64 / runtime)),
+            ("eval_steps_per_second", number(num_batches as f64 / runtime)),
+            ("perplexity", number(eval_loss.exp())),
+        ])?;
+        self.emit(|callbacks, context, requests| callbacks.on_evaluate(context, &entry, requests))?;
+        self.note_best(&entry);
+        Ok(())
+    }
+
+    /// Takes a callback's word for the best evaluation, or compares as HF's Trainer does when it is asked to.
+    fn note_best(&mut self, entry: &LogEntry) {
+        let metric = entry.get(&self.arguments.best_metric_key()).and_then(Value::as_f64);
+        let is_improvement = |metric: &f64| self.arguments.is_better(*metric, self.state.best_metric);
+        let own = metric.filter(|metric| self.arguments.tracks_best() && is_improvement(metric));
+        if let Some(metric) = self.requests.take_best_metric().or(own) {
+            self.state.best_metric = Some(metric);
+            self.state.best_global_step = Some(self.state.global_step);
+            if self.arguments.save_strategy == SaveStrategy::Best {
+                self.requests.request_save();
+            }
+        }
+    }
+
+    fn save(&mut self) -> Result<()> {
+        let step = self.state.global_step;
+        if self.state.best_global_step == Some(step) {
+            self.state.best_model_checkpoint = Some(self.store.path(step));
+        }
+        self.state.stateful_callbacks = match self.callbacks.state() {
+            Some(Value::Object(states)) => states,
+            _ => Map::new(),
+        };
+        let control = self.requests.to_trainer_control();
+        self.state.stateful_callbacks.insert("TrainerControl".to_owned(), control);
+
+        let Self { learner, state, progress, arguments, .. } = self;
+        let mut write = |dir: &Path| -> Result<(), BoxError> {
+            learner.save_model(dir)?;
+            learner.save_training_state(dir)?;
+            state.save(&dir.join(TrainerState::FILE_NAME))?;
+            json::write(&dir.join(PROGRESS_FILE_NAME), progress)?;
+            json::write(&dir.join(TRAINING_ARGS_FILE_NAME), arguments)?;
+            Ok(())
+        };
+        let path = self.store.save(step, &mut write).map_err(|source| Error::Save { step, source })?;
+        self.session.saved_step = Some(step);
+        self.emit(|callbacks, context, requests| callbacks.on_save(context, &path, requests))
+    }
+
+    /// Appends an entry to the log history and tells the callbacks.
+    fn log<const N: usize>(&mut self, figures: [(&str, Value); N]) -> Result<LogEntry> {
+        let mut entry: LogEntry = figures.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        entry.insert("epoch".to_owned(), self.state.epoch.into());
+        entry.insert("step".to_owned(), self.state.global_step.into());
+        self.state.log_history.push(entry.clone());
+        self.emit(|callbacks, context, requests| callbacks.on_log(context, &entry, requests))?;
+        Ok(entry)
+    }
+
+    /// The summary of the run, and the best model where it was asked for. Returns the content of `train_results.json`.
+    pub(super) fn finish(&mut self) -> Result<Map<String, Value>> {
+        self.take_step_records()?;
+        let runtime = self.session.started.elapsed().as_secs_f64().max(f64::MIN_POSITIVE);
+        let mut metrics = self.log([
+            ("train_runtime", number(runtime)),
+            ("train_samples_per_second", number(self.session.num_rows as f64 / runtime)),
+            ("train_steps_per_second", number(self.session.num_steps as f64 / runtime)),
+            ("train_loss", number(self.progress.total_loss / self.state.global_step.max(1) as f64)),
+        ])?;
+        metrics.shift_remove("step");
+        metrics.extend(self.session.clock.report());
+        let report = self.learner.report();
+        metrics.extend(report.map_err(|source| self.learner_error("the learner's report", source))?);
+
+        let best = self.state.best_model_checkpoint.clone().filter(|_| self.arguments.load_best_model_at_end);
+        if let Some(best) = best {
+            let outcome = self.learner.load_checkpoint(&best);
+            outcome.map_err(|source| self.learner_error("loading the best checkpoint", source))?;
+        }
+        Ok(metrics)
+    }
+}
+
+/// JSON has no NaN and no infinity: they become `null`.
+fn number(value: f64) -> Value {
+    serde_json::Number::from_f64(value).map_or(Value::Null, Value::Number)
+}
+
+fn ratio(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+}
