@@ -1,1 +1,55 @@
-//! TODO
+//! Decoder-only language models of the Qwen2, Llama and Mistral families over libtorch, made for training.
+//!
+//! A model comes from a folder in Hugging Face's layout ([`CausalLm::load`]) and goes back to one ([`CausalLm::save`]). A batch is rows laid
+//! end to end ([`TokenBatch`]), so padding costs nothing. [`CausalLm::forward_backward`] runs it through
+//!
+//! ```text
+//! ids [n] → embedding → [n, d] → block × layers → final norm → head and cross-entropy, in chunks → sum of losses
+//!                                                          ←  explicit backward, operation by operation  ←
+//! ```
+//!
+//! and adds gradients to one flat buffer ([`Parameters`]). There is no autograd tape: each operation in [`ops`] has its own backward, and
+//! the model decides what is kept and what is computed again ([`Recompute`]). An optimizer works on the flat buffers or on the views.
+//!
+//! ```
+//! use causal_lm::{CausalLm, Config, ModelOptions, TokenBatch};
+//!
+//! let config = Config::from_json(
+//!     serde_json::json!({
+//!         "model_type": "llama", "vocab_size": 16, "hidden_size": 8, "intermediate_size": 16,
+//!         "num_hidden_layers": 2, "num_attention_heads": 2, "tie_word_embeddings": true
+//!     }),
+//!     "config.json".as_ref(),
+//! )?;
+//! let mut model = CausalLm::zeros(config, ModelOptions::default())?;
+//! model.initialise(42)?;
+//! // Two rows, 1 2 3 and 4 5; each token but a row's last is to predict the next.
+//! let batch = TokenBatch::new(&[1, 2, 3, 4, 5], &[2, 3, -1, 5, -1], &[3, 2], tch::Device::Cpu)?;
+//! let sums = model.forward_backward(&batch, 1.0 / batch.num_targets() as f64)?;
+//! assert!((sums.loss.double_value(&[]) / 3.0 - 16f64.ln()).abs() < 0.1);
+//! # Ok::<(), causal_lm::Error>(())
+//! ```
+#![deny(missing_docs)]
+#![forbid(unsafe_code)]
+
+mod block;
+mod config;
+mod error;
+mod generate;
+mod generation_config;
+mod initialise;
+mod load;
+mod model;
+pub mod ops;
+mod parameters;
+mod rows;
+pub mod save;
+
+pub use config::{Config, Family, RopeParameters, RopeScaling};
+pub use error::Error;
+pub use generate::SamplingOptions;
+pub use load::LoadReport;
+pub use model::{CausalLm, LossSums, ModelOptions, Recompute};
+pub use ops::attention::AttentionKind;
+pub use parameters::{ParameterKind, ParameterSpec, Parameters};
+pub use rows::{Rows, TokenBatch};

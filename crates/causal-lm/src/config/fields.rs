@@ -1,0 +1,84 @@
+//! Typed access to config.json's fields; `null` counts as absent, as in transformers.
+
+use crate::Error;
+use serde_json::{Map, Value};
+use std::path::Path;
+
+/// No count in a config.json is honest beyond this; products of two still fit an `i64`.
+const LARGEST_COUNT: i64 = 1 << 31;
+
+pub(super) struct Fields<'a> {
+    object: &'a Map<String, Value>,
+    path: &'a Path,
+    prefix: &'static str,
+}
+
+impl<'a> Fields<'a> {
+    pub(super) fn new(object: &'a Map<String, Value>, path: &'a Path) -> Self {
+        Self { object, path, prefix: "" }
+    }
+
+    /// The fields of an object inside this one; `prefix` is its name with a dot.
+    pub(super) fn nested(&self, object: &'a Map<String, Value>, prefix: &'static str) -> Self {
+        Self { object, path: self.path, prefix }
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&'a Value> {
+        self.object.get(name).filter(|value| !value.is_null())
+    }
+
+    pub(super) fn error(&self, name: &str, problem: String) -> Error {
+        Error::Config { path: self.path.to_owned(), field: format!("{}{name}", self.prefix), problem }
+    }
+
+    fn read<T>(
+        &self,
+        name: &str,
+        wanted: &str,
+        convert: impl FnOnce(&'a Value) -> Option<T>,
+    ) -> Result<Option<T>, Error> {
+        let Some(value) = self.get(name) else { return Ok(None) };
+        match convert(value) {
+            Some(converted) => Ok(Some(converted)),
+            None => Err(self.error(name, format!("is {value}, must be {wanted}"))),
+        }
+    }
+
+    fn required<T>(&self, name: &str, value: Option<T>, default: Option<T>) -> Result<T, Error> {
+        value.or(default).ok_or_else(|| self.error(name, "is missing".to_owned()))
+    }
+
+    pub(super) fn optional_count(&self, name: &str) -> Result<Option<i64>, Error> {
+        self.read(name, "a whole number above 0", |value| {
+            value.as_i64().filter(|count| (1..=LARGEST_COUNT).contains(count))
+        })
+    }
+
+    pub(super) fn count(&self, name: &str, default: Option<i64>) -> Result<i64, Error> {
+        let value = self.optional_count(name)?;
+        self.required(name, value, default)
+    }
+
+    pub(super) fn number(&self, name: &str, default: Option<f64>) -> Result<f64, Error> {
+        let value = self.read(name, "a number", Value::as_f64)?;
+        self.required(name, value, default)
+    }
+
+    pub(super) fn positive(&self, name: &str, default: Option<f64>) -> Result<f64, Error> {
+        let value = self.read(name, "a number above 0", |value| value.as_f64().filter(|number| *number > 0.0))?;
+        self.required(name, value, default)
+    }
+
+    pub(super) fn flag(&self, name: &str, default: Option<bool>) -> Result<bool, Error> {
+        let value = self.read(name, "true or false", Value::as_bool)?;
+        self.required(name, value, default)
+    }
+
+    pub(super) fn text(&self, name: &str) -> Result<Option<&'a str>, Error> {
+        self.read(name, "a string", Value::as_str)
+    }
+
+    pub(super) fn object(&self, name: &str) -> Result<Option<&'a Map<String, Value>>, Error> {
+        self.read(name, "an object", Value::as_object)
+    }
+}

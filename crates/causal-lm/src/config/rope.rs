@@ -1,0 +1,122 @@
+//! Rotary position embedding's parameters (RoFormer, arXiv 2104.09864) and the ways of stretching it that are supported.
+
+use super::fields::Fields;
+use crate::Error;
+use tch::{Device, Kind, Tensor};
+
+/// Base wavelength and stretching.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RopeParameters {
+    /// `rope_theta`; 10,000 when the file has none.
+    pub theta: f64,
+    /// How frequencies are changed for contexts longer than those of pre-training.
+    pub scaling: RopeScaling,
+}
+
+/// transformers' `rope_type`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RopeScaling {
+    /// `default`: none.
+    None,
+    /// `linear`: all frequencies divided by `factor`.
+    Linear {
+        /// Divisor.
+        factor: f64,
+    },
+    /// `dynamic` (NTK-aware): the base grows with a sequence longer than `original_length`.
+    Dynamic {
+        /// Strength.
+        factor: f64,
+        /// `max_position_embeddings`.
+        original_length: i64,
+    },
+    /// `llama3`: low frequencies divided by `factor`, high ones kept, a ramp between.
+    Llama3 {
+        /// Divisor of the low frequencies.
+        factor: f64,
+        /// Wavelengths above `original_length` divided by this are low frequencies.
+        low_freq_factor: f64,
+        /// Wavelengths below `original_length` divided by this are high frequencies.
+        high_freq_factor: f64,
+        /// Context length of pre-training.
+        original_length: i64,
+    },
+}
+
+impl RopeParameters {
+    pub(super) fn read(fields: &Fields<'_>, max_position_embeddings: i64) -> Result<Self, Error> {
+        // transformers 5 writes one object; 4 wrote rope_theta beside an optional rope_scaling.
+        let (object, prefix) = match fields.object("rope_parameters")? {
+            Some(object) => (Some(object), "rope_parameters."),
+            None => (fields.object("rope_scaling")?, "rope_scaling."),
+        };
+        let empty = serde_json::Map::new();
+        let nested = fields.nested(object.unwrap_or(&empty), prefix);
+        let default_theta = fields.positive("rope_theta", Some(10_000.0))?;
+        let theta = nested.positive("rope_theta", Some(default_theta))?;
+        if nested.number("partial_rotary_factor", Some(1.0))? != 1.0 {
+            return Err(nested.error("partial_rotary_factor", "other than 1 is not supported".to_owned()));
+        }
+        let rope_type = nested.text("rope_type")?.or(nested.text("type")?).unwrap_or("default");
+        let scaling = match rope_type {
+            "default" => RopeScaling::None,
+            "linear" => RopeScaling::Linear { factor: nested.positive("factor", None)? },
+            "dynamic" => RopeScaling::Dynamic {
+                factor: nested.positive("factor", None)?,
+                original_length: max_position_embeddings,
+            },
+            "llama3" => RopeScaling::Llama3 {
+                factor: nested.positive("factor", None)?,
+                low_freq_factor: nested.positive("low_freq_factor", None)?,
+                high_freq_factor: nested.positive("high_freq_factor", None)?,
+                original_length: nested.count("original_max_position_embeddings", Some(max_position_embeddings))?,
+            },
+            other => {
+                let problem = format!("\"{other}\" is not supported; default, linear, dynamic and llama3 are");
+                return Err(nested.error("rope_type", problem));
+            }
+        };
+        Ok(Self { theta, scaling })
+    }
+
+    /// Inverse frequencies `[k / 2]`, float32 on `device`, for sequences of up to `longest` tokens.
+    ///
+    /// Same operations in the same order as transformers' `ROPE_INIT_FUNCTIONS`, so that both agree to the bit. For `dynamic`, transformers
+    /// keeps the stretch of the longest sequence it has seen; here it follows from the batch alone.
+    ///
+    /// # Errors
+    /// [`Error::Torch`] from libtorch.
+    pub fn inverse_frequencies(&self, head_dim: i64, longest: i64, device: Device) -> Result<Tensor, Error> {
+        let base = match self.scaling {
+            RopeScaling::Dynamic { factor, original_length } => {
+                let stretch = factor * longest.max(original_length) as f64 / original_length as f64 - (factor - 1.0);
+                self.theta * stretch.powf(head_dim as f64 / (head_dim - 2) as f64)
+            }
+            _ => self.theta,
+        };
+        let exponents =
+            Tensor::f_arange_start_step(0, head_dim, 2, (Kind::Float, device))?.f_div_scalar(head_dim as f64)?;
+        let frequencies = Tensor::f_pow_scalar(base, &exponents)?.f_reciprocal()?;
+        match self.scaling {
+            RopeScaling::None | RopeScaling::Dynamic { .. } => Ok(frequencies),
+            RopeScaling::Linear { factor } => Ok(frequencies.f_div_scalar(factor)?),
+            RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_length } => {
+                let original_length = original_length as f64;
+                let wavelengths = frequencies.f_reciprocal()?.f_mul_scalar(2.0 * std::f64::consts::PI)?;
+                let divided = frequencies.f_div_scalar(factor)?;
+                let is_low = wavelengths.f_gt(original_length / low_freq_factor)?;
+                let is_high = wavelengths.f_lt(original_length / high_freq_factor)?;
+                let kept_or_divided = divided.f_where_self(&is_low, &frequencies)?;
+                // 0 at the low end of the ramp, 1 at the high end.
+                let smooth = wavelengths
+                    .f_reciprocal()?
+                    .f_mul_scalar(original_length)?
+                    .f_sub_scalar(low_freq_factor)?
+                    .f_div_scalar(high_freq_factor - low_freq_factor)?;
+                let blended = frequencies.f_mul(&smooth)?.f_sub(&divided.f_mul(&smooth.f_sub_scalar(1.0)?)?)?;
+                let is_between = is_low.f_logical_or(&is_high)?.f_logical_not()?;
+                Ok(blended.f_where_self(&is_between, &kept_or_divided)?)
+            }
+        }
+    }
+}

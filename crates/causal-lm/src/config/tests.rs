@@ -1,0 +1,106 @@
+use super::*;
+use serde_json::json;
+use tch::Device;
+
+fn parse(value: Value) -> Result<Config, Error> {
+    Config::from_json(value, Path::new("model/config.json"))
+}
+
+fn with(changes: Value) -> Value {
+    let mut value = json!({
+        "model_type": "qwen2", "vocab_size": 100, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512, "tie_word_embeddings": true,
+    });
+    for (key, change) in changes.as_object().unwrap() {
+        value[key] = change.clone();
+    }
+    value
+}
+
+#[test]
+fn both_spellings_give_the_same_model() {
+    let old = parse(with(
+        json!({"rope_theta": 1e6, "rope_scaling": {"type": "linear", "factor": 2.0}, "torch_dtype": "bfloat16"}),
+    ))
+    .unwrap();
+    let new = parse(with(
+        json!({"rope_parameters": {"rope_type": "linear", "rope_theta": 1e6, "factor": 2.0}, "dtype": "bfloat16"}),
+    ))
+    .unwrap();
+    assert_eq!(old.rope, new.rope);
+    assert_eq!(old.rope, RopeParameters { theta: 1e6, scaling: RopeScaling::Linear { factor: 2.0 } });
+    assert_eq!((old.dtype.as_deref(), new.dtype.as_deref()), (Some("bfloat16"), Some("bfloat16")));
+    assert_eq!(old.to_json("float32")["torch_dtype"], "float32");
+    assert!(old.to_json("float32").get("dtype").is_none());
+    assert_eq!(new.to_json("float32")["dtype"], "float32");
+}
+
+#[test]
+fn biases_follow_the_family() {
+    let qwen = parse(with(json!({}))).unwrap();
+    assert!(qwen.qkv_bias && !qwen.o_bias && !qwen.mlp_bias);
+    let llama = parse(with(json!({"model_type": "llama"}))).unwrap();
+    assert!(!llama.qkv_bias && !llama.o_bias && !llama.mlp_bias);
+    let biased = parse(with(json!({"model_type": "llama", "attention_bias": true, "mlp_bias": true}))).unwrap();
+    assert!(biased.qkv_bias && biased.o_bias && biased.mlp_bias);
+}
+
+#[test]
+fn null_is_absent_and_unknown_fields_survive() {
+    let config =
+        parse(with(json!({"head_dim": null, "rope_scaling": null, "sliding_window": null, "my_note": [1, 2]})))
+            .unwrap();
+    assert_eq!(config.head_dim, 16);
+    assert_eq!(config.to_json("bfloat16")["my_note"], json!([1, 2]));
+}
+
+#[test]
+fn what_is_wrong_is_named() {
+    for (changes, expected) in [
+        (json!({"model_type": "gpt2"}), "model_type \"gpt2\" is not supported"),
+        (json!({"model_type": null}), "model_type is missing"),
+        (json!({"hidden_size": "64"}), "hidden_size is \"64\", must be a whole number above 0"),
+        (json!({"hidden_size": -64}), "hidden_size is -64"),
+        (json!({"vocab_size": 9_000_000_000_000_000_000_u64}), "vocab_size is"),
+        (json!({"vocab_size": null}), "vocab_size is missing"),
+        (json!({"num_attention_heads": 5}), "hidden_size 64 is not a multiple"),
+        (json!({"num_key_value_heads": 3}), "num_key_value_heads 3 does not divide"),
+        (json!({"hidden_act": "gelu"}), "hidden_act \"gelu\" is not supported"),
+        (json!({"use_sliding_window": true}), "use_sliding_window asks for sliding-window attention"),
+        (json!({"model_type": "mistral", "sliding_window": 128}), "sliding_window asks for"),
+        (json!({"attention_dropout": 0.1}), "attention_dropout 0.1 is not supported"),
+        (
+            json!({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}),
+            "rope_scaling.rope_type \"yarn\" is not supported",
+        ),
+        (json!({"rope_parameters": {"rope_type": "linear"}}), "rope_parameters.factor is missing"),
+        (json!({"layer_types": ["full_attention", "sliding_attention"]}), "layer_types has \"sliding_attention\""),
+    ] {
+        let message = parse(with(changes)).unwrap_err().to_string();
+        assert!(message.starts_with(&format!("model/config.json: {expected}")), "{message}");
+    }
+    assert!(parse(json!([])).unwrap_err().to_string().contains("must be a JSON object"));
+}
+
+#[test]
+fn mistral_with_a_window_as_long_as_its_positions_is_full_attention() {
+    assert!(parse(with(json!({"model_type": "mistral", "sliding_window": 512}))).is_ok());
+}
+
+/// Values computed by transformers 5.17's ROPE_INIT_FUNCTIONS: first, middle and last of eight frequencies (head size 16).
+#[test]
+fn stretched_frequencies_equal_transformers() {
+    let read = |rope: Value, longest| {
+        let config = parse(with(json!({"rope_parameters": rope}))).unwrap();
+        Vec::<f32>::try_from(config.rope.inverse_frequencies(16, longest, Device::Cpu).unwrap()).unwrap()
+    };
+    let golden: Value = serde_json::from_str(include_str!("../../tests/goldens/rope.json")).unwrap();
+    for case in golden.as_array().unwrap() {
+        let ours = read(case["rope_parameters"].clone(), case["seq_len"].as_i64().unwrap());
+        let theirs: Vec<f32> = serde_json::from_value(case["inv_freq"].clone()).unwrap();
+        for (a, b) in ours.iter().zip(&theirs) {
+            assert!((a - b).abs() <= 2e-7 * b.abs(), "{}: {ours:?} {theirs:?}", case["rope_parameters"]);
+        }
+        assert_eq!(ours.len(), theirs.len());
+    }
+}

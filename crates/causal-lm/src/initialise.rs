@@ -1,0 +1,25 @@
+//! Fresh weights as transformers draws them: normal with `initializer_range` for matrices, ones for norms, zeros for biases.
+
+use crate::{CausalLm, Error, ParameterKind};
+
+impl CausalLm {
+    /// Overwrites all weights. Seeds libtorch's generator, so equal seeds give equal weights.
+    ///
+    /// # Errors
+    /// [`Error::Torch`] from libtorch.
+    pub fn initialise(&mut self, seed: i64) -> Result<(), Error> {
+        tch::manual_seed(seed);
+        let deviation = self.config().initializer_range;
+        for (spec, weight) in self.parameters().specs().iter().zip(self.parameters().weights()) {
+            let mut weight = weight.shallow_clone();
+            let _ = match spec.kind {
+                ParameterKind::Linear | ParameterKind::Head | ParameterKind::Embedding => {
+                    weight.f_normal_(0.0, deviation)?
+                }
+                ParameterKind::Norm => weight.f_fill_(1.0)?,
+                ParameterKind::Bias => weight.f_zero_()?,
+            };
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,316 @@
+//! The decoder as a whole: embedding, blocks, final norm, head.
+
+use crate::block::{Activations, Block, Context, Linear};
+use crate::ops::attention::AttentionKind;
+use crate::ops::{cross_entropy, embedding, rms_norm, rope};
+use crate::parameters::{ParameterId, ParameterKind, ParameterSpec, Parameters};
+use crate::{Config, Error, TokenBatch};
+use std::path::Path;
+use tch::{Device, Kind, Tensor};
+
+/// What the backward keeps of the forward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Recompute {
+    /// Everything: fastest, most memory.
+    None,
+    /// A block's input alone; the rest is computed again (Chen et al., arXiv 1604.06174). What transformers calls gradient checkpointing.
+    #[default]
+    Block,
+}
+
+/// How a model is held and run.
+#[derive(Debug, Clone)]
+pub struct ModelOptions {
+    /// Where weights live.
+    pub device: Device,
+    /// Type that weights are held and saved in: `Float`, `BFloat16`, `Half`; `Double` for tests. `None`: the file's own.
+    pub dtype: Option<Kind>,
+    /// Type of activations and gradients. `None`: the weights' own, but float32 for 16-bit weights on the CPU, where 16-bit arithmetic
+    /// is tens of times slower.
+    pub compute_dtype: Option<Kind>,
+    /// How attention is computed.
+    pub attention: AttentionKind,
+    /// What the backward keeps.
+    pub recompute: Recompute,
+    /// Logits that exist at one time: the head runs on as many tokens as keep `tokens · v` below this.
+    pub logits_chunk_elements: i64,
+}
+
+impl Default for ModelOptions {
+    fn default() -> Self {
+        Self {
+            device: Device::Cpu,
+            dtype: None,
+            compute_dtype: None,
+            attention: AttentionKind::default(),
+            recompute: Recompute::default(),
+            // 64 MiB of float32: long enough a matrix product to run at full speed, short enough to be small beside the weights.
+            logits_chunk_elements: 1 << 24,
+        }
+    }
+}
+
+/// A decoder-only language model.
+#[derive(Debug)]
+pub struct CausalLm {
+    config: Config,
+    options: ModelOptions,
+    parameters: Parameters,
+    compute: Kind,
+    embedding: ParameterId,
+    blocks: Vec<Block>,
+    norm: ParameterId,
+    head: ParameterId,
+    /// generation_config.json of the folder the model came from.
+    pub(crate) generation_config: Option<serde_json::Value>,
+}
+
+/// Sums of a loss over the targets of a batch, still on the device.
+pub type LossSums = cross_entropy::Sums;
+
+impl CausalLm {
+    /// A model with all weights zero. `options.dtype` of `None` means float32.
+    ///
+    /// # Errors
+    /// [`Error::Torch`] when memory is lacking.
+    pub fn zeros(config: Config, options: ModelOptions) -> Result<Self, Error> {
+        let storage = options.dtype.unwrap_or(Kind::Float);
+        let sixteen_bits = matches!(storage, Kind::BFloat16 | Kind::Half);
+        let default_compute = if options.device == Device::Cpu && sixteen_bits { Kind::Float } else { storage };
+        let compute = options.compute_dtype.unwrap_or(default_compute);
+        let parameters = Parameters::zeros(specs(&config), storage, compute, options.device)?;
+        let find = |name: &str| {
+            parameters.id(name).ok_or_else(|| Error::Shape {
+                operation: "model",
+                expected: format!("a parameter named {name}"),
+                found: "none".to_owned(),
+            })
+        };
+        let linear = |name: String, has_bias: bool| -> Result<Linear, Error> {
+            let bias = has_bias.then(|| find(&format!("{name}.bias"))).transpose()?;
+            Ok(Linear { weight: find(&format!("{name}.weight"))?, bias })
+        };
+        let blocks = (0..config.num_hidden_layers)
+            .map(|layer| {
+                let name = |part: &str| format!("model.layers.{layer}.{part}");
+                Ok(Block {
+                    input_norm: find(&name("input_layernorm.weight"))?,
+                    q_proj: linear(name("self_attn.q_proj"), config.qkv_bias)?,
+                    k_proj: linear(name("self_attn.k_proj"), config.qkv_bias)?,
+                    v_proj: linear(name("self_attn.v_proj"), config.qkv_bias)?,
+                    o_proj: linear(name("self_attn.o_proj"), config.o_bias)?,
+                    post_attention_norm: find(&name("post_attention_layernorm.weight"))?,
+                    gate_proj: linear(name("mlp.gate_proj"), config.mlp_bias)?,
+                    up_proj: linear(name("mlp.up_proj"), config.mlp_bias)?,
+                    down_proj: linear(name("mlp.down_proj"), config.mlp_bias)?,
+                })
+            })
+            .collect::<Result<Vec<_>, Error>>()?;
+        let embedding = find(EMBEDDING)?;
+        let head = if config.tie_word_embeddings { embedding } else { find(HEAD)? };
+        let norm = find(NORM)?;
+        Ok(Self { config, options, compute, embedding, blocks, norm, head, parameters, generation_config: None })
+    }
+
+    /// The configuration the model was made from.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// How the model is held and run.
+    pub fn options(&self) -> &ModelOptions {
+        &self.options
+    }
+
+    /// The type of activations and gradients.
+    pub fn compute_dtype(&self) -> Kind {
+        self.compute
+    }
+
+    /// Weights and, once a backward has run, gradients.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// For clearing gradients and handing them to an optimizer.
+    pub fn parameters_mut(&mut self) -> &mut Parameters {
+        &mut self.parameters
+    }
+
+    /// Writes config, weights and generation config to `dir`, which must exist. See [`crate::save`] for the layout.
+    ///
+    /// # Errors
+    /// [`Error::Write`] names the file; [`Error::Torch`] when weights cannot be copied to the host.
+    pub fn save(&self, dir: &Path) -> Result<(), Error> {
+        crate::save::save(self, dir)
+    }
+
+    /// Loss of a batch without gradients.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for token ids past the vocabulary, [`Error::Torch`] from libtorch, out of memory for one.
+    pub fn loss(&self, batch: &TokenBatch) -> Result<LossSums, Error> {
+        let hidden = self.hidden(batch)?.f_index_select(0, &batch.target_positions)?;
+        let head = self.parameters.weight_as(self.head, self.compute)?;
+        cross_entropy::forward(&self.normed(&hidden)?.0, &head, &batch.targets, self.chunk_tokens())
+    }
+
+    /// Logits of every token, `[n, v]` in the compute type. For short inputs: nothing is done in chunks.
+    ///
+    /// # Errors
+    /// As [`Self::loss`].
+    pub fn logits(&self, batch: &TokenBatch) -> Result<Tensor, Error> {
+        self.head_logits(&self.hidden(batch)?)
+    }
+
+    /// Logits after the last token of a batch of one row, `[v]` in the compute type.
+    pub(crate) fn last_logits(&self, batch: &TokenBatch) -> Result<Tensor, Error> {
+        let last = self.hidden(batch)?.f_narrow(0, batch.rows.num_tokens() - 1, 1)?;
+        Ok(self.head_logits(&last)?.f_squeeze_dim(0)?)
+    }
+
+    /// Adds the gradients of `scale` · (sum of the batch's losses) to the parameters' gradients; returns the sums, unscaled.
+    ///
+    /// # Errors
+    /// As [`Self::loss`]. After an error the gradients are undefined.
+    pub fn forward_backward(&mut self, batch: &TokenBatch, scale: f64) -> Result<LossSums, Error> {
+        self.parameters.gradients()?;
+        let rotations = self.rotations(batch)?;
+        let context = self.context(batch, &rotations);
+
+        // Forward, keeping each block's input and, unless it is to be computed again, its inside.
+        let mut hidden = self.embed(batch)?; // [n, d]
+        let mut kept: Vec<(Tensor, Option<Activations>)> = Vec::with_capacity(self.blocks.len());
+        for block in &self.blocks {
+            let activations = block.activations(&context, &hidden)?;
+            let output = block.output(&context, &activations)?;
+            let activations = (self.options.recompute == Recompute::None).then_some(activations);
+            kept.push((std::mem::replace(&mut hidden, output), activations));
+        }
+
+        // Head and loss, for the tokens that have a target.
+        let selected = hidden.f_index_select(0, &batch.target_positions)?; // [m, d]
+        let (normed, reciprocal_rms) = self.normed(&selected)?;
+        let head = self.parameters.weight_as(self.head, self.compute)?;
+        let mut head_gradient = self.parameters.gradient(self.head);
+        let (sums, d_normed) = cross_entropy::forward_backward(
+            &normed,
+            &head,
+            &batch.targets,
+            scale,
+            &mut head_gradient,
+            self.chunk_tokens(),
+        )?;
+        drop((normed, head));
+        let d_selected = rms_norm::backward(
+            &d_normed,
+            &selected,
+            &self.parameters.weight_as(self.norm, self.compute)?,
+            &reciprocal_rms,
+            &mut self.parameters.gradient(self.norm),
+        )?;
+        let mut d_hidden = hidden.f_zeros_like()?.f_index_copy_(0, &batch.target_positions, &d_selected)?;
+        drop((hidden, selected, d_selected, d_normed));
+
+        // Backward through the blocks.
+        for (block, (input, activations)) in self.blocks.iter().zip(kept).rev() {
+            let activations = match activations {
+                Some(activations) => activations,
+                None => block.activations(&context, &input)?,
+            };
+            d_hidden = block.backward(&context, &d_hidden, &input, &activations)?;
+        }
+        embedding::backward(&d_hidden, &batch.input_ids, &mut self.parameters.gradient(self.embedding))?;
+        Ok(sums)
+    }
+
+    fn embed(&self, batch: &TokenBatch) -> Result<Tensor, Error> {
+        batch.check_vocabulary(self.config.vocab_size)?;
+        // The rows are looked up before they are converted: the table itself can be large.
+        let table = &self.parameters.weights()[self.embedding.index()];
+        embedding::forward(table, &batch.input_ids, self.compute)
+    }
+
+    /// The last block's output, `[n, d]`.
+    fn hidden(&self, batch: &TokenBatch) -> Result<Tensor, Error> {
+        let rotations = self.rotations(batch)?;
+        let context = self.context(batch, &rotations);
+        let mut hidden = self.embed(batch)?;
+        for block in &self.blocks {
+            hidden = block.output(&context, &block.activations(&context, &hidden)?)?;
+        }
+        Ok(hidden)
+    }
+
+    fn normed(&self, hidden: &Tensor) -> Result<(Tensor, Tensor), Error> {
+        rms_norm::forward(hidden, &self.parameters.weight_as(self.norm, self.compute)?, self.config.rms_norm_eps)
+    }
+
+    fn head_logits(&self, hidden: &Tensor) -> Result<Tensor, Error> {
+        let head = self.parameters.weight_as(self.head, self.compute)?;
+        Ok(self.normed(hidden)?.0.f_linear(&head, None::<&Tensor>)?)
+    }
+
+    fn chunk_tokens(&self) -> i64 {
+        (self.options.logits_chunk_elements / self.config.vocab_size).max(1)
+    }
+
+    fn rotations(&self, batch: &TokenBatch) -> Result<rope::Rotations, Error> {
+        let rope = &self.config.rope;
+        let longest = batch.rows.longest();
+        let inverse_frequencies = rope.inverse_frequencies(self.config.head_dim, longest, self.options.device)?;
+        rope::Rotations::new(&batch.rows.positions(), &inverse_frequencies, self.compute)
+    }
+
+    fn context<'a>(&'a self, batch: &'a TokenBatch, rotations: &'a rope::Rotations) -> Context<'a> {
+        Context {
+            config: &self.config,
+            parameters: &self.parameters,
+            rotations,
+            rows: &batch.rows,
+            attention: self.options.attention,
+            compute: self.compute,
+        }
+    }
+}
+
+const EMBEDDING: &str = "model.embed_tokens.weight";
+const NORM: &str = "model.norm.weight";
+const HEAD: &str = "lm_head.weight";
+
+/// Every parameter that `config` calls for, by Hugging Face's names.
+pub(crate) fn specs(config: &Config) -> Vec<ParameterSpec> {
+    let (d, f) = (config.hidden_size, config.intermediate_size);
+    let query_width = config.num_attention_heads * config.head_dim;
+    let key_width = config.num_key_value_heads * config.head_dim;
+    let mut specs = Vec::new();
+    let mut add = |name: String, shape: &[i64], kind| specs.push(ParameterSpec { name, shape: shape.to_vec(), kind });
+    add(EMBEDDING.to_owned(), &[config.vocab_size, d], ParameterKind::Embedding);
+    for layer in 0..config.num_hidden_layers {
+        let mut linear = |part: &str, out: i64, input: i64, has_bias: bool| {
+            let name = format!("model.layers.{layer}.{part}");
+            add(format!("{name}.weight"), &[out, input], ParameterKind::Linear);
+            if has_bias {
+                add(format!("{name}.bias"), &[out], ParameterKind::Bias);
+            }
+        };
+        linear("self_attn.q_proj", query_width, d, config.qkv_bias);
+        linear("self_attn.k_proj", key_width, d, config.qkv_bias);
+        linear("self_attn.v_proj", key_width, d, config.qkv_bias);
+        linear("self_attn.o_proj", d, query_width, config.o_bias);
+        linear("mlp.gate_proj", f, d, config.mlp_bias);
+        linear("mlp.up_proj", f, d, config.mlp_bias);
+        linear("mlp.down_proj", d, f, config.mlp_bias);
+        for norm in ["input_layernorm", "post_attention_layernorm"] {
+            add(format!("model.layers.{layer}.{norm}.weight"), &[d], ParameterKind::Norm);
+        }
+    }
+    add(NORM.to_owned(), &[d], ParameterKind::Norm);
+    if !config.tie_word_embeddings {
+        add(HEAD.to_owned(), &[config.vocab_size, d], ParameterKind::Head);
+    }
+    specs
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,71 @@
+//! libtorch's blocked attention for the CPU, one call for each group of rows of one length.
+
+use super::{group_view, repeat_heads, sum_heads};
+use crate::rows::RowGroup;
+use crate::{Error, Rows};
+use tch::Tensor;
+
+/// What one call leaves for its backward.
+#[derive(Debug)]
+pub struct Group {
+    rows: RowGroup,
+    /// `[b, h, t, k]`.
+    output: Tensor,
+    /// `[b, t, h]`.
+    logsumexp: Tensor,
+}
+
+pub(super) fn forward(
+    query: &Tensor,
+    key: &Tensor,
+    value: &Tensor,
+    rows: &Rows,
+    scale: f64,
+) -> Result<(Tensor, Vec<Group>), Error> {
+    let (_, h, _) = query.size3()?;
+    let output = query.f_empty_like()?;
+    let mut groups = Vec::new();
+    for rows in rows.groups() {
+        let (group_output, logsumexp) = Tensor::f_internal_scaled_dot_product_flash_attention_for_cpu(
+            &group_view(query, &rows)?,
+            &repeat_heads(&group_view(key, &rows)?, h)?,
+            &repeat_heads(&group_view(value, &rows)?, h)?,
+            0.0,
+            true,
+            None::<Tensor>,
+            scale,
+        )?;
+        let _ = group_view(&output, &rows)?.f_copy_(&group_output)?;
+        // The kernel's own tensor is dropped for the view into the whole output: it is kept only once.
+        groups.push(Group { rows, output: group_view(&output, &rows)?, logsumexp });
+    }
+    Ok((output, groups))
+}
+
+pub(super) fn backward(
+    d_output: &Tensor,
+    (query, key, value): (&Tensor, &Tensor, &Tensor),
+    groups: &[Group],
+    scale: f64,
+) -> Result<(Tensor, Tensor, Tensor), Error> {
+    let ((_, h, _), (_, g, _)) = (query.size3()?, key.size3()?);
+    let gradients = (query.f_empty_like()?, key.f_empty_like()?, value.f_empty_like()?);
+    for Group { rows, output, logsumexp } in groups {
+        let (d_query, d_key, d_value) = Tensor::f_internal_scaled_dot_product_flash_attention_for_cpu_backward(
+            &group_view(d_output, rows)?,
+            &group_view(query, rows)?,
+            &repeat_heads(&group_view(key, rows)?, h)?,
+            &repeat_heads(&group_view(value, rows)?, h)?,
+            output,
+            logsumexp,
+            0.0,
+            true,
+            None::<Tensor>,
+            scale,
+        )?;
+        let _ = group_view(&gradients.0, rows)?.f_copy_(&d_query)?;
+        let _ = group_view(&gradients.1, rows)?.f_copy_(&sum_heads(&d_key, g)?)?;
+        let _ = group_view(&gradients.2, rows)?.f_copy_(&sum_heads(&d_value, g)?)?;
+    }
+    Ok(gradients)
+}

@@ -1,0 +1,167 @@
+//! The head and its cross-entropy together, a chunk of tokens at a time: the `[m, v]` logits never exist as a whole.
+//!
+//! With p = softmax(x Wᵀ): loss = −log p[target], and d loss / d logits = p − onehot(target). The gradient is written where the
+//! probabilities were, so a chunk costs its logits once (the idea of Liger's fused linear cross-entropy, arXiv 2410.10989).
+
+use super::{matrix, wide};
+use crate::Error;
+use tch::{Kind, Tensor};
+
+/// Sums over all targets, on the device.
+#[derive(Debug)]
+pub struct Sums {
+    /// Sum of the losses, a scalar in float64.
+    pub loss: Tensor,
+    /// Number of targets that have the highest logit, an int64 scalar.
+    pub correct: Tensor,
+}
+
+/// x `[m, d]`, weight `[v, d]`, targets int64 `[m]`.
+///
+/// `chunk_tokens` are taken at a time.
+///
+/// # Errors
+/// [`Error::Shape`] for matrices that do not fit, [`Error::Torch`] from libtorch.
+pub fn forward(x: &Tensor, weight: &Tensor, targets: &Tensor, chunk_tokens: i64) -> Result<Sums, Error> {
+    let mut sums = None;
+    for chunk in chunks(x, targets, chunk_tokens)? {
+        let (_, chunk_sums) = log_probabilities(&chunk, weight)?;
+        add(&mut sums, chunk_sums)?;
+    }
+    sums_or_zero(sums, x)
+}
+
+/// As [`forward`]; also returns d(`scale` · loss sum) / dx `[m, d]`, and adds that of the weight to `weight_gradient` `[v, d]`.
+///
+/// # Errors
+/// As [`forward`].
+pub fn forward_backward(
+    x: &Tensor,
+    weight: &Tensor,
+    targets: &Tensor,
+    scale: f64,
+    weight_gradient: &mut Tensor,
+    chunk_tokens: i64,
+) -> Result<(Sums, Tensor), Error> {
+    let dx = x.f_empty_like()?;
+    let mut sums = None;
+    for chunk in chunks(x, targets, chunk_tokens)? {
+        let (mut log_probabilities, chunk_sums) = log_probabilities(&chunk, weight)?;
+        add(&mut sums, chunk_sums)?;
+        let index = chunk.targets.f_unsqueeze(1)?;
+        let minus_one = Tensor::f_full_like(&index, -1.0)?.f_to_kind(log_probabilities.f_kind()?)?;
+        let d_logits = log_probabilities.f_exp_()?.f_scatter_add_(1, &index, &minus_one)?.f_mul_scalar_(scale)?;
+        let d_logits = d_logits.f_to_kind(x.f_kind()?)?;
+        drop(log_probabilities);
+        let _ = d_logits.f_mm_out(&dx.f_narrow(0, chunk.start, chunk.length)?, weight)?;
+        let _ = weight_gradient.f_addmm_(&d_logits.f_tr()?, &chunk.x)?;
+    }
+    Ok((sums_or_zero(sums, x)?, dx))
+}
+
+struct Chunk {
+    start: i64,
+    length: i64,
+    x: Tensor,
+    targets: Tensor,
+}
+
+fn chunks(x: &Tensor, targets: &Tensor, chunk_tokens: i64) -> Result<Vec<Chunk>, Error> {
+    let (m, _) = matrix("cross_entropy", x)?;
+    if targets.size() != [m] || chunk_tokens < 1 {
+        let expected = format!("{m} targets and a chunk of 1 token or more");
+        return Err(Error::Shape {
+            operation: "cross_entropy",
+            expected,
+            found: format!("targets {:?}, chunk {chunk_tokens}", targets.size()),
+        });
+    }
+    let step = usize::try_from(chunk_tokens).unwrap_or(usize::MAX);
+    (0..m)
+        .step_by(step)
+        .map(|start| {
+            let length = chunk_tokens.min(m - start);
+            Ok(Chunk { start, length, x: x.f_narrow(0, start, length)?, targets: targets.f_narrow(0, start, length)? })
+        })
+        .collect()
+}
+
+/// log softmax of the chunk's logits, `[chunk, v]` in float32 or wider, and its sums.
+fn log_probabilities(chunk: &Chunk, weight: &Tensor) -> Result<(Tensor, Sums), Error> {
+    let logits = chunk.x.f_linear(weight, None::<&Tensor>)?;
+    let wide = wide(logits.f_kind()?);
+    let log_probabilities = logits.f_log_softmax(1, wide)?;
+    drop(logits);
+    let of_target = log_probabilities.f_gather(1, &chunk.targets.f_unsqueeze(1)?, false)?; // [chunk, 1]
+    let highest = log_probabilities.f_amax(1, true)?;
+    let sums = Sums {
+        loss: of_target.f_sum(Kind::Double)?.f_neg()?,
+        correct: of_target.f_ge_tensor(&highest)?.f_sum(Kind::Int64)?,
+    };
+    Ok((log_probabilities, sums))
+}
+
+fn add(total: &mut Option<Sums>, chunk: Sums) -> Result<(), Error> {
+    match total {
+        None => *total = Some(chunk),
+        Some(total) => {
+            let _ = total.loss.f_add_(&chunk.loss)?;
+            let _ = total.correct.f_add_(&chunk.correct)?;
+        }
+    }
+    Ok(())
+}
+
+fn sums_or_zero(sums: Option<Sums>, x: &Tensor) -> Result<Sums, Error> {
+    match sums {
+        Some(sums) => Ok(sums),
+        None => Ok(Sums {
+            loss: Tensor::f_zeros([0i64; 0], (Kind::Double, x.device()))?,
+            correct: Tensor::f_zeros([0i64; 0], (Kind::Int64, x.device()))?,
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::check::{Check, assert_close, each_precision, random};
+    use tch::Device;
+
+    #[test]
+    fn equals_autograd_in_chunks_of_any_size() {
+        for (m, d, v, chunk) in [(1, 2, 3, 1), (7, 5, 11, 3), (8, 4, 30, 100)] {
+            each_precision(|kind| {
+                let (x, weight) = (random(&[m, d], kind), random(&[v, d], kind));
+                let targets = Tensor::from_slice(&(0..m).map(|i| (i * 5) % v).collect::<Vec<i64>>());
+                let scale = Tensor::from(0.25f64);
+                let reference = |t: &[Tensor]| {
+                    t[0].matmul(&t[1].tr()).cross_entropy_loss(&targets, None::<Tensor>, tch::Reduction::Sum, -100, 0.0)
+                };
+                let mut check = Check::of(&[&x, &weight], &scale, reference);
+                let mut gradient = weight.zeros_like();
+                let (sums, dx) = forward_backward(&x, &weight, &targets, 0.25, &mut gradient, chunk).unwrap();
+                check.forward(&sums.loss);
+                check.gradient(0, &dx);
+                check.gradient(1, &gradient);
+                let alone = forward(&x, &weight, &targets, chunk).unwrap();
+                assert_close(&alone.loss, &sums.loss, Kind::Double, "loss without gradient");
+                let highest = x.to_kind(Kind::Double).matmul(&weight.to_kind(Kind::Double).tr()).argmax(1, false);
+                let correct = highest.eq_tensor(&targets).sum(Kind::Int64).int64_value(&[]);
+                if kind != Kind::BFloat16 {
+                    assert_eq!(alone.correct.int64_value(&[]), correct);
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn no_targets_cost_nothing_and_misfits_are_named() {
+        let empty = Tensor::zeros([0, 4], (Kind::Float, Device::Cpu));
+        let weight = Tensor::zeros([3, 4], (Kind::Float, Device::Cpu));
+        let targets = Tensor::zeros([0], (Kind::Int64, Device::Cpu));
+        assert_eq!(forward(&empty, &weight, &targets, 8).unwrap().loss.double_value(&[]), 0.0);
+        assert!(forward(&weight, &weight, &targets, 8).unwrap_err().to_string().contains("3 targets"));
+        assert!(forward(&empty, &weight, &targets, 0).is_err());
+    }
+}

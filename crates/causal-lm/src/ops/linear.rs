@@ -1,0 +1,89 @@
+//! y = x Wᵀ + b.
+
+use super::{accumulate, matrix};
+use crate::Error;
+use tch::Tensor;
+
+/// x `[n, i]`, weight `[o, i]`, bias `[o]` → `[n, o]`.
+///
+/// # Errors
+/// [`Error::Shape`] for an x that is not a matrix, [`Error::Torch`] for a weight that does not fit it.
+pub fn forward(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor, Error> {
+    matrix("linear", x)?;
+    Ok(x.f_linear(weight, bias)?)
+}
+
+/// Where the gradients of the weight `[o, i]` and the bias `[o]` are added.
+#[derive(Debug)]
+pub struct Gradients {
+    /// `[o, i]`.
+    pub weight: Tensor,
+    /// `[o]`.
+    pub bias: Option<Tensor>,
+}
+
+/// dx = dy W; dW += dyᵀ x; db += Σ dy.
+///
+/// # Errors
+/// [`Error::Shape`] for a dy that is not a matrix, [`Error::Torch`] for tensors that do not fit it.
+pub fn backward(dy: &Tensor, x: &Tensor, weight: &Tensor, gradients: &mut Gradients) -> Result<Tensor, Error> {
+    add_weight_gradients(dy, x, gradients)?;
+    Ok(dy.f_mm(weight)?)
+}
+
+/// As [`backward`], and adds dx to `dx` in place of returning it: several layers can share their input.
+///
+/// # Errors
+/// As [`backward`].
+pub fn backward_into(
+    dx: &mut Tensor,
+    dy: &Tensor,
+    x: &Tensor,
+    weight: &Tensor,
+    gradients: &mut Gradients,
+) -> Result<(), Error> {
+    add_weight_gradients(dy, x, gradients)?;
+    let _ = dx.f_addmm_(dy, weight)?;
+    Ok(())
+}
+
+fn add_weight_gradients(dy: &Tensor, x: &Tensor, gradients: &mut Gradients) -> Result<(), Error> {
+    matrix("linear backward", dy)?;
+    let _ = gradients.weight.f_addmm_(&dy.f_tr()?, x)?;
+    if let Some(bias) = &mut gradients.bias {
+        accumulate(bias, &dy.f_sum_dim_intlist(0, false, bias.f_kind()?)?)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::check::{Check, each_precision, random};
+
+    #[test]
+    fn equals_autograd() {
+        for (n, i, o, with_bias) in [(5, 3, 4, true), (1, 1, 1, false), (17, 9, 2, true)] {
+            each_precision(|kind| {
+                let (x, weight, bias) = (random(&[n, i], kind), random(&[o, i], kind), random(&[o], kind));
+                let dy = random(&[n, o], kind);
+                let reference = |t: &[Tensor]| {
+                    t[0].matmul(&t[1].tr()) + if with_bias { t[2].shallow_clone() } else { t[2].zeros_like() }
+                };
+                let mut check = Check::of(&[&x, &weight, &bias], &dy, reference);
+                check.forward(&forward(&x, &weight, with_bias.then_some(&bias)).unwrap());
+                let mut gradients =
+                    Gradients { weight: weight.zeros_like(), bias: with_bias.then(|| bias.zeros_like()) };
+                check.gradient(0, &backward(&dy, &x, &weight, &mut gradients).unwrap());
+                check.gradient(1, &gradients.weight);
+                if let Some(bias) = &gradients.bias {
+                    check.gradient(2, bias);
+                }
+                let mut dx = x.copy();
+                backward_into(&mut dx, &dy, &x, &weight, &mut gradients).unwrap();
+                check.gradient(0, &(dx - &x));
+                check.gradient(1, &(&gradients.weight / 2.0)); // added, not overwritten
+            });
+        }
+    }
+}

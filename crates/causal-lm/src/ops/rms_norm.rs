@@ -1,0 +1,77 @@
+//! Root-mean-square norm (Zhang and Sennrich, arXiv 1910.07467): y = w · x / √(mean(x²) + ε).
+
+use super::{accumulate, matrix, wide};
+use crate::Error;
+use tch::Tensor;
+
+/// x `[n, d]`, weight `[d]` → y `[n, d]` and 1 / √(mean(x²) + ε), `[n, 1]` in float32.
+///
+/// As in transformers, the normalised x is rounded to its own type before it meets the weight.
+///
+/// # Errors
+/// [`Error::Shape`] for an x that is not a matrix, [`Error::Torch`] for a weight that does not fit it.
+pub fn forward(x: &Tensor, weight: &Tensor, epsilon: f64) -> Result<(Tensor, Tensor), Error> {
+    let (_, d) = matrix("rms_norm", x)?;
+    let kind = x.f_kind()?;
+    let x = x.f_to_kind(wide(kind))?;
+    let reciprocal_rms = x
+        .f_linalg_norm(2.0, [1].as_slice(), true, None)?
+        .f_square_()?
+        .f_div_scalar_(d as f64)?
+        .f_add_scalar_(epsilon)?
+        .f_rsqrt_()?; // [n, 1]
+    let y = x.f_mul(&reciprocal_rms)?.f_to_kind(kind)?.f_mul_(weight)?;
+    Ok((y, reciprocal_rms))
+}
+
+/// With x̂ = x r and c = mean(dy w x̂): dx = r (dy w − x̂ c), dw += Σ dy x̂.
+///
+/// # Errors
+/// [`Error::Shape`] for a dy that is not a matrix, [`Error::Torch`] for tensors that do not fit it.
+pub fn backward(
+    dy: &Tensor,
+    x: &Tensor,
+    weight: &Tensor,
+    reciprocal_rms: &Tensor,
+    weight_gradient: &mut Tensor,
+) -> Result<Tensor, Error> {
+    let (_, d) = matrix("rms_norm backward", dy)?;
+    let kind = x.f_kind()?;
+    let dy = dy.f_to_kind(wide(kind))?;
+    let normalised = x.f_to_kind(wide(kind))?.f_mul(reciprocal_rms)?; // [n, d]
+    let product = dy.f_mul(&normalised)?; // dy x̂
+    accumulate(weight_gradient, &product.f_sum_dim_intlist(0, false, None)?)?;
+    let weight = weight.f_to_kind(wide(kind))?;
+    let mean = product.f_mv(&weight)?.f_div_scalar_(d as f64)?.f_unsqueeze(1)?; // c, [n, 1]
+    let dx = dy.f_mul(&weight)?.f_sub_(&normalised.f_mul(&mean)?)?.f_mul_(reciprocal_rms)?;
+    Ok(dx.f_to_kind(kind)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::check::{Check, each_precision, random};
+    use tch::Kind;
+
+    #[test]
+    fn equals_autograd() {
+        for (n, d) in [(1, 1), (3, 7), (20, 33)] {
+            each_precision(|kind| {
+                let (x, weight, dy) = (random(&[n, d], kind), random(&[d], kind), random(&[n, d], kind));
+                let reference = |t: &[Tensor]| {
+                    let mean = (&t[0] * &t[0]).mean_dim(1, true, Kind::Double);
+                    &t[0] * (mean + 1e-5).rsqrt() * &t[1]
+                };
+                let mut check = Check::of(&[&x, &weight], &dy, reference);
+                let (y, reciprocal_rms) = forward(&x, &weight, 1e-5).unwrap();
+                check.forward(&y);
+                let mut weight_gradient = weight.zeros_like();
+                if d > 1 {
+                    // In one dimension x / |x| is constant: the gradient is rounding alone.
+                    check.gradient(0, &backward(&dy, &x, &weight, &reciprocal_rms, &mut weight_gradient).unwrap());
+                    check.gradient(1, &weight_gradient);
+                }
+            });
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! All weights in one flat buffer, all gradients in another; tensors are views into them.
+//!
+//! Parameters are ordered by shape, so that those of one shape lie side by side: one call clears every gradient, one measures their norm,
+//! and the weights of one shape can be taken as a single `[count, rows, columns]` tensor.
+
+use crate::Error;
+use tch::{Device, Kind, Tensor};
+
+/// What a parameter is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ParameterKind {
+    /// A weight matrix `[out, in]` of a linear layer inside a block.
+    Linear,
+    /// The output head `[v, d]` where it is not the embedding.
+    Head,
+    /// The embedding `[v, d]`.
+    Embedding,
+    /// The scale `[d]` of a norm.
+    Norm,
+    /// A bias `[out]` of a linear layer.
+    Bias,
+}
+
+/// Name, shape and kind of one parameter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParameterSpec {
+    /// Hugging Face's name, for example `model.layers.0.mlp.up_proj.weight`.
+    pub name: String,
+    /// `[out, in]`, `[v, d]` or `[d]`.
+    pub shape: Vec<i64>,
+    /// What it is for.
+    pub kind: ParameterKind,
+}
+
+impl ParameterSpec {
+    /// Number of elements.
+    pub fn numel(&self) -> i64 {
+        self.shape.iter().product()
+    }
+}
+
+/// Index of a parameter in [`Parameters`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ParameterId(usize);
+
+impl ParameterId {
+    pub(crate) fn index(self) -> usize {
+        self.0
+    }
+}
+
+/// The parameters of a model.
+#[derive(Debug)]
+pub struct Parameters {
+    specs: Vec<ParameterSpec>,
+    weights: Tensor,
+    weight_views: Vec<Tensor>,
+    gradients: Option<Tensor>,
+    gradient_views: Vec<Tensor>,
+    gradient_kind: Kind,
+}
+
+/// Where one shape begins: a multiple of this many elements keeps vector loads aligned in every type.
+const ALIGNMENT: i64 = 64;
+
+impl Parameters {
+    /// Zero weights of `kind` for `specs`; gradients, of `gradient_kind`, are allocated when first asked for.
+    ///
+    /// # Errors
+    /// [`Error::Torch`] when memory is lacking.
+    pub(crate) fn zeros(
+        mut specs: Vec<ParameterSpec>,
+        kind: Kind,
+        gradient_kind: Kind,
+        device: Device,
+    ) -> Result<Self, Error> {
+        // A stable sort: within one shape the order is that of the layers.
+        specs.sort_by(|a, b| b.shape.len().cmp(&a.shape.len()).then_with(|| b.shape.cmp(&a.shape)));
+        let (_, length) = offsets(&specs);
+        let weights = Tensor::f_zeros([length], (kind, device))?;
+        let weight_views = views(&weights, &specs)?;
+        Ok(Self { specs, weights, weight_views, gradients: None, gradient_views: Vec::new(), gradient_kind })
+    }
+
+    /// In buffer order.
+    pub fn specs(&self) -> &[ParameterSpec] {
+        &self.specs
+    }
+
+    /// Weights as views into [`Self::flat_weights`], in the order of [`Self::specs`].
+    pub fn weights(&self) -> &[Tensor] {
+        &self.weight_views
+    }
+
+    /// All weights, `[total]`, a few zeros of padding included.
+    pub fn flat_weights(&self) -> &Tensor {
+        &self.weights
+    }
+
+    /// Gradients as views into one flat buffer, in the order of [`Self::specs`]; all zero when first asked for.
+    ///
+    /// # Errors
+    /// [`Error::Torch`] when memory is lacking.
+    pub fn gradients(&mut self) -> Result<&[Tensor], Error> {
+        if self.gradients.is_none() {
+            let options = (self.gradient_kind, self.weights.device());
+            let flat = Tensor::f_zeros([self.weights.size().iter().product()], options)?;
+            self.gradient_views = views(&flat, &self.specs)?;
+            self.gradients = Some(flat);
+        }
+        Ok(&self.gradient_views)
+    }
+
+    /// All gradients, `[total]`.
+    ///
+    /// # Errors
+    /// [`Error::Torch`] when memory is lacking.
+    pub fn flat_gradients(&mut self) -> Result<Tensor, Error> {
+        self.gradients()?;
+        match &self.gradients {
+            Some(flat) => Ok(flat.shallow_clone()),
+            None => Ok(Tensor::f_zeros([0], (self.gradient_kind, self.weights.device()))?),
+        }
+    }
+
+    /// Clears every gradient in one call.
+    ///
+    /// # Errors
+    /// [`Error::Torch`] from libtorch.
+    pub fn zero_gradients(&mut self) -> Result<(), Error> {
+        if let Some(flat) = &mut self.gradients {
+            let _ = flat.f_zero_()?;
+        }
+        Ok(())
+    }
+
+    /// Number of weights, padding not counted.
+    pub fn num_parameters(&self) -> i64 {
+        self.specs.iter().map(ParameterSpec::numel).sum()
+    }
+
+    pub(crate) fn id(&self, name: &str) -> Option<ParameterId> {
+        self.specs.iter().position(|spec| spec.name == name).map(ParameterId)
+    }
+
+    /// The weight in the type that arithmetic is done in.
+    pub(crate) fn weight_as(&self, id: ParameterId, kind: Kind) -> Result<Tensor, Error> {
+        let weight = &self.weight_views[id.0];
+        Ok(if weight.f_kind()? == kind { weight.shallow_clone() } else { weight.f_to_kind(kind)? })
+    }
+
+    /// The view to add this parameter's gradient to.
+    pub(crate) fn gradient(&self, id: ParameterId) -> Tensor {
+        self.gradient_views[id.0].shallow_clone()
+    }
+}
+
+/// Offset of each parameter and the length of the buffer, in elements.
+fn offsets(specs: &[ParameterSpec]) -> (Vec<i64>, i64) {
+    let mut offsets = Vec::with_capacity(specs.len());
+    let mut end = 0;
+    for (index, spec) in specs.iter().enumerate() {
+        if index > 0 && specs[index - 1].shape != spec.shape {
+            end = (end + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+        }
+        offsets.push(end);
+        end += spec.numel();
+    }
+    (offsets, end)
+}
+
+fn views(flat: &Tensor, specs: &[ParameterSpec]) -> Result<Vec<Tensor>, Error> {
+    let (offsets, _) = offsets(specs);
+    specs
+        .iter()
+        .zip(offsets)
+        .map(|(spec, offset)| Ok(flat.f_narrow(0, offset, spec.numel())?.f_view(spec.shape.as_slice())?))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(name: &str, shape: &[i64]) -> ParameterSpec {
+        ParameterSpec { name: name.to_owned(), shape: shape.to_vec(), kind: ParameterKind::Linear }
+    }
+
+    #[test]
+    fn one_shape_is_one_stack_and_views_share_the_buffer() {
+        let specs = vec![spec("a", &[3, 5]), spec("bias", &[7]), spec("b", &[5, 3]), spec("c", &[3, 5])];
+        let mut parameters = Parameters::zeros(specs, Kind::Float, Kind::Double, Device::Cpu).unwrap();
+        let names: Vec<_> = parameters.specs().iter().map(|spec| spec.name.as_str()).collect();
+        assert_eq!(names, ["b", "a", "c", "bias"]);
+        let _ = parameters.weights()[2].shallow_clone().fill_(2.0);
+        let stack = parameters.flat_weights().narrow(0, 64, 30).view([2, 3, 5]);
+        assert_eq!(stack.select(0, 1).sum(Kind::Float).double_value(&[]), 30.0);
+        assert_eq!(parameters.flat_weights().sum(Kind::Float).double_value(&[]), 30.0);
+        assert_eq!(parameters.num_parameters(), 52);
+
+        let id = parameters.id("bias").unwrap();
+        let _ = parameters.gradients().unwrap();
+        let _ = parameters.gradient(id).fill_(1.0);
+        assert_eq!(parameters.flat_gradients().unwrap().sum(Kind::Double).double_value(&[]), 7.0);
+        parameters.zero_gradients().unwrap();
+        assert_eq!(parameters.flat_gradients().unwrap().sum(Kind::Double).double_value(&[]), 0.0);
+        assert!(parameters.id("absent").is_none());
+    }
+}
