@@ -35,3 +35,6 @@ pub(super) fn split(
     // Narrowing keeps the low half.
     hidden.f_copy_(&bits)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,246 @@
+//! Saving, resuming, and files that do not fit.
+
+use std::path::PathBuf;
+
+use galore_optim::{AdamConfig, AdamW, Error, GaLoreAdamW, GaLoreConfig, Optimizer, ProjectionType, WeightUpdate};
+use tch::{Device, Kind, Tensor};
+
+use crate::{bits_equal, group, parameter, random};
+
+/// A small model: a wide and a tall target, an embedding and a bias; fresh optimizer, weights as given.
+struct Model {
+    weights: Vec<Tensor>,
+    gradients: Vec<Tensor>,
+    optimizer: Box<dyn Optimizer>,
+}
+
+const SHAPES: [(&str, &[i64]); 4] = [("q", &[10, 16]), ("down", &[16, 10]), ("embed", &[20, 4]), ("bias", &[9])];
+
+#[derive(Clone)]
+struct Setup {
+    kind: Kind,
+    update: WeightUpdate,
+    galore: Option<GaLoreConfig>,
+}
+
+impl Setup {
+    fn galore(kind: Kind, update: WeightUpdate, proj_type: ProjectionType) -> Self {
+        Setup { kind, update, galore: Some(GaLoreConfig { rank: 4, update_proj_gap: 4, scale: 1.8, proj_type }) }
+    }
+
+    fn start(&self) -> Vec<Tensor> {
+        SHAPES.iter().enumerate().map(|(i, (_, shape))| random(shape, i as i64).to_kind(self.kind)).collect()
+    }
+
+    fn model(&self, weights: &[Tensor]) -> Model {
+        let weights: Vec<Tensor> = weights.iter().map(Tensor::copy).collect();
+        let gradients: Vec<Tensor> =
+            weights.iter().map(|weight| Tensor::zeros(weight.size(), (Kind::Float, Device::Cpu))).collect();
+        let part = |indices: std::ops::Range<usize>, adam: AdamConfig| {
+            group(indices.map(|i| parameter(SHAPES[i].0, &weights[i], &gradients[i])).collect(), adam)
+        };
+        let optimizer: Box<dyn Optimizer> = match &self.galore {
+            Some(galore) => {
+                let decayed = AdamConfig { weight_decay: 0.01, ..AdamConfig::galore_default() };
+                let others = vec![part(2..4, decayed)];
+                let targets = part(0..2, AdamConfig::galore_default());
+                Box::new(GaLoreAdamW::new(targets, others, galore, self.update).unwrap())
+            }
+            None => Box::new(AdamW::new(vec![part(0..4, AdamConfig::torch_default())], self.update).unwrap()),
+        };
+        Model { weights, gradients, optimizer }
+    }
+}
+
+impl Model {
+    fn train(&mut self, steps: std::ops::Range<i64>) {
+        for step in steps {
+            for (i, gradient) in self.gradients.iter_mut().enumerate() {
+                gradient.copy_(&(random(&gradient.size(), 50 + i as i64) + random(&gradient.size(), 1000 + step)));
+            }
+            self.optimizer.step(1e-3).unwrap();
+        }
+    }
+}
+
+fn file(directory: &tempfile::TempDir) -> PathBuf {
+    directory.path().join("optimizer.safetensors")
+}
+
+#[test]
+fn resumes_bit_for_bit() {
+    let all = [
+        ProjectionType::Std,
+        ProjectionType::ReverseStd,
+        ProjectionType::Right,
+        ProjectionType::Left,
+        ProjectionType::Full,
+    ];
+    let mut setups: Vec<Setup> =
+        all.map(|proj_type| Setup::galore(Kind::Float, WeightUpdate::Exact, proj_type)).to_vec();
+    for (kind, update) in [
+        (Kind::BFloat16, WeightUpdate::Exact),
+        (Kind::BFloat16, WeightUpdate::Nearest),
+        (Kind::BFloat16, WeightUpdate::Stochastic { seed: 11 }),
+        (Kind::Half, WeightUpdate::Exact),
+    ] {
+        setups.push(Setup::galore(kind, update, ProjectionType::Std));
+        setups.push(Setup { kind, update, galore: None });
+    }
+    for setup in setups {
+        let directory = tempfile::tempdir().unwrap();
+        let mut straight = setup.model(&setup.start());
+        straight.train(0..14);
+
+        let mut stopped = setup.model(&setup.start());
+        stopped.train(0..7);
+        stopped.optimizer.save(&file(&directory)).unwrap();
+        // The seed comes from the file.
+        let other_seed = match setup.update {
+            WeightUpdate::Stochastic { .. } => Setup { update: WeightUpdate::Stochastic { seed: 0 }, ..setup.clone() },
+            _ => setup.clone(),
+        };
+        let mut resumed = other_seed.model(&stopped.weights);
+        resumed.optimizer.load(&file(&directory)).unwrap();
+        assert_eq!(resumed.optimizer.num_steps(), 7);
+        resumed.train(7..14);
+
+        let what = format!("{:?} {:?} {:?}", setup.kind, setup.update, setup.galore.map(|galore| galore.proj_type));
+        for ((name, _), (a, b)) in SHAPES.iter().zip(straight.weights.iter().zip(&resumed.weights)) {
+            assert!(bits_equal(a, b), "{what}: {name}");
+        }
+        let (a, b) = (straight.optimizer.state().unwrap(), resumed.optimizer.state().unwrap());
+        assert_eq!(a.len(), b.len());
+        for ((name, a), (other, b)) in a.iter().zip(&b) {
+            assert!(name == other && bits_equal(a, b), "{what}: {name}");
+        }
+    }
+}
+
+#[test]
+fn equal_states_are_equal_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let setup = Setup::galore(Kind::BFloat16, WeightUpdate::Exact, ProjectionType::Std);
+    let files = [0, 1].map(|i| {
+        let mut model = setup.model(&setup.start());
+        model.train(0..3);
+        let path = directory.path().join(i.to_string());
+        model.optimizer.save(&path).unwrap();
+        std::fs::read(path).unwrap()
+    });
+    assert!(files[0] == files[1]);
+    // And any reader of safetensors reads them.
+    let tensors = safetensors::SafeTensors::deserialize(&files[0]).unwrap();
+    assert_eq!(tensors.tensor("q.basis_left").unwrap().shape(), [10, 4]);
+    assert_eq!(tensors.tensor("down.basis_right").unwrap().shape(), [4, 10]);
+    assert_eq!(tensors.tensor("q.exp_avg").unwrap().shape(), [4, 16]);
+    assert_eq!(tensors.tensor("bias.hidden_bits").unwrap().dtype(), safetensors::Dtype::I16);
+    assert_eq!(tensors.tensor("bias.step").unwrap().data(), 3i64.to_le_bytes());
+}
+
+#[test]
+fn a_state_before_the_first_step_has_no_basis() {
+    let directory = tempfile::tempdir().unwrap();
+    let setup = Setup::galore(Kind::Float, WeightUpdate::Exact, ProjectionType::Full);
+    setup.model(&setup.start()).optimizer.save(&file(&directory)).unwrap();
+    let mut used = setup.model(&setup.start());
+    used.train(0..5);
+    used.optimizer.load(&file(&directory)).unwrap();
+    assert_eq!(used.optimizer.num_steps(), 0);
+    assert!(used.optimizer.state().unwrap().iter().all(|(name, _)| !name.contains("basis")));
+    // Zero moments again: as fresh.
+    let mut fresh = setup.model(&used.weights);
+    used.train(0..5);
+    fresh.train(0..5);
+    assert!(bits_equal(&used.weights[0], &fresh.weights[0]));
+}
+
+#[test]
+fn files_that_do_not_fit_are_refused_by_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = file(&directory);
+    let setup = Setup::galore(Kind::BFloat16, WeightUpdate::Exact, ProjectionType::Std);
+    let mut model = setup.model(&setup.start());
+    model.train(0..5);
+    model.optimizer.save(&path).unwrap();
+
+    let load = |setup: &Setup| {
+        let mut other = setup.model(&setup.start());
+        other.train(0..1);
+        let before = other.optimizer.state().unwrap().into_iter().map(|(_, tensor)| tensor.copy()).collect::<Vec<_>>();
+        let error = other.optimizer.load(&path).unwrap_err();
+        let after = other.optimizer.state().unwrap();
+        assert!(before.iter().zip(&after).all(|(before, (_, after))| bits_equal(before, after)), "changed by {error}");
+        error.to_string()
+    };
+    let mut galore = setup.galore.clone().unwrap();
+    galore.rank = 5;
+    let message = load(&Setup { galore: Some(galore), ..setup.clone() });
+    assert!(message.contains("`q.exp_avg` has shape [4, 16], expected [5, 16]"), "{message}");
+    assert!(message.contains("more"), "{message}");
+    let message = load(&Setup::galore(Kind::BFloat16, WeightUpdate::Exact, ProjectionType::ReverseStd));
+    assert!(message.contains("`q.basis_right` is missing"), "{message}");
+    let message = load(&Setup { update: WeightUpdate::Nearest, ..setup.clone() });
+    assert!(message.contains("`q.hidden_bits` belongs to no parameter"), "{message}");
+    let message = load(&Setup { kind: Kind::Half, ..setup.clone() });
+    assert!(message.contains("`q.master` is missing"), "{message}");
+    let message = load(&Setup { galore: None, ..setup.clone() });
+    assert!(message.contains("holds the state of galore_adamw, this optimizer is adamw"), "{message}");
+    let message = load(&Setup { update: WeightUpdate::Stochastic { seed: 1 }, ..setup.clone() });
+    assert!(message.contains("lacks `seed`"), "{message}");
+
+    // Another type under the right name.
+    let bytes = std::fs::read(&path).unwrap();
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header = String::from_utf8(bytes[8..8 + length].to_vec()).unwrap();
+    let rewrite = |from: &str, to: &str| {
+        assert!(header.contains(from));
+        let mut header = header.replacen(from, to, 1).into_bytes();
+        header.resize(header.len().next_multiple_of(8), b' ');
+        let mut file = (header.len() as u64).to_le_bytes().to_vec();
+        file.extend(header);
+        file.extend(&bytes[8 + length..]);
+        std::fs::write(&path, file).unwrap();
+    };
+    rewrite(r#""bias.hidden_bits":{"dtype":"I16""#, r#""bias.hidden_bits":{"dtype":"F16""#);
+    assert!(load(&setup).contains("`bias.hidden_bits` is F16, expected I16"), "{}", load(&setup));
+    rewrite("galore-optim 1", "galore-optim 9");
+    assert!(load(&setup).contains("has format `galore-optim 9`"));
+    rewrite(r#""num_steps":"5""#, r#""num_steps":"-""#);
+    assert!(load(&setup).contains("num_steps = `-`"));
+}
+
+#[test]
+fn truncated_and_foreign_files_are_errors() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = file(&directory);
+    let setup = Setup::galore(Kind::BFloat16, WeightUpdate::Exact, ProjectionType::Std);
+    let mut model = setup.model(&setup.start());
+    model.train(0..5);
+    model.optimizer.save(&path).unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    for length in [0, 5, 8, 300, bytes.len() / 2, bytes.len() - 1] {
+        std::fs::write(&path, &bytes[..length]).unwrap();
+        let error = model.optimizer.load(&path).unwrap_err();
+        assert!(
+            matches!(error, Error::StateFile { .. }) && error.to_string().contains("truncated"),
+            "{length}: {error}"
+        );
+    }
+    let mut longer = bytes.clone();
+    longer.push(0);
+    std::fs::write(&path, longer).unwrap();
+    assert!(model.optimizer.load(&path).unwrap_err().to_string().contains("past its end"));
+    std::fs::write(&path, b"PK\x03\x04 not a safetensors file at all, but long enough for a header").unwrap();
+    assert!(model.optimizer.load(&path).unwrap_err().to_string().contains("absurd"));
+    let mut garbled = bytes.clone();
+    garbled[8] = b'[';
+    std::fs::write(&path, garbled).unwrap();
+    assert!(model.optimizer.load(&path).unwrap_err().to_string().contains("bad safetensors header"));
+    let foreign = Tensor::zeros([2], (Kind::Float, Device::Cpu));
+    Tensor::write_safetensors(&[("a", foreign)], &path).unwrap();
+    assert!(model.optimizer.load(&path).unwrap_err().to_string().contains("no optimizer state of this program"));
+    let missing = directory.path().join("missing");
+    assert!(matches!(model.optimizer.load(&missing).unwrap_err(), Error::Io { .. }));
+    assert!(matches!(model.optimizer.save(&directory.path().join("no/folder")).unwrap_err(), Error::Io { .. }));
+}
