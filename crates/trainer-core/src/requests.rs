@@ -75,17 +75,24 @@ impl Requests {
         self.best_metric.take()
     }
 
-    /// In the form of HF's `TrainerControl`, which it expects in `stateful_callbacks`.
-    pub(crate) fn to_trainer_control(&self) -> serde_json::Value {
+    /// HF's `TrainerControl`, which its Trainer expects in `stateful_callbacks` of a checkpoint. Ours does not read it.
+    pub(crate) fn to_trainer_control(&self, training: Training) -> serde_json::Value {
         serde_json::json!({
             "args": {
                 "should_epoch_stop": false,
                 "should_evaluate": self.evaluate,
                 "should_log": self.log,
                 "should_save": self.save,
-                "should_training_stop": self.stop,
+                "should_training_stop": self.stop || training == Training::Complete,
             },
             "attributes": {},
         })
     }
+}
+
+/// Whether the last step is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Training {
+    Underway,
+    Complete,
 }

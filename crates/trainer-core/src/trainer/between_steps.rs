@@ -6,6 +6,7 @@ use super::*;
 use crate::{
     EvalSums, json,
     progress::{PROGRESS_FILE_NAME, SinceLog, TRAINING_ARGS_FILE_NAME},
+    requests::Training,
 };
 
 impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S>
@@ -122,7 +123,8 @@ where
             Some(Value::Object(states)) => states,
             _ => Map::new(),
         };
-        let control = self.requests.to_trainer_control();
+        let training = if step >= self.plan.max_steps { Training::Complete } else { Training::Underway };
+        let control = self.requests.to_trainer_control(training);
         self.state.stateful_callbacks.insert("TrainerControl".to_owned(), control);
 
         let Self { learner, state, progress, arguments, .. } = self;

@@ -1,1 +1,83 @@
+//! The loop, driven with the toy.
 
+use serde_json::json;
+
+use super::*;
+use crate::testing::{Expected, PlainStore, Recorded, Recorder, Recording, ToyLearner, ToySource};
+
+mod events;
+mod failures;
+mod figures;
+mod resuming;
+
+/// A folder, splits of 22 and 6 rows in batches of 4 and 5 micro-batches an epoch in windows of 2: 3 steps an epoch.
+struct Bench {
+    dir: tempfile::TempDir,
+    train: ToySource,
+    eval: ToySource,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap(), train: ToySource::new(18, 4), eval: ToySource::new(6, 4) }
+    }
+
+    fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn arguments(&self) -> TrainingArguments {
+        TrainingArguments {
+            output_dir: self.path().to_owned(),
+            num_train_epochs: 3.0,
+            per_device_train_batch_size: 4,
+            gradient_accumulation_steps: 2,
+            learning_rate: 0.1,
+            logging_steps: 2.0,
+            ..Default::default()
+        }
+    }
+
+    fn train(&self, arguments: TrainingArguments, learner: &mut ToyLearner) -> Result<TrainOutput> {
+        self.train_with(arguments, learner, None::<Recorder<'_>>)
+    }
+
+    fn train_with<'a>(
+        &'a self,
+        arguments: TrainingArguments,
+        learner: &'a mut ToyLearner,
+        callback: impl Callback + 'a,
+    ) -> Result<TrainOutput> {
+        let mut store = PlainStore::new(&arguments.output_dir.clone());
+        let trainer = Trainer::new(arguments, learner, &self.train, Some(&self.eval), &mut store)?;
+        trainer.with_callback(callback).train()
+    }
+
+    fn resume(
+        &self,
+        arguments: TrainingArguments,
+        learner: &mut ToyLearner,
+        checkpoint: &Path,
+    ) -> Result<(Resumed, TrainOutput)> {
+        let mut store = PlainStore::new(&arguments.output_dir.clone());
+        let mut trainer = Trainer::new(arguments, learner, &self.train, Some(&self.eval), &mut store)?;
+        let resumed = trainer.resume_from(checkpoint)?;
+        Ok((resumed, trainer.train()?))
+    }
+}
+
+/// A callback that does `hook` on every event.
+fn on_event<'a>(hook: impl FnMut(&Recorded, &mut Requests) -> EventResult + 'a) -> Recorder<'a> {
+    Recorder::new(&Recording::default()).with_hook(hook)
+}
+
+/// The log history without what depends on the clock.
+fn timeless(log_history: &[LogEntry]) -> Vec<LogEntry> {
+    let is_time = |key: &str| key.ends_with("_runtime") || key.ends_with("_per_second");
+    let without = |entry: &LogEntry| entry.clone().into_iter().filter(|(key, _)| !is_time(key)).collect();
+    log_history.iter().map(without).collect()
+}
+
+fn steps_with(log_history: &[LogEntry], key: &str) -> Vec<u64> {
+    log_history.iter().filter(|entry| entry.contains_key(key)).map(|entry| entry["step"].as_u64().unwrap()).collect()
+}

@@ -1,0 +1,130 @@
+//! What goes wrong is named, and nothing is saved after it.
+
+use super::*;
+use crate::testing::ToyBatch;
+
+#[test]
+fn a_loss_that_is_not_finite_ends_the_run_before_anything_is_saved() {
+    for bad in [f64::NAN, f64::INFINITY] {
+        let bench = Bench::new();
+        let mut learner = ToyLearner::default().with_step_loss(move |step| if step == 5 { bad } else { 1.0 });
+        let recording = Recording::default();
+        let arguments = TrainingArguments { logging_steps: 100.0, ..bench.arguments() };
+        let error = bench.train_with(arguments, &mut learner, Recorder::new(&recording)).unwrap_err();
+        assert!(matches!(error, Error::NonFinite { quantity: "loss", step: 5, .. }), "{error}");
+        assert!(bench.path().join("checkpoint-3").exists());
+        assert!(!bench.path().join("checkpoint-6").exists());
+        assert_eq!(recording.names().iter().filter(|name| **name == "on_train_end").count(), 1);
+    }
+}
+
+#[test]
+fn a_callbacks_error_names_it_and_all_hear_the_end_once() {
+    let bench = Bench::new();
+    let recording = Recording::default();
+    let failing =
+        on_event(
+            |seen, _| {
+                if seen.event == "on_step_end" && seen.step == 2 { Err("the disk is full".into()) } else { Ok(()) }
+            },
+        );
+    let callbacks: Vec<Box<dyn Callback + '_>> = vec![Box::new(failing), Box::new(Recorder::new(&recording))];
+    let error = bench.train_with(bench.arguments(), &mut ToyLearner::default(), callbacks).unwrap_err();
+    assert_eq!(error.to_string(), "callback Recorder failed in on_step_end: the disk is full");
+    let names = recording.names();
+    assert_eq!(names.last(), Some(&"on_train_end"));
+    assert_eq!(names.iter().filter(|name| **name == "on_train_end").count(), 1);
+    assert_eq!(names.iter().filter(|name| **name == "on_step_end").count(), 1, "step 2 did not reach the second");
+}
+
+#[test]
+fn an_error_at_the_end_is_reported_too() {
+    let bench = Bench::new();
+    let failing = on_event(|seen, _| if seen.event == "on_train_end" { Err("late".into()) } else { Ok(()) });
+    let error = bench.train_with(bench.arguments(), &mut ToyLearner::default(), failing).unwrap_err();
+    assert_eq!(error.to_string(), "callback Recorder failed in on_train_end: late");
+}
+
+#[test]
+fn unusable_arguments_and_empty_splits_are_refused_before_training() {
+    let bench = Bench::new();
+    let bad = TrainingArguments { learning_rate: -1.0, ..bench.arguments() };
+    assert!(matches!(bench.train(bad, &mut ToyLearner::default()), Err(Error::Arguments { .. })));
+
+    let empty = Bench { train: ToySource::new(0, 4), ..Bench::new() };
+    let error = empty.train(empty.arguments(), &mut ToyLearner::default()).unwrap_err();
+    assert_eq!(error.to_string(), "the training split has no rows: give it at least one");
+    let empty = Bench { eval: ToySource::new(0, 4), ..Bench::new() };
+    let error = empty.train(empty.arguments(), &mut ToyLearner::default()).unwrap_err();
+    assert_eq!(error.to_string(), "the evaluation split has no rows: give it at least one");
+}
+
+#[test]
+fn one_row_trains() {
+    let bench = Bench { train: ToySource::new(1, 4), eval: ToySource::new(1, 4), ..Bench::new() };
+    let output = bench.train(bench.arguments(), &mut ToyLearner::default()).unwrap();
+    assert_eq!((output.state.global_step, output.state.epoch), (3, 3.0));
+}
+
+#[test]
+fn an_evaluation_asked_for_without_a_split_is_an_error() {
+    let bench = Bench::new();
+    let arguments = TrainingArguments { eval_strategy: IntervalStrategy::No, ..bench.arguments() };
+    let mut learner = ToyLearner::default();
+    let mut store = PlainStore::new(bench.path());
+    let trainer = Trainer::new(arguments, &mut learner, &bench.train, None, &mut store).unwrap();
+    let ask = on_event(|seen, requests| {
+        if seen.event == "on_step_end" {
+            requests.request_evaluate();
+        }
+        Ok(())
+    });
+    let error = trainer.with_callback(ask).train().unwrap_err();
+    assert!(matches!(error, Error::NoEvaluationSplit { step: 1 }), "{error}");
+}
+
+/// Announces more batches than it has, or fails at one.
+struct BadSource {
+    num_batches: usize,
+    fails: bool,
+}
+
+impl BatchSource for BadSource {
+    type Batch = ToyBatch;
+
+    fn num_rows(&self) -> usize {
+        8
+    }
+
+    fn num_batches(&self) -> usize {
+        self.num_batches
+    }
+
+    fn batches(&self, _epoch: u64, first: usize) -> Result<Batches<'_, ToyBatch>, BoxError> {
+        let good = (0..2).map(|_| Ok(ToyBatch(vec![1.0])));
+        let bad = self.fails.then(|| Err("bad UTF-8 in row 3".into()));
+        Ok(Box::new(good.chain(bad).skip(first)))
+    }
+}
+
+#[test]
+fn a_source_that_ends_early_or_fails_is_named() {
+    let bench = Bench::new();
+    let error = |fails| {
+        let (mut learner, mut store) = (ToyLearner::default(), PlainStore::new(bench.path()));
+        let source = BadSource { num_batches: 4, fails };
+        let arguments = TrainingArguments { eval_strategy: IntervalStrategy::No, ..bench.arguments() };
+        let trainer = Trainer::new(arguments, &mut learner, &source, None, &mut store).unwrap();
+        trainer.train().unwrap_err().to_string()
+    };
+    assert_eq!(error(false), "epoch 0 of the training split ended after 2 of 4 micro-batches");
+    assert_eq!(error(true), "reading micro-batch 2 of epoch 0 (training) failed: bad UTF-8 in row 3");
+}
+
+#[test]
+fn a_save_that_fails_is_named() {
+    let bench = Bench::new();
+    std::fs::write(bench.path().join("checkpoint-3"), "a file in its place").unwrap();
+    let error = bench.train(bench.arguments(), &mut ToyLearner::default()).unwrap_err();
+    assert!(matches!(error, Error::Save { step: 3, .. }), "{error}");
+}

@@ -1,0 +1,207 @@
+//! Train, stop, resume: the same bits.
+
+use super::*;
+use crate::progress::{PROGRESS_FILE_NAME, TRAINING_ARGS_FILE_NAME};
+
+/// Everything a run leaves, but for times.
+#[derive(Debug, PartialEq)]
+struct Outcome {
+    weight: u64,
+    momentum: u64,
+    state: TrainerState,
+    progress: String,
+}
+
+fn outcome(learner: &ToyLearner, output: TrainOutput, last_checkpoint: &Path) -> Outcome {
+    let mut state = output.state;
+    state.log_history = timeless(&state.log_history);
+    Outcome {
+        weight: learner.weight().to_bits(),
+        momentum: learner.momentum().to_bits(),
+        state,
+        progress: std::fs::read_to_string(last_checkpoint.join(PROGRESS_FILE_NAME)).unwrap(),
+    }
+}
+
+/// Saves and stops after `step`.
+fn stop_after(step: u64) -> impl Callback {
+    on_event(move |seen, requests| {
+        if seen.event == "on_step_end" && seen.step == step {
+            requests.request_save();
+            requests.request_stop();
+        }
+        Ok(())
+    })
+}
+
+/// The arguments of each strategy that has its own way through the loop.
+fn variants(bench: &Bench) -> Vec<TrainingArguments> {
+    let steps = TrainingArguments {
+        eval_strategy: IntervalStrategy::Steps,
+        eval_steps: Some(2.0),
+        save_strategy: SaveStrategy::Steps,
+        save_steps: 3.0,
+        logging_steps: 4.0,
+        metric_for_best_model: Some("loss".to_owned()),
+        ..bench.arguments()
+    };
+    let per_epoch = TrainingArguments { logging_strategy: IntervalStrategy::Epoch, ..bench.arguments() };
+    let within_an_epoch = TrainingArguments { max_steps: 8, eval_on_start: true, ..per_epoch.clone() };
+    vec![steps, per_epoch, within_an_epoch]
+}
+
+#[test]
+fn stopping_after_any_step_and_resuming_changes_no_bit() {
+    for variant in 0..3 {
+        let bench = Bench::new();
+        let arguments = variants(&bench).remove(variant);
+        let mut learner = ToyLearner::default();
+        let output = bench.train(arguments.clone(), &mut learner).unwrap();
+        let last = output.state.global_step;
+        let checkpoint = |step: u64| bench.path().join(format!("checkpoint-{step}"));
+        let straight = outcome(&learner, output, &checkpoint(last));
+
+        for stop in 1..=last {
+            let mut stopped = ToyLearner::default();
+            let output = bench.train_with(arguments.clone(), &mut stopped, stop_after(stop)).unwrap();
+            assert_eq!(output.state.global_step, stop);
+            let mut resumed = ToyLearner::default();
+            let (_, output) = bench.resume(arguments.clone(), &mut resumed, &checkpoint(stop)).unwrap();
+            let found = outcome(&resumed, output, &checkpoint(last));
+            assert_eq!(found, straight, "variant {variant}, stopped after step {stop}");
+        }
+    }
+}
+
+#[test]
+fn resuming_a_finished_run_repeats_nothing() {
+    for arguments in [|bench: &Bench| bench.arguments(), |bench: &Bench| variants(bench).remove(2)] {
+        let bench = Bench::new();
+        let arguments = arguments(&bench);
+        let output = bench.train(arguments.clone(), &mut ToyLearner::default()).unwrap();
+        let checkpoint = bench.path().join(format!("checkpoint-{}", output.state.global_step));
+        let (resumed, again) = bench.resume(arguments, &mut ToyLearner::default(), &checkpoint).unwrap();
+        assert_eq!(resumed.global_step, output.state.global_step);
+        assert_eq!(timeless(&again.state.log_history), timeless(&output.state.log_history));
+    }
+}
+
+#[test]
+fn more_epochs_go_on_where_the_run_ended() {
+    let bench = Bench::new();
+    let constant = TrainingArguments { lr_scheduler_type: crate::SchedulerType::Constant, ..bench.arguments() };
+    let mut straight = ToyLearner::default();
+    let whole = bench.train(constant.clone(), &mut straight).unwrap();
+
+    let one_epoch = TrainingArguments { num_train_epochs: 1.0, ..constant.clone() };
+    bench.train(one_epoch, &mut ToyLearner::default()).unwrap();
+    let mut extended = ToyLearner::default();
+    let (resumed, output) = bench.resume(constant, &mut extended, &bench.path().join("checkpoint-3")).unwrap();
+    assert_eq!((resumed.global_step, resumed.epoch), (3, 1.0));
+    assert_eq!(extended.weight().to_bits(), straight.weight().to_bits());
+    assert_eq!(timeless(&output.state.log_history), timeless(&whole.state.log_history));
+}
+
+#[test]
+fn a_changed_seed_batch_or_split_is_named() {
+    let mut bench = Bench::new();
+    bench.train(bench.arguments(), &mut ToyLearner::default()).unwrap();
+    let checkpoint = bench.path().join("checkpoint-3");
+    let changed = TrainingArguments { seed: 43, gradient_accumulation_steps: 1, ..bench.arguments() };
+    bench.train = ToySource::new(17, 4);
+    let message = bench.resume(changed, &mut ToyLearner::default(), &checkpoint).unwrap_err().to_string();
+    for part in [
+        "checkpoint-3",
+        "seed was 42 and is now 43",
+        "gradient_accumulation_steps was 2 and is now 1",
+        "the number of training rows was 18 and is now 17",
+    ] {
+        assert!(message.contains(part), "{message}");
+    }
+    assert!(!message.contains("batch_size"), "{message}");
+}
+
+#[test]
+fn a_checkpoint_with_missing_or_broken_files_is_named() {
+    let bench = Bench::new();
+    bench.train(bench.arguments(), &mut ToyLearner::default()).unwrap();
+    let checkpoint = bench.path().join("checkpoint-3");
+    let resume = || bench.resume(bench.arguments(), &mut ToyLearner::default(), &checkpoint);
+    for file in ["model.json", PROGRESS_FILE_NAME, TrainerState::FILE_NAME] {
+        let path = checkpoint.join(file);
+        let content = std::fs::read(&path).unwrap();
+        for broken in [None, Some(&content[..content.len() / 2]), Some(&b"\xff\xfe"[..])] {
+            std::fs::remove_file(&path).unwrap();
+            if let Some(bytes) = broken {
+                std::fs::write(&path, bytes).unwrap();
+            }
+            let message = resume().unwrap_err().to_string();
+            assert!(message.contains(file), "{message}");
+            std::fs::write(&path, &content).unwrap();
+        }
+    }
+    resume().unwrap();
+    let arguments: TrainingArguments = crate::json::read(&checkpoint.join(TRAINING_ARGS_FILE_NAME)).unwrap();
+    assert_eq!(arguments, bench.arguments());
+}
+
+#[test]
+fn a_moved_folder_finds_its_best_and_a_lost_best_is_reported() {
+    let bench = Bench::new();
+    let arguments = TrainingArguments { metric_for_best_model: Some("loss".into()), ..bench.arguments() };
+    let mut best_first = ToyLearner::default().with_eval_loss(|step| step as f64);
+    bench.train(arguments.clone(), &mut best_first).unwrap();
+
+    let moved = tempfile::tempdir().unwrap();
+    for step in ["checkpoint-3", "checkpoint-6"] {
+        std::fs::rename(bench.path().join(step), moved.path().join(step)).unwrap();
+    }
+    let resume = || {
+        let mut learner = ToyLearner::default().with_eval_loss(|step| step as f64);
+        bench.resume(arguments.clone(), &mut learner, &moved.path().join("checkpoint-6")).unwrap()
+    };
+    let (resumed, output) = resume();
+    assert_eq!(resumed.lost_best_checkpoint, None);
+    assert_eq!(output.state.best_model_checkpoint, Some(moved.path().join("checkpoint-3")));
+
+    std::fs::remove_dir_all(moved.path().join("checkpoint-3")).unwrap();
+    let (resumed, output) = resume();
+    assert_eq!(resumed.lost_best_checkpoint, Some(bench.path().join("checkpoint-3")));
+    assert_eq!(output.state.best_global_step, Some(9), "the best of what is left");
+}
+
+#[test]
+fn callbacks_get_their_state_back() {
+    struct Counter(u64);
+    impl Callback for Counter {
+        fn on_step_end(&mut self, _: &Context<'_>, _: &mut Requests) -> EventResult {
+            self.0 += 1;
+            Ok(())
+        }
+
+        fn state(&self) -> Option<Value> {
+            Some(self.0.into())
+        }
+
+        fn restore(&mut self, state: &Value) -> EventResult {
+            self.0 = state.as_u64().ok_or("not a count")?;
+            Ok(())
+        }
+    }
+
+    let bench = Bench::new();
+    let mut counter = Counter(0);
+    bench.train_with(bench.arguments(), &mut ToyLearner::default(), &mut counter).unwrap();
+    assert_eq!(counter.0, 9);
+
+    let mut learner = ToyLearner::default();
+    let mut store = PlainStore::new(bench.path());
+    let mut trainer =
+        Trainer::new(bench.arguments(), &mut learner, &bench.train, Some(&bench.eval), &mut store).unwrap();
+    trainer.resume_from(&bench.path().join("checkpoint-6")).unwrap();
+    let mut counter = Counter(100);
+    let output = trainer.with_callback(&mut counter).train().unwrap();
+    assert_eq!(counter.0, 9);
+    assert_eq!(output.state.stateful_callbacks["Counter"], 9);
+    assert!(output.state.stateful_callbacks["TrainerControl"]["args"]["should_training_stop"].is_boolean());
+}
