@@ -311,6 +311,3 @@ pub(crate) fn specs(config: &Config) -> Vec<ParameterSpec> {
     }
     specs
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,1 +1,47 @@
+use super::*;
+use crate::{CausalLm, Config, ModelOptions};
 
+fn model(dtype: Kind) -> CausalLm {
+    let value = json!({
+        "model_type": "qwen2", "vocab_size": 50, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "tie_word_embeddings": true, "torch_dtype": "float32", "custom": {"kept": true},
+    });
+    let config = Config::from_json(value, Path::new("config.json")).unwrap();
+    let mut model = CausalLm::zeros(config, ModelOptions { dtype: Some(dtype), ..Default::default() }).unwrap();
+    model.initialise(1).unwrap();
+    model
+}
+
+#[test]
+fn shards_load_again_bit_for_bit_in_every_type() {
+    for dtype in [Kind::Float, Kind::BFloat16, Kind::Half] {
+        let model = model(dtype);
+        let folder = tempfile::tempdir().unwrap();
+        save_in_shards(&model, folder.path(), 3000).unwrap();
+        let index: Value =
+            serde_json::from_slice(&std::fs::read(folder.path().join("model.safetensors.index.json")).unwrap())
+                .unwrap();
+        let size = dtype.elt_size_in_bytes() as i64;
+        assert_eq!(index["metadata"]["total_size"], model.parameters().num_parameters() * size);
+        assert_eq!(index["weight_map"].as_object().unwrap().len(), model.parameters().specs().len());
+        // The file states the type, so none need be given.
+        let (loaded, report) = CausalLm::load(folder.path(), ModelOptions::default()).unwrap();
+        assert!(report.extra_tensors.is_empty());
+        assert_eq!(loaded.parameters().flat_weights(), model.parameters().flat_weights());
+        assert_eq!(loaded.config().raw["custom"], json!({"kept": true}));
+        assert_eq!(
+            loaded.config().raw["torch_dtype"],
+            match dtype {
+                Kind::Float => "float32",
+                Kind::Half => "float16",
+                _ => "bfloat16",
+            }
+        );
+    }
+}
+
+#[test]
+fn a_folder_that_is_not_there_is_named() {
+    let message = model(Kind::Float).save(Path::new("/nonexistent/out")).unwrap_err().to_string();
+    assert!(message.starts_with("cannot write /nonexistent/out/config.json"), "{message}");
+}

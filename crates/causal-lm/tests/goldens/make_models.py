@@ -1,0 +1,66 @@
+#!/usr/bin/env python3
+"""Writes one folder a case: a tiny model as transformers 5.17.0 (torch 2.11.0) saves it, and golden.safetensors with what transformers
+computes for it in float64: logits of every token, the sum of losses, and the gradient of every parameter of loss / number of targets.
+
+Rows are run one by one, without padding: how a batch is laid out must not matter.
+"""
+import json
+import os
+import shutil
+import types
+import torch
+from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, Qwen2Config
+
+
+def rms_norm(self, x):
+    return self.weight * x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.variance_epsilon)
+
+
+here = os.path.dirname(os.path.abspath(__file__))
+common = dict(vocab_size=40, hidden_size=24, intermediate_size=36, num_hidden_layers=2, max_position_embeddings=64,
+              bos_token_id=None, eos_token_id=1, initializer_range=0.15)
+cases = {
+    "qwen2-tied": Qwen2Config(**common, num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=True, rope_theta=1e6),
+    "qwen2-untied": Qwen2Config(**common, num_attention_heads=3, num_key_value_heads=3, tie_word_embeddings=False),
+    "llama3": LlamaConfig(**common, num_attention_heads=6, num_key_value_heads=2, tie_word_embeddings=False, attention_bias=True,
+                          mlp_bias=True, rms_norm_eps=1e-5,
+                          rope_parameters={"rope_type": "llama3", "rope_theta": 5e5, "factor": 8.0, "low_freq_factor": 1.0,
+                                           "high_freq_factor": 4.0, "original_max_position_embeddings": 16}),
+    "llama-head-dim": LlamaConfig(**common, num_attention_heads=2, num_key_value_heads=1, head_dim=16, tie_word_embeddings=True),
+    "mistral": MistralConfig(**common, num_attention_heads=4, num_key_value_heads=2, sliding_window=None, tie_word_embeddings=False),
+}
+lengths = [7, 7, 1, 12, 3]
+for name, config in cases.items():
+    torch.manual_seed(len(name))
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="sdpa")
+    for parameter_name, parameter in model.named_parameters():
+        if parameter_name.endswith("bias") or "norm" in parameter_name:  # fresh ones are 0 and 1, which hide mistakes
+            parameter.data += 0.3 * torch.randn_like(parameter)
+    folder = os.path.join(here, name)
+    shutil.rmtree(folder, ignore_errors=True)
+    model.save_pretrained(folder)
+    model = model.double()
+    for module in model.modules():  # transformers rounds to float32 inside its norms, whatever the model's type
+        if type(module).__name__.endswith("RMSNorm"):
+            module.forward = types.MethodType(rms_norm, module)
+    ids = torch.randint(0, config.vocab_size, (sum(lengths),), generator=torch.Generator().manual_seed(7))
+    targets = torch.full_like(ids, -1)
+    logits, start = [], 0
+    for length in lengths:
+        row = ids[start:start + length]
+        logits.append(model(input_ids=row[None]).logits[0])
+        targets[start:start + length - 1] = row[1:]
+        start += length
+    targets[2] = -1  # a masked token inside a row
+    logits = torch.cat(logits)
+    kept = targets >= 0
+    loss = torch.nn.functional.cross_entropy(logits[kept], targets[kept], reduction="sum")
+    (loss / kept.sum()).backward()
+    golden = {f"gradient.{name}": parameter.grad for name, parameter in model.named_parameters()}
+    golden |= {"input_ids": ids, "targets": targets, "lengths": torch.tensor(lengths), "logits": logits.detach(), "loss": loss.detach()}
+    save_file({key: value.contiguous() for key, value in golden.items()}, os.path.join(folder, "golden.safetensors"))
+    with torch.no_grad():
+        out = model.generate(ids[None, :7], max_new_tokens=8, do_sample=False, pad_token_id=0)
+    with open(os.path.join(folder, "greedy.json"), "w") as file:
+        json.dump(out[0, 7:].tolist(), file)
