@@ -1,8 +1,28 @@
 //! Everything that can go wrong between a dataset name and a batch.
 
+use std::fmt;
 use std::path::PathBuf;
 
-/// An error of this crate. Its message is one line that names the file, line or field, what was found and what to do.
+/// Where a row is in its file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Position {
+    /// A line of a text file, from 1.
+    Line(u64),
+    /// A row of a file without lines, from 1.
+    Row(u64),
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line(line) => write!(f, "line {line}"),
+            Self::Row(row) => write!(f, "row {row}"),
+        }
+    }
+}
+
+/// An error of this crate. Its message is one line that names the file, line or field, what was found and what to do;
+/// what another library said is kept as the source, so print the chain (`{:#}` of `anyhow`).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -13,7 +33,7 @@ pub enum Error {
         name: String,
     },
     /// A file or folder cannot be opened or read.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: cannot be read or written", path.display())]
     Io {
         /// The file or folder.
         path: PathBuf,
@@ -22,13 +42,13 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A file has a name that no reader knows.
-    #[error("{}: unknown format; known are {}", path.display(), crate::dataset::KNOWN_EXTENSIONS)]
+    #[error("{}: unknown format; known are {}", path.display(), crate::dataset::KNOWN_FORMATS)]
     UnknownFormat {
         /// The file.
         path: PathBuf,
     },
     /// A folder or repository holds no file that a reader knows.
-    #[error("{location}: no data files found ({found}); known are {}", crate::dataset::KNOWN_EXTENSIONS)]
+    #[error("{location}: no data files found ({found}); known are {}", crate::dataset::KNOWN_FORMATS)]
     NoDataFiles {
         /// The folder or repository.
         location: String,
@@ -42,12 +62,12 @@ pub enum Error {
         location: String,
     },
     /// A row is malformed.
-    #[error("{}:{line}: {problem}", path.display())]
+    #[error("{}, {at}: {problem}", path.display())]
     BadRow {
         /// The file.
         path: PathBuf,
-        /// Line of the file, or row for a file without lines, from 1.
-        line: u64,
+        /// Where in it.
+        at: Position,
         /// What is wrong there.
         problem: String,
     },
@@ -61,13 +81,14 @@ pub enum Error {
     },
     /// No column holds something to train on.
     #[error(
-        "{location}: no column `{wanted}`, nor `messages`, `conversations` or `prompt` and `completion`; \
+        "{}: no column `{wanted}`, nor `messages`, `conversations` or `prompt` and `completion`; \
          columns are {}: name one with --dataset_text_field",
+        path.display(),
         columns.join(", ")
     )]
     NoTextColumn {
-        /// The file, folder or repository.
-        location: String,
+        /// The file.
+        path: PathBuf,
         /// The column asked for.
         wanted: String,
         /// The columns there are.
@@ -109,24 +130,73 @@ pub enum Error {
         /// What is wrong and what to do.
         problem: String,
     },
-    /// A text could not be tokenised.
-    #[error("row {row}: cannot be tokenised: {problem}")]
+    /// A tokenizer file cannot be parsed.
+    #[error("{}: not a tokenizer that can be loaded", path.display())]
+    TokenizerFile {
+        /// The file.
+        path: PathBuf,
+        /// What the parser said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A text cannot be tokenised, or ids cannot be decoded.
+    #[error("the tokenizer refused {what}")]
     Tokenize {
-        /// Which row, from 1.
-        row: usize,
+        /// Which text.
+        what: String,
         /// What the tokenizer said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The tokenizer has no chat template, and a conversation is to be put into words.
+    #[error(
+        "{}: the tokenizer has no chat template, which a conversation needs: add chat_template.jinja, or train on \
+         plain text",
+        dir.display()
+    )]
+    NoChatTemplate {
+        /// The tokenizer's folder.
+        dir: PathBuf,
+    },
+    /// The chat template is malformed or refused a conversation.
+    #[error("chat template, {during}")]
+    ChatTemplate {
+        /// What was being done.
+        during: String,
+        /// What the template said.
+        #[source]
+        source: minijinja::Error,
+    },
+    /// The tokens of the assistant's turns cannot be told from the others.
+    #[error("assistant_only_loss: {problem}")]
+    AssistantMask {
+        /// Why, and what to do.
         problem: String,
     },
-    /// The chat template is missing, malformed, or refused a conversation.
-    #[error("{location}: chat template: {problem}")]
-    ChatTemplate {
-        /// Where: the tokenizer's folder, or the row.
-        location: String,
-        /// What is wrong.
-        problem: String,
-        /// What the template engine said.
+    /// A prompt and its completion are of different kinds.
+    #[error("of prompt and completion one is text and the other a list of messages; both have to be of one kind")]
+    MixedTurns,
+    /// A row could not be prepared.
+    #[error("row {row}")]
+    Row {
+        /// Which row of its split, from 1.
+        row: usize,
+        /// What is wrong with it.
         #[source]
-        source: Option<minijinja::Error>,
+        source: Box<Error>,
+    },
+    /// No row has anything to learn.
+    #[error(
+        "none of {rows} rows is left to train on: {empty} have no text or no token to learn, of {truncated} max_length \
+         cuts off every such token"
+    )]
+    NothingLeft {
+        /// Rows there were.
+        rows: usize,
+        /// Rows without anything to learn.
+        empty: usize,
+        /// Rows of which too much was cut off.
+        truncated: usize,
     },
     /// The hub refused, lacks the repository, or could not be reached.
     #[error(transparent)]

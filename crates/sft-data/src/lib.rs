@@ -22,9 +22,11 @@ mod prepare;
 mod tokenizer;
 
 pub use batch::{Batch, IGNORE_INDEX, collate};
-pub use dataset::{Conversation, DatasetConfig, Evaluation, Row, Splits, Turn, load_splits};
-pub use error::Error;
+pub use dataset::{
+    ChatContext, Conversation, DatasetConfig, Evaluation, PromptCompletion, Row, Splits, Turn, load_splits,
+};
+pub use error::{Error, Position};
 pub use hub::{DownloadProgress, HubConfig, HubError, ProgressHook, RepoKind, snapshot};
 pub use order::epoch_order;
 pub use prepare::{Example, LossOn, Packing, PrepareConfig, PrepareReport, Prepared, prepare};
-pub use tokenizer::{AddGenerationPrompt, AddSpecialTokens, ChatTokenizer, SpecialTokensInText};
+pub use tokenizer::{AddGenerationPrompt, AddSpecialTokens, ChatTokenizer, SpecialTokensInText, TokenizerOptions};

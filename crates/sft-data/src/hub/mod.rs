@@ -1,40 +1,32 @@
-//! Files of hub repositories.
-use std::fmt;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+//! Files of hub repositories, through the cache that Python's `huggingface_hub` uses.
+//!
+//! [`snapshot`] asks the hub for the commit and the file names of a revision, fetches those that are wanted and not there
+//! yet, and returns a folder with all of them:
+//!
+//! ```text
+//!   models--owner--name/
+//!     refs/main                     the commit that `main` was last seen at
+//!     blobs/<etag>                  contents; `<etag>.incomplete` while they arrive, taken up again after a break
+//!     snapshots/<commit>/<file>     links into blobs
+//! ```
+//!
+//! It is written here over a plain HTTP client. Of the `hf-hub` crate, 0.5 does not know `HF_HUB_OFFLINE`, `HF_TOKEN`,
+//! `HF_HUB_CACHE` or the size and checksum of what it fetches, and 1.0 brings an asynchronous run-time and a transfer
+//! protocol along, which take longer to compile than the rest of this crate.
+
+mod cache;
+mod client;
+mod config;
+mod error;
+mod repo;
+
+use std::path::PathBuf;
 
 use crate::Error;
 
-/// Where the hub is, where its files are kept, and how to ask for them.
-#[derive(Clone)]
-pub struct HubConfig {
-    /// Address of the hub, without a trailing slash.
-    pub endpoint: String,
-    /// The cache folder, shared with Python's `huggingface_hub`.
-    pub cache_dir: PathBuf,
-    /// Access token for private and gated repositories.
-    pub token: Option<String>,
-    /// Use the cache alone, send no request.
-    pub offline: bool,
-    /// Called as bytes arrive.
-    pub on_progress: Option<ProgressHook>,
-}
-
-/// Called with the state of a running download, a few times a second at most.
-pub type ProgressHook = Arc<dyn Fn(&DownloadProgress<'_>) + Send + Sync>;
-
-/// State of a running download.
-#[derive(Debug, Clone, Copy)]
-pub struct DownloadProgress<'a> {
-    /// The repository's name.
-    pub repo_id: &'a str,
-    /// The file's name in its repository.
-    pub file: &'a str,
-    /// Bytes there already, those of an earlier attempt included.
-    pub bytes_done: u64,
-    /// The size of the file.
-    pub bytes_total: u64,
-}
+pub use config::{DownloadProgress, HubConfig, ProgressHook};
+pub use error::HubError;
+pub(crate) use repo::Repo;
 
 /// The two kinds of hub repository that are read here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,42 +37,46 @@ pub enum RepoKind {
     Dataset,
 }
 
-/// What went wrong with the hub.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum HubError {}
-
-impl fmt::Debug for HubConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HubConfig")
-            .field("endpoint", &self.endpoint)
-            .field("cache_dir", &self.cache_dir)
-            .field("token", &self.token.as_ref().map(|_| "***"))
-            .field("offline", &self.offline)
-            .finish_non_exhaustive()
-    }
-}
-
-impl HubConfig {
-    /// Reads `HF_ENDPOINT`, `HF_HOME`, `HF_HUB_CACHE`, `HF_TOKEN` and `HF_HUB_OFFLINE` as `huggingface_hub` does.
-    pub fn from_env() -> Self {
-        Self {
-            endpoint: "https://huggingface.co".to_owned(),
-            cache_dir: PathBuf::new(),
-            token: None,
-            offline: true,
-            on_progress: None,
-        }
-    }
-}
-
-/// Downloads, or finds in the cache, the files of a repository that `wanted` accepts, and returns the snapshot folder.
+/// Downloads, or finds in the cache, the files of a repository that `wanted` accepts by name, and returns the folder
+/// they are in. `revision` is a branch, a tag or a commit.
+///
+/// A file that is in the cache is not asked for again. If the hub cannot be reached at all, what the cache has of the
+/// revision is used, as `huggingface_hub` does.
+///
+/// # Errors
+/// If the repository, the revision or every wanted file is missing, access is denied, or a transfer fails for good.
 pub fn snapshot(
-    _hub: &HubConfig,
-    _kind: RepoKind,
+    hub: &HubConfig,
+    kind: RepoKind,
     repo_id: &str,
-    _revision: &str,
-    _wanted: &dyn Fn(&str) -> bool,
+    revision: &str,
+    wanted: &dyn Fn(&str) -> bool,
 ) -> Result<PathBuf, Error> {
-    Err(Error::io(Path::new(repo_id), std::io::ErrorKind::Unsupported.into()))
+    let repo = Repo::open(hub, kind, repo_id, revision)?;
+    let files: Vec<&String> = repo.files().iter().filter(|name| wanted(name)).collect();
+    if files.is_empty() {
+        return Err(repo.no_file_wanted().into());
+    }
+    for name in files {
+        repo.fetch(name)?;
+    }
+    Ok(repo.folder())
 }
+
+/// Whether a name can be that of a repository: `name` or `owner/name`, of letters, digits, `-`, `_` and `.`.
+pub(crate) fn is_repo_id(name: &str) -> bool {
+    let parts: Vec<&str> = name.split('/').collect();
+    let is_name = |part: &str| {
+        !part.is_empty()
+            && part.len() <= 96
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+            && !part.starts_with(['-', '.'])
+            && !part.ends_with(['-', '.'])
+            && !part.contains("--")
+            && !part.contains("..")
+    };
+    parts.len() <= 2 && parts.into_iter().all(is_name)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,21 @@
-//! Rows to token ids.
-use crate::{ChatTokenizer, Error, Row};
+//! From rows to examples: what TRL's `SFTTrainer._prepare_dataset` does.
+//!
+//! ```text
+//!   Text              text + EOS, unless it ends with it
+//!   Messages          the chat template's text                      ──▶ ids, labels ──▶ cut to max_length
+//!   PromptCompletion  both, told apart by their common prefix           ──▶ drop what has no target ──▶ pack
+//! ```
+//!
+//! A row without a target, a position that has a next token to learn, cannot be trained on: it is dropped and counted.
+//! TRL keeps an empty row as one lone EOS, which adds nothing to the loss but takes a place in the order of rows.
+
+mod pack;
+mod tokenize;
+
+use rayon::prelude::*;
+
+use crate::{ChatTokenizer, Error, IGNORE_INDEX, Row};
+use tokenize::TokenRow;
 
 /// How rows become examples.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -45,7 +61,29 @@ pub enum LossOn {
 
 impl Default for PrepareConfig {
     fn default() -> Self {
-        Self { max_length: Some(1024), packing: Packing::None, loss_on: LossOn::Auto }
+        Self { max_length: Some(1024), packing: Packing::default(), loss_on: LossOn::default() }
+    }
+}
+
+impl PrepareConfig {
+    /// Checks the fields against each other.
+    ///
+    /// # Errors
+    /// If `max_length` is below 2, or missing though rows are to be packed.
+    pub fn validate(&self) -> Result<(), Error> {
+        match self.max_length {
+            Some(length @ (0 | 1)) => Err(Error::BadConfig {
+                field: "max_length",
+                value: length.to_string(),
+                expected: "at least 2: one token to read and one to predict".to_owned(),
+            }),
+            None if self.packing != Packing::None => Err(Error::BadConfig {
+                field: "max_length",
+                value: "none".to_owned(),
+                expected: "a number of tokens, to which packing fills its examples".to_owned(),
+            }),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -84,13 +122,100 @@ pub struct PrepareReport {
     pub dropped_empty: usize,
     /// Rows whose every target was cut off, the prompt alone being too long.
     pub dropped_truncated: usize,
+    /// Examples made of them; fewer than rows if packed.
+    pub examples: usize,
     /// Tokens in the examples.
     pub tokens: usize,
     /// Tokens that count in the loss.
     pub target_tokens: usize,
 }
 
-/// Turns rows into examples.
-pub fn prepare(_rows: &[Row], _tokenizer: &ChatTokenizer, _config: &PrepareConfig) -> Result<Prepared, Error> {
-    Ok(Prepared { examples: Vec::new(), report: PrepareReport::default() })
+/// Turns rows into examples, on all cores, in the order of the rows unless they are packed.
+///
+/// # Errors
+/// If the configuration is impossible, a row cannot be put into tokens, or no row has anything to learn.
+pub fn prepare(rows: &[Row], tokenizer: &ChatTokenizer, config: &PrepareConfig) -> Result<Prepared, Error> {
+    config.validate()?;
+    // Collected before any is looked at, so that the error of the first bad row is reported, not that of a random one.
+    let tokenized: Vec<Result<TokenRow, Error>> =
+        rows.par_iter().map(|row| tokenize::tokenize(row, tokenizer, config.loss_on)).collect();
+
+    let mut report = PrepareReport { rows: rows.len(), ..PrepareReport::default() };
+    let cut_to = match config.packing {
+        Packing::None | Packing::BestFitDecreasing => config.max_length,
+        Packing::BestFitDecreasingSplit | Packing::Wrapped => None,
+    };
+    let mut kept = Vec::with_capacity(rows.len());
+    for (index, row) in tokenized.into_iter().enumerate() {
+        let mut row = row.map_err(|source| Error::Row { row: index + 1, source: Box::new(source) })?;
+        if row.num_targets() == 0 {
+            report.dropped_empty += 1;
+            continue;
+        }
+        let length = row.input_ids.len();
+        if let Some(limit) = cut_to
+            && length > limit
+        {
+            row.truncate(limit);
+            if row.num_targets() == 0 {
+                report.dropped_truncated += 1;
+                continue;
+            }
+            report.truncated += 1;
+            report.truncated_tokens += length - limit;
+        }
+        kept.push(row);
+    }
+    report.kept = kept.len();
+
+    let examples = match (config.packing, config.max_length) {
+        (Packing::None, _) | (_, None) => kept.into_iter().map(Example::from).collect(),
+        (Packing::BestFitDecreasing | Packing::BestFitDecreasingSplit, Some(limit)) => {
+            pack::best_fit_decreasing(kept, limit)
+        }
+        (Packing::Wrapped, Some(limit)) => pack::wrapped(&kept, limit),
+    };
+    report.examples = examples.len();
+    report.tokens = examples.iter().map(|example| example.input_ids.len()).sum();
+    report.target_tokens = examples.iter().map(Example::num_targets).sum();
+    if examples.is_empty() {
+        return Err(Error::NothingLeft {
+            rows: rows.len(),
+            empty: report.dropped_empty,
+            truncated: report.dropped_truncated,
+        });
+    }
+    Ok(Prepared { examples, report })
 }
+
+impl Example {
+    /// Number of positions that have something to predict.
+    pub fn num_targets(&self) -> usize {
+        let mut start = 0;
+        let mut count = 0;
+        for &length in &self.segment_lengths {
+            let end = start + length as usize;
+            count += num_targets(end - start, self.labels.as_deref().map(|labels| &labels[start..end]));
+            start = end;
+        }
+        count
+    }
+}
+
+impl From<TokenRow> for Example {
+    fn from(row: TokenRow) -> Self {
+        let segment_lengths = vec![row.input_ids.len() as u32];
+        Self { input_ids: row.input_ids, labels: row.labels, segment_lengths }
+    }
+}
+
+/// The first token of a document is predicted by nothing.
+fn num_targets(length: usize, labels: Option<&[i64]>) -> usize {
+    match labels {
+        None => length.saturating_sub(1),
+        Some(labels) => labels.iter().skip(1).filter(|&&label| label != IGNORE_INDEX).count(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

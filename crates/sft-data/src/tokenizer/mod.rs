@@ -1,13 +1,49 @@
-//! A tokenizer and its chat template.
-use std::path::Path;
+//! A model's tokenizer and its chat template.
+//!
+//! [`ChatTokenizer::from_dir`] reads `tokenizer.json` and what lies beside it: `tokenizer_config.json` and
+//! `special_tokens_map.json` name the special tokens and hold the template, `chat_template.jinja` overrides that
+//! template, and `generation_config.json` or `config.json` name EOS where the tokenizer does not. As in transformers 5,
+//! `tokenizer.json` alone decides which special tokens are put around a text.
+
+mod assistant;
+mod chat_template;
+mod files;
+mod special;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::Value;
+use tokenizers::Tokenizer;
 
-use crate::Error;
+use crate::{ChatContext, Error};
+use chat_template::ChatTemplate;
+use files::TokenizerFiles;
+use special::SpecialTokens;
 
-/// The tokenizer of a model folder.
+pub(crate) use assistant::Rendered;
+
+/// The tokenizer of a model folder. Cloning is cheap.
 #[derive(Debug, Clone)]
-pub struct ChatTokenizer {}
+pub struct ChatTokenizer {
+    dir: PathBuf,
+    tokenizer: Arc<Tokenizer>,
+    special: Arc<SpecialTokens>,
+    template: Option<ChatTemplate>,
+    files: Arc<TokenizerFiles>,
+    eos_token_id: u32,
+    pad_token_id: u32,
+}
+
+/// What to do differently from what the tokenizer's files say.
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TokenizerOptions {
+    /// End-of-sequence token in place of the tokenizer's own. It has to be in the vocabulary.
+    pub eos_token: Option<String>,
+    /// File with a Jinja chat template in place of the tokenizer's own.
+    pub chat_template_path: Option<PathBuf>,
+}
 
 /// Whether to add the special tokens that the tokenizer puts around a text (a BOS for Llama, nothing for Qwen).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,52 +74,146 @@ pub enum SpecialTokensInText {
 
 impl ChatTokenizer {
     /// Loads `tokenizer.json` and the files beside it.
+    ///
+    /// # Errors
+    /// If `tokenizer.json` is missing or malformed, or no file names an EOS token that is in the vocabulary.
     pub fn from_dir(dir: &Path) -> Result<Self, Error> {
-        Err(Error::Tokenizer { path: dir.to_owned(), problem: "cannot be loaded yet".to_owned() })
+        Self::load(dir, &TokenizerOptions::default())
     }
 
-    /// The same tokenizer with another end-of-sequence token.
-    pub fn with_eos_token(self, _token: &str) -> Result<Self, Error> {
-        Ok(self)
+    /// As [`from_dir`](Self::from_dir), with some of it overridden.
+    ///
+    /// # Errors
+    /// As there, and if an override is not in the vocabulary or cannot be read.
+    pub fn load(dir: &Path, options: &TokenizerOptions) -> Result<Self, Error> {
+        let mut files = TokenizerFiles::read(dir)?;
+        let mut tokenizer = files.tokenizer()?;
+        let mut special = SpecialTokens::from_files(&files)?;
+        if let Some(eos_token) = &options.eos_token {
+            if tokenizer.token_to_id(eos_token).is_none() {
+                return Err(Error::BadConfig {
+                    field: "eos_token",
+                    value: format!("{eos_token:?}"),
+                    expected: format!("a token of the vocabulary in {}", dir.display()),
+                });
+            }
+            special.set_eos_token(eos_token);
+            files.override_eos_token(eos_token)?;
+        }
+        special.add_to(&mut tokenizer)?;
+        let (eos_token, eos_token_id) = special.resolve_eos(&files, &tokenizer)?;
+        special.set_eos_token(&eos_token);
+        let pad_token_id = special.get("pad_token").and_then(|token| tokenizer.token_to_id(token));
+
+        if let Some(path) = &options.chat_template_path {
+            files.override_chat_template(path)?;
+        }
+        let template = match files.chat_template()? {
+            Some(source) => Some(ChatTemplate::compile(source)?),
+            None => None,
+        };
+        Ok(Self {
+            dir: dir.to_owned(),
+            tokenizer: Arc::new(tokenizer),
+            special: Arc::new(special),
+            template,
+            files: Arc::new(files),
+            eos_token_id,
+            pad_token_id: pad_token_id.unwrap_or(eos_token_id),
+        })
     }
 
-    /// Token ids of a text.
-    pub fn encode(&self, _text: &str, _special: AddSpecialTokens) -> Result<Vec<u32>, Error> {
-        Ok(Vec::new())
+    /// Token ids of a text. Special tokens written out in it become their ids.
+    ///
+    /// # Errors
+    /// If the tokenizer refuses the text, as one without an unknown token can.
+    pub fn encode(&self, text: &str, special: AddSpecialTokens) -> Result<Vec<u32>, Error> {
+        let encoding = self
+            .tokenizer
+            .encode_fast(text, special == AddSpecialTokens::Yes)
+            .map_err(|source| Error::Tokenize { what: "a text".to_owned(), source })?;
+        Ok(encoding.get_ids().to_vec())
     }
 
     /// Text of token ids.
-    pub fn decode(&self, _ids: &[u32], _special: SpecialTokensInText) -> Result<String, Error> {
-        Ok(String::new())
+    ///
+    /// # Errors
+    /// If the decoder fails. Ids beyond the vocabulary are left out.
+    pub fn decode(&self, ids: &[u32], special: SpecialTokensInText) -> Result<String, Error> {
+        self.tokenizer
+            .decode(ids, special == SpecialTokensInText::Skip)
+            .map_err(|source| Error::Tokenize { what: format!("{} ids", ids.len()), source })
     }
 
-    /// A chat in the words of the model's template.
-    pub fn apply_chat_template(&self, _messages: &[Value], _prompt: AddGenerationPrompt) -> Result<String, Error> {
-        Ok(String::new())
+    /// A chat in the words of the model's template. Encode the result with [`AddSpecialTokens::No`].
+    ///
+    /// # Errors
+    /// If there is no template, or it refuses the messages.
+    pub fn apply_chat_template(&self, messages: &[Value], prompt: AddGenerationPrompt) -> Result<String, Error> {
+        self.render(messages, &ChatContext::default(), prompt)
+    }
+
+    /// Whether there is a chat template.
+    pub fn has_chat_template(&self) -> bool {
+        self.template.is_some()
     }
 
     /// The end-of-sequence token.
     pub fn eos_token(&self) -> &str {
-        ""
+        self.special.get("eos_token").unwrap_or_default()
     }
 
-    /// Its id.
+    /// The id of the end-of-sequence token.
     pub fn eos_token_id(&self) -> u32 {
-        0
+        self.eos_token_id
     }
 
-    /// Id that fills the right of padded rows: the tokenizer's own pad token, or EOS if it has none.
+    /// Id that fills the right of padded rows: the tokenizer's own pad token, or EOS if it has none. Padding never
+    /// counts in the loss, whichever id it has, so that EOS is learned also where both are the same.
     pub fn pad_token_id(&self) -> u32 {
-        0
+        self.pad_token_id
     }
 
-    /// Number of token ids, added tokens included.
+    /// Number of token ids, added tokens included. A model's embedding has at least as many rows.
     pub fn vocab_size(&self) -> usize {
-        0
+        self.tokenizer.get_vocab_size(true)
     }
 
-    /// Writes the tokenizer's own files into `dir`, byte for byte.
-    pub fn save(&self, _dir: &Path) -> Result<(), Error> {
-        Ok(())
+    /// Writes the tokenizer's own files into `dir`, byte for byte as they were when loaded, but for what
+    /// [`TokenizerOptions`] changed.
+    ///
+    /// # Errors
+    /// If the folder cannot be made or written to.
+    pub fn save(&self, dir: &Path) -> Result<(), Error> {
+        self.files.write(dir)
+    }
+
+    pub(crate) fn backend(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    pub(crate) fn render(
+        &self,
+        messages: &[Value],
+        context: &ChatContext,
+        prompt: AddGenerationPrompt,
+    ) -> Result<String, Error> {
+        self.chat_template()?.render(messages, context, &self.special, prompt)
+    }
+
+    /// The chat, and which of its bytes the assistant says.
+    pub(crate) fn render_with_assistant_spans(
+        &self,
+        messages: &[Value],
+        context: &ChatContext,
+    ) -> Result<Rendered, Error> {
+        assistant::render_with_spans(self.chat_template()?, messages, context, &self.special)
+    }
+
+    fn chat_template(&self) -> Result<&ChatTemplate, Error> {
+        self.template.as_ref().ok_or_else(|| Error::NoChatTemplate { dir: self.dir.clone() })
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

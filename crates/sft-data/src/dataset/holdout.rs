@@ -1,0 +1,147 @@
+//! Rows set aside for evaluation, equal to `Dataset.train_test_split(test_size, seed)` of the `datasets` library.
+//!
+//! It permutes with `numpy.random.default_rng(seed)`, so NumPy's seeding, generator (PCG64) and shuffle are written out
+//! here.
+
+use crate::Error;
+
+/// Takes `test_size` of the rows, a fraction below 1 or a whole number of rows, at random: `(train, test)`.
+pub(super) fn train_test_split<T>(rows: Vec<T>, test_size: f64, seed: u64) -> Result<(Vec<T>, Vec<T>), Error> {
+    let num_test = num_test_rows(rows.len(), test_size)?;
+    let order = permutation(rows.len(), seed);
+    let mut rows: Vec<Option<T>> = rows.into_iter().map(Some).collect();
+    let mut take = |indices: &[usize]| indices.iter().filter_map(|&index| rows[index].take()).collect::<Vec<T>>();
+    let test = take(&order[..num_test]);
+    Ok((take(&order[num_test..]), test))
+}
+
+fn num_test_rows(num_rows: usize, test_size: f64) -> Result<usize, Error> {
+    let wrong = |expected: String| Error::BadConfig { field: "test_size", value: test_size.to_string(), expected };
+    let num_test = if test_size > 0.0 && test_size < 1.0 {
+        (test_size * num_rows as f64).ceil() as usize
+    } else if test_size >= 1.0 && test_size.fract() == 0.0 {
+        test_size as usize
+    } else {
+        return Err(wrong("a fraction between 0 and 1, or a whole number of rows".to_owned()));
+    };
+    if num_test >= num_rows {
+        return Err(wrong(format!("less than the {num_rows} rows there are, one at least is to be trained on")));
+    }
+    Ok(num_test)
+}
+
+/// `numpy.random.default_rng(seed).permutation(length)`.
+fn permutation(length: usize, seed: u64) -> Vec<usize> {
+    let mut generator = Pcg64::new(seed);
+    let mut order: Vec<usize> = (0..length).collect();
+    for i in (1..length).rev() {
+        let j = generator.up_to(i as u64) as usize;
+        order.swap(i, j);
+    }
+    order
+}
+
+/// PCG XSL RR 128/64 (O'Neill, 2014) as NumPy seeds and reads it.
+struct Pcg64 {
+    state: u128,
+    increment: u128,
+    /// The upper half of the last output, which the next call for 32 bits gets.
+    spare: Option<u32>,
+}
+
+impl Pcg64 {
+    const MULTIPLIER: u128 = 0x2360_ed05_1fc6_5da4_4385_df64_9fcc_f645;
+
+    fn new(seed: u64) -> Self {
+        let [a, b, c, d] = seed_sequence(seed);
+        let wide = |high: u64, low: u64| (u128::from(high) << 64) | u128::from(low);
+        let mut generator = Self { state: 0, increment: (wide(c, d) << 1) | 1, spare: None };
+        generator.step();
+        generator.state = generator.state.wrapping_add(wide(a, b));
+        generator.step();
+        generator
+    }
+
+    fn step(&mut self) {
+        self.state = self.state.wrapping_mul(Self::MULTIPLIER).wrapping_add(self.increment);
+    }
+
+    fn next_u64(&mut self) -> u64 {
+        self.step();
+        let folded = (self.state >> 64) as u64 ^ self.state as u64;
+        folded.rotate_right((self.state >> 122) as u32)
+    }
+
+    fn next_u32(&mut self) -> u32 {
+        self.spare.take().unwrap_or_else(|| {
+            let both = self.next_u64();
+            self.spare = Some((both >> 32) as u32);
+            both as u32
+        })
+    }
+
+    /// A number from 0 to `last`, without bias (Lemire, 2019).
+    fn up_to(&mut self, last: u64) -> u64 {
+        match u32::try_from(last) {
+            Ok(u32::MAX) => u64::from(self.next_u32()),
+            Ok(last) => {
+                let range = u64::from(last) + 1;
+                let threshold = u64::from(u32::MAX - last) % range;
+                loop {
+                    let product = u64::from(self.next_u32()) * range;
+                    if product & u64::from(u32::MAX) >= threshold {
+                        return product >> 32;
+                    }
+                }
+            }
+            Err(_) => {
+                let range = u128::from(last) + 1;
+                let threshold = u128::from(u64::MAX - last) % range;
+                loop {
+                    let product = u128::from(self.next_u64()) * range;
+                    if product & u128::from(u64::MAX) >= threshold {
+                        return (product >> 64) as u64;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `numpy.random.SeedSequence(seed).generate_state(4, numpy.uint64)`.
+fn seed_sequence(seed: u64) -> [u64; 4] {
+    const POOL_SIZE: usize = 4;
+    const SHIFT: u32 = 16;
+    let (mut hash_constant, hash_multiplier) = (0x43b0_d7e5_u32, 0x931e_8875_u32);
+    let mut hash = |value: u32| {
+        let mut value = value ^ hash_constant;
+        hash_constant = hash_constant.wrapping_mul(hash_multiplier);
+        value = value.wrapping_mul(hash_constant);
+        value ^ (value >> SHIFT)
+    };
+    let mix = |x: u32, y: u32| {
+        let mixed = 0xca01_f9dd_u32.wrapping_mul(x).wrapping_sub(0x4973_f715_u32.wrapping_mul(y));
+        mixed ^ (mixed >> SHIFT)
+    };
+    let mut pool = [hash(seed as u32), hash((seed >> 32) as u32), hash(0), hash(0)];
+    for source in 0..POOL_SIZE {
+        for target in 0..POOL_SIZE {
+            if source != target {
+                pool[target] = mix(pool[target], hash(pool[source]));
+            }
+        }
+    }
+    let (mut hash_constant, hash_multiplier) = (0x8b51_f9dd_u32, 0x58f3_8ded_u32);
+    let words: Vec<u32> = (0..2 * POOL_SIZE)
+        .map(|i| {
+            let mut value = pool[i % POOL_SIZE] ^ hash_constant;
+            hash_constant = hash_constant.wrapping_mul(hash_multiplier);
+            value = value.wrapping_mul(hash_constant);
+            value ^ (value >> SHIFT)
+        })
+        .collect();
+    std::array::from_fn(|i| u64::from(words[2 * i]) | (u64::from(words[2 * i + 1]) << 32))
+}
+
+#[cfg(test)]
+mod tests;

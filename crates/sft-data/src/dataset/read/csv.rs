@@ -1,0 +1,57 @@
+//! Comma- and tab-separated values with a header line. Every value is a text, an empty one is none.
+
+use std::io::{BufReader, Read};
+use std::path::Path;
+
+use csv::{ByteRecord, Reader, ReaderBuilder};
+use serde_json::Value;
+
+use super::{OnRecord, Record, open, unreadable, utf8};
+use crate::{Error, Position};
+
+pub(super) fn columns(path: &Path, delimiter: u8) -> Result<Vec<String>, Error> {
+    Ok(start(path, delimiter)?.1)
+}
+
+pub(super) fn read(path: &Path, delimiter: u8, on_record: &mut OnRecord<'_>) -> Result<(), Error> {
+    let (mut reader, columns) = start(path, delimiter)?;
+    let mut fields = ByteRecord::new();
+    while reader.read_byte_record(&mut fields).map_err(|error| from_csv(path, error))? {
+        let at = position(&fields);
+        if fields.len() > columns.len() {
+            let problem = format!("{} fields, but the header has {}", fields.len(), columns.len());
+            return Err(Error::BadRow { path: path.to_owned(), at, problem });
+        }
+        let mut record = Record::new();
+        for (column, field) in columns.iter().zip(&fields) {
+            let text = utf8(field, path, at)?;
+            record.insert(column.clone(), if text.is_empty() { Value::Null } else { Value::from(text) });
+        }
+        if on_record(at, record)?.is_break() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn start(path: &Path, delimiter: u8) -> Result<(Reader<BufReader<Box<dyn Read>>>, Vec<String>), Error> {
+    // Flexible, because a short row is one with missing values, as for pandas.
+    let mut reader = ReaderBuilder::new().delimiter(delimiter).flexible(true).from_reader(open(path)?);
+    let header = reader.byte_headers().map_err(|error| from_csv(path, error))?;
+    let columns = header.iter().map(|name| utf8(name, path, Position::Line(1)).map(str::to_owned));
+    let columns = columns.collect::<Result<_, _>>()?;
+    Ok((reader, columns))
+}
+
+fn position(record: &ByteRecord) -> Position {
+    Position::Line(record.position().map_or(0, csv::Position::line))
+}
+
+fn from_csv(path: &Path, error: csv::Error) -> Error {
+    let at = error.position().map(|position| Position::Line(position.line()));
+    match (error.into_kind(), at) {
+        (csv::ErrorKind::Io(source), _) => unreadable(path, source),
+        (kind, Some(at)) => Error::BadRow { path: path.to_owned(), at, problem: format!("{kind:?}") },
+        (kind, None) => Error::BadFile { path: path.to_owned(), problem: format!("{kind:?}") },
+    }
+}

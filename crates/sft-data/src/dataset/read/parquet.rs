@@ -1,0 +1,89 @@
+//! Parquet, read row by row.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use parquet::errors::ParquetError;
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::record::{Field, Row};
+use parquet::schema::types::Type;
+use serde_json::{Map, Value};
+
+use super::OnRecord;
+use crate::{Error, Position};
+
+pub(super) fn columns(path: &Path) -> Result<Vec<String>, Error> {
+    let reader = open(path)?;
+    let schema = reader.metadata().file_metadata().schema();
+    Ok(schema.get_fields().iter().map(|field| field.name().to_owned()).collect())
+}
+
+pub(super) fn read(path: &Path, columns: &[&str], on_record: &mut OnRecord<'_>) -> Result<(), Error> {
+    let reader = open(path)?;
+    let schema = reader.metadata().file_metadata().schema();
+    let wanted = schema.get_fields().iter().filter(|field| columns.contains(&field.name())).cloned().collect();
+    let projection = Type::group_type_builder(schema.name()).with_fields(wanted).build();
+    let projection = projection.map_err(|error| damaged(path, &error))?;
+    let rows = reader.get_row_iter(Some(projection)).map_err(|error| damaged(path, &error))?;
+    for (index, row) in rows.enumerate() {
+        let at = Position::Row(index as u64 + 1);
+        let bad = |problem: String| Error::BadRow { path: path.to_owned(), at, problem };
+        let row = row.map_err(|error| bad(error.to_string()))?;
+        if on_record(at, object(&row).map_err(bad)?)?.is_break() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn open(path: &Path) -> Result<Arc<SerializedFileReader<File>>, Error> {
+    let file = File::open(path).map_err(|source| Error::io(path, source))?;
+    SerializedFileReader::new(file).map(Arc::new).map_err(|error| damaged(path, &error))
+}
+
+fn damaged(path: &Path, error: &ParquetError) -> Error {
+    Error::BadFile { path: path.to_owned(), problem: format!("cannot be read as Parquet ({error}); fetch it again") }
+}
+
+fn object(row: &Row) -> Result<Map<String, Value>, String> {
+    row.get_column_iter().map(|(name, field)| Ok((name.clone(), json(field)?))).collect()
+}
+
+fn json(field: &Field) -> Result<Value, String> {
+    Ok(match field {
+        Field::Null => Value::Null,
+        Field::Bool(value) => Value::from(*value),
+        Field::Byte(value) => Value::from(*value),
+        Field::Short(value) => Value::from(*value),
+        Field::Int(value) => Value::from(*value),
+        Field::Long(value) => Value::from(*value),
+        Field::UByte(value) => Value::from(*value),
+        Field::UShort(value) => Value::from(*value),
+        Field::UInt(value) => Value::from(*value),
+        Field::ULong(value) => Value::from(*value),
+        Field::Float16(value) => Value::from(f32::from(*value)),
+        Field::Float(value) => Value::from(*value),
+        Field::Double(value) => Value::from(*value),
+        Field::Str(text) => Value::from(text.as_str()),
+        // Some writers leave out the mark that a column of bytes is text.
+        Field::Bytes(bytes) => match std::str::from_utf8(bytes.data()) {
+            Ok(text) => Value::from(text),
+            Err(_) => return Err("a value is bytes, not UTF-8 text".to_owned()),
+        },
+        Field::Group(row) => Value::Object(object(row)?),
+        Field::ListInternal(list) => Value::Array(list.elements().iter().map(json).collect::<Result<_, _>>()?),
+        Field::MapInternal(map) => {
+            let entry = |(key, value): &(Field, Field)| {
+                let key = match json(key)? {
+                    Value::String(key) => key,
+                    other => other.to_string(),
+                };
+                Ok((key, json(value)?))
+            };
+            Value::Object(map.entries().iter().map(entry).collect::<Result<_, String>>()?)
+        }
+        // Dates and decimals are never trained on as they are; a template sees them as text.
+        other => Value::from(other.to_string()),
+    })
+}

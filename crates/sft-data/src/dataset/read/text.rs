@@ -1,0 +1,27 @@
+//! Plain text: one row a line, in the column `text`.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::{OnRecord, Record, next_line, open, utf8};
+use crate::{Error, Position};
+
+pub(super) fn read(path: &Path, on_record: &mut OnRecord<'_>) -> Result<(), Error> {
+    let mut reader = open(path)?;
+    let mut buffer = Vec::new();
+    let mut number = 0;
+    while let Some(line) = next_line(&mut reader, &mut buffer, path)? {
+        // A lone carriage return ends a line too, as in Python's text mode.
+        for line in line.split(|&byte| byte == b'\r') {
+            number += 1;
+            let at = Position::Line(number);
+            let text = utf8(line, path, at)?;
+            let record = Record::from_iter([("text".to_owned(), Value::from(text))]);
+            if on_record(at, record)?.is_break() {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,152 @@
+//! The cache folder of one repository, laid out as `huggingface_hub` does.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use super::RepoKind;
+use super::error::HubError;
+
+/// The folders of one repository in the cache.
+#[derive(Debug)]
+pub(super) struct RepoCache {
+    root: PathBuf,
+    locks: PathBuf,
+}
+
+/// Held while a file is downloaded, against other processes, Python's included.
+#[derive(Debug)]
+pub(super) struct Lock {
+    _file: File,
+}
+
+impl RepoCache {
+    pub(super) fn new(cache_dir: &Path, kind: RepoKind, repo_id: &str) -> Self {
+        let kind = match kind {
+            RepoKind::Model => "models",
+            RepoKind::Dataset => "datasets",
+        };
+        let name = format!("{kind}--{}", repo_id.replace('/', "--"));
+        Self { root: cache_dir.join(&name), locks: cache_dir.join(".locks").join(name) }
+    }
+
+    pub(super) fn snapshot(&self, commit: &str) -> PathBuf {
+        self.root.join("snapshots").join(commit)
+    }
+
+    pub(super) fn blob(&self, etag: &str) -> PathBuf {
+        self.root.join("blobs").join(etag)
+    }
+
+    /// The commit that a revision was last seen at, if its snapshot is there.
+    pub(super) fn known_commit(&self, revision: &str) -> Option<String> {
+        let commit = match fs::read_to_string(self.root.join("refs").join(revision)) {
+            Ok(commit) => commit.trim().to_owned(),
+            Err(_) => revision.to_owned(),
+        };
+        (is_safe_name(&commit) && self.snapshot(&commit).is_dir()).then_some(commit)
+    }
+
+    pub(super) fn remember_commit(&self, revision: &str, commit: &str) -> Result<(), HubError> {
+        if revision == commit || !is_safe_path(revision) {
+            return Ok(());
+        }
+        let path = self.root.join("refs").join(revision);
+        if fs::read_to_string(&path).is_ok_and(|known| known == commit) {
+            return Ok(());
+        }
+        create_parent(&path)?;
+        // Through a sibling, so that another process never reads half a commit.
+        let mut sibling = path.clone().into_os_string();
+        sibling.push(format!(".{}.tmp", std::process::id()));
+        fs::write(&sibling, commit).map_err(|source| cache_error(sibling.as_ref(), source))?;
+        fs::rename(&sibling, &path).map_err(|source| cache_error(&path, source))
+    }
+
+    pub(super) fn lock(&self, etag: &str) -> Result<Lock, HubError> {
+        let path = self.locks.join(format!("{etag}.lock"));
+        create_parent(&path)?;
+        let file =
+            File::options().create(true).append(true).open(&path).map_err(|source| cache_error(&path, source))?;
+        match file.lock() {
+            // Network file systems without locks exist; alone on one, all is well.
+            Err(error) if error.kind() != io::ErrorKind::Unsupported => Err(cache_error(&path, error)),
+            _ => Ok(Lock { _file: file }),
+        }
+    }
+
+    /// Makes a blob appear under its name in a snapshot.
+    pub(super) fn link(&self, commit: &str, name: &str, etag: &str) -> Result<PathBuf, HubError> {
+        let path = self.snapshot(commit).join(name);
+        if path.exists() {
+            return Ok(path);
+        }
+        create_parent(&path)?;
+        // A link whose blob is gone is in the way.
+        if path.symlink_metadata().is_ok() {
+            fs::remove_file(&path).map_err(|source| cache_error(&path, source))?;
+        }
+        let up = "../".repeat(2 + name.matches('/').count());
+        match symlink(Path::new(&format!("{up}blobs/{etag}")), &path) {
+            Ok(()) => Ok(path),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(path),
+            // Without links, as on Windows and some network disks, a copy does.
+            Err(_) => match fs::copy(self.blob(etag), &path) {
+                Ok(_) => Ok(path),
+                Err(source) => Err(cache_error(&path, source)),
+            },
+        }
+    }
+
+    /// Names of the files in a snapshot.
+    pub(super) fn files(&self, commit: &str) -> Vec<String> {
+        let mut names = Vec::new();
+        list(&self.snapshot(commit), "", &mut names);
+        names.sort_unstable();
+        names
+    }
+}
+
+/// Whether a name stays within the folder it is put into.
+pub(super) fn is_safe_path(name: &str) -> bool {
+    !name.is_empty()
+        && !name.contains(['\\', '\0'])
+        && Path::new(name).components().all(|part| matches!(part, Component::Normal(_)))
+}
+
+pub(super) fn is_safe_name(name: &str) -> bool {
+    is_safe_path(name) && !name.contains('/')
+}
+
+pub(super) fn create_parent(path: &Path) -> Result<(), HubError> {
+    let parent = path.parent().unwrap_or(path);
+    fs::create_dir_all(parent).map_err(|source| cache_error(parent, source))
+}
+
+pub(super) fn cache_error(path: &Path, source: io::Error) -> HubError {
+    HubError::Cache { path: path.to_owned(), source }
+}
+
+/// Files whose contents are there; a link without its blob is not.
+fn list(folder: &Path, prefix: &str, names: &mut Vec<String>) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
+        let path = entry.path();
+        if path.is_dir() {
+            list(&path, &format!("{name}/"), names);
+        } else if path.exists() {
+            names.push(name);
+        }
+    }
+}
+
+#[cfg(unix)]
+fn symlink(target: &Path, link: &Path) -> io::Result<()> {
+    std::os::unix::fs::symlink(target, link)
+}
+
+#[cfg(not(unix))]
+fn symlink(_target: &Path, _link: &Path) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}

@@ -1,0 +1,105 @@
+//! Several rows in one example, equal to TRL's `pack_dataset`.
+//!
+//! Best fit decreasing ("Fewer Truncations Improve Language Modeling", Ding et al., 2024,
+//! <https://arxiv.org/abs/2404.10830>): the longest row first, each into the example where it leaves the least space.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, VecDeque};
+
+use super::Example;
+use super::tokenize::TokenRow;
+
+/// `datasets.map(batched=True)` hands over this many rows at a time, and TRL packs each lot by itself.
+const ROWS_PER_LOT: usize = 1000;
+
+/// Packs whole rows; those longer than `limit` are split first.
+pub(super) fn best_fit_decreasing(rows: Vec<TokenRow>, limit: usize) -> Vec<Example> {
+    rows.chunks(ROWS_PER_LOT).flat_map(|lot| pack_lot(&split(lot, limit), limit)).filter(has_targets).collect()
+}
+
+/// Lays rows end to end and cuts the stream every `limit` tokens. An example is one document, wherever its rows end.
+pub(super) fn wrapped(rows: &[TokenRow], limit: usize) -> Vec<Example> {
+    let lot_to_examples = |lot: &[TokenRow]| {
+        let stream = concatenate(lot.iter().map(Piece::from));
+        let examples: Vec<Example> = split(&[TokenRow { input_ids: stream.input_ids, labels: stream.labels }], limit)
+            .into_iter()
+            .map(|piece| concatenate([piece]))
+            .collect();
+        examples
+    };
+    rows.chunks(ROWS_PER_LOT).flat_map(lot_to_examples).filter(has_targets).collect()
+}
+
+/// Part of a row.
+#[derive(Debug, Clone, Copy)]
+struct Piece<'a> {
+    input_ids: &'a [u32],
+    labels: Option<&'a [i64]>,
+}
+
+impl<'a> From<&'a TokenRow> for Piece<'a> {
+    fn from(row: &'a TokenRow) -> Self {
+        Self { input_ids: &row.input_ids, labels: row.labels.as_deref() }
+    }
+}
+
+fn split(rows: &[TokenRow], limit: usize) -> Vec<Piece<'_>> {
+    let mut pieces = Vec::with_capacity(rows.len());
+    for row in rows {
+        for (index, input_ids) in row.input_ids.chunks(limit).enumerate() {
+            let start = index * limit;
+            let labels = row.labels.as_ref().map(|labels| &labels[start..start + input_ids.len()]);
+            pieces.push(Piece { input_ids, labels });
+        }
+    }
+    pieces
+}
+
+fn pack_lot(pieces: &[Piece<'_>], limit: usize) -> Vec<Example> {
+    let mut order: Vec<&Piece<'_>> = pieces.iter().collect();
+    order.sort_by_key(|piece| Reverse(piece.input_ids.len()));
+    let mut bins: Vec<Vec<Piece<'_>>> = Vec::new();
+    // Space left to the bins that have just that much, the one longest in this state first.
+    let mut by_space: BTreeMap<usize, VecDeque<usize>> = BTreeMap::new();
+    for &piece in order {
+        let length = piece.input_ids.len();
+        let best_fit = by_space.range_mut(length..).next().and_then(|(&space, bins)| Some((space, bins.pop_front()?)));
+        let (space, bin) = best_fit.unwrap_or_else(|| {
+            bins.push(Vec::new());
+            (limit, bins.len() - 1)
+        });
+        if by_space.get(&space).is_some_and(VecDeque::is_empty) {
+            by_space.remove(&space);
+        }
+        bins[bin].push(piece);
+        if space > length {
+            by_space.entry(space - length).or_default().push_back(bin);
+        }
+    }
+    bins.into_iter().map(concatenate).collect()
+}
+
+fn concatenate<'a>(pieces: impl IntoIterator<Item = Piece<'a>>) -> Example {
+    let pieces: Vec<Piece<'_>> = pieces.into_iter().collect();
+    let input_ids: Vec<u32> = pieces.iter().flat_map(|piece| piece.input_ids).copied().collect();
+    let labels = pieces.iter().any(|piece| piece.labels.is_some()).then(|| {
+        let mut labels = Vec::with_capacity(input_ids.len());
+        for piece in &pieces {
+            match piece.labels {
+                Some(piece) => labels.extend_from_slice(piece),
+                None => labels.extend(piece.input_ids.iter().map(|&id| i64::from(id))),
+            }
+        }
+        labels
+    });
+    let segment_lengths = pieces.iter().map(|piece| piece.input_ids.len() as u32).collect();
+    Example { input_ids, labels, segment_lengths }
+}
+
+/// A last piece of one token predicts nothing.
+fn has_targets(example: &Example) -> bool {
+    example.num_targets() > 0
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,168 @@
+//! The files a tokenizer consists of, kept as they are so that they can be written out again unchanged.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+use tokenizers::Tokenizer;
+
+use crate::Error;
+
+/// Every file that Hugging Face tokenizers read or write, `tokenizer.json` first.
+const NAMES: [&str; 13] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "vocab.json",
+    "merges.txt",
+    "vocab.txt",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tekken.json",
+];
+/// Further named templates; a folder.
+const EXTRA_TEMPLATES: &str = "additional_chat_templates";
+
+/// The bytes of a tokenizer's files, and two of them parsed.
+#[derive(Debug)]
+pub(super) struct TokenizerFiles {
+    dir: PathBuf,
+    contents: Vec<(PathBuf, Vec<u8>)>,
+    config: Map<String, Value>,
+}
+
+impl TokenizerFiles {
+    pub(super) fn read(dir: &Path) -> Result<Self, Error> {
+        if !dir.is_dir() {
+            return Err(Error::Tokenizer { path: dir.to_owned(), problem: "no such folder".to_owned() });
+        }
+        let mut contents = Vec::new();
+        for name in NAMES {
+            if let Some(bytes) = read_if_there(&dir.join(name))? {
+                contents.push((PathBuf::from(name), bytes));
+            }
+        }
+        if contents.first().is_none_or(|(name, _)| name != Path::new("tokenizer.json")) {
+            let advice = if contents.is_empty() {
+                "is this the model's folder?"
+            } else {
+                "write it with AutoTokenizer.from_pretrained(dir).save_pretrained(dir)"
+            };
+            let problem = format!("tokenizer.json is missing; {advice}");
+            return Err(Error::Tokenizer { path: dir.to_owned(), problem });
+        }
+        let extra = dir.join(EXTRA_TEMPLATES);
+        if extra.is_dir() {
+            for entry in fs::read_dir(&extra).map_err(|source| Error::io(&extra, source))? {
+                let path = entry.map_err(|source| Error::io(&extra, source))?.path();
+                if path.extension().is_some_and(|extension| extension == "jinja")
+                    && let (Some(name), Some(bytes)) = (path.file_name(), read_if_there(&path)?)
+                {
+                    contents.push((Path::new(EXTRA_TEMPLATES).join(name), bytes));
+                }
+            }
+        }
+        let mut files = Self { dir: dir.to_owned(), contents, config: Map::new() };
+        files.config = files.json("tokenizer_config.json")?.unwrap_or_default();
+        Ok(files)
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// `tokenizer_config.json`, empty if there is none.
+    pub(super) fn config(&self) -> &Map<String, Value> {
+        &self.config
+    }
+
+    /// A file of the folder as a JSON object, whether it is one of the tokenizer's own or not.
+    pub(super) fn json(&self, name: &str) -> Result<Option<Map<String, Value>>, Error> {
+        let bytes = match self.bytes(name) {
+            Some(bytes) => Some(bytes.to_vec()),
+            None => read_if_there(&self.dir.join(name))?,
+        };
+        let Some(bytes) = bytes else { return Ok(None) };
+        serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|source| Error::TokenizerFile { path: self.dir.join(name), source: source.into() })
+    }
+
+    pub(super) fn tokenizer(&self) -> Result<Tokenizer, Error> {
+        let path = self.dir.join("tokenizer.json");
+        let bytes = self.bytes("tokenizer.json").unwrap_or_default();
+        let mut tokenizer =
+            Tokenizer::from_bytes(bytes).map_err(|source| Error::TokenizerFile { path: path.clone(), source })?;
+        // A tokenizer saved after use can carry a length limit and padding; neither belongs to the vocabulary.
+        tokenizer.with_truncation(None).map_err(|source| Error::TokenizerFile { path, source })?;
+        tokenizer.with_padding(None);
+        Ok(tokenizer)
+    }
+
+    /// The chat template: the file of that name, or what `tokenizer_config.json` holds, as text or by name.
+    pub(super) fn chat_template(&self) -> Result<Option<String>, Error> {
+        if let Some(bytes) = self.bytes("chat_template.jinja") {
+            return self.utf8("chat_template.jinja", bytes).map(Some);
+        }
+        if let Some(Value::String(template)) = self.config.get("chat_template") {
+            return Ok(Some(template.clone()));
+        }
+        if let Some(Value::Array(named)) = self.config.get("chat_template") {
+            let default = named.iter().find(|entry| entry.get("name").and_then(Value::as_str) == Some("default"));
+            let template = default.or(if named.len() == 1 { named.first() } else { None });
+            return Ok(template.and_then(|entry| entry.get("template")?.as_str()).map(str::to_owned));
+        }
+        let legacy = self.json("chat_template.json")?;
+        Ok(legacy.and_then(|file| file.get("chat_template")?.as_str().map(str::to_owned)))
+    }
+
+    pub(super) fn override_chat_template(&mut self, path: &Path) -> Result<(), Error> {
+        let bytes = fs::read(path).map_err(|source| Error::io(path, source))?;
+        self.contents.retain(|(name, _)| name != Path::new("chat_template.jinja"));
+        self.contents.push((PathBuf::from("chat_template.jinja"), bytes));
+        Ok(())
+    }
+
+    pub(super) fn override_eos_token(&mut self, eos_token: &str) -> Result<(), Error> {
+        self.config.insert("eos_token".to_owned(), Value::from(eos_token));
+        let path = self.dir.join("tokenizer_config.json");
+        let bytes = serde_json::to_vec_pretty(&self.config)
+            .map_err(|source| Error::TokenizerFile { path, source: source.into() })?;
+        self.contents.retain(|(name, _)| name != Path::new("tokenizer_config.json"));
+        self.contents.push((PathBuf::from("tokenizer_config.json"), bytes));
+        Ok(())
+    }
+
+    pub(super) fn write(&self, dir: &Path) -> Result<(), Error> {
+        fs::create_dir_all(dir).map_err(|source| Error::io(dir, source))?;
+        for (name, bytes) in &self.contents {
+            let path = dir.join(name);
+            if let Some(parent) = path.parent() {
+                fs::create_dir_all(parent).map_err(|source| Error::io(parent, source))?;
+            }
+            fs::write(&path, bytes).map_err(|source| Error::io(&path, source))?;
+        }
+        Ok(())
+    }
+
+    fn bytes(&self, name: &str) -> Option<&[u8]> {
+        self.contents.iter().find(|(known, _)| known == Path::new(name)).map(|(_, bytes)| bytes.as_slice())
+    }
+
+    fn utf8(&self, name: &str, bytes: &[u8]) -> Result<String, Error> {
+        String::from_utf8(bytes.to_vec())
+            .map_err(|source| Error::TokenizerFile { path: self.dir.join(name), source: source.into() })
+    }
+}
+
+fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, Error> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(Error::io(path, source)),
+    }
+}

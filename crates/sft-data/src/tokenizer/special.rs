@@ -1,0 +1,110 @@
+//! Which tokens are special, by role.
+
+use serde_json::{Map, Value};
+use tokenizers::{AddedToken, Tokenizer};
+
+use super::files::TokenizerFiles;
+use crate::Error;
+
+/// The roles that transformers knows; a template sees each as a variable.
+const ROLES: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+
+/// Special tokens by role, and further ones without a role.
+#[derive(Debug, Clone)]
+pub(super) struct SpecialTokens {
+    roles: Map<String, Value>,
+    extra: Vec<String>,
+    /// Tokens that `tokenizer_config.json` lists with their ids.
+    listed: Vec<AddedToken>,
+}
+
+impl SpecialTokens {
+    pub(super) fn from_files(files: &TokenizerFiles) -> Result<Self, Error> {
+        let config = files.config();
+        let mut listed = Vec::new();
+        let mut merged = config.clone();
+        if let Some(Value::Object(by_id)) = config.get("added_tokens_decoder") {
+            let mut by_id: Vec<(u64, &Value)> =
+                by_id.iter().filter_map(|(id, token)| Some((id.parse().ok()?, token))).collect();
+            by_id.sort_by_key(|&(id, _)| id);
+            listed = by_id.into_iter().filter_map(|(_, token)| serde_json::from_value(token.clone()).ok()).collect();
+        } else if let Some(map) = files.json("special_tokens_map.json")? {
+            // As transformers: the map counts only where the config does not list its tokens.
+            merged.extend(map);
+        }
+        let roles = ROLES
+            .iter()
+            .filter_map(|&role| Some((role.to_owned(), Value::from(content(merged.get(role)?)?))))
+            .collect();
+        let extra = ["additional_special_tokens", "extra_special_tokens"]
+            .iter()
+            .filter_map(|&key| merged.get(key))
+            .flat_map(|tokens| match tokens {
+                Value::Array(tokens) => tokens.iter().collect::<Vec<_>>(),
+                Value::Object(tokens) => tokens.values().collect(),
+                _ => Vec::new(),
+            })
+            .filter_map(|token| content(token).map(str::to_owned))
+            .collect();
+        Ok(Self { roles, extra, listed })
+    }
+
+    pub(super) fn get(&self, role: &str) -> Option<&str> {
+        self.roles.get(role)?.as_str()
+    }
+
+    pub(super) fn set_eos_token(&mut self, token: &str) {
+        self.roles.insert("eos_token".to_owned(), Value::from(token));
+    }
+
+    /// Role and token, as a template sees them.
+    pub(super) fn roles(&self) -> &Map<String, Value> {
+        &self.roles
+    }
+
+    /// Makes the tokenizer know every special token as one that is never split, also where `tokenizer.json` has it as
+    /// an ordinary entry of the vocabulary or not at all.
+    pub(super) fn add_to(&self, tokenizer: &mut Tokenizer) -> Result<(), Error> {
+        let known = tokenizer.get_added_tokens_decoder();
+        let is_known = |content: &str| known.values().any(|token| token.content == content);
+        let listed: Vec<_> = self.listed.iter().filter(|token| !is_known(&token.content)).cloned().collect();
+        let named = self.roles.values().filter_map(Value::as_str).chain(self.extra.iter().map(String::as_str));
+        let named: Vec<_> = named
+            .filter(|content| !is_known(content) && !self.listed.iter().any(|token| token.content == *content))
+            .map(|content| AddedToken::from(content, true))
+            .collect();
+        let refused = |source| Error::Tokenize { what: "its own special tokens".to_owned(), source };
+        tokenizer.add_tokens(listed).map_err(refused)?;
+        tokenizer.add_special_tokens(named).map_err(refused)?;
+        Ok(())
+    }
+
+    /// The EOS token and its id. Where the tokenizer names none, the model's configuration does.
+    pub(super) fn resolve_eos(&self, files: &TokenizerFiles, tokenizer: &Tokenizer) -> Result<(String, u32), Error> {
+        if let Some(token) = self.get("eos_token")
+            && let Some(id) = tokenizer.token_to_id(token)
+        {
+            return Ok((token.to_owned(), id));
+        }
+        for name in ["generation_config.json", "config.json"] {
+            let Some(file) = files.json(name)? else { continue };
+            let id = match file.get("eos_token_id") {
+                Some(Value::Array(ids)) => ids.first().and_then(Value::as_u64),
+                Some(id) => id.as_u64(),
+                None => None,
+            };
+            if let Some(id) = id.and_then(|id| u32::try_from(id).ok())
+                && let Some(token) = tokenizer.id_to_token(id)
+            {
+                return Ok((token, id));
+            }
+        }
+        let problem = "no end-of-sequence token in tokenizer_config.json: name one with --eos_token".to_owned();
+        Err(Error::Tokenizer { path: files.dir().to_owned(), problem })
+    }
+}
+
+/// A token is written as a string or as an object with `content`.
+fn content(token: &Value) -> Option<&str> {
+    token.as_str().or_else(|| token.get("content")?.as_str())
+}
