@@ -10,7 +10,7 @@ mod failures;
 mod figures;
 mod resuming;
 
-/// A folder, splits of 22 and 6 rows in batches of 4 and 5 micro-batches an epoch in windows of 2: 3 steps an epoch.
+/// A folder, splits of 18 and 6 rows in batches of 4 and 5 micro-batches an epoch in windows of 2: 3 steps an epoch.
 struct Bench {
     dir: tempfile::TempDir,
     train: ToySource,

@@ -1,0 +1,94 @@
+//! The documented recipe's callback: keeps the checkpoint of the lowest `eval_loss`.
+
+use trainer_core::{BoxError, Callback, Context, EventResult, LogEntry, Requests, SaveStrategy, TrainingArguments};
+
+/// Marks every evaluation that is the best so far and has it saved.
+///
+/// Best is the lowest `eval_loss`, or what `metric_for_best_model` and `greater_is_better` say; an equal or a non-finite
+/// metric is never better. The checkpoint is saved whatever the save strategy's rhythm, so that it exists when training
+/// ends; with `save_strategy=no` nothing is saved and there is no best.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BestModelCheckpointCallback;
+
+impl Callback for BestModelCheckpointCallback {
+    fn on_evaluate(&mut self, context: &Context<'_>, metrics: &LogEntry, requests: &mut Requests) -> EventResult {
+        let Context { arguments, state } = context;
+        let metric = deciding_metric(arguments, metrics)?;
+        if arguments.save_strategy != SaveStrategy::No && arguments.is_better(metric, state.best_metric) {
+            requests.mark_best(metric);
+            requests.request_save();
+        }
+        Ok(())
+    }
+}
+
+/// The metric that decides which checkpoint is best; NaN if it is not finite.
+pub(crate) fn deciding_metric(arguments: &TrainingArguments, metrics: &LogEntry) -> Result<f64, BoxError> {
+    let key = arguments.best_metric_key();
+    let Some(metric) = metrics.get(&key) else {
+        let known: Vec<&str> = metrics.keys().map(String::as_str).collect();
+        let known = known.join(", ");
+        return Err(format!("metric_for_best_model is {key}, which no evaluation has: use one of {known}").into());
+    };
+    // Metrics that are not finite are null in JSON.
+    Ok(metric.as_f64().unwrap_or(f64::NAN))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use trainer_core::TrainerState;
+
+    use super::*;
+
+    /// The metric that was marked, the callback having seen `metrics` after a best of `best`.
+    fn evaluate(arguments: &TrainingArguments, best: Option<f64>, metrics: Value) -> Result<Option<f64>, BoxError> {
+        let state = TrainerState { best_metric: best, ..Default::default() };
+        let mut requests = Requests::default();
+        let context = Context { arguments, state: &state };
+        BestModelCheckpointCallback.on_evaluate(&context, metrics.as_object().unwrap(), &mut requests)?;
+        let mut expected = Requests::default();
+        let metric = metrics[arguments.best_metric_key()].as_f64();
+        if requests == expected {
+            return Ok(None);
+        }
+        expected.mark_best(metric.unwrap());
+        expected.request_save();
+        assert_eq!(requests, expected, "a best evaluation is marked and saved, both");
+        Ok(metric)
+    }
+
+    #[test]
+    fn only_a_strictly_better_finite_metric_is_best() {
+        let arguments = TrainingArguments::default();
+        let loss = |best, loss: Value| evaluate(&arguments, best, json!({ "eval_loss": loss })).unwrap();
+        assert_eq!(loss(None, json!(2.0)), Some(2.0));
+        assert_eq!(loss(Some(2.0), json!(1.5)), Some(1.5));
+        assert_eq!(loss(Some(2.0), json!(2.0)), None);
+        assert_eq!(loss(Some(2.0), json!(2.5)), None);
+        assert_eq!(loss(None, Value::Null), None);
+    }
+
+    #[test]
+    fn another_metric_may_decide() {
+        let metric_for_best_model = Some("mean_token_accuracy".to_owned());
+        let arguments = TrainingArguments { metric_for_best_model, ..Default::default() };
+        let metrics = json!({ "eval_loss": 9.0, "eval_mean_token_accuracy": 0.5 });
+        assert_eq!(evaluate(&arguments, Some(0.4), metrics.clone()).unwrap(), Some(0.5));
+        assert_eq!(evaluate(&arguments, Some(0.6), metrics).unwrap(), None);
+    }
+
+    #[test]
+    fn a_metric_that_does_not_exist_is_an_error_that_names_those_that_do() {
+        let arguments = TrainingArguments { metric_for_best_model: Some("bleu".to_owned()), ..Default::default() };
+        let message =
+            evaluate(&arguments, None, json!({ "eval_loss": 1.0, "perplexity": 2.7 })).unwrap_err().to_string();
+        assert!(message.contains("eval_bleu") && message.contains("eval_loss, perplexity"), "{message}");
+    }
+
+    #[test]
+    fn without_saving_there_is_no_best() {
+        let arguments = TrainingArguments { save_strategy: SaveStrategy::No, ..Default::default() };
+        assert_eq!(evaluate(&arguments, None, json!({ "eval_loss": 1.0 })).unwrap(), None);
+    }
+}
