@@ -1,0 +1,35 @@
+//! A run whose best epoch is in the middle: what is kept, and what is published.
+//!
+//! `cargo run -p checkpoint-callbacks --example best_of_three`
+
+use checkpoint_callbacks::{
+    BestModelCheckpointCallback, DirectoryStore, EarlyStopping, Rotation, find_checkpoints, publish,
+};
+use trainer_core::{
+    BoxError, ProgressBar, Trainer, TrainingArguments,
+    testing::{ToyLearner, ToySource},
+};
+
+fn main() -> Result<(), BoxError> {
+    let output_dir = std::env::temp_dir().join("best_of_three");
+    let arguments = TrainingArguments { output_dir: output_dir.clone(), num_train_epochs: 3.0, ..Default::default() };
+    let (train, eval) = (ToySource::new(16, 8), ToySource::new(8, 8));
+    let mut learner = ToyLearner::default().with_eval_loss(|step| [0.9, 0.7, 0.8][step as usize / 2 - 1]);
+    let mut store = DirectoryStore::open(&output_dir)?;
+
+    let output = Trainer::new(arguments, &mut learner, &train, Some(&eval), &mut store)?
+        .with_callback(BestModelCheckpointCallback)
+        .with_callback(Rotation::new(1))
+        .with_callback(EarlyStopping::new(2))
+        .with_callback(ProgressBar::stderr())
+        .train()?;
+
+    for checkpoint in find_checkpoints(&output_dir)? {
+        println!("kept      {}", checkpoint.path.display());
+    }
+    let best = output.state.best_model_checkpoint.ok_or("nothing was saved")?;
+    for path in publish(&best, &output_dir, &[])? {
+        println!("published {}", path.display());
+    }
+    Ok(())
+}
