@@ -141,7 +141,8 @@ mod tests {
 
     #[test]
     fn damage_is_named() {
-        let damage: [(&str, fn(&Path)); 5] = [
+        type Harm = fn(&Path);
+        let damage: [(&str, Harm); 5] = [
             ("model.safetensors has 100 bytes and should have 3145728", |dir| {
                 fs::OpenOptions::new().write(true).open(dir.join("model.safetensors")).unwrap().set_len(100).unwrap();
             }),

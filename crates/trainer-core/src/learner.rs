@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use crate::BoxError;
+use crate::{BatchInfo, BoxError};
 
 /// A model with its optimizer.
 ///
@@ -13,7 +13,7 @@ use crate::BoxError;
 /// [`take_step_records`](Self::take_step_records), which the loop calls when a log, an evaluation or a save is due.
 pub trait Learner {
     /// One micro-batch.
-    type Batch;
+    type Batch: BatchInfo;
 
     /// Forward and backward of one micro-batch, adding to the gradients.
     ///

@@ -87,9 +87,12 @@ impl Callback for ProgressBar {
     }
 }
 
-/// The figures of an entry, in their order, four significant digits each.
+/// The figures of an entry, in their order, four significant digits each. What the line begins with, and the speeds of an
+/// evaluation, are left to the files.
 fn figures(entry: &LogEntry) -> String {
-    let shown = entry.iter().filter(|(key, _)| !matches!(key.as_str(), "epoch" | "step"));
+    let is_hidden =
+        |key: &str| matches!(key, "epoch" | "step") || key.starts_with("eval_") && key.ends_with("_per_second");
+    let shown = entry.iter().filter(|(key, _)| !is_hidden(key));
     shown.map(|(key, value)| format!("{key} {}", short(value))).collect::<Vec<_>>().join("  ")
 }
 

@@ -62,14 +62,11 @@ pub struct TrainOutput {
     pub state: TrainerState,
     /// The content of `train_results.json`.
     pub metrics: Map<String, Value>,
-    /// The last evaluation of this session. The best one is [`TrainerState::best_evaluation`].
+    /// The last evaluation; the best one is [`TrainerState::best_evaluation`].
     pub eval_metrics: Option<LogEntry>,
 }
 
-impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S>
-where
-    L::Batch: BatchInfo,
-{
+impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
     /// Checks the arguments and plans the run; nothing is written or computed yet.
     pub fn new(
         arguments: TrainingArguments,
@@ -183,9 +180,12 @@ where
                 self.log_evaluate_save()?;
             }
 
+            let is_cut_short = self.requests.is_stop_requested();
             self.requests.add(self.due_after_epoch());
             self.emit(Callbacks::on_epoch_end)?;
-            self.progress.end_epoch();
+            if !is_cut_short {
+                self.progress.end_epoch();
+            }
             self.log_evaluate_save()?;
         }
         Ok(())

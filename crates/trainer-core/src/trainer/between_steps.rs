@@ -9,10 +9,7 @@ use crate::{
     requests::Training,
 };
 
-impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S>
-where
-    L::Batch: BatchInfo,
-{
+impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
     /// Honours the requests in HF's order.
     pub(super) fn log_evaluate_save(&mut self) -> Result<()> {
         if self.requests.is_any_due() {

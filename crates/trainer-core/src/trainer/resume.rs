@@ -14,10 +14,7 @@ pub struct Resumed {
     pub lost_best_checkpoint: Option<PathBuf>,
 }
 
-impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S>
-where
-    L::Batch: BatchInfo,
-{
+impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
     /// Takes model, optimizer, state and position from a checkpoint, so that [`train`](Self::train) goes on with the next
     /// micro-batch. The length of the run and its schedule are those of this run's arguments; what the position in the
     /// data depends on must be unchanged.

@@ -82,3 +82,21 @@ fn windows_of_steps_share_their_time() {
     let output = bench.train(arguments, &mut ToyLearner::default()).unwrap();
     assert!(output.metrics["first_step_ms"].as_f64().unwrap() > 0.0);
 }
+
+#[test]
+fn the_learner_gets_the_rate_and_the_norm_of_its_step() {
+    let weight_after_a_step = |arguments: TrainingArguments| {
+        let bench = Bench::new();
+        let mut learner = ToyLearner::default();
+        let output_dir = bench.path().to_owned();
+        bench.train(TrainingArguments { max_steps: 1, output_dir, ..arguments }, &mut learner).unwrap();
+        learner.weight()
+    };
+    let base = TrainingArguments { warmup_ratio: 0.0, learning_rate: 0.1, ..Default::default() };
+    let warming_up = TrainingArguments { warmup_steps: 1.0, ..base.clone() };
+    assert_eq!(weight_after_a_step(warming_up), 0.0, "the first step of a warm-up has rate 0");
+    // The gradient is about −5, so clipping to 1 makes the step the learning rate.
+    assert!((weight_after_a_step(base.clone()) - 0.1).abs() < 1e-6);
+    let unclipped = TrainingArguments { max_grad_norm: 0.0, ..base };
+    assert!(weight_after_a_step(unclipped) > 0.4);
+}

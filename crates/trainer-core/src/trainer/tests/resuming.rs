@@ -23,12 +23,23 @@ fn outcome(learner: &ToyLearner, output: TrainOutput, last_checkpoint: &Path) ->
     }
 }
 
-/// Saves and stops after `step`.
-fn stop_after(step: u64) -> impl Callback {
+/// Who asks for the checkpoint of a stopped run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Saver {
+    /// The callback that stops it.
+    Callback,
+    /// Nobody: `save_strategy=epoch` saves when the epoch is left.
+    Strategy,
+}
+
+/// Stops after `step`.
+fn stop_after(step: u64, saver: Saver) -> impl Callback {
     on_event(move |seen, requests| {
         if seen.event == "on_step_end" && seen.step == step {
-            requests.request_save();
             requests.request_stop();
+            if saver == Saver::Callback {
+                requests.request_save();
+            }
         }
         Ok(())
     })
@@ -52,7 +63,9 @@ fn variants(bench: &Bench) -> Vec<TrainingArguments> {
 
 #[test]
 fn stopping_after_any_step_and_resuming_changes_no_bit() {
-    for variant in 0..3 {
+    let cases =
+        [(0, Saver::Callback), (1, Saver::Callback), (1, Saver::Strategy), (2, Saver::Callback), (2, Saver::Strategy)];
+    for (variant, saver) in cases {
         let bench = Bench::new();
         let arguments = variants(&bench).remove(variant);
         let mut learner = ToyLearner::default();
@@ -63,12 +76,55 @@ fn stopping_after_any_step_and_resuming_changes_no_bit() {
 
         for stop in 1..=last {
             let mut stopped = ToyLearner::default();
-            let output = bench.train_with(arguments.clone(), &mut stopped, stop_after(stop)).unwrap();
+            let output = bench.train_with(arguments.clone(), &mut stopped, stop_after(stop, saver)).unwrap();
             assert_eq!(output.state.global_step, stop);
             let mut resumed = ToyLearner::default();
             let (_, output) = bench.resume(arguments.clone(), &mut resumed, &checkpoint(stop)).unwrap();
             let found = outcome(&resumed, output, &checkpoint(last));
-            assert_eq!(found, straight, "variant {variant}, stopped after step {stop}");
+            assert_eq!(found, straight, "variant {variant}, {saver:?}, stopped after step {stop}");
+        }
+    }
+}
+
+/// As a signal may come at any time: at every single event of the run.
+#[test]
+fn stopping_in_any_event_and_resuming_changes_no_bit() {
+    for variant in 0..3 {
+        let bench = Bench::new();
+        let arguments = variants(&bench).remove(variant);
+        let (mut learner, recording) = (ToyLearner::default(), Recording::default());
+        let output = bench.train_with(arguments.clone(), &mut learner, Recorder::new(&recording)).unwrap();
+        let last = output.state.global_step;
+        let checkpoint = |bench: &Bench, step: u64| bench.path().join(format!("checkpoint-{step}"));
+        let straight = outcome(&learner, output, &checkpoint(&bench, last));
+
+        for (index, name) in recording.names().into_iter().enumerate() {
+            let bench = Bench::new();
+            let arguments = TrainingArguments { output_dir: bench.path().to_owned(), ..arguments.clone() };
+            let mut seen = 0;
+            let stop = on_event(|_, requests| {
+                if seen == index {
+                    requests.request_save();
+                    requests.request_stop();
+                }
+                seen += 1;
+                Ok(())
+            });
+            let stopped_at = bench.train_with(arguments.clone(), &mut ToyLearner::default(), stop).unwrap().state;
+            let saved = checkpoint(&bench, stopped_at.global_step);
+            if !saved.exists() {
+                assert_eq!(stopped_at.global_step, 0, "event {index}, {name}: stopped without a checkpoint");
+                continue;
+            }
+            let mut resumed = ToyLearner::default();
+            let (_, output) = bench.resume(arguments, &mut resumed, &saved).unwrap();
+            let mut found = outcome(&resumed, output, &checkpoint(&bench, last));
+            found.state.best_model_checkpoint = straight.state.best_model_checkpoint.clone(); // another folder
+            found.state.stateful_callbacks = straight.state.stateful_callbacks.clone();
+            if stopped_at.global_step == last {
+                found.progress = straight.progress.clone(); // the checkpoint asked for replaced the last one
+            }
+            assert_eq!(found, straight, "variant {variant}, stopped in event {index}, {name}");
         }
     }
 }
