@@ -19,6 +19,8 @@ mod error;
 mod hub;
 mod order;
 mod prepare;
+#[cfg(test)]
+mod testing;
 mod tokenizer;
 
 pub use batch::{Batch, IGNORE_INDEX, collate};

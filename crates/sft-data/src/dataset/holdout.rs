@@ -80,29 +80,13 @@ impl Pcg64 {
         })
     }
 
-    /// A number from 0 to `last`, without bias (Lemire, 2019).
+    /// A number from 0 to `last`, without bias: drawn with as many bits as `last` has, again while it is too large.
     fn up_to(&mut self, last: u64) -> u64 {
-        match u32::try_from(last) {
-            Ok(u32::MAX) => u64::from(self.next_u32()),
-            Ok(last) => {
-                let range = u64::from(last) + 1;
-                let threshold = u64::from(u32::MAX - last) % range;
-                loop {
-                    let product = u64::from(self.next_u32()) * range;
-                    if product & u64::from(u32::MAX) >= threshold {
-                        return product >> 32;
-                    }
-                }
-            }
-            Err(_) => {
-                let range = u128::from(last) + 1;
-                let threshold = u128::from(u64::MAX - last) % range;
-                loop {
-                    let product = u128::from(self.next_u64()) * range;
-                    if product & u128::from(u64::MAX) >= threshold {
-                        return (product >> 64) as u64;
-                    }
-                }
+        let mask = u64::MAX >> last.leading_zeros();
+        loop {
+            let draw = if last <= u64::from(u32::MAX) { u64::from(self.next_u32()) } else { self.next_u64() };
+            if draw & mask <= last {
+                return draw & mask;
             }
         }
     }

@@ -18,7 +18,7 @@ const NUM_NAMED: usize = 5;
 pub(super) enum Source<'a> {
     File(PathBuf),
     Folder { path: PathBuf, names: Vec<String> },
-    Hub(Repo<'a>),
+    Hub(Box<Repo<'a>>),
 }
 
 impl fmt::Display for Source<'_> {
@@ -46,7 +46,7 @@ impl<'a> Source<'a> {
         if !is_repo_id(name) || Format::of(name).is_some() {
             return Err(Error::DatasetNotFound { name: name.to_owned() });
         }
-        Ok(Self::Hub(Repo::open(hub, RepoKind::Dataset, name, &config.revision)?))
+        Ok(Self::Hub(Box::new(Repo::open(hub, RepoKind::Dataset, name, &config.revision)?)))
     }
 
     /// The files of every split, all of one format.

@@ -1,1 +1,34 @@
+use super::matches;
 
+#[test]
+fn parts_match_as_in_a_shell() {
+    for (pattern, path, expected) in [
+        ("*.csv", "a.csv", true),
+        ("*.csv", "folder/a.csv", false),
+        ("**/*.csv", "a.csv", true),
+        ("**/*.csv", "x/y/a.csv", true),
+        ("**", "x/y/a.csv", true),
+        ("data/**", "data/x/a", true),
+        ("data/**", "data", false),
+        ("data/train-*", "data/train-00000-of-00001.parquet", true),
+        ("data/train-*", "data/test-00000-of-00001.parquet", false),
+        ("./a?c", "abc", true),
+        ("[!a]bc", "abc", false),
+        ("[!a]bc", "bbc", true),
+        ("[a-c]x", "bx", true),
+        ("[a-c]x", "dx", false),
+        ("[-._ 0-9]x", "-x", true),
+        ("[-._ 0-9]x", "7x", true),
+        ("[-._ 0-9]x", "ax", false),
+        ("[]]", "]", true),
+        ("[", "[", true),
+        ("a[b", "a[b", true),
+        ("**/train/**", "train", false),
+        ("**/train/**", "train/a", true),
+        ("**/train/**", "x/train/y/z", true),
+        ("中*", "中文", true),
+        ("", "a", false),
+    ] {
+        assert_eq!(matches(pattern, path), expected, "{pattern:?} over {path:?}");
+    }
+}

@@ -1,1 +1,33 @@
+use super::*;
+use crate::testing::{golden, message, numbers};
 
+#[test]
+fn permutations_equal_numpy() {
+    for case in golden("orders.json")["permutations"].as_array().unwrap() {
+        let (rows, seed) = (case["rows"].as_u64().unwrap() as usize, case["seed"].as_u64().unwrap());
+        assert_eq!(permutation(rows, seed), numbers::<usize>(&case["order"]), "{rows} rows, seed {seed}");
+    }
+}
+
+#[test]
+fn rows_set_aside_equal_datasets() {
+    for case in golden("orders.json")["held_out"].as_array().unwrap() {
+        let rows: Vec<usize> = (0..case["rows"].as_u64().unwrap() as usize).collect();
+        let (size, seed) = (case["test_size"].as_f64().unwrap(), case["seed"].as_u64().unwrap());
+        let (train, test) = train_test_split(rows, size, seed).unwrap();
+        assert_eq!(train, numbers::<usize>(&case["train"]));
+        assert_eq!(test, numbers::<usize>(&case["test"]));
+    }
+}
+
+#[test]
+fn impossible_sizes_are_refused() {
+    for size in [0.0, -0.5, 1.5, f64::NAN, f64::INFINITY] {
+        let error = train_test_split(vec![(); 5], size, 0).unwrap_err();
+        assert!(message(&error).starts_with("test_size = "), "{error}");
+    }
+    for (rows, size) in [(5, 5.0), (1, 0.5), (0, 0.5)] {
+        let error = train_test_split(vec![(); rows], size, 0).unwrap_err();
+        assert!(message(&error).contains(&format!("less than the {rows} rows")), "{error}");
+    }
+}

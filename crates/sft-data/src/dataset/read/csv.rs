@@ -9,6 +9,8 @@ use serde_json::Value;
 use super::{OnRecord, Record, open, unreadable, utf8};
 use crate::{Error, Position};
 
+type CsvReader = Reader<BufReader<Box<dyn Read>>>;
+
 pub(super) fn columns(path: &Path, delimiter: u8) -> Result<Vec<String>, Error> {
     Ok(start(path, delimiter)?.1)
 }
@@ -34,7 +36,7 @@ pub(super) fn read(path: &Path, delimiter: u8, on_record: &mut OnRecord<'_>) -> 
     Ok(())
 }
 
-fn start(path: &Path, delimiter: u8) -> Result<(Reader<BufReader<Box<dyn Read>>>, Vec<String>), Error> {
+fn start(path: &Path, delimiter: u8) -> Result<(CsvReader, Vec<String>), Error> {
     // Flexible, because a short row is one with missing values, as for pandas.
     let mut reader = ReaderBuilder::new().delimiter(delimiter).flexible(true).from_reader(open(path)?);
     let header = reader.byte_headers().map_err(|error| from_csv(path, error))?;

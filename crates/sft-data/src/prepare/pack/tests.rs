@@ -1,1 +1,125 @@
+use super::super::Packing;
+use super::*;
+use crate::testing::{Random, golden, numbers};
 
+fn rows(ids: Vec<Vec<u32>>) -> Vec<TokenRow> {
+    ids.into_iter().map(|input_ids| TokenRow { input_ids, labels: None }).collect()
+}
+
+/// As `prepare` does it: what is too long is cut off before packing, unless the strategy splits it.
+fn pack(mut rows: Vec<TokenRow>, packing: Packing, limit: usize) -> Vec<Example> {
+    match packing {
+        Packing::BestFitDecreasing => {
+            rows.iter_mut().for_each(|row| row.truncate(limit));
+            best_fit_decreasing(rows, limit)
+        }
+        Packing::BestFitDecreasingSplit => best_fit_decreasing(rows, limit),
+        Packing::Wrapped => wrapped(&rows, limit),
+        Packing::None => rows.into_iter().map(Example::from).collect(),
+    }
+}
+
+#[test]
+fn packing_equals_trl() {
+    for case in golden("packing.json").as_array().unwrap() {
+        let packing: Packing = serde_json::from_value(case["strategy"].clone()).unwrap();
+        let limit = case["limit"].as_u64().unwrap() as usize;
+        if case.get("rows").is_none() {
+            // Over several lots of rows, compared by a checksum of all ids in order.
+            let lengths: Vec<usize> = numbers(&case["row_lengths"]);
+            let row = |(index, &length): (usize, &usize)| (0..length).map(|i| (index * 1000 + i) as u32).collect();
+            let packed = pack(rows(lengths.iter().enumerate().map(row).collect()), packing, limit);
+            let num_missing = case["num_examples"].as_u64().unwrap() as usize - packed.len();
+            if num_missing == 0 {
+                let ids = packed.iter().flat_map(|example| &example.input_ids);
+                let sum: u64 = ids.zip(1..).map(|(&id, k)| u64::from(id) * k).sum();
+                assert_eq!(sum % 2_147_483_647, case["checksum"], "{packing:?}");
+            }
+            assert!(num_missing == 0 || packing != Packing::BestFitDecreasing && num_missing <= 3);
+            continue;
+        }
+        let ids: Vec<Vec<u32>> = case["rows"].as_array().unwrap().iter().map(numbers).collect();
+        let packed = pack(rows(ids), packing, limit);
+        let expected_ids: Vec<Vec<u32>> = case["input_ids"].as_array().unwrap().iter().map(numbers).collect();
+        let expected_lengths: Vec<Vec<u32>> = match case["seq_lengths"].as_array() {
+            Some(lengths) => lengths.iter().map(numbers).collect(),
+            None => expected_ids.iter().map(|ids| vec![ids.len() as u32]).collect(),
+        };
+        // What has nothing to predict is left out here.
+        let expected: Vec<Example> = expected_ids
+            .into_iter()
+            .zip(expected_lengths)
+            .map(|(input_ids, segment_lengths)| Example { input_ids, labels: None, segment_lengths })
+            .filter(has_targets)
+            .collect();
+        assert_eq!(packed, expected, "{packing:?} to {limit}");
+    }
+}
+
+#[test]
+fn every_token_is_there_once_and_nothing_is_too_long() {
+    let mut random = Random(11);
+    for _ in 0..60 {
+        let limit = 2 + random.below(20);
+        let mut next_id = 0;
+        let ids: Vec<Vec<u32>> = (0..1 + random.below(40))
+            .map(|_| {
+                let length = 2 + random.below(3 * limit) as u32;
+                next_id += length;
+                (next_id - length..next_id).collect()
+            })
+            .collect();
+        for packing in [Packing::BestFitDecreasing, Packing::BestFitDecreasingSplit, Packing::Wrapped] {
+            let mut input = rows(ids.clone());
+            for row in &mut input {
+                row.labels = Some(row.input_ids.iter().map(|&id| i64::from(id) * 10).collect());
+            }
+            let packed = pack(input, packing, limit);
+            let mut seen: Vec<u32> = packed.iter().flat_map(|example| example.input_ids.clone()).collect();
+            seen.sort_unstable();
+            let num_seen = seen.len();
+            seen.dedup();
+            assert_eq!(seen.len(), num_seen, "a token twice");
+            let expected = match packing {
+                Packing::BestFitDecreasing => ids.iter().map(|row| row.len().min(limit)).sum(),
+                _ => next_id as usize,
+            };
+            // Pieces of one token predict nothing, and an example of nothing else is left out.
+            let num_missing = expected - num_seen;
+            match packing {
+                Packing::BestFitDecreasingSplit => {
+                    assert!(num_missing <= ids.iter().filter(|row| row.len() % limit == 1).count());
+                }
+                Packing::Wrapped => assert!(num_missing <= 1),
+                _ => assert_eq!(num_missing, 0),
+            }
+            for example in &packed {
+                let total: u32 = example.segment_lengths.iter().sum();
+                assert_eq!(total as usize, example.input_ids.len());
+                assert!(example.input_ids.len() <= limit);
+                let labels = example.labels.as_ref().unwrap();
+                assert!(labels.iter().zip(&example.input_ids).all(|(&label, &id)| label == i64::from(id) * 10));
+                if packing == Packing::BestFitDecreasing {
+                    // Segments are rows: consecutive ids, from a row's first one on.
+                    let mut start = 0;
+                    for &length in &example.segment_lengths {
+                        let segment = &example.input_ids[start..start + length as usize];
+                        assert!(segment.windows(2).all(|pair| pair[1] == pair[0] + 1));
+                        assert!(ids.iter().any(|row| row[0] == segment[0]));
+                        start += length as usize;
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_with_and_without_labels_share_an_example() {
+    let masked = TokenRow { input_ids: vec![1, 2, 3], labels: Some(vec![-100, 2, 3]) };
+    let plain = TokenRow { input_ids: vec![4, 5], labels: None };
+    let packed = best_fit_decreasing(vec![plain, masked], 5);
+    assert_eq!(packed.len(), 1);
+    assert_eq!(packed[0].labels, Some(vec![-100, 2, 3, 4, 5]));
+    assert_eq!(packed[0].segment_lengths, [3, 2]);
+}

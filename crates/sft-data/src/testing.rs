@@ -1,0 +1,63 @@
+//! What the unit tests share.
+
+use std::error::Error as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::{ChatTokenizer, Error, TokenizerOptions};
+
+/// A file among the goldens, which `tests/goldens/make.py` writes.
+pub(crate) fn golden_path(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens").join(name)
+}
+
+pub(crate) fn golden(name: &str) -> Value {
+    serde_json::from_slice(&fs::read(golden_path(name)).unwrap()).unwrap()
+}
+
+pub(crate) fn numbers<T: TryFrom<u64>>(value: &Value) -> Vec<T>
+where
+    T::Error: std::fmt::Debug,
+{
+    value.as_array().unwrap().iter().map(|number| T::try_from(number.as_u64().unwrap()).unwrap()).collect()
+}
+
+pub(crate) fn tokenizer(name: &str) -> ChatTokenizer {
+    ChatTokenizer::from_dir(&golden_path("tokenizers").join(name)).unwrap()
+}
+
+/// One of the golden tokenizers with another of the golden templates, or any other text as the template.
+pub(crate) fn tokenizer_with_template(name: &str, template: &str) -> ChatTokenizer {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("template.jinja");
+    let templates = golden("templates.json");
+    fs::write(&path, templates["sources"][template].as_str().unwrap_or(template)).unwrap();
+    let options = TokenizerOptions { chat_template_path: Some(path), ..TokenizerOptions::default() };
+    ChatTokenizer::load(&golden_path("tokenizers").join(name), &options).unwrap()
+}
+
+/// The message of an error with those of its sources, as a program prints it.
+pub(crate) fn message(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    assert!(!text.contains('\n'), "an error is one line, not {text:?}");
+    text
+}
+
+/// A small generator, so that property tests need no crate and always run the same cases.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    /// A number below `limit`.
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % limit
+    }
+}
