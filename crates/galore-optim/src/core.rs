@@ -1,216 +1,13 @@
-//! One step over all parameters; both optimizers are this with another formula.
+//! What the two optimizers share: all parameters, and one formula.
 
 use std::collections::HashSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tch::{Kind, TchError, Tensor};
-
-use crate::adam::{AdamStep, Flavour};
-use crate::error::OnParameter;
-use crate::in_place::InPlace;
-use crate::master::MasterWeight;
-use crate::projector::{Basis, Projector};
-use crate::scratch::{Scratch, Slot};
-use crate::{AdamConfig, Error, GaLoreConfig, Parameter, ParameterGroup, WeightUpdate};
-
-/// A parameter and all that is remembered of it.
-#[derive(Debug)]
-pub(crate) struct ParameterState {
-    pub(crate) parameter: Parameter,
-    adam: AdamConfig,
-    master: MasterWeight,
-    /// Steps taken. A parameter without a gradient takes none.
-    pub(crate) num_steps: i64,
-    /// Flat, float32, as the second.
-    first_moment: Tensor,
-    second_moment: Tensor,
-    projector: Option<Projector>,
-}
-
-impl ParameterState {
-    fn new(
-        parameter: Parameter,
-        adam: &AdamConfig,
-        projector: Option<Projector>,
-        update: WeightUpdate,
-    ) -> Result<Self, Error> {
-        let master = MasterWeight::new(&parameter, update)?;
-        let numel = projector.as_ref().map_or(master.numel(), |projector| projector.low_rank_shape().iter().product());
-        let zeros = || Tensor::f_zeros([numel], (Kind::Float, parameter.weight.device()));
-        let (first_moment, second_moment) = (zeros()?, zeros()?);
-        Ok(ParameterState {
-            parameter,
-            adam: adam.clone(),
-            master,
-            num_steps: 0,
-            first_moment,
-            second_moment,
-            projector,
-        })
-    }
-
-    fn step(&mut self, flavour: Flavour, learning_rate: f64, scratches: &mut Vec<Scratch>) -> Result<Duration, Error> {
-        let Some(gradient) = self.parameter.current_gradient()? else {
-            return Ok(Duration::ZERO);
-        };
-        let scratch = Scratch::of(scratches, self.parameter.weight.device());
-        let adam = AdamStep::new(flavour, &self.adam, learning_rate, self.num_steps + 1);
-        let refresh_time = match self.projector.take() {
-            None => {
-                self.full_update(&gradient, &adam, scratch).on(&self.parameter.name, "the update")?;
-                Duration::ZERO
-            }
-            Some(mut projector) => {
-                let refreshed = self.projected_step(&gradient, &mut projector, &adam, scratch);
-                self.projector = Some(projector);
-                refreshed?
-            }
-        };
-        self.num_steps += 1;
-        Ok(refresh_time)
-    }
-
-    fn full_update(&mut self, gradient: &Tensor, adam: &AdamStep, scratch: &mut Scratch) -> Result<(), TchError> {
-        let gradient = gradient.f_view([-1])?;
-        for range @ (start, length) in scratch.chunks(self.master.numel()) {
-            let gradient = as_float(&gradient.f_narrow(0, start, length)?, scratch)?;
-            let mut first = self.first_moment.f_narrow(0, start, length)?;
-            let mut second = self.second_moment.f_narrow(0, start, length)?;
-            let mut denominator = scratch.floats(Slot::WorkA, length)?;
-            let scaled = scratch.floats(Slot::WorkB, length)?;
-
-            adam.advance(&gradient, &mut first, &mut second, &mut denominator)?;
-            adam.denominator(&second, &mut denominator)?;
-            first.f_mul_scalar_out(&scaled, -adam.step_size).done()?;
-            let mut master = self.master.begin(range, scratch)?;
-            decay(&mut master, adam.decay_before)?;
-            master.f_addcdiv_(&scaled, &denominator).done()?;
-            decay(&mut master, adam.decay_after)?;
-            self.master.finish(range, &master, self.num_steps, scratch)?;
-        }
-        Ok(())
-    }
-
-    fn projected_step(
-        &mut self,
-        gradient: &Tensor,
-        projector: &mut Projector,
-        adam: &AdamStep,
-        scratch: &mut Scratch,
-    ) -> Result<Duration, Error> {
-        let name = &self.parameter.name;
-        let gradient = as_float(gradient, scratch).on(name, "reading the gradient")?;
-        let mut refresh_time = Duration::ZERO;
-        if projector.is_due(self.num_steps) {
-            let start = Instant::now();
-            if let Err(source) = projector.refresh(&gradient) {
-                // Looked at after the failure alone, as it waits for the device.
-                let finite =
-                    gradient.f_isfinite().and_then(|finite| finite.f_all()).and_then(|all| all.f_int64_value(&[]));
-                return Err(match finite {
-                    Ok(0) => Error::NonFiniteGradient { name: name.clone() },
-                    _ => Error::Parameter { name: name.clone(), action: "the decomposition of its gradient", source },
-                });
-            }
-            refresh_time = start.elapsed();
-        }
-        self.projected_update(&gradient, projector, adam, scratch).on(&self.parameter.name, "the update")?;
-        Ok(refresh_time)
-    }
-
-    /// Adam in the subspace, with `R = P G` for the gradient and `G̃ = α Pᵀ N` for the step.
-    fn projected_update(
-        &mut self,
-        gradient: &Tensor,
-        projector: &Projector,
-        adam: &AdamStep,
-        scratch: &mut Scratch,
-    ) -> Result<(), TchError> {
-        let low_rank = projector.project(gradient, scratch)?;
-        let flat = low_rank.f_view([-1])?;
-        for (start, length) in scratch.chunks(flat.numel() as i64) {
-            let mut range = flat.f_narrow(0, start, length)?;
-            let mut first = self.first_moment.f_narrow(0, start, length)?;
-            let mut second = self.second_moment.f_narrow(0, start, length)?;
-            let mut work = scratch.floats(Slot::WorkA, length)?;
-            adam.advance(&range, &mut first, &mut second, &mut work)?;
-            adam.denominator(&second, &mut work)?;
-            first.f_div_out(&range, &work).done()?;
-            // Scaled here, where it is smallest; the multiplication back then adds straight to the weight.
-            range.f_mul_scalar_(-adam.step_size * projector.scale).done()?;
-        }
-        let whole = (0, self.master.numel());
-        let mut master = self.master.begin(whole, scratch)?;
-        decay(&mut master, adam.decay_before)?;
-        projector.add_back(&low_rank, &mut master.f_view(&gradient.size()[..])?, scratch)?;
-        decay(&mut master, adam.decay_after)?;
-        self.master.finish(whole, &master, self.num_steps, scratch)
-    }
-
-    /// Named tensors of the state, in their natural shapes, sharing memory with it.
-    pub(crate) fn tensors(&self) -> Result<Vec<(String, Tensor)>, TchError> {
-        let name = &self.parameter.name;
-        let shape = self.parameter.weight.size();
-        let moment_shape =
-            self.projector.as_ref().map_or(shape.clone(), |projector| projector.low_rank_shape().to_vec());
-        let mut tensors = vec![
-            (format!("{name}.exp_avg"), self.first_moment.f_view(&moment_shape[..])?),
-            (format!("{name}.exp_avg_sq"), self.second_moment.f_view(&moment_shape[..])?),
-        ];
-        if let Some((suffix, tensor)) = self.master.state() {
-            tensors.push((format!("{name}.{suffix}"), tensor.f_view(&shape[..])?));
-        }
-        for (suffix, tensor) in self.projector.iter().flat_map(Projector::state) {
-            tensors.push((format!("{name}.{suffix}"), tensor.shallow_clone()));
-        }
-        Ok(tensors)
-    }
-
-    /// Names, types and shapes of [`ParameterState::tensors`] after `num_steps`.
-    pub(crate) fn expected(&self, num_steps: i64) -> Vec<(String, Kind, Vec<i64>)> {
-        let name = &self.parameter.name;
-        let shape = self.parameter.weight.size();
-        let moment_shape =
-            self.projector.as_ref().map_or(shape.clone(), |projector| projector.low_rank_shape().to_vec());
-        let mut expected = vec![
-            (format!("{name}.exp_avg"), Kind::Float, moment_shape.clone()),
-            (format!("{name}.exp_avg_sq"), Kind::Float, moment_shape),
-        ];
-        if let Some((suffix, tensor)) = self.master.state() {
-            expected.push((format!("{name}.{suffix}"), tensor.kind(), shape));
-        }
-        for (suffix, shape) in self.projector.iter().filter(|_| num_steps > 0).flat_map(Projector::basis_shapes) {
-            expected.push((format!("{name}.{suffix}"), Kind::Float, shape.to_vec()));
-        }
-        expected
-    }
-
-    /// Makes room for the state of a parameter that has taken `num_steps`.
-    pub(crate) fn reset(&mut self, num_steps: i64) -> Result<(), TchError> {
-        self.num_steps = num_steps;
-        let basis = if num_steps > 0 { Basis::Present } else { Basis::Absent };
-        match &mut self.projector {
-            Some(projector) => projector.reset(basis, self.first_moment.device()),
-            None => Ok(()),
-        }
-    }
-}
-
-fn decay(master: &mut Tensor, factor: Option<f64>) -> Result<(), TchError> {
-    if let Some(factor) = factor {
-        master.f_mul_scalar_(factor).done()?;
-    }
-    Ok(())
-}
-
-fn as_float(gradient: &Tensor, scratch: &mut Scratch) -> Result<Tensor, TchError> {
-    if gradient.kind() == Kind::Float {
-        return Ok(gradient.shallow_clone());
-    }
-    let mut float = scratch.floats(Slot::Gradient, gradient.numel() as i64)?.f_view(&gradient.size()[..])?;
-    float.f_copy_(gradient)?;
-    Ok(float)
-}
+use crate::adam::Flavour;
+use crate::parameter_state::ParameterState;
+use crate::projector::Projector;
+use crate::scratch::Scratch;
+use crate::{Error, GaLoreConfig, ParameterGroup, WeightUpdate};
 
 /// All parameters of an optimizer.
 #[derive(Debug)]
@@ -237,6 +34,9 @@ impl Core {
         let ParameterGroup { parameters, adam } = group;
         adam.validate()?;
         for parameter in parameters {
+            if !parameter.weight.defined() {
+                return Err(Error::UndefinedWeight { name: parameter.name });
+            }
             let projector = match (galore, &parameter.weight.size()[..]) {
                 (None, _) => None,
                 (Some(config), &[rows, cols]) => Some(Projector::new(rows, cols, config)),

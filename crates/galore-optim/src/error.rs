@@ -59,6 +59,12 @@ pub enum Error {
         /// The name.
         name: String,
     },
+    /// A weight is a tensor without content.
+    #[error("weight `{name}` is an undefined tensor")]
+    UndefinedWeight {
+        /// The name.
+        name: String,
+    },
     /// GaLore projects matrices only.
     #[error("GaLore target `{name}` must be 2-D, found shape {shape:?}")]
     TargetNotMatrix {

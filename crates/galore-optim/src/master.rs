@@ -38,7 +38,7 @@ impl MasterWeight {
         // Detached, so that writing in place needs no guard; same memory.
         let weight = weight.f_detach()?.f_view([-1])?;
         let unsupported = |found| Err(Error::UnsupportedKind { name: name.clone(), what: "weight", found });
-        let storage = match (weight.kind(), update) {
+        let storage = match (weight.f_kind()?, update) {
             (Kind::Float, _) => Storage::Float32,
             (Kind::BFloat16, WeightUpdate::Exact) => {
                 Storage::HiddenBits(Tensor::f_zeros(weight.size(), (Kind::Int16, weight.device()))?)

@@ -31,7 +31,7 @@ impl Parameter {
         if expected != found {
             return Err(Error::GradientShape { name: self.name.clone(), expected, found });
         }
-        let kind = gradient.kind();
+        let kind = gradient.f_kind().on(&self.name, "reading the gradient")?;
         if !matches!(kind, Kind::Float | Kind::BFloat16 | Kind::Half) {
             return Err(Error::UnsupportedKind { name: self.name.clone(), what: "gradient", found: kind });
         }

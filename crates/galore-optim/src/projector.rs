@@ -110,7 +110,7 @@ impl Projector {
                     scratch.floats(Slot::HalfProjected, self.rank * self.cols)?.f_view([self.rank, self.cols])?;
                 left.f_tr()?.f_mm_out(&half, gradient)?.f_mm_out(&out, &right.f_tr()?).done()?
             }
-            (None, None) => return Err(TchError::Torch("projection before the first decomposition".to_owned())),
+            (None, None) => return Err(no_basis()),
         };
         Ok(out)
     }
@@ -130,7 +130,7 @@ impl Projector {
                     scratch.floats(Slot::HalfProjected, self.rows * self.rank)?.f_view([self.rows, self.rank])?;
                 weight.f_addmm_(&left.f_mm_out(&half, direction)?, right).done()?
             }
-            (None, None) => return Err(TchError::Torch("projection before the first decomposition".to_owned())),
+            (None, None) => return Err(no_basis()),
         };
         Ok(())
     }
@@ -163,6 +163,10 @@ impl Projector {
 pub(crate) enum Basis {
     Present,
     Absent,
+}
+
+fn no_basis() -> TchError {
+    TchError::Torch("projection before the first decomposition".to_owned())
 }
 
 /// A contiguous copy, even of what is contiguous already: a narrowed view would keep the whole alive.

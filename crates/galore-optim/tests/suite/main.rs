@@ -1,4 +1,10 @@
 //! Tests of the public interface.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "clippy exempts test functions, not their helpers"
+)]
 
 mod against_python;
 mod odd_input;

@@ -42,6 +42,9 @@ fn weights_must_be_contiguous_floats_with_names_of_their_own() {
     assert!(error.to_string().contains("float16 except for stochastic rounding"), "{error}");
     let error = adamw_of(vec![parameter("w", &weight, &weight), parameter("w", &weight, &weight)]).unwrap_err();
     assert_eq!(error.to_string(), "two parameters are named `w`");
+    let undefined = weight.grad();
+    let error = galore_of(vec![parameter("w", &undefined, &weight)], &GaLoreConfig::default()).unwrap_err();
+    assert_eq!(error.to_string(), "weight `w` is an undefined tensor");
 }
 
 #[test]
