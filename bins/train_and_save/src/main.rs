@@ -1,1 +1,51 @@
-fn main() {}
+//! `train_and_save`: continues training a causal language model and leaves the best checkpoint in `output_dir`.
+//!
+//! Everything of substance lives in the workspace's libraries; here they are wired together:
+//! flags → [`settings`] → dataset, tokenizer, model, optimizer ([`run`]) → the loop → results and exit code.
+
+mod batches;
+mod cli;
+mod failure;
+mod flags;
+mod learner;
+mod model_source;
+mod optimizer;
+mod results;
+mod run;
+mod settings;
+mod summary;
+
+use cli::Request;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let outcome = cli::parse(std::env::args_os()).and_then(|request| match request {
+        Request::Print(text) => {
+            print!("{text}");
+            Ok(())
+        }
+        Request::Train(flags) => run::run(settings::Settings::resolve(*flags)?),
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", one_line(&error));
+            ExitCode::from(failure::exit_code(&error))
+        }
+    }
+}
+
+/// The error and its causes in one line; libtorch's own back-traces are left out.
+fn one_line(error: &anyhow::Error) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    for cause in error.chain() {
+        let text = cause.to_string();
+        let text = text.split("Exception raised from").next().unwrap_or_default();
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        // Some errors repeat their source.
+        if !parts.last().is_some_and(|last| last.contains(&text)) {
+            parts.push(text);
+        }
+    }
+    parts.join(": ")
+}

@@ -3,7 +3,8 @@
 //! Every name, shape and type is checked against the headers before memory is taken for weights; then tensors are copied out of the
 //! memory-mapped files one at a time.
 
-use crate::{CausalLm, Config, Error, ModelOptions};
+use crate::{CausalLm, Config, Error, ModelOptions, ParameterSpec};
+use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -25,46 +26,98 @@ impl CausalLm {
     /// [`Error::MissingTensors`], [`Error::TensorShape`], [`Error::TensorType`]; [`Error::Torch`] when memory is lacking.
     pub fn load(dir: &Path, mut options: ModelOptions) -> Result<(Self, LoadReport), Error> {
         let config = Config::from_dir(dir)?;
-        let paths = weight_files(dir)?;
-        let maps = paths.iter().map(|path| MappedFile::open(path)).collect::<Result<Vec<_>, _>>()?;
-        let mut files = Vec::with_capacity(maps.len());
-        for (path, map) in paths.iter().zip(&maps) {
-            let damaged = |problem: String| Error::Safetensors { path: path.clone(), problem };
-            files.push(SafeTensors::deserialize(map).map_err(|error| damaged(error.to_string()))?);
-        }
-        let mut places: BTreeMap<&str, usize> = BTreeMap::new();
-        for (file, tensors) in files.iter().enumerate() {
-            places.extend(tensors.names().into_iter().map(|name| (name, file)));
-        }
-
-        if options.dtype.is_none() {
-            options.dtype = Some(own_dtype(&config, &files));
-        }
         let generation_config = crate::generation_config::read(dir)?;
-        let expected = crate::model::specs(&config);
-        check(dir, &paths, &files, &places, &expected)?;
-
-        let device = options.device;
+        let files = MappedFiles::open(dir)?;
+        let tensors = WeightTensors::read(dir, &files)?;
+        tensors.check(&crate::model::specs(&config))?;
+        if options.dtype.is_none() {
+            options.dtype = Some(own_dtype(&config, &tensors));
+        }
         let mut model = Self::zeros(config, options)?;
         model.generation_config = generation_config;
-        for (spec, weight) in model.parameters().specs().iter().zip(model.parameters().weights()) {
-            let Some(view) = places.get(spec.name.as_str()).and_then(|file| files[*file].tensor(&spec.name).ok())
-            else {
-                continue; // checked above
+        tensors.copy_into(&model)?;
+        let extra_tensors = tensors.extra(&model);
+        Ok((model, LoadReport { extra_tensors }))
+    }
+
+    /// Overwrites the weights with those of another folder, say a checkpoint of the same model. Views into the weights stay valid.
+    ///
+    /// # Errors
+    /// As [`Self::load`], less those of config.json. Nothing is overwritten unless every tensor is there and fits.
+    pub fn load_weights(&mut self, dir: &Path) -> Result<(), Error> {
+        let files = MappedFiles::open(dir)?;
+        let tensors = WeightTensors::read(dir, &files)?;
+        tensors.check(self.parameters().specs())?;
+        tensors.copy_into(self)
+    }
+}
+
+/// The weight files of a folder, mapped.
+struct MappedFiles(Vec<(PathBuf, MappedFile)>);
+
+impl MappedFiles {
+    fn open(dir: &Path) -> Result<Self, Error> {
+        let open = |path: PathBuf| MappedFile::open(&path).map(|map| (path, map));
+        Ok(Self(weight_files(dir)?.into_iter().map(open).collect::<Result<_, _>>()?))
+    }
+}
+
+/// The tensors in the weight files, by name.
+struct WeightTensors<'a> {
+    dir: &'a Path,
+    tensors: BTreeMap<String, (&'a Path, TensorView<'a>)>,
+}
+
+impl<'a> WeightTensors<'a> {
+    fn read(dir: &'a Path, files: &'a MappedFiles) -> Result<Self, Error> {
+        let mut tensors = BTreeMap::new();
+        for (path, map) in &files.0 {
+            let file = SafeTensors::deserialize(map)
+                .map_err(|error| Error::Safetensors { path: path.clone(), problem: error.to_string() })?;
+            tensors.extend(file.tensors().into_iter().map(|(name, view)| (name, (path.as_path(), view))));
+        }
+        Ok(Self { dir, tensors })
+    }
+
+    fn check(&self, expected: &[ParameterSpec]) -> Result<(), Error> {
+        let mut missing = Vec::new();
+        for spec in expected {
+            let Some((path, view)) = self.tensors.get(&spec.name) else {
+                missing.push(spec.name.clone());
+                continue;
             };
+            let fits = view.shape().iter().map(|size| i64::try_from(*size).unwrap_or(-1)).eq(spec.shape.iter().copied());
+            let (path, name) = (path.to_path_buf(), spec.name.clone());
+            if !fits {
+                return Err(Error::TensorShape { path, name, expected: spec.shape.clone(), found: view.shape().to_vec() });
+            }
+            if kind_of(view.dtype()).is_none() {
+                return Err(Error::TensorType { path, name, found: format!("{:?}", view.dtype()) });
+            }
+        }
+        if missing.is_empty() { Ok(()) } else { Err(Error::MissingTensors { path: self.dir.to_owned(), names: missing }) }
+    }
+
+    /// Copies every tensor of a checked model into its weights.
+    fn copy_into(&self, model: &CausalLm) -> Result<(), Error> {
+        let parameters = model.parameters();
+        for (spec, weight) in parameters.specs().iter().zip(parameters.weights()) {
+            let Some((_, view)) = self.tensors.get(&spec.name) else { continue };
             let Some(kind) = kind_of(view.dtype()) else { continue };
             let tensor = Tensor::f_from_data_size(view.data(), &spec.shape, kind)?;
-            let _ = weight.shallow_clone().f_copy_(&tensor.f_to_device(device)?)?;
+            let _ = weight.shallow_clone().f_copy_(&tensor)?;
         }
-        let wanted: BTreeSet<&str> = expected.iter().map(|spec| spec.name.as_str()).collect();
-        let is_extra = |name: &&str| {
+        Ok(())
+    }
+
+    fn extra(&self, model: &CausalLm) -> Vec<String> {
+        let wanted: BTreeSet<&str> = model.parameters().specs().iter().map(|spec| spec.name.as_str()).collect();
+        let is_extra = |name: &&String| {
             // A tied head is often saved again, and rotary frequencies follow from the configuration.
-            let known_copy = (*name == "lm_head.weight" && model.config().tie_word_embeddings)
-                || name.ends_with(".rotary_emb.inv_freq");
-            !wanted.contains(name) && !known_copy
+            let is_tied_head = *name == "lm_head.weight" && model.config().tie_word_embeddings;
+            !wanted.contains(name.as_str()) && !is_tied_head && !name.ends_with(".rotary_emb.inv_freq")
         };
-        let extra_tensors = places.keys().copied().filter(is_extra).map(str::to_owned).collect();
-        Ok((model, LoadReport { extra_tensors }))
+        self.tensors.keys().filter(is_extra).cloned().collect()
     }
 }
 
@@ -103,35 +156,6 @@ fn weight_files(dir: &Path) -> Result<Vec<PathBuf>, Error> {
     Ok(names.into_iter().map(|name| dir.join(name)).collect())
 }
 
-fn check(
-    dir: &Path,
-    paths: &[PathBuf],
-    files: &[SafeTensors<'_>],
-    places: &BTreeMap<&str, usize>,
-    expected: &[crate::ParameterSpec],
-) -> Result<(), Error> {
-    let mut missing = Vec::new();
-    for spec in expected {
-        let Some(file) = places.get(spec.name.as_str()) else {
-            missing.push(spec.name.clone());
-            continue;
-        };
-        let path = &paths[*file];
-        let view = files[*file]
-            .tensor(&spec.name)
-            .map_err(|error| Error::Safetensors { path: path.clone(), problem: error.to_string() })?;
-        let fits = view.shape().iter().map(|size| i64::try_from(*size).unwrap_or(-1)).eq(spec.shape.iter().copied());
-        let (path, name) = (path.clone(), spec.name.clone());
-        if !fits {
-            return Err(Error::TensorShape { path, name, expected: spec.shape.clone(), found: view.shape().to_vec() });
-        }
-        if kind_of(view.dtype()).is_none() {
-            return Err(Error::TensorType { path, name, found: format!("{:?}", view.dtype()) });
-        }
-    }
-    if missing.is_empty() { Ok(()) } else { Err(Error::MissingTensors { path: dir.to_owned(), names: missing }) }
-}
-
 fn kind_of(dtype: Dtype) -> Option<Kind> {
     match dtype {
         Dtype::F32 => Some(Kind::Float),
@@ -142,15 +166,15 @@ fn kind_of(dtype: Dtype) -> Option<Kind> {
 }
 
 /// The type to hold weights in when the caller leaves it open: what config.json says, else that of the embedding, else float32.
-fn own_dtype(config: &Config, files: &[SafeTensors<'_>]) -> Kind {
+fn own_dtype(config: &Config, tensors: &WeightTensors<'_>) -> Kind {
     match config.dtype.as_deref() {
         Some("bfloat16") => return Kind::BFloat16,
         Some("float16") => return Kind::Half,
         Some("float32") => return Kind::Float,
         _ => {}
     }
-    let embedding = files.iter().find_map(|file| file.tensor("model.embed_tokens.weight").ok());
-    embedding.and_then(|view| kind_of(view.dtype())).unwrap_or(Kind::Float)
+    let embedding = tensors.tensors.get("model.embed_tokens.weight");
+    embedding.and_then(|(_, view)| kind_of(view.dtype())).unwrap_or(Kind::Float)
 }
 
 /// A tensor's bytes on the host, for writing.

@@ -1,0 +1,279 @@
+//! A whole run, from settings to files: everything that can be found wrong is found before training starts.
+
+use crate::batches::{Order, Split};
+use crate::failure::Failure;
+use crate::learner::SftLearner;
+use crate::optimizer;
+use crate::settings::{DeviceChoice, Resume, Settings, Terminal};
+use crate::{model_source, results, summary};
+use anyhow::{Context, Result, bail};
+use causal_lm::{CausalLm, ModelOptions};
+use checkpoint_callbacks::{
+    BestModelCheckpointCallback, DirectoryStore, EarlyStopping, OutputDirUse, Rotation, check_output_dir,
+    newest_complete, publish,
+};
+use sft_data::{ChatTokenizer, HubConfig, PrepareReport, SpecialTokensInText, load_splits, prepare};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+use tch::{Device, Kind};
+use trainer_core::{
+    CheckpointStore, Learner, MetricsFile, ProgressBar, SaveStrategy, TrainOutput, Trainer, TrainerState,
+};
+
+/// Trains and saves.
+///
+/// # Errors
+/// Usage errors for what is found before the first step, others for what fails later.
+pub fn run(settings: Settings) -> Result<()> {
+    let started = Instant::now();
+    let prepared = Prepared::new(&settings).map_err(Failure::before_training)?;
+    prepared.print_summary(&settings);
+    eprintln!("set up in {:.2} s", started.elapsed().as_secs_f64());
+    prepared.train(&settings)
+}
+
+/// Everything a run needs, checked and loaded; nothing is written yet.
+struct Prepared {
+    learner: SftLearner,
+    train: Split,
+    eval: Option<Split>,
+    resume: Option<PathBuf>,
+    summary: Vec<String>,
+}
+
+impl Prepared {
+    fn new(settings: &Settings) -> Result<Self> {
+        let training = &settings.training;
+        let resume = find_checkpoint(settings)?;
+        let wanted_for = if resume.is_some() { OutputDirUse::Resume } else { OutputDirUse::NewRun };
+        check_output_dir(&training.output_dir, wanted_for)?;
+        let device = choose_device(settings.device)?;
+
+        let hub = HubConfig::from_env();
+        let model_dir = model_source::model_dir(&settings.model_name, &settings.model_revision, &hub)?;
+        let config = causal_lm::Config::from_dir(&model_dir)?;
+        let tokenizer = ChatTokenizer::load(&model_dir, &settings.tokenizer)?;
+        let splits = load_splits(&settings.dataset, &hub)?;
+        let mut summary = vec![summary::source_line(&splits)];
+
+        let mut split = |name: &str, rows: &[sft_data::Row], batch_size, order| -> Result<Split> {
+            let prepared = prepare(rows, &tokenizer, &settings.prepare).with_context(|| format!("split {name}"))?;
+            check_token_ids(name, &prepared.examples, config.vocab_size)?;
+            summary.push(summary::split_line(name, &prepared.report));
+            check_targets(name, &prepared.report)?;
+            let (examples, padding) = (prepared.examples, settings.padding);
+            Ok(Split { examples, batch_size, order, padding, pad_token_id: tokenizer.pad_token_id() })
+        };
+        let shuffled = Order::Shuffled { seed: training.seed };
+        let train = split(&splits.train_name, &splits.train, training.per_device_train_batch_size, shuffled)?;
+        let eval = match (&splits.eval, &splits.eval_name) {
+            (Some(rows), name) => {
+                let name = name.as_deref().unwrap_or("test");
+                Some(split(name, rows, training.per_device_eval_batch_size, Order::Sequential)?)
+            }
+            (None, _) => None,
+        };
+        if let Some(example) = train.examples.first() {
+            let text = tokenizer.decode(&example.input_ids, SpecialTokensInText::Keep)?;
+            summary.push(format!("first row: {}", summary::excerpt(&text)));
+        }
+
+        let (mut model, report) = CausalLm::load(&model_dir, model_options(settings, device))?;
+        summary.insert(0, model_line(&model));
+        if !report.extra_tensors.is_empty() {
+            summary.push(format!(
+                "tensors in the files that the model has no use for: {}",
+                report.extra_tensors.join(", ")
+            ));
+        }
+        let built = optimizer::build(&mut model, &settings.optimizer)?;
+        summary.extend(built.summary);
+        let learner = SftLearner::new(model, built.optimizer, tokenizer);
+        Ok(Self { learner, train, eval, resume, summary })
+    }
+
+    fn print_summary(&self, settings: &Settings) {
+        for line in &self.summary {
+            eprintln!("{line}");
+        }
+        let training = &settings.training;
+        let rows = training.per_device_train_batch_size * training.gradient_accumulation_steps;
+        eprintln!(
+            "training: {rows} rows a step ({} × {}), learning rate {:e} {}, saving to {}",
+            training.per_device_train_batch_size,
+            training.gradient_accumulation_steps,
+            training.learning_rate,
+            training.lr_scheduler_type,
+            training.output_dir.display()
+        );
+    }
+
+    fn train(mut self, settings: &Settings) -> Result<()> {
+        let training = &settings.training;
+        let output_dir = &training.output_dir;
+        let mut store = DirectoryStore::open(output_dir)?;
+        let saves = training.save_strategy != SaveStrategy::No;
+        let output = {
+            let mut trainer =
+                Trainer::new(training.clone(), &mut self.learner, &self.train, self.eval.as_ref(), &mut store)
+                    .map_err(Failure::before_training)?
+                    .with_callback(match settings.terminal {
+                        Terminal::Bar => ProgressBar::stderr(),
+                        Terminal::Lines => ProgressBar::lines(std::io::stderr()),
+                    })
+                    .with_callback(MetricsFile::new(output_dir.join(METRICS_FILE)))
+                    .with_callback(saves.then_some(BestModelCheckpointCallback))
+                    .with_callback(training.save_total_limit.map(Rotation::new))
+                    .with_callback(
+                        settings
+                            .early_stopping
+                            .map(|stop| EarlyStopping::new(stop.patience).with_threshold(stop.threshold)),
+                    );
+            if let Some(checkpoint) = &self.resume {
+                let resumed = trainer.resume_from(checkpoint).map_err(Failure::before_training)?;
+                eprintln!("resuming from {} at step {}", checkpoint.display(), resumed.global_step);
+                if let Some(lost) = resumed.lost_best_checkpoint {
+                    eprintln!(
+                        "warning: the best checkpoint {} is gone; the search for the best starts anew",
+                        lost.display()
+                    );
+                }
+            }
+            trainer.train()?
+        };
+        self.finish(output_dir, &output)
+    }
+
+    /// Puts the best model, or the final one where nothing was evaluated and saved, into the output folder, and the results beside it.
+    fn finish(mut self, output_dir: &Path, output: &TrainOutput) -> Result<()> {
+        let state = &output.state;
+        let mut evaluation = output.eval_metrics.as_ref();
+        match (&state.best_model_checkpoint, state.best_metric) {
+            (Some(best), Some(metric)) => {
+                publish(best, output_dir, &[])?;
+                evaluation = state.best_evaluation().or(evaluation);
+                eprintln!("best checkpoint: {} (eval_loss {metric:.6})", best.display());
+            }
+            _ => self.publish_final_model(output_dir, state.global_step)?,
+        }
+        state.save(&output_dir.join(TrainerState::FILE_NAME))?;
+        results::write(output_dir, &output.metrics, evaluation)?;
+        eprintln!("model and tokenizer saved in {}", output_dir.display());
+        Ok(())
+    }
+
+    fn publish_final_model(&mut self, output_dir: &Path, global_step: u64) -> Result<()> {
+        // Written whole in a folder of its own first: an earlier model in the output folder must not end half overwritten.
+        let staging = output_dir.join(".final-model");
+        let mut store = DirectoryStore::open(&staging)?;
+        let saved = store.save(global_step, &mut |dir| self.learner.save_model(dir));
+        let published =
+            saved.map_err(anyhow::Error::from_boxed).and_then(|model| Ok(publish(&model, output_dir, &[])?));
+        let removed = std::fs::remove_dir_all(&staging);
+        published?;
+        removed.with_context(|| format!("cannot remove {}", staging.display()))
+    }
+}
+
+/// One JSON object for each log and each evaluation.
+const METRICS_FILE: &str = "metrics.jsonl";
+
+fn find_checkpoint(settings: &Settings) -> Result<Option<PathBuf>> {
+    let output_dir = &settings.training.output_dir;
+    match &settings.resume {
+        None => Ok(None),
+        Some(Resume::From(path)) if path.is_dir() => Ok(Some(path.clone())),
+        Some(Resume::From(path)) => bail!("--resume_from_checkpoint {}: there is no such folder", path.display()),
+        Some(Resume::Newest) => {
+            let newest = newest_complete(output_dir)?;
+            for skipped in newest.skipped {
+                eprintln!("warning: {} is skipped: {}", skipped.checkpoint.path.display(), skipped.error);
+            }
+            match newest.checkpoint {
+                Some(checkpoint) => Ok(Some(checkpoint.path)),
+                None => bail!("--resume_from_checkpoint true: no complete checkpoint in {}", output_dir.display()),
+            }
+        }
+    }
+}
+
+fn choose_device(choice: DeviceChoice) -> Result<Device> {
+    if choice == DeviceChoice::Cpu {
+        return Ok(Device::Cpu);
+    }
+    let has_cuda = torch_ext::cuda::load();
+    match choice {
+        DeviceChoice::Auto if has_cuda => Ok(Device::Cuda(0)),
+        DeviceChoice::Cuda(index) if has_cuda => {
+            let count = tch::Cuda::device_count();
+            if i64::try_from(index).is_ok_and(|index| index < count) {
+                return Ok(Device::Cuda(index));
+            }
+            bail!("--device cuda:{index}: this machine has {count} CUDA devices");
+        }
+        DeviceChoice::Cuda(_) => {
+            bail!(
+                "--device cuda: no CUDA device can be used here; LD_LIBRARY_PATH must reach torch 2.11's libtorch_cuda.so"
+            )
+        }
+        _ => {
+            if torch_ext::cuda::has_driver() {
+                eprintln!(
+                    "warning: there is an NVIDIA driver, but torch 2.11's libtorch_cuda.so was not found; training on the CPU"
+                );
+            }
+            Ok(Device::Cpu)
+        }
+    }
+}
+
+fn model_options(settings: &Settings, device: Device) -> ModelOptions {
+    let compute_dtype = match (settings.bf16, device) {
+        (Some(true), _) => Some(Kind::BFloat16),
+        (Some(false), _) => Some(Kind::Float),
+        // The model's own rule on the CPU: float32 arithmetic.
+        (None, Device::Cpu) => None,
+        (None, _) => Some(Kind::BFloat16),
+    };
+    ModelOptions {
+        device,
+        dtype: settings.dtype,
+        compute_dtype,
+        attention: settings.attention,
+        recompute: settings.recompute,
+        ..ModelOptions::default()
+    }
+}
+
+fn model_line(model: &CausalLm) -> String {
+    let config = model.config();
+    format!(
+        "model: {:?}, {:.1}M parameters, {} layers of width {}, vocabulary {}; weights {:?}, arithmetic {:?} on {:?}",
+        config.family,
+        model.parameters().num_parameters() as f64 / 1e6,
+        config.num_hidden_layers,
+        config.hidden_size,
+        config.vocab_size,
+        model.parameters().flat_weights().kind(),
+        model.compute_dtype(),
+        model.options().device
+    )
+}
+
+/// A tokenizer of another model can give ids that this one has no embedding for.
+fn check_token_ids(split: &str, examples: &[sft_data::Example], vocab_size: i64) -> Result<()> {
+    let largest = examples.iter().flat_map(|example| &example.input_ids).copied().max().unwrap_or(0);
+    if i64::from(largest) >= vocab_size {
+        bail!(
+            "split {split}: the tokenizer gave token id {largest}, but the model's vocab_size is {vocab_size}; is it this model's tokenizer?"
+        );
+    }
+    Ok(())
+}
+
+fn check_targets(split: &str, report: &PrepareReport) -> Result<()> {
+    if report.target_tokens == 0 {
+        bail!("split {split}: no row has two tokens or more, so there is nothing to predict");
+    }
+    Ok(())
+}

@@ -1,0 +1,438 @@
+//! What flags resolve to: defaults filled in, names turned into types, everything checked before anything is read.
+
+use crate::failure::Failure;
+use crate::flags::{Flags, TextOrBool};
+use anyhow::Result;
+use causal_lm::{AttentionKind, Recompute};
+use galore_optim::{AdamConfig, GaLoreConfig, TargetModules, WeightUpdate, parse_optim_args};
+use sft_data::{DatasetConfig, Evaluation, LossOn, Packing, PrepareConfig, TokenizerOptions};
+use std::fmt::Display;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use tch::Kind;
+use trainer_core::{IntervalStrategy, TrainingArguments};
+
+/// The dataset of the documented recipe.
+const DEFAULT_DATASET: &str = "yimeng521/sunny_datasets";
+/// `optim_args` of the documented recipe.
+const DEFAULT_OPTIM_ARGS: &str = "rank=1024, update_proj_gap=500, scale=1.8";
+
+/// A run, fully decided but for what depends on the machine.
+#[derive(Debug)]
+pub struct Settings {
+    pub model_name: String,
+    pub model_revision: String,
+    pub resume: Option<Resume>,
+    pub device: DeviceChoice,
+    /// `None`: the file's own.
+    pub dtype: Option<Kind>,
+    /// `None`: as the device is fast at.
+    pub bf16: Option<bool>,
+    pub attention: AttentionKind,
+    pub recompute: Recompute,
+    pub dataset: DatasetConfig,
+    pub prepare: PrepareConfig,
+    pub padding: Padding,
+    pub tokenizer: TokenizerOptions,
+    pub optimizer: OptimizerSettings,
+    pub training: TrainingArguments,
+    pub early_stopping: Option<EarlyStop>,
+    pub terminal: Terminal,
+}
+
+/// Where to go on from.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Resume {
+    /// The newest complete checkpoint in the output folder.
+    Newest,
+    /// This one.
+    From(PathBuf),
+}
+
+/// Where to train.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// CUDA if there is one.
+    Auto,
+    Cpu,
+    Cuda(usize),
+}
+
+/// How rows of different length share a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Padding {
+    /// End to end, without padding.
+    Free,
+    /// Each padded to the longest, rounded up to a multiple of this.
+    Longest(NonZeroUsize),
+}
+
+/// The optimizer and its constants.
+#[derive(Debug)]
+pub struct OptimizerSettings {
+    pub kind: OptimizerKind,
+    pub adam: AdamConfig,
+    pub weight_update: WeightUpdate,
+}
+
+#[derive(Debug)]
+pub enum OptimizerKind {
+    GaLoreAdamW { galore: GaLoreConfig, targets: TargetModules },
+    AdamW,
+}
+
+/// `early_stopping_patience` and `early_stopping_threshold`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct EarlyStop {
+    pub patience: u64,
+    pub threshold: f64,
+}
+
+/// What is shown while it trains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Terminal {
+    /// A bar where stderr is a terminal.
+    Bar,
+    /// Lines only.
+    Lines,
+}
+
+impl Settings {
+    /// Fills in the defaults and checks everything that can be checked without reading a file.
+    ///
+    /// # Errors
+    /// One usage error that lists every problem.
+    pub fn resolve(flags: Flags) -> Result<Self> {
+        let mut problems = Problems::default();
+        let optimizer = optimizer(&flags, &mut problems);
+        let training = training(&flags, &mut problems);
+        let max_length = flags.max_length.unwrap_or(1024);
+        let prepare = PrepareConfig {
+            max_length: (max_length > 0).then_some(max_length),
+            packing: packing(&flags, &mut problems),
+            loss_on: loss_on(&flags, &mut problems),
+        };
+        problems.check(prepare.validate());
+        let evaluation = match training.eval_strategy {
+            IntervalStrategy::No if !training.eval_on_start => Evaluation::Off,
+            _ => Evaluation::Required,
+        };
+        let dataset = DatasetConfig {
+            dataset_name: flags.dataset_name.unwrap_or_else(|| DEFAULT_DATASET.to_owned()),
+            dataset_config: flags.dataset_config,
+            revision: flags.dataset_revision.unwrap_or_else(|| "main".to_owned()),
+            train_split: flags.dataset_train_split,
+            eval_split: flags.dataset_test_split,
+            test_size: flags.test_size,
+            seed: training.seed,
+            text_field: flags.dataset_text_field.unwrap_or_else(|| "text".to_owned()),
+            evaluation,
+        };
+        let padding = match (&flags.padding_free, flags.pad_to_multiple_of.and_then(NonZeroUsize::new)) {
+            (Some(TextOrBool::Text(text)), _) if text != "auto" => {
+                problems.add("padding_free", text, "use auto, true or false");
+                Padding::Free
+            }
+            (Some(TextOrBool::Bool(false)), multiple) => Padding::Longest(multiple.unwrap_or(NonZeroUsize::MIN)),
+            (None | Some(TextOrBool::Text(_)), Some(multiple)) => Padding::Longest(multiple),
+            _ => Padding::Free,
+        };
+        if flags.report_to.as_deref().is_some_and(|name| name != "none") {
+            let found = flags.report_to.as_deref().unwrap_or_default();
+            problems.add("report_to", found, "only none is supported; metrics.jsonl has every figure");
+        }
+        let early_stopping = flags
+            .early_stopping_patience
+            .map(|patience| EarlyStop { patience, threshold: flags.early_stopping_threshold.unwrap_or(0.0) });
+        if early_stopping.is_some() && evaluation == Evaluation::Off {
+            problems.add("early_stopping_patience", "set", "needs evaluations: set eval_strategy to epoch or steps");
+        }
+        let settings = Self {
+            model_revision: flags.model_revision.unwrap_or_else(|| "main".to_owned()),
+            resume: flags.resume_from_checkpoint.and_then(|resume| match resume {
+                TextOrBool::Bool(false) => None,
+                TextOrBool::Bool(true) => Some(Resume::Newest),
+                TextOrBool::Text(path) => Some(Resume::From(path.into())),
+            }),
+            device: device(flags.device.as_deref(), flags.use_cpu, &mut problems),
+            dtype: dtype(flags.dtype.as_deref().unwrap_or("bfloat16"), &mut problems),
+            bf16: flags.bf16,
+            attention: attention(flags.attn_implementation.as_deref(), &mut problems),
+            recompute: if flags.gradient_checkpointing.unwrap_or(true) { Recompute::Block } else { Recompute::None },
+            tokenizer: TokenizerOptions { eos_token: flags.eos_token, chat_template_path: flags.chat_template_path },
+            terminal: if flags.disable_tqdm.unwrap_or(false) { Terminal::Lines } else { Terminal::Bar },
+            model_name: flags.model_name.unwrap_or_default(),
+            dataset,
+            prepare,
+            padding,
+            optimizer,
+            training,
+            early_stopping,
+        };
+        if settings.model_name.is_empty() {
+            problems.0.insert(0, "--model_name is missing: a model's folder or its hub id".to_owned());
+        }
+        problems.none().map(|()| settings)
+    }
+}
+
+/// Everything that is wrong, to be reported at once.
+#[derive(Default)]
+struct Problems(Vec<String>);
+
+impl Problems {
+    fn add(&mut self, field: &str, value: impl Display, fix: impl Display) {
+        self.0.push(format!("{field} is {value}: {fix}"));
+    }
+
+    fn check<T, E: Display>(&mut self, result: Result<T, E>) -> Option<T> {
+        result.map_err(|error| self.0.push(error.to_string())).ok()
+    }
+
+    fn none(self) -> Result<()> {
+        if self.0.is_empty() { Ok(()) } else { Err(Failure::usage(self.0.join("; "))) }
+    }
+}
+
+fn optimizer(flags: &Flags, problems: &mut Problems) -> OptimizerSettings {
+    let name = flags.optim.as_deref().unwrap_or("galore_adamw");
+    let is_galore = match name {
+        "galore_adamw" => true,
+        "adamw_torch" | "adamw_torch_fused" => false,
+        _ => {
+            problems.add("optim", name, "galore_adamw, adamw_torch and adamw_torch_fused are supported");
+            true
+        }
+    };
+    let kind = if is_galore {
+        let galore = problems.check(parse_optim_args(flags.optim_args.as_deref().unwrap_or(DEFAULT_OPTIM_ARGS)));
+        let targets = match flags.optim_target_modules.as_deref() {
+            None => TargetModules::List(vec!["attn".to_owned(), "mlp".to_owned()]),
+            Some([one]) if one.replace('_', "-") == "all-linear" => TargetModules::Pattern(one.clone()),
+            Some(names) => TargetModules::List(names.iter().filter(|name| !name.is_empty()).cloned().collect()),
+        };
+        OptimizerKind::GaLoreAdamW { galore: galore.unwrap_or_default(), targets }
+    } else {
+        if flags.optim_args.is_some() {
+            problems.add("optim_args", "set", format!("{name} takes none; it belongs to galore_adamw"));
+        }
+        if flags.optim_target_modules.is_some() {
+            problems.add("optim_target_modules", "set", format!("{name} has no targets; it belongs to galore_adamw"));
+        }
+        OptimizerKind::AdamW
+    };
+    let defaults = if is_galore { AdamConfig::galore_default() } else { AdamConfig::torch_default() };
+    let adam = AdamConfig {
+        beta1: flags.adam_beta1.unwrap_or(defaults.beta1),
+        beta2: flags.adam_beta2.unwrap_or(defaults.beta2),
+        epsilon: flags.adam_epsilon.unwrap_or(defaults.epsilon),
+        weight_decay: flags.weight_decay.unwrap_or(defaults.weight_decay),
+    };
+    problems.check(adam.validate());
+    let weight_update = match flags.bf16_weight_update.as_deref() {
+        None | Some("exact") => WeightUpdate::Exact,
+        Some("stochastic") => {
+            WeightUpdate::Stochastic { seed: flags.seed.unwrap_or(TrainingArguments::default().seed) }
+        }
+        Some("nearest") => WeightUpdate::Nearest,
+        Some(other) => {
+            problems.add("bf16_weight_update", other, "use exact, stochastic or nearest");
+            WeightUpdate::Exact
+        }
+    };
+    OptimizerSettings { kind, adam, weight_update }
+}
+
+fn training(flags: &Flags, problems: &mut Problems) -> TrainingArguments {
+    let defaults = TrainingArguments::default();
+    let evaluates = flags.do_eval.unwrap_or(true);
+    let lr_scheduler_kwargs = match &flags.lr_scheduler_kwargs {
+        Some(value) => {
+            let parsed = serde_json::from_value(value.clone()).map_err(|error| format!("lr_scheduler_kwargs: {error}"));
+            problems.check(parsed).unwrap_or_default()
+        }
+        None => defaults.lr_scheduler_kwargs.clone(),
+    };
+    let training = TrainingArguments {
+        output_dir: flags.output_dir.clone().unwrap_or_default(),
+        num_train_epochs: flags.num_train_epochs.unwrap_or(defaults.num_train_epochs),
+        max_steps: flags.max_steps.unwrap_or(defaults.max_steps),
+        per_device_train_batch_size: flags.per_device_train_batch_size.unwrap_or(defaults.per_device_train_batch_size),
+        per_device_eval_batch_size: flags.per_device_eval_batch_size.unwrap_or(defaults.per_device_eval_batch_size),
+        gradient_accumulation_steps: flags.gradient_accumulation_steps.unwrap_or(defaults.gradient_accumulation_steps),
+        learning_rate: flags.learning_rate.unwrap_or(defaults.learning_rate),
+        lr_scheduler_type: flags.lr_scheduler_type.unwrap_or(defaults.lr_scheduler_type),
+        lr_scheduler_kwargs,
+        warmup_ratio: flags.warmup_ratio.unwrap_or(defaults.warmup_ratio),
+        warmup_steps: flags.warmup_steps.unwrap_or(defaults.warmup_steps),
+        max_grad_norm: flags.max_grad_norm.unwrap_or(defaults.max_grad_norm),
+        logging_strategy: flags.logging_strategy.unwrap_or(defaults.logging_strategy),
+        logging_steps: flags.logging_steps.unwrap_or(defaults.logging_steps),
+        logging_first_step: flags.logging_first_step.unwrap_or(defaults.logging_first_step),
+        eval_strategy: match flags.eval_strategy.unwrap_or(defaults.eval_strategy) {
+            _ if !evaluates => IntervalStrategy::No,
+            strategy => strategy,
+        },
+        eval_steps: flags.eval_steps.or(defaults.eval_steps),
+        eval_delay: flags.eval_delay.unwrap_or(defaults.eval_delay),
+        eval_on_start: flags.eval_on_start.unwrap_or(defaults.eval_on_start) && evaluates,
+        save_strategy: flags.save_strategy.unwrap_or(defaults.save_strategy),
+        save_steps: flags.save_steps.unwrap_or(defaults.save_steps),
+        save_total_limit: flags.save_total_limit.or(defaults.save_total_limit).filter(|limit| *limit > 0),
+        load_best_model_at_end: flags.load_best_model_at_end.unwrap_or(defaults.load_best_model_at_end),
+        metric_for_best_model: flags.metric_for_best_model.clone().or(defaults.metric_for_best_model.clone()),
+        greater_is_better: flags.greater_is_better.or(defaults.greater_is_better),
+        seed: flags.seed.unwrap_or(defaults.seed),
+        step_timing: defaults.step_timing,
+    };
+    problems.check(training.validate());
+    training
+}
+
+fn packing(flags: &Flags, problems: &mut Problems) -> Packing {
+    let strategy = match flags.packing_strategy.as_deref() {
+        None | Some("bfd") => Packing::BestFitDecreasing,
+        Some("bfd_split") => Packing::BestFitDecreasingSplit,
+        Some("wrapped") => Packing::Wrapped,
+        Some(other) => {
+            problems.add("packing_strategy", other, "use bfd, bfd_split or wrapped");
+            Packing::BestFitDecreasing
+        }
+    };
+    if flags.packing.unwrap_or(false) { strategy } else { Packing::None }
+}
+
+fn loss_on(flags: &Flags, problems: &mut Problems) -> LossOn {
+    match (flags.assistant_only_loss.unwrap_or(false), flags.completion_only_loss) {
+        (true, Some(true)) => {
+            problems.add("completion_only_loss", "true", "not together with assistant_only_loss");
+            LossOn::Assistant
+        }
+        (true, _) => LossOn::Assistant,
+        (false, Some(false)) => LossOn::All,
+        (false, _) => LossOn::Auto,
+    }
+}
+
+fn device(name: Option<&str>, use_cpu: Option<bool>, problems: &mut Problems) -> DeviceChoice {
+    let choice = match name {
+        None | Some("auto") if use_cpu.unwrap_or(false) => DeviceChoice::Cpu,
+        None | Some("auto") => DeviceChoice::Auto,
+        Some("cpu") => DeviceChoice::Cpu,
+        Some("cuda") => DeviceChoice::Cuda(0),
+        Some(name) => match name.strip_prefix("cuda:").and_then(|index| index.parse().ok()) {
+            Some(index) => DeviceChoice::Cuda(index),
+            None => {
+                problems.add("device", name, "use auto, cpu, cuda or cuda:N");
+                DeviceChoice::Auto
+            }
+        },
+    };
+    if use_cpu == Some(true) && matches!(choice, DeviceChoice::Cuda(_)) {
+        problems.add("use_cpu", "true", "not together with a CUDA device");
+    }
+    choice
+}
+
+fn dtype(name: &str, problems: &mut Problems) -> Option<Kind> {
+    match name.trim_start_matches("torch.") {
+        "auto" => None,
+        "bfloat16" | "bf16" => Some(Kind::BFloat16),
+        "float16" | "fp16" => Some(Kind::Half),
+        "float32" | "fp32" => Some(Kind::Float),
+        other => {
+            problems.add("dtype", other, "use bfloat16, float16, float32 or auto");
+            None
+        }
+    }
+}
+
+fn attention(name: Option<&str>, problems: &mut Problems) -> AttentionKind {
+    match name {
+        None | Some("flash_attention_2" | "sdpa") => AttentionKind::Flash,
+        Some("eager") => AttentionKind::Eager,
+        Some(other) => {
+            problems.add("attn_implementation", other, "use flash_attention_2, sdpa or eager");
+            AttentionKind::Flash
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flags() -> Flags {
+        Flags { model_name: Some("m".into()), output_dir: Some("o".into()), ..Flags::default() }
+    }
+
+    #[test]
+    fn the_two_required_flags_are_the_documented_recipe() {
+        let settings = Settings::resolve(flags()).unwrap();
+        assert_eq!(settings.dataset.dataset_name, "yimeng521/sunny_datasets");
+        assert_eq!(
+            (settings.dtype, settings.attention, settings.recompute),
+            (Some(Kind::BFloat16), AttentionKind::Flash, Recompute::Block)
+        );
+        let OptimizerKind::GaLoreAdamW { galore, targets } = &settings.optimizer.kind else { panic!() };
+        assert_eq!((galore.rank, galore.update_proj_gap, galore.scale), (1024, 500, 1.8));
+        assert_eq!(*targets, TargetModules::List(vec!["attn".into(), "mlp".into()]));
+        assert_eq!(settings.optimizer.adam, AdamConfig::galore_default());
+        assert_eq!(settings.optimizer.weight_update, WeightUpdate::Exact);
+        assert_eq!(settings.prepare.max_length, Some(1024));
+        assert_eq!(settings.training, TrainingArguments { output_dir: "o".into(), ..Default::default() });
+    }
+
+    #[test]
+    fn epsilon_follows_the_optimizer_unless_given() {
+        let adam = |optim: &str, epsilon| {
+            let flags = Flags { optim: Some(optim.into()), adam_epsilon: epsilon, ..flags() };
+            Settings::resolve(flags).unwrap().optimizer.adam.epsilon
+        };
+        assert_eq!(adam("galore_adamw", None), 1e-6);
+        assert_eq!(adam("adamw_torch", None), 1e-8);
+        assert_eq!(adam("galore_adamw", Some(1e-5)), 1e-5);
+    }
+
+    #[test]
+    fn all_problems_come_at_once_in_one_line() {
+        let flags = Flags {
+            optim: Some("lion".into()),
+            optim_args: Some("rank=0".into()),
+            device: Some("tpu".into()),
+            dtype: Some("int8".into()),
+            learning_rate: Some(-1.0),
+            packing_strategy: Some("tight".into()),
+            report_to: Some("wandb".into()),
+            ..Flags::default()
+        };
+        let error = Settings::resolve(flags).unwrap_err();
+        assert_eq!(crate::failure::exit_code(&error), 2);
+        let message = error.to_string();
+        for expected in [
+            "--model_name",
+            "output_dir",
+            "optim is lion",
+            "rank",
+            "device is tpu",
+            "dtype is int8",
+            "learning_rate",
+            "packing_strategy",
+            "report_to",
+        ] {
+            assert!(message.contains(expected), "{expected}: {message}");
+        }
+        assert!(!message.contains('\n'));
+    }
+
+    #[test]
+    fn bad_optim_args_name_the_key() {
+        for (text, expected) in [("rnk=4", "rank"), ("rank=many", "many"), ("rank", "rank")] {
+            let message =
+                Settings::resolve(Flags { optim_args: Some(text.into()), ..flags() }).unwrap_err().to_string();
+            assert!(message.contains(expected), "{text}: {message}");
+        }
+        let adamw = Flags { optim: Some("adamw_torch".into()), optim_args: Some("rank=4".into()), ..flags() };
+        assert!(Settings::resolve(adamw).unwrap_err().to_string().contains("belongs to galore_adamw"));
+    }
+}
