@@ -1,1 +1,159 @@
+use serde_json::{Value, json};
 
+use super::*;
+use crate::testing::{golden, message, numbers, tokenizer, tokenizer_with_template};
+use crate::{Conversation, PromptCompletion, Turn};
+
+fn row(value: &Value) -> Row {
+    let turn = |value: &Value| match value {
+        Value::String(text) => Turn::Text(text.clone()),
+        messages => Turn::Messages(messages.as_array().unwrap().clone()),
+    };
+    if let Some(text) = value.get("text") {
+        Row::Text(text.as_str().unwrap().to_owned())
+    } else if let Some(messages) = value.get("messages") {
+        Row::Messages(Conversation::from(messages.as_array().unwrap().clone()))
+    } else {
+        Row::PromptCompletion(Box::new(PromptCompletion {
+            prompt: turn(&value["prompt"]),
+            completion: turn(&value["completion"]),
+            context: Default::default(),
+        }))
+    }
+}
+
+fn config_of(case: &Value) -> PrepareConfig {
+    let config = &case["config"];
+    PrepareConfig {
+        max_length: config["max_length"].as_u64().map(|length| length as usize),
+        packing: match config["packing"].as_bool() {
+            Some(true) => serde_json::from_value(config["packing_strategy"].clone()).unwrap(),
+            _ => Packing::None,
+        },
+        loss_on: match (config["assistant_only_loss"].as_bool(), config["completion_only_loss"].as_bool()) {
+            (Some(true), _) => LossOn::Assistant,
+            (_, Some(false)) => LossOn::All,
+            _ => LossOn::Auto,
+        },
+    }
+}
+
+#[test]
+fn examples_equal_those_of_trl() {
+    for (number, case) in golden("prepare.json").as_array().unwrap().iter().enumerate() {
+        let name = case["tokenizer"].as_str().unwrap();
+        let tokenizer = match case["template"].as_str() {
+            Some(template) => tokenizer_with_template(name, template),
+            None => tokenizer(name),
+        };
+        let rows: Vec<Row> = case["rows"].as_array().unwrap().iter().map(row).collect();
+        let config = config_of(case);
+        let prepared = prepare(&rows, &tokenizer, &config).unwrap();
+        let expected = case["examples"].as_array().unwrap();
+        assert_eq!(prepared.examples.len(), expected.len(), "case {number}: {config:?}");
+        for (index, (found, expected)) in prepared.examples.iter().zip(expected).enumerate() {
+            let what = format!("case {number}, example {index}: {config:?}");
+            assert_eq!(found.input_ids, numbers::<u32>(&expected["input_ids"]), "{what}");
+            let labels: Vec<i64> = match &found.labels {
+                Some(labels) => labels.clone(),
+                None => found.input_ids.iter().map(|&id| i64::from(id)).collect(),
+            };
+            let expected_labels: Vec<i64> = serde_json::from_value(expected["labels"].clone()).unwrap();
+            assert_eq!(labels, expected_labels, "{what}");
+            if let Some(lengths) = expected.get("seq_lengths") {
+                assert_eq!(found.segment_lengths, numbers::<u32>(lengths), "{what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_mask_is_the_same_with_and_without_marks_in_the_template() {
+    let rows = [row(&json!({"messages": [
+        {"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Hello! 🙂"}, {"role": "user", "content": "今天?"},
+        {"role": "assistant", "content": "好"}
+    ]}))];
+    let config = PrepareConfig { loss_on: LossOn::Assistant, ..PrepareConfig::default() };
+    let marked = prepare(&rows, &tokenizer_with_template("qwen", "generation"), &config).unwrap();
+    let unmarked = prepare(&rows, &tokenizer("qwen"), &config).unwrap();
+    assert_eq!(marked, unmarked);
+    let labels = unmarked.examples[0].labels.as_ref().unwrap();
+    let num_eos = labels.iter().filter(|&&label| label == i64::from(tokenizer("qwen").eos_token_id())).count();
+    assert_eq!(num_eos, 2, "EOS is learned after each turn of the assistant, and after no other");
+}
+
+#[test]
+fn rows_are_counted() {
+    let rows: Vec<Row> = [
+        json!({"text": "The harbour lights came on one after another."}),
+        json!({"text": ""}),
+        json!({"text": "a"}),
+        json!({"messages": []}),
+        json!({"prompt": "The harbour lights came on one after another.", "completion": "x"}),
+        json!({"prompt": "a", "completion": ""}),
+    ]
+    .iter()
+    .map(row)
+    .collect();
+    let config = PrepareConfig { max_length: Some(8), ..PrepareConfig::default() };
+    let Prepared { examples, report } = prepare(&rows, &tokenizer("qwen"), &config).unwrap();
+    assert_eq!((report.rows, report.kept, report.examples), (6, 2, 2));
+    assert_eq!((report.dropped_empty, report.dropped_truncated), (3, 1));
+    assert_eq!(report.truncated, 1);
+    let whole = prepare(&rows[..1], &tokenizer("qwen"), &PrepareConfig::default()).unwrap().report.tokens;
+    assert_eq!(report.truncated_tokens, whole - 8);
+    assert_eq!(report.tokens, 8 + 2);
+    assert_eq!(report.target_tokens, 7 + 1);
+    assert_eq!(examples[1].segment_lengths, [2]);
+}
+
+#[test]
+fn nothing_left_is_an_error() {
+    let config = PrepareConfig::default();
+    let error = prepare(&[Row::Text(String::new())], &tokenizer("qwen"), &config).unwrap_err();
+    assert!(message(&error).starts_with("none of 1 rows is left to train on: 1 have no text"), "{error}");
+    assert!(prepare(&[], &tokenizer("qwen"), &config).is_err());
+}
+
+#[test]
+fn the_first_bad_row_is_named() {
+    let bad = row(&json!({"messages": [{"role": "assistant", "content": "I go first."}]}));
+    let rows = [Row::Text("fine".to_owned()), bad.clone(), bad];
+    let error = prepare(&rows, &tokenizer("llama"), &PrepareConfig::default()).unwrap_err();
+    assert!(message(&error).starts_with("row 2: chat template, given 1 messages"), "{}", message(&error));
+    let mixed = row(&json!({"prompt": "a", "completion": [{"role": "assistant", "content": "b"}]}));
+    let error = prepare(&[mixed], &tokenizer("qwen"), &PrepareConfig::default()).unwrap_err();
+    assert!(message(&error).starts_with("row 1: of prompt and completion one is text"), "{}", message(&error));
+    let config = PrepareConfig { loss_on: LossOn::Assistant, ..PrepareConfig::default() };
+    let error = prepare(&[Row::Text("plain".to_owned())], &tokenizer("qwen"), &config).unwrap_err();
+    assert!(message(&error).contains("assistant_only_loss: this row is plain text"), "{}", message(&error));
+}
+
+#[test]
+fn impossible_configurations_are_refused() {
+    for (config, expected) in [
+        (PrepareConfig { max_length: Some(1), ..PrepareConfig::default() }, "max_length = 1: at least 2"),
+        (
+            PrepareConfig { max_length: None, packing: Packing::Wrapped, ..PrepareConfig::default() },
+            "max_length = none: a number of tokens",
+        ),
+    ] {
+        let error = prepare(&[Row::Text("a".to_owned())], &tokenizer("qwen"), &config).unwrap_err();
+        assert!(message(&error).starts_with(expected), "{error}");
+    }
+    assert!(serde_json::from_value::<PrepareConfig>(json!({"max_lenght": 3})).is_err());
+    let config: PrepareConfig = serde_json::from_value(json!({"packing": "bfd_split"})).unwrap();
+    assert_eq!((config.packing, config.max_length), (Packing::BestFitDecreasingSplit, Some(1024)));
+}
+
+#[test]
+fn a_huge_row_is_a_row() {
+    let huge =
+        [Row::Text("word ".repeat(1_000_000)), Row::Text("好".repeat(300_000)), Row::Text("x".repeat(1_000_000))];
+    let started = std::time::Instant::now();
+    let Prepared { examples, report } = prepare(&huge, &tokenizer("qwen"), &PrepareConfig::default()).unwrap();
+    assert_eq!((report.kept, report.truncated), (3, 3));
+    assert!(examples.iter().all(|example| example.input_ids.len() == 1024 && example.input_ids.capacity() < 4096));
+    assert!(started.elapsed().as_secs() < 60);
+}

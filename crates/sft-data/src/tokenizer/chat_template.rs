@@ -48,9 +48,11 @@ impl ChatTemplate {
         environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_filter("tojson", to_json);
+        // In Python, `None` cannot be iterated over.
+        environment.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", strftime_now);
-        environment.add_function(GENERATION_BLOCK, generation_block);
+        environment.add_filter(GENERATION_BLOCK, generation_block);
         environment
             .add_template_owned(NAME, source)
             .map_err(|source| Error::ChatTemplate { during: "parsing it".to_owned(), source })?;
@@ -96,7 +98,8 @@ impl ChatTemplate {
     }
 }
 
-/// Writes `{% generation %}` as a call block, which the engine knows, with its whitespace control left as it is.
+/// Writes `{% generation %}` as a filter block, which the engine knows, with its whitespace control left as it is. (A
+/// call block, as in transformers, would be a macro here, whose body cannot assign to a namespace outside.)
 fn replace_generation_tags(source: &str) -> (String, bool) {
     let mut replaced = String::with_capacity(source.len() + 64);
     let mut rest = source;
@@ -107,8 +110,8 @@ fn replace_generation_tags(source: &str) -> (String, bool) {
         let bare = tag.trim_matches(['-', '+']).trim();
         replaced.push_str(&rest[..start]);
         if let Some(statement) = match bare {
-            "generation" => Some(format!("call {GENERATION_BLOCK}()")),
-            "endgeneration" => Some("endcall".to_owned()),
+            "generation" => Some(format!("filter {GENERATION_BLOCK}")),
+            "endgeneration" => Some("endfilter".to_owned()),
             _ => None,
         } {
             found = true;
@@ -125,11 +128,9 @@ fn replace_generation_tags(source: &str) -> (String, bool) {
     (replaced, found)
 }
 
-fn generation_block(state: &mut State, arguments: Kwargs) -> Result<String, TemplateError> {
-    let caller: Value = arguments.get("caller")?;
-    let body = caller.call(state, &[])?.to_string();
+fn generation_block(state: &State, body: String) -> String {
     let marked = state.lookup(MARK).is_some_and(|mark| mark.is_true());
-    Ok(if marked { format!("{GENERATION_START}{body}{GENERATION_END}") } else { body })
+    if marked { format!("{GENERATION_START}{body}{GENERATION_END}") } else { body }
 }
 
 fn raise_exception(message: String) -> Result<Value, TemplateError> {

@@ -27,7 +27,7 @@ impl SpecialTokens {
             let mut by_id: Vec<(u64, &Value)> =
                 by_id.iter().filter_map(|(id, token)| Some((id.parse().ok()?, token))).collect();
             by_id.sort_by_key(|&(id, _)| id);
-            listed = by_id.into_iter().filter_map(|(_, token)| serde_json::from_value(token.clone()).ok()).collect();
+            listed = by_id.into_iter().filter_map(|(_, token)| added_token(token)).collect();
         } else if let Some(map) = files.json("special_tokens_map.json")? {
             // As transformers: the map counts only where the config does not list its tokens.
             merged.extend(map);
@@ -102,6 +102,18 @@ impl SpecialTokens {
         let problem = "no end-of-sequence token in tokenizer_config.json: name one with --eos_token".to_owned();
         Err(Error::Tokenizer { path: files.dir().to_owned(), problem })
     }
+}
+
+/// Fields that are left out have the defaults of the Python class.
+fn added_token(token: &Value) -> Option<AddedToken> {
+    let is_on = |field: &str| token.get(field).and_then(Value::as_bool);
+    let special = is_on("special").unwrap_or(false);
+    let mut added = AddedToken::from(content(token)?, special)
+        .single_word(is_on("single_word").unwrap_or(false))
+        .lstrip(is_on("lstrip").unwrap_or(false))
+        .rstrip(is_on("rstrip").unwrap_or(false));
+    added.normalized = is_on("normalized").unwrap_or(!special);
+    Some(added)
 }
 
 /// A token is written as a string or as an object with `content`.

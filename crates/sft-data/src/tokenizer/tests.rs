@@ -1,1 +1,172 @@
+use std::fs;
 
+use serde_json::json;
+
+use super::*;
+use crate::testing::{golden_path, message, tokenizer};
+
+/// A copy of a golden tokenizer that a test can damage.
+fn copy(name: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    tokenizer(name).save(folder.path()).unwrap();
+    folder
+}
+
+fn edit(folder: &tempfile::TempDir, name: &str, change: impl FnOnce(&mut Value)) {
+    let path = folder.path().join(name);
+    let mut value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    change(&mut value);
+    fs::write(path, value.to_string()).unwrap();
+}
+
+fn error_of(folder: &tempfile::TempDir) -> String {
+    message(&ChatTokenizer::from_dir(folder.path()).unwrap_err())
+}
+
+#[test]
+fn special_tokens_are_found_in_either_file() {
+    let qwen = tokenizer("qwen");
+    assert_eq!((qwen.eos_token(), qwen.vocab_size()), ("<|im_end|>", 420 + 3));
+    assert_eq!(qwen.encode("<|im_end|>", AddSpecialTokens::Yes).unwrap(), [qwen.eos_token_id()]);
+    assert_eq!(qwen.encode("<|endoftext|>", AddSpecialTokens::Yes).unwrap(), [qwen.pad_token_id()]);
+    assert!(qwen.has_chat_template());
+    let llama = tokenizer("llama");
+    assert_eq!((llama.eos_token(), llama.eos_token_id()), ("</s>", 2));
+    assert_eq!(llama.pad_token_id(), 2, "EOS pads where nothing else is named");
+}
+
+#[test]
+fn special_tokens_are_added_when_asked_for() {
+    let llama = tokenizer("llama");
+    let bare = llama.encode("The harbour</s>", AddSpecialTokens::No).unwrap();
+    let framed = llama.encode("The harbour</s>", AddSpecialTokens::Yes).unwrap();
+    assert_eq!(framed[0], 1);
+    assert_eq!(framed[1..], bare);
+    assert_eq!(bare.last(), Some(&2), "an EOS that is not declared in tokenizer.json is one token all the same");
+}
+
+#[test]
+fn decoding_is_the_inverse() {
+    let qwen = tokenizer("qwen");
+    for text in ["", "plain", "今天 🙂\n\n  x", "a<|im_end|>b"] {
+        let ids = qwen.encode(text, AddSpecialTokens::No).unwrap();
+        assert_eq!(qwen.decode(&ids, SpecialTokensInText::Keep).unwrap(), text);
+    }
+    let ids = qwen.encode("a<|im_end|>b", AddSpecialTokens::No).unwrap();
+    assert_eq!(qwen.decode(&ids, SpecialTokensInText::Skip).unwrap(), "ab");
+    assert_eq!(qwen.decode(&[4_000_000_000], SpecialTokensInText::Keep).unwrap(), "");
+}
+
+#[test]
+fn saved_files_are_those_that_were_loaded() {
+    for name in ["qwen", "llama"] {
+        let folder = copy(name);
+        for entry in fs::read_dir(golden_path("tokenizers").join(name)).unwrap() {
+            let path = entry.unwrap().path();
+            let saved = folder.path().join(path.file_name().unwrap());
+            assert_eq!(fs::read(&path).unwrap(), fs::read(saved).unwrap(), "{}", path.display());
+        }
+    }
+}
+
+#[test]
+fn files_outlive_the_folder_they_came_from() {
+    let folder = copy("qwen");
+    let loaded = ChatTokenizer::from_dir(folder.path()).unwrap();
+    fs::remove_file(folder.path().join("tokenizer.json")).unwrap();
+    loaded.save(folder.path()).unwrap();
+    assert!(ChatTokenizer::from_dir(folder.path()).is_ok());
+}
+
+#[test]
+fn another_eos_token_is_used_and_saved() {
+    let folder = copy("qwen");
+    let options = TokenizerOptions { eos_token: Some("<|endoftext|>".to_owned()), ..TokenizerOptions::default() };
+    let changed = ChatTokenizer::load(folder.path(), &options).unwrap();
+    assert_eq!(changed.eos_token(), "<|endoftext|>");
+    changed.save(folder.path()).unwrap();
+    let again = ChatTokenizer::from_dir(folder.path()).unwrap();
+    assert_eq!((again.eos_token(), again.has_chat_template()), ("<|endoftext|>", true));
+
+    let options = TokenizerOptions { eos_token: Some("<nope>".to_owned()), ..TokenizerOptions::default() };
+    let error = ChatTokenizer::load(folder.path(), &options).unwrap_err();
+    assert!(message(&error).starts_with("eos_token = \"<nope>\": a token of the vocabulary"), "{error}");
+}
+
+#[test]
+fn the_model_names_eos_where_the_tokenizer_does_not() {
+    let folder = copy("qwen");
+    edit(&folder, "tokenizer_config.json", |config| {
+        config.as_object_mut().unwrap().remove("eos_token");
+    });
+    assert!(error_of(&folder).contains("name one with --eos_token"));
+    fs::write(folder.path().join("generation_config.json"), r#"{"eos_token_id": [422, 420]}"#).unwrap();
+    let loaded = ChatTokenizer::from_dir(folder.path()).unwrap();
+    assert_eq!((loaded.eos_token(), loaded.eos_token_id()), ("<|im_end|>", 422));
+}
+
+#[test]
+fn tokens_that_only_the_configuration_lists_are_added() {
+    let folder = copy("qwen");
+    edit(&folder, "tokenizer_config.json", |config| {
+        config["added_tokens_decoder"]["423"] = json!({"content": "<|new|>", "special": true, "normalized": false});
+        config["additional_special_tokens"] = json!(["<|extra|>", "<|im_start|>"]);
+    });
+    let loaded = ChatTokenizer::from_dir(folder.path()).unwrap();
+    assert_eq!(loaded.vocab_size(), 425);
+    assert_eq!(loaded.encode("<|new|><|extra|>", AddSpecialTokens::No).unwrap(), [423, 424]);
+}
+
+#[test]
+fn templates_are_found_wherever_they_are_kept() {
+    let folder = copy("qwen");
+    let messages = [json!({"role": "user", "content": "Hi"})];
+    let render = || {
+        let loaded = ChatTokenizer::from_dir(folder.path()).unwrap();
+        loaded.apply_chat_template(&messages, AddGenerationPrompt::No).map_err(|error| message(&error))
+    };
+    edit(&folder, "tokenizer_config.json", |config| {
+        config["chat_template"] = json!([{"name": "tool_use", "template": "t"}, {"name": "default", "template": "d"}]);
+    });
+    assert_eq!(render().unwrap(), "d");
+    edit(&folder, "tokenizer_config.json", |config| {
+        config.as_object_mut().unwrap().remove("chat_template");
+    });
+    assert!(render().unwrap_err().contains("has no chat template"));
+    fs::write(folder.path().join("chat_template.json"), r#"{"chat_template": "legacy"}"#).unwrap();
+    assert_eq!(render().unwrap(), "legacy");
+    fs::write(folder.path().join("chat_template.jinja"), "file").unwrap();
+    assert_eq!(render().unwrap(), "file");
+    fs::create_dir(folder.path().join("additional_chat_templates")).unwrap();
+    fs::write(folder.path().join("additional_chat_templates/rag.jinja"), "rag").unwrap();
+    let saved = tempfile::tempdir().unwrap();
+    ChatTokenizer::from_dir(folder.path()).unwrap().save(saved.path()).unwrap();
+    assert_eq!(fs::read_to_string(saved.path().join("additional_chat_templates/rag.jinja")).unwrap(), "rag");
+}
+
+#[test]
+fn damaged_folders_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(error_of(&folder).ends_with("tokenizer.json is missing; is this the model's folder?"));
+    fs::write(folder.path().join("vocab.json"), "{}").unwrap();
+    assert!(error_of(&folder).contains("save_pretrained"));
+    let missing = ChatTokenizer::from_dir(&folder.path().join("nope")).unwrap_err();
+    assert!(message(&missing).ends_with("nope: no such folder"), "{missing}");
+
+    let folder = copy("qwen");
+    let whole = fs::read(folder.path().join("tokenizer.json")).unwrap();
+    fs::write(folder.path().join("tokenizer.json"), &whole[..whole.len() / 2]).unwrap();
+    assert!(error_of(&folder).contains("tokenizer.json: not a tokenizer that can be loaded: EOF"));
+    fs::write(folder.path().join("tokenizer.json"), "{}").unwrap();
+    assert!(error_of(&folder).contains("tokenizer.json: not a tokenizer"));
+    fs::write(folder.path().join("tokenizer.json"), &whole).unwrap();
+    fs::write(folder.path().join("tokenizer_config.json"), "[1]").unwrap();
+    assert!(error_of(&folder).contains("tokenizer_config.json: not a tokenizer"));
+    fs::remove_file(folder.path().join("tokenizer_config.json")).unwrap();
+    fs::write(folder.path().join("generation_config.json"), r#"{"eos_token_id": 422}"#).unwrap();
+    assert!(ChatTokenizer::from_dir(folder.path()).is_ok());
+    fs::write(folder.path().join("chat_template.jinja"), [0xff, 0xfe]).unwrap();
+    assert!(error_of(&folder).contains("chat_template.jinja"));
+    fs::write(folder.path().join("chat_template.jinja"), "{% if %}").unwrap();
+    assert!(error_of(&folder).starts_with("chat template, parsing it: syntax error"), "{}", error_of(&folder));
+}

@@ -154,6 +154,12 @@ TEMPLATES = {
 {{ {'b': 1, 'a': '<&>'} | tojson(sort_keys=true, separators=(',', ':')) }}
 {{ 'a,b,c'.split(',') }} {{ 'x'.join(['1', '2']) }} {{ 'Abc'.lower().title() }} {{ '-' * 3 }} {{ 'abc'[::-1] }} {{ 'abc'[-1] }} {{ 7 // 2 }} {{ 7 / 2 }} {{ 2 ** 3 }}
 {{ 'a' in 'abc' }} {{ 'role' in messages[0] }} {{ messages[0].get('nope', 'default') }} {{ messages[0].keys() | list }} {{ '%s-%d' | format('a', 3) }} {{ "it's" }} {{ ["it's", 'q"'] }}
+{{ tools is iterable }} {{ missing is iterable }} {{ 'abc' is iterable }} {{ {} is iterable }} {{ 1 is iterable }} {{ tools is none }} {{ missing is none }}
+{% set ns = namespace(x=1) %}
+{% for m in messages %}
+  {%- generation %}{% set ns.x = ns.x + 1 %}{{ m.role }}{% endgeneration %}
+{% endfor %}
+{{ ns.x }}
 """,
 }
 
