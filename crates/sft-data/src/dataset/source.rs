@@ -36,7 +36,7 @@ impl<'a> Source<'a> {
         let path = Path::new(name);
         if path.is_dir() {
             let mut names = Vec::new();
-            list(path, "", &mut names)?;
+            list(path, "", &mut Vec::new(), &mut names)?;
             return Ok(Self::Folder { path: path.to_owned(), names });
         }
         if path.exists() {
@@ -100,13 +100,14 @@ impl<'a> Source<'a> {
     }
 }
 
-/// Names of all files below a folder, relative to it. Links are followed, hidden files left out.
-fn list(folder: &Path, prefix: &str, names: &mut Vec<String>) -> Result<(), Error> {
-    /// Deeper than any dataset; a link to a folder above would have no end.
-    const MAX_DEPTH: usize = 16;
-    if prefix.matches('/').count() >= MAX_DEPTH {
+/// Names of all files below a folder, relative to it. Links are followed, hidden files left out. `above` holds the
+/// folders on the way, since a link back to one of them would have no end.
+fn list(folder: &Path, prefix: &str, above: &mut Vec<PathBuf>, names: &mut Vec<String>) -> Result<(), Error> {
+    let place = folder.canonicalize().map_err(|source| Error::io(folder, source))?;
+    if above.contains(&place) {
         return Ok(());
     }
+    above.push(place);
     for entry in fs::read_dir(folder).map_err(|source| Error::io(folder, source))? {
         let entry = entry.map_err(|source| Error::io(folder, source))?;
         let name = entry.file_name().to_string_lossy().into_owned();
@@ -115,11 +116,12 @@ fn list(folder: &Path, prefix: &str, names: &mut Vec<String>) -> Result<(), Erro
             continue;
         }
         if path.is_dir() {
-            list(&path, &format!("{prefix}{name}/"), names)?;
+            list(&path, &format!("{prefix}{name}/"), above, names)?;
         } else {
             names.push(format!("{prefix}{name}"));
         }
     }
+    above.pop();
     Ok(())
 }
 

@@ -1,1 +1,197 @@
+use std::fs;
 
+use super::*;
+use crate::testing::{golden_path, message};
+
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn with(files: &[(&str, &str)]) -> Self {
+        let folder = Self(tempfile::tempdir().unwrap());
+        for (name, content) in files {
+            let path = folder.0.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+        }
+        folder
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.path().join(name).to_string_lossy().into_owned()
+    }
+
+    fn config(&self, name: &str) -> DatasetConfig {
+        DatasetConfig { dataset_name: self.path(name), ..DatasetConfig::default() }
+    }
+
+    fn load(&self, name: &str, change: impl FnOnce(&mut DatasetConfig)) -> Result<Splits, String> {
+        let mut config = self.config(name);
+        change(&mut config);
+        load_splits(&config, &offline()).map_err(|error| message(&error).replace(&self.path(""), ""))
+    }
+}
+
+/// No test reaches for the network.
+fn offline() -> HubConfig {
+    let mut hub = HubConfig::from_variables(&|_| None);
+    hub.offline = true;
+    hub.cache_dir = golden_path("no-cache");
+    hub
+}
+
+fn texts(rows: &[Row]) -> Vec<&str> {
+    rows.iter()
+        .map(|row| match row {
+            Row::Text(text) => text.as_str(),
+            other => panic!("{other:?}"),
+        })
+        .collect()
+}
+
+const A: &str = "{\"text\":\"a\"}\n";
+const B: &str = "{\"text\":\"b\"}\n";
+
+#[test]
+fn splits_are_read_in_the_order_of_their_files() {
+    let folder = Folder::with(&[
+        ("train-00.jsonl", A),
+        ("train-01.jsonl", B),
+        ("train-empty.jsonl", ""),
+        ("dev.jsonl", B),
+        ("notes.md", "#"),
+    ]);
+    let splits = folder.load("", |_| ()).unwrap();
+    assert_eq!(texts(&splits.train), ["a", "b"]);
+    assert_eq!(texts(&splits.eval.unwrap()), ["b"]);
+    assert_eq!((splits.train_name.as_str(), splits.eval_name.as_deref()), ("train", Some("validation")));
+    assert!(splits.source.ends_with(", texts in column `text`"), "{}", splits.source);
+}
+
+#[test]
+fn the_best_split_for_evaluation_is_taken_or_the_one_named() {
+    let folder = Folder::with(&[("train.jsonl", A), ("test.jsonl", B), ("valid.jsonl", A)]);
+    assert_eq!(folder.load("", |_| ()).unwrap().eval_name.as_deref(), Some("test"));
+    let named = folder.load("", |config| config.eval_split = Some("validation".to_owned())).unwrap();
+    assert_eq!(texts(&named.eval.unwrap()), ["a"]);
+    let swapped = folder.load("", |config| config.train_split = Some("test".to_owned())).unwrap();
+    assert_eq!((texts(&swapped.train), swapped.eval_name.as_deref()), (vec!["b"], Some("validation")));
+    let off = folder.load("", |config| config.evaluation = Evaluation::Off).unwrap();
+    assert_eq!((off.eval, off.eval_name), (None, None));
+    let error = folder.load("", |config| config.eval_split = Some("dev".to_owned())).unwrap_err();
+    assert!(error.contains("no split `dev`; splits are train, validation, test"), "{error}");
+}
+
+#[test]
+fn a_lone_split_needs_a_size_for_the_second_one() {
+    let rows: String = (0..10).map(|i| format!("{{\"text\":\"{i}\"}}\n")).collect();
+    let folder = Folder::with(&[("corpus.jsonl", &rows)]);
+    for name in ["corpus.jsonl", ""] {
+        let error = folder.load(name, |_| ()).unwrap_err();
+        assert!(
+            error.ends_with("only one split, `train`: give --test_size 0.1 to set rows aside for evaluation"),
+            "{error}"
+        );
+        assert_eq!(folder.load(name, |config| config.evaluation = Evaluation::Optional).unwrap().train.len(), 10);
+        let split = folder.load(name, |config| config.test_size = Some(0.3)).unwrap();
+        assert_eq!((split.train.len(), split.eval.map(|rows| rows.len())), (7, Some(3)));
+        assert_eq!(split.eval_name.as_deref(), Some("test"));
+        let off = folder.load(name, |config| {
+            config.test_size = Some(0.3);
+            config.evaluation = Evaluation::Off;
+        });
+        assert_eq!(off.unwrap().train.len(), 10);
+    }
+    let error = folder.load("", |config| config.test_size = Some(10.0)).unwrap_err();
+    assert!(error.starts_with("test_size = 10: less than the 10 rows"), "{error}");
+}
+
+#[test]
+fn a_size_does_not_touch_a_split_that_is_there() {
+    let folder = Folder::with(&[("train.jsonl", A), ("test.jsonl", B)]);
+    let splits = folder.load("", |config| config.test_size = Some(0.5)).unwrap();
+    assert_eq!((splits.train.len(), texts(&splits.eval.unwrap())), (1, vec!["b"]));
+}
+
+#[test]
+fn what_is_wrong_with_a_dataset_is_said_in_one_line() {
+    let folder = Folder::with(&[
+        ("a.xlsx", "x"),
+        ("none/model.bin", "x"),
+        ("saved/train/data-00000-of-00001.arrow", "x"),
+        ("script/data.py", "x"),
+        ("columns/train.jsonl", "{\"content\":\"a\",\"id\":1}\n"),
+        ("columns/test.jsonl", B),
+        ("other_columns/train.jsonl", A),
+        ("other_columns/test.jsonl", "{\"content\":\"a\"}\n"),
+        ("empty/train.jsonl", ""),
+        ("empty/test.jsonl", B),
+        ("bad/train.jsonl", "{\"text\":\"a\"}\n{\"text\":7}\n"),
+        ("bad/test.jsonl", B),
+        ("lost/README.md", "---\nconfigs:\n- config_name: default\n  data_files: gone.jsonl\n---\n"),
+        ("lost/train.jsonl", A),
+    ]);
+    fs::create_dir(folder.0.path().join("nothing")).unwrap();
+    for (name, expected) in [
+        ("a.xlsx", "a.xlsx: unknown format; known are .parquet, .jsonl"),
+        ("none", "none: no data files found (model.bin); known are .parquet"),
+        ("nothing", "nothing: no data files found (it is empty)"),
+        ("saved", "saved: no data files found (Arrow files, as `save_to_disk` writes them"),
+        ("script", "script: no data files found (a loading script, which is not run"),
+        (
+            "columns",
+            "columns/train.jsonl: no column `text`, nor `messages`, `conversations` or `prompt` and `completion`; columns are content, id: name one with --dataset_text_field",
+        ),
+        ("other_columns", "other_columns/test.jsonl: no column `text`"),
+        ("empty", "empty, split `train`: empty, there are no rows to train on"),
+        ("bad", "bad/train.jsonl, line 2: column `text` holds a number, not a text"),
+        ("lost", "lost: no data files found (its README.md names gone.jsonl, which is not there)"),
+        ("missing.jsonl", "dataset \"missing.jsonl\" not found"),
+        ("missing/folder/", "dataset \"missing/folder/\" not found"),
+    ] {
+        let error = folder.load(name, |_| ()).unwrap_err();
+        assert!(error.starts_with(expected), "{name}: {error}\nexpected {expected}");
+    }
+    let hub =
+        load_splits(&DatasetConfig { dataset_name: "owner/name".to_owned(), ..DatasetConfig::default() }, &offline());
+    assert!(message(&hub.unwrap_err()).starts_with("owner/name at main is not in the cache"));
+    let error = folder.load("columns", |config| config.text_field = "content".to_owned()).unwrap_err();
+    assert!(error.starts_with("columns/test.jsonl: no column `content`"), "{error}");
+    let error = folder.load("columns", |config| config.dataset_config = Some("en".to_owned())).unwrap_err();
+    assert!(error.starts_with("dataset_config = en: none"), "{error}");
+}
+
+#[test]
+fn chats_and_tables_come_as_rows() {
+    let files = golden_path("files");
+    let load = |name: &str| {
+        let config = DatasetConfig {
+            dataset_name: files.join(name).to_string_lossy().into_owned(),
+            evaluation: Evaluation::Optional,
+            ..DatasetConfig::default()
+        };
+        load_splits(&config, &offline()).unwrap()
+    };
+    let chats = load("chats.parquet");
+    assert!(chats.train.iter().all(|row| matches!(row, Row::Messages(chat) if chat.messages.len() >= 2)));
+    let expected = texts(&load("rows.jsonl").train).into_iter().map(str::to_owned).collect::<Vec<_>>();
+    for name in ["array.json", "rows.csv", "rows.tsv", "rows_lz4.parquet"] {
+        assert_eq!(texts(&load(name).train), expected, "{name}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn links_are_followed_and_those_in_a_circle_end() {
+    let folder = Folder::with(&[("real/a.jsonl", A), ("other/b.jsonl", B)]);
+    std::os::unix::fs::symlink(folder.0.path(), folder.0.path().join("real/up")).unwrap();
+    std::os::unix::fs::symlink(folder.0.path().join("other"), folder.0.path().join("train")).unwrap();
+    let splits = folder.load("", |config| config.evaluation = Evaluation::Optional).unwrap();
+    assert_eq!(texts(&splits.train), ["b"]);
+}
+
+#[test]
+fn unknown_fields_of_the_configuration_are_refused() {
+    assert!(serde_json::from_str::<DatasetConfig>("{\"dataset_nam\": \"x\"}").is_err());
+    let config: DatasetConfig = serde_json::from_str("{\"dataset_name\": \"x\"}").unwrap();
+    assert_eq!((config.text_field.as_str(), config.seed, config.revision.as_str()), ("text", 42, "main"));
+}

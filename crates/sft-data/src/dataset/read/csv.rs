@@ -25,8 +25,8 @@ pub(super) fn read(path: &Path, delimiter: u8, on_record: &mut OnRecord<'_>) -> 
             return Err(Error::BadRow { path: path.to_owned(), at, problem });
         }
         let mut record = Record::new();
-        for (column, field) in columns.iter().zip(&fields) {
-            let text = utf8(field, path, at)?;
+        for (index, column) in columns.iter().enumerate() {
+            let text = utf8(fields.get(index).unwrap_or_default(), path, at)?;
             record.insert(column.clone(), if text.is_empty() { Value::Null } else { Value::from(text) });
         }
         if on_record(at, record)?.is_break() {

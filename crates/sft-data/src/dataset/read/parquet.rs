@@ -1,6 +1,7 @@
 //! Parquet, read row by row.
 
 use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,12 +15,27 @@ use super::OnRecord;
 use crate::{Error, Position};
 
 pub(super) fn columns(path: &Path) -> Result<Vec<String>, Error> {
-    let reader = open(path)?;
-    let schema = reader.metadata().file_metadata().schema();
-    Ok(schema.get_fields().iter().map(|field| field.name().to_owned()).collect())
+    guarded(path, || {
+        let reader = open(path)?;
+        let schema = reader.metadata().file_metadata().schema();
+        Ok(schema.get_fields().iter().map(|field| field.name().to_owned()).collect())
+    })
 }
 
 pub(super) fn read(path: &Path, columns: &[&str], on_record: &mut OnRecord<'_>) -> Result<(), Error> {
+    guarded(path, || read_rows(path, columns, on_record))
+}
+
+/// The library asserts on some damaged files instead of returning an error.
+fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    // Whatever the closure leaves half done is given up with the error.
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        let problem = "cannot be read as Parquet (it is damaged); fetch it again".to_owned();
+        Err(Error::BadFile { path: path.to_owned(), problem })
+    })
+}
+
+fn read_rows(path: &Path, columns: &[&str], on_record: &mut OnRecord<'_>) -> Result<(), Error> {
     let reader = open(path)?;
     let schema = reader.metadata().file_metadata().schema();
     let wanted = schema.get_fields().iter().filter(|field| columns.contains(&field.name())).cloned().collect();

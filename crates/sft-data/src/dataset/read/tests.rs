@@ -1,1 +1,211 @@
+use std::fs;
+use std::io::Write as _;
+use std::path::PathBuf;
 
+use serde_json::json;
+
+use super::*;
+use crate::testing::{golden, golden_path, message};
+
+fn all(path: &Path) -> Result<Vec<(Position, Record)>, Error> {
+    let format = Format::of(&path.to_string_lossy()).unwrap();
+    let columns = columns(path, format)?;
+    let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
+    let mut records = Vec::new();
+    read(path, format, &columns, &mut |at, record| {
+        records.push((at, record));
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(records)
+}
+
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.0.path().join(name);
+        fs::write(&path, content).unwrap();
+        path
+    }
+
+    /// The column `text` of a file with this content.
+    fn texts(&self, name: &str, content: impl AsRef<[u8]>) -> Result<Vec<String>, String> {
+        let records = all(&self.file(name, content)).map_err(|error| message(&error))?;
+        Ok(records.into_iter().map(|(_, record)| record["text"].as_str().unwrap_or("(none)").to_owned()).collect())
+    }
+
+    /// The error of reading it, without the folder.
+    fn error(&self, name: &str, content: impl AsRef<[u8]>) -> String {
+        let error = self.texts(name, content).unwrap_err();
+        error.replace(&format!("{}/", self.0.path().display()), "")
+    }
+}
+
+#[test]
+fn values_equal_those_of_datasets() {
+    for case in golden("files.json").as_array().unwrap() {
+        let path = golden_path("files").join(case["file"].as_str().unwrap());
+        let column = case["column"].as_str().unwrap();
+        let found: Vec<Value> = all(&path).unwrap().into_iter().map(|(_, mut record)| record[column].take()).collect();
+        assert_eq!(Value::Array(found), case["values"], "{}", path.display());
+    }
+}
+
+#[test]
+fn rows_are_read_from_json_in_every_arrangement() {
+    let folder = Folder::new();
+    let two = ["a", "b"];
+    for (name, content) in [
+        ("lines.jsonl", "{\"text\":\"a\"}\n{\"text\":\"b\"}"),
+        ("blank_lines.jsonl", "\n{\"text\":\"a\"}\n\n  \n{\"text\":\"b\"}\n\n"),
+        ("array.jsonl", "[{\"text\":\"a\"},\n{\"text\":\"b\"}]"),
+        ("spaced.json", "\n\n  [ {\"text\":\"a\"}, {\"text\":\"b\"} ]\n"),
+        ("data.json", "{\"version\": \"1\", \"data\": [{\"text\":\"a\"},{\"text\":\"b\"}]}"),
+        ("pretty_data.json", "{\n \"data\": [\n {\"text\":\"a\"},\n {\"text\":\"b\"}\n ]\n}\n"),
+        ("pretty.json", "{\n \"text\": \"a\"\n}\n{\n \"text\": \"b\"\n}\n"),
+        ("texts.json", "[\"a\", \"b\"]"),
+        ("bom.json", "\u{feff}{\"text\":\"a\"}\n{\"text\":\"b\"}"),
+    ] {
+        assert_eq!(folder.texts(name, content).unwrap(), two, "{name}");
+    }
+    assert_eq!(folder.texts("one.jsonl", "{\"text\":\"a\", \"data\": [1]}").unwrap(), ["a"]);
+    assert_eq!(folder.texts("one_pretty.json", "{\n\"text\":\"a\"}").unwrap(), ["a"]);
+    assert!(folder.texts("empty.jsonl", "").unwrap().is_empty());
+    assert!(folder.texts("blank.json", " \n\n").unwrap().is_empty());
+    assert!(folder.texts("empty_array.json", "[]").unwrap().is_empty());
+}
+
+#[test]
+fn bad_json_is_located() {
+    let folder = Folder::new();
+    for (name, content, expected) in [
+        ("a.jsonl", "{\"text\":\"a\"}\n{\"text\": a}\n", "a.jsonl, line 2: bad JSON in column 10: expected value"),
+        (
+            "b.jsonl",
+            "{\"text\":\"a\"}\n\n{\"text\":",
+            "b.jsonl, line 3: bad JSON in column 8: EOF while parsing a value; is the file cut off?",
+        ),
+        ("c.json", "[{\"text\":\"a\"},\n{\"text\":}]", "c.json, line 2: bad JSON in column 9: expected value"),
+        ("d.json", "\n{\n\"text\": \"a\",\n}", "d.json, line 4: bad JSON in column 1: trailing comma"),
+        ("e.jsonl", "{\"text\":\"a\"}\n[1]\n", "e.jsonl, line 2: a list where an object with columns is expected"),
+        ("f.json", "[1]", "f.json, row 1: a number where an object with columns is expected"),
+        ("g.jsonl", "{\"text\":\"\\ud800\"}\n", "g.jsonl, line 1: bad JSON in column 16: unexpected end of hex escape"),
+        ("h.jsonl", "{'text': 'a'}\n", "h.jsonl, line 1: bad JSON in column 2: key must be a string"),
+    ] {
+        assert_eq!(folder.error(name, content), expected);
+    }
+    let deep = format!("{}{}", "[".repeat(200_000), "]".repeat(200_000));
+    assert!(folder.error("deep.jsonl", format!("{{\"text\": {deep}}}")).contains("recursion limit"));
+}
+
+#[test]
+fn bad_utf8_is_located() {
+    let folder = Folder::new();
+    let expected = "line 2: not UTF-8 from byte 3 of it on; convert the file to UTF-8";
+    assert_eq!(folder.error("a.txt", b"ok\nab\xff\xfe\n"), format!("a.txt, {expected}"));
+    assert_eq!(
+        folder.error("a.jsonl", b"{\"text\":\"a\"}\n{\"text\":\"\xff\"}"),
+        "a.jsonl, line 2: not UTF-8 from byte 10 of it on; convert the file to UTF-8"
+    );
+    assert_eq!(folder.error("a.csv", b"text,b\nab\xff,1\n"), format!("a.csv, {expected}"));
+    assert_eq!(folder.error("a.json", b"[\"a\",\n\"\xff\"]"), "a.json, line 2: not UTF-8; convert the file to UTF-8");
+    assert_eq!(folder.error("b.txt", b"\xff\xfea\0"), "b.txt: is UTF-16; convert it to UTF-8");
+}
+
+#[test]
+fn tables_are_read_with_their_oddities() {
+    let folder = Folder::new();
+    assert_eq!(
+        folder.texts("a.csv", "id,text\r\n1,\"a, \"\"b\"\"\nc\"\r\n2,\r\n3\r\n").unwrap(),
+        ["a, \"b\"\nc", "(none)", "(none)"].map(str::to_owned).to_vec()
+    );
+    assert_eq!(folder.texts("b.tsv", "text\tid\na,b\t1\n\nc\t2\n").unwrap(), ["a,b", "c"]);
+    assert_eq!(folder.texts("c.csv", "\u{feff}text\nNA\nnull\n").unwrap(), ["NA", "null"]);
+    assert_eq!(folder.error("d.csv", "id,text\n1,a\n2,b,c\n"), "d.csv, line 3: 3 fields, but the header has 2");
+    assert!(folder.texts("empty.csv", "").unwrap().is_empty());
+    assert!(folder.texts("header.csv", "text\n").unwrap().is_empty());
+}
+
+#[test]
+fn lines_end_as_in_python() {
+    let folder = Folder::new();
+    assert_eq!(folder.texts("a.txt", "a\r\nb\rc\n\nd").unwrap(), ["a", "b", "c", "", "d"]);
+    assert!(folder.texts("empty.txt", "").unwrap().is_empty());
+    assert_eq!(folder.texts("end.txt", "\n").unwrap(), [""]);
+}
+
+#[test]
+fn compressed_files_are_read_and_damage_is_told() {
+    let folder = Folder::new();
+    let content = "{\"text\":\"a\"}\n{\"text\":\"b\"}\n".repeat(5000);
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(content.as_bytes()).unwrap();
+    let gzip = gzip.finish().unwrap();
+    let zstandard = zstd::encode_all(content.as_bytes(), 1).unwrap();
+    assert_eq!(folder.texts("a.jsonl.gz", &gzip).unwrap().len(), 10_000);
+    assert_eq!(folder.texts("a.jsonl.zst", &zstandard).unwrap().len(), 10_000);
+    // The bytes count, not the name.
+    assert_eq!(folder.texts("b.jsonl", &gzip).unwrap().len(), 10_000);
+    for (name, bytes) in [("cut.jsonl.gz", &gzip), ("cut.jsonl.zst", &zstandard)] {
+        let error = folder.error(name, &bytes[..bytes.len() / 2]);
+        assert!(error.starts_with(&format!("{name}: compressed data is damaged or cut off")), "{error}");
+    }
+    assert!(folder.error("lfs.jsonl", "version https://git-lfs.github.com/spec/v1\noid x\n").contains("git lfs pull"));
+}
+
+#[test]
+fn damaged_parquet_is_an_error_and_never_a_panic() {
+    let folder = Folder::new();
+    for name in ["rows_zstd.parquet", "rows_none.parquet", "chats.parquet"] {
+        let whole = fs::read(golden_path("files").join(name)).unwrap();
+        for length in (0..whole.len()).step_by(7) {
+            let error = folder.error("cut.parquet", &whole[..length]);
+            assert!(error.starts_with("cut.parquet"), "{error}");
+        }
+        let mut random = crate::testing::Random(5);
+        for _ in 0..300 {
+            let mut damaged = whole.clone();
+            for _ in 0..1 + random.below(4) {
+                let position = random.below(damaged.len());
+                damaged[position] = random.below(256) as u8;
+            }
+            let path = folder.file("damaged.parquet", damaged);
+            let _ = all(&path);
+        }
+    }
+    assert!(folder.error("text.parquet", "{\"text\": \"a\"}").contains("cannot be read as Parquet"));
+}
+
+#[test]
+fn reading_stops_when_told() {
+    for name in ["rows.jsonl", "array.json", "rows.csv", "lines.txt", "rows_snappy.parquet"] {
+        let path = golden_path("files").join(name);
+        let mut count = 0;
+        read(&path, Format::of(name).unwrap(), &["text"], &mut |_, record| {
+            assert!(record.contains_key("text"));
+            count += 1;
+            Ok(if count < 2 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        })
+        .unwrap();
+        assert_eq!(count, 2, "{name}");
+    }
+}
+
+#[test]
+fn columns_of_json_are_those_of_all_first_records() {
+    let folder = Folder::new();
+    let path = folder.file("a.jsonl", "{\"b\":1}\n{\"a\":1,\"b\":2}\n");
+    assert_eq!(columns(&path, Format::Json).unwrap(), ["b", "a"]);
+    let path = golden_path("files/chats.parquet");
+    assert_eq!(columns(&path, Format::Parquet).unwrap(), ["messages", "score"]);
+    // Parquet reads only what is asked for.
+    read(&path, Format::Parquet, &["score", "nope"], &mut |_, record| {
+        assert_eq!(json!(record), json!({"score": record["score"]}));
+        Ok(ControlFlow::Continue(()))
+    })
+    .unwrap();
+}
