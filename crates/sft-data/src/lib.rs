@@ -1,15 +1,43 @@
-//! From a dataset name to batches of token ids, as Hugging Face TRL's `SFTTrainer` does it.
+//! From a dataset's name to batches of token ids, as Hugging Face TRL's `SFTTrainer` makes them.
 //!
 //! ```text
-//!   dataset name ──load_splits──▶ Splits { train, eval: Vec<Row> }     hub::snapshot fetches what is not on disk
-//!   tokenizer dir ─from_dir────▶ ChatTokenizer
-//!   rows + tokenizer ──prepare──▶ Prepared { examples, report }        template, EOS, mask, truncate, drop, pack
-//!   seed + epoch ──epoch_order──▶ row order, equal to torch.randperm
-//!   examples ──collate──────────▶ Batch { input_ids, labels, lengths } end to end, no padding
+//!   dataset name ─load_splits──▶ Splits { train, eval }    files found, fetched (hub), read; rows set aside
+//!   model folder ─from_dir─────▶ ChatTokenizer             tokenizer.json, special tokens, chat template
+//!   rows + tokenizer ─prepare──▶ examples + report         template, EOS, ids, mask, cut, drop, pack
+//!   seed + epoch ─epoch_order──▶ order of rows             torch.randperm
+//!   examples ─collate──────────▶ Batch                     end to end; targets() never cross a document
 //! ```
 //!
-//! Ids, order and masks equal those of TRL 1.16, datasets 5.2 and transformers 5.17 for the same files, and tests hold
-//! them to it. No tensor library is involved.
+//! For the same files, rows and seed the ids, labels, packs, splits and orders are those of TRL 1.16, datasets 5.2,
+//! transformers 5.17 and torch 2.11; goldens hold this crate to them. It differs on purpose in two points: a row that has
+//! nothing to learn is dropped and counted, and a file that two patterns match is read once.
+//!
+//! Nothing here knows about tensors, models or training.
+//!
+//! ```
+//! use sft_data::{ChatTokenizer, DatasetConfig, HubConfig, PrepareConfig};
+//! # use std::path::Path;
+//! # let goldens = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens");
+//! # let (dataset, model) = (goldens.join("files/rows.jsonl"), goldens.join("tokenizers/qwen"));
+//!
+//! let config = DatasetConfig {
+//!     dataset_name: dataset.to_string_lossy().into_owned(), // or a folder, or a hub id
+//!     test_size: Some(0.2),
+//!     ..DatasetConfig::default()
+//! };
+//! let splits = sft_data::load_splits(&config, &HubConfig::from_env())?;
+//! let tokenizer = ChatTokenizer::from_dir(&model)?;
+//! let train = sft_data::prepare(&splits.train, &tokenizer, &PrepareConfig::default())?;
+//! assert_eq!((train.report.rows, train.report.kept), (4, 4));
+//!
+//! let order = sft_data::epoch_order(train.examples.len(), 42); // seed + epoch
+//! for rows in order.chunks(2) {
+//!     let examples: Vec<_> = rows.iter().map(|&row| &train.examples[row]).collect();
+//!     let batch = sft_data::collate(&examples);
+//!     assert_eq!(batch.targets().len(), batch.input_ids.len());
+//! }
+//! # Ok::<(), sft_data::Error>(())
+//! ```
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
