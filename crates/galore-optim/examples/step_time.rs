@@ -1,12 +1,11 @@
 //! Time of a step on weights of the shapes of a 135M-parameter Llama, on the CPU:
-//! `cargo run --release -p galore-optim --example step_time -- [galore|adamw] [float32|exact|nearest|stochastic] [rank]`
+//! `cargo run --release -p galore-optim --example step_time -- [galore|adamw] [float32|exact|nearest|stochastic] [rank] [layers]`
 
 use std::time::Instant;
 
 use galore_optim::{AdamConfig, AdamW, GaLoreAdamW, GaLoreConfig, Optimizer, Parameter, ParameterGroup, WeightUpdate};
 use tch::{Device, Kind, Tensor};
 
-const LAYERS: usize = 30;
 const HIDDEN: i64 = 576;
 const KEY_VALUE: i64 = 192;
 const INTERMEDIATE: i64 = 1536;
@@ -28,9 +27,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let gradient = Tensor::f_randn(shape, (Kind::Float, Device::Cpu))?;
         Ok(Parameter { name, weight, gradient: Some(gradient) })
     };
+    let layers: usize = argument(3, "30").parse()?;
     let mut linear = Vec::new();
     let mut others = vec![parameter("embed_tokens".to_owned(), &[VOCABULARY, HIDDEN])?];
-    for layer in 0..LAYERS {
+    for layer in 0..layers {
         for (name, shape) in [
             ("q_proj", [HIDDEN, HIDDEN]),
             ("k_proj", [KEY_VALUE, HIDDEN]),

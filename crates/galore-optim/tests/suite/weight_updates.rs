@@ -140,7 +140,7 @@ fn low_precision_gradients_are_taken_in_float32() {
 #[test]
 fn views_into_one_buffer_are_updated_in_place_in_ranges() {
     // Longer than a range of the CPU, at an odd offset in a larger buffer.
-    let numel = 3 * 32 * 1024 * i64::from(tch::get_num_threads()) + 5;
+    let numel = 3 * 128 * 1024 * i64::from(tch::get_num_threads()) + 5;
     let buffer = random(&[numel + 20], 0);
     let alone = buffer.narrow(0, 7, numel).copy();
     let before = buffer.copy();
