@@ -13,11 +13,11 @@ pub enum ProjectionType {
     Std,
     /// The longer side: left where rows ≥ cols, else right.
     ReverseStd,
-    /// `R = G Vᵀ`, with the leading right singular vectors.
+    /// `R = G V`, with the leading right singular vectors.
     Right,
     /// `R = Uᵀ G`, with the leading left singular vectors.
     Left,
-    /// `R = Uᵀ G Vᵀ`, with both.
+    /// `R = Uᵀ G V`, with both.
     Full,
 }
 
