@@ -13,6 +13,7 @@ mod optimizer;
 mod results;
 mod run;
 mod settings;
+mod signals;
 mod summary;
 
 use cli::Request;
@@ -22,12 +23,13 @@ fn main() -> ExitCode {
     let outcome = cli::parse(std::env::args_os()).and_then(|request| match request {
         Request::Print(text) => {
             print!("{text}");
-            Ok(())
+            Ok(run::Outcome::Complete)
         }
         Request::Train(flags) => run::run(settings::Settings::resolve(*flags)?),
     });
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(run::Outcome::Complete) => ExitCode::SUCCESS,
+        Ok(run::Outcome::Stopped { signal }) => ExitCode::from(128 + signal),
         Err(error) => {
             eprintln!("error: {}", one_line(&error));
             ExitCode::from(failure::exit_code(&error))

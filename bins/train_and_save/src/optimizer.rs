@@ -3,8 +3,11 @@
 use crate::settings::{OptimizerKind, OptimizerSettings};
 use anyhow::Result;
 use causal_lm::{CausalLm, ParameterKind};
-use galore_optim::{AdamConfig, AdamW, GaLoreAdamW, Optimizer, Parameter, ParameterGroup, select_targets};
+use galore_optim::{
+    AdamConfig, AdamW, GaLoreAdamW, Optimizer, Parameter, ParameterGroup, WeightUpdate, select_targets,
+};
 use std::collections::HashSet;
+use tch::Kind;
 
 /// The optimizer's state in a checkpoint.
 pub const OPTIMIZER_FILE: &str = "optimizer.safetensors";
@@ -50,10 +53,17 @@ pub fn build(model: &mut CausalLm, settings: &OptimizerSettings) -> Result<Built
         ParameterGroup { parameters: decayed, adam: adam.clone() },
         ParameterGroup { parameters: not_decayed, adam: AdamConfig { weight_decay: 0.0, ..adam.clone() } },
     ];
-    let constants = format!(
-        "betas ({}, {}), epsilon {:e}, weight decay {}, weight update {:?}",
-        adam.beta1, adam.beta2, adam.epsilon, adam.weight_decay, settings.weight_update
+    let mut constants = format!(
+        "betas ({}, {}), epsilon {:e}, weight decay {}",
+        adam.beta1, adam.beta2, adam.epsilon, adam.weight_decay
     );
+    if model.parameters().flat_weights().kind() != Kind::Float {
+        constants += match settings.weight_update {
+            WeightUpdate::Exact => ", exact weight updates (16 hidden bits a weight)",
+            WeightUpdate::Stochastic { .. } => ", weights rounded stochastically",
+            WeightUpdate::Nearest => ", weights rounded to nearest (most of a small learning rate's updates are lost)",
+        };
+    }
     match &settings.kind {
         OptimizerKind::AdamW => {
             let optimizer = Box::new(AdamW::new(others, settings.weight_update)?);

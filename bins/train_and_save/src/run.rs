@@ -5,6 +5,7 @@ use crate::failure::Failure;
 use crate::learner::SftLearner;
 use crate::optimizer;
 use crate::settings::{DeviceChoice, Resume, Settings, Terminal};
+use crate::signals::Signals;
 use crate::{model_source, results, summary};
 use anyhow::{Context, Result, bail};
 use causal_lm::{CausalLm, ModelOptions};
@@ -20,11 +21,23 @@ use trainer_core::{
     CheckpointStore, Learner, MetricsFile, ProgressBar, SaveStrategy, TrainOutput, Trainer, TrainerState,
 };
 
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The best model is in the output folder.
+    Complete,
+    /// A signal ended it; there is a checkpoint to go on from.
+    Stopped {
+        /// Its number.
+        signal: u8,
+    },
+}
+
 /// Trains and saves.
 ///
 /// # Errors
 /// Usage errors for what is found before the first step, others for what fails later.
-pub fn run(settings: Settings) -> Result<()> {
+pub fn run(settings: Settings) -> Result<Outcome> {
     let started = Instant::now();
     let prepared = Prepared::new(&settings).map_err(Failure::before_training)?;
     prepared.print_summary(&settings);
@@ -108,7 +121,8 @@ impl Prepared {
         );
     }
 
-    fn train(mut self, settings: &Settings) -> Result<()> {
+    fn train(mut self, settings: &Settings) -> Result<Outcome> {
+        let signals = Signals::listen()?;
         let training = &settings.training;
         let output_dir = &training.output_dir;
         let mut store = DirectoryStore::open(output_dir)?;
@@ -121,6 +135,7 @@ impl Prepared {
                         Terminal::Bar => ProgressBar::stderr(),
                         Terminal::Lines => ProgressBar::lines(std::io::stderr()),
                     })
+                    .with_callback(signals.clone())
                     .with_callback(MetricsFile::new(output_dir.join(METRICS_FILE)))
                     .with_callback(saves.then_some(BestModelCheckpointCallback))
                     .with_callback(training.save_total_limit.map(Rotation::new))
@@ -141,7 +156,13 @@ impl Prepared {
             }
             trainer.train()?
         };
-        self.finish(output_dir, &output)
+        if let Some(signal) = signals.received() {
+            let step = output.state.global_step;
+            eprintln!("stopped by signal {signal} after step {step}; go on with --resume_from_checkpoint true");
+            return Ok(Outcome::Stopped { signal });
+        }
+        self.finish(output_dir, &output)?;
+        Ok(Outcome::Complete)
     }
 
     /// Puts the best model, or the final one where nothing was evaluated and saved, into the output folder, and the results beside it.

@@ -14,11 +14,28 @@ pub fn global_gradient_norm(gradients: &[&Tensor]) -> Result<Tensor, Error> {
         return Ok(Tensor::f_zeros([0i64; 0], (Kind::Float, Device::Cpu))?);
     };
     let device = first.device();
-    let norms = gradients
-        .iter()
-        .map(|gradient| gradient.f_norm_scalaropt_dtype(2, Kind::Float)?.f_to_device(device))
-        .collect::<Result<Vec<_>, TchError>>()?;
-    Ok(Tensor::f_stack(&norms, 0)?.f_norm_scalaropt_dtype(2, Kind::Float)?)
+    let norms =
+        gradients.iter().map(|gradient| norm(gradient)?.f_to_device(device)).collect::<Result<Vec<_>, TchError>>()?;
+    norm(&Tensor::f_stack(&norms, 0)?).map_err(Error::from)
+}
+
+/// The 2-norm of one tensor. A large one is taken in pieces: libtorch adds up squares in float32 one after the other, which over
+/// 10⁶ elements is off by some 10⁻⁵.
+fn norm(tensor: &Tensor) -> Result<Tensor, TchError> {
+    const PIECE: i64 = 4096;
+    let whole = |tensor: &Tensor| tensor.f_norm_scalaropt_dtype(2, Kind::Float);
+    let flat = tensor.f_reshape([-1])?;
+    let numel = i64::try_from(flat.numel()).unwrap_or(i64::MAX);
+    let (pieces, rest) = (numel / PIECE, numel % PIECE);
+    if pieces < 2 {
+        return whole(&flat);
+    }
+    let rows = flat.f_narrow(0, 0, pieces * PIECE)?.f_view([pieces, PIECE])?;
+    let mut norms = vec![norm(&rows.f_norm_scalaropt_dim_dtype(2, [1i64].as_slice(), false, Kind::Float)?)?];
+    if rest > 0 {
+        norms.push(whole(&flat.f_narrow(0, pieces * PIECE, rest)?)?);
+    }
+    whole(&Tensor::f_stack(&norms, 0)?)
 }
 
 /// Scales gradients in place by `min(1, max_norm / (norm + 1e-6))`, with `norm` from [`global_gradient_norm`].
