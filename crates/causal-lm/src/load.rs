@@ -86,16 +86,26 @@ impl<'a> WeightTensors<'a> {
                 missing.push(spec.name.clone());
                 continue;
             };
-            let fits = view.shape().iter().map(|size| i64::try_from(*size).unwrap_or(-1)).eq(spec.shape.iter().copied());
+            let fits =
+                view.shape().iter().map(|size| i64::try_from(*size).unwrap_or(-1)).eq(spec.shape.iter().copied());
             let (path, name) = (path.to_path_buf(), spec.name.clone());
             if !fits {
-                return Err(Error::TensorShape { path, name, expected: spec.shape.clone(), found: view.shape().to_vec() });
+                return Err(Error::TensorShape {
+                    path,
+                    name,
+                    expected: spec.shape.clone(),
+                    found: view.shape().to_vec(),
+                });
             }
             if kind_of(view.dtype()).is_none() {
                 return Err(Error::TensorType { path, name, found: format!("{:?}", view.dtype()) });
             }
         }
-        if missing.is_empty() { Ok(()) } else { Err(Error::MissingTensors { path: self.dir.to_owned(), names: missing }) }
+        if missing.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::MissingTensors { path: self.dir.to_owned(), names: missing })
+        }
     }
 
     /// Copies every tensor of a checked model into its weights.

@@ -250,3 +250,29 @@ fn token_ids_past_the_vocabulary_are_refused() {
     let batch = TokenBatch::new(&[1, 40], &[-1, -1], &[2], Device::Cpu).unwrap();
     assert!(model.loss(&batch).unwrap_err().to_string().contains("vocab_size 40, found 40"));
 }
+
+/// Rows end to end and rows padded on the right to one length are the same computation.
+#[test]
+fn padding_changes_neither_loss_nor_gradients() {
+    let golden = Golden::of("llama3");
+    let integers = |name| Vec::<i64>::try_from(golden.get(name)).unwrap();
+    let (ids, targets, lengths) = (integers("input_ids"), integers("targets"), integers("lengths"));
+    let longest = *lengths.iter().max().unwrap() as usize;
+    let (mut padded_ids, mut padded_targets, mut start) = (Vec::new(), Vec::new(), 0);
+    for length in lengths.iter().map(|length| *length as usize) {
+        padded_ids.extend_from_slice(&ids[start..start + length]);
+        padded_targets.extend_from_slice(&targets[start..start + length]);
+        padded_ids.resize(padded_ids.len() + longest - length, 9);
+        padded_targets.resize(padded_ids.len(), -100);
+        start += length;
+    }
+    let padded = TokenBatch::new(&padded_ids, &padded_targets, &vec![longest; lengths.len()], Device::Cpu).unwrap();
+    let gradients = |batch: &TokenBatch| {
+        let mut model = load("llama3", Kind::Double, |_| {});
+        let loss = model.forward_backward(batch, 1.0).unwrap().loss.double_value(&[]);
+        (loss, model.parameters_mut().flat_gradients().unwrap())
+    };
+    let ((flat_loss, flat), (padded_loss, padded)) = (gradients(&golden.batch()), gradients(&padded));
+    assert!((flat_loss - padded_loss).abs() < 1e-9 * flat_loss, "{flat_loss} {padded_loss}");
+    assert!(relative_difference(&padded, &flat) < 1e-12);
+}
