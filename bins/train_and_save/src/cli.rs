@@ -224,6 +224,27 @@ mod tests {
     }
 
     #[test]
+    fn targets_in_a_file_may_be_one_string() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c.yaml");
+        std::fs::write(&path, "optim_target_modules: all-linear").unwrap();
+        let flags = flags(&["--config", path.to_str().unwrap()]);
+        assert_eq!(flags.optim_target_modules, Some(vec!["all-linear".to_owned()]));
+    }
+
+    #[test]
+    fn every_flag_and_alias_is_in_the_user_guide() {
+        let guide = include_str!("../../../docs/usage.md");
+        let command = Flags::command();
+        for argument in command.get_arguments() {
+            let aliases = argument.get_all_aliases().unwrap_or_default();
+            for name in std::iter::once(argument.get_id().as_str()).chain(aliases) {
+                assert!(guide.contains(&format!("`--{name}`")), "docs/usage.md does not mention --{name}");
+            }
+        }
+    }
+
+    #[test]
     fn a_bad_file_is_one_line() {
         let folder = tempfile::tempdir().unwrap();
         for (name, text, expected) in [

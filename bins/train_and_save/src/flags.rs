@@ -90,7 +90,7 @@ pub struct Flags {
     /// Type of the weights: bfloat16, float16, float32, or auto for the file's own [default: bfloat16]
     #[arg(long, alias = "torch_dtype", alias = "model_dtype", value_name = "NAME", help_heading = "Model")]
     pub dtype: Option<String>,
-    /// Compute in bfloat16 [default: on devices that are fast at it, when the weights are bfloat16]
+    /// Compute in bfloat16, whatever the type of the weights [default: on CUDA; on the CPU float32 is faster]
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean, value_name = "BOOL", help_heading = "Model")]
     pub bf16: Option<bool>,
     /// flash_attention_2, sdpa (the same here) or eager [default: flash_attention_2]
@@ -108,6 +108,7 @@ pub struct Flags {
     pub optim_args: Option<String>,
     /// Modules that GaLore projects: names or parts of names, regular expressions, or all-linear [default: attn mlp]
     #[arg(long, num_args = 1.., value_name = "NAME", value_delimiter = ' ', help_heading = "Optimizer")]
+    #[serde(deserialize_with = "one_or_several")]
     pub optim_target_modules: Option<Vec<String>>,
     /// Peak learning rate [default: 1e-5]
     #[arg(long, value_name = "X", help_heading = "Optimizer")]
@@ -244,6 +245,20 @@ fn boolean(text: &str) -> Result<bool, String> {
         "false" | "0" | "no" | "off" => Ok(false),
         _ => Err("must be true or false".to_owned()),
     }
+}
+
+/// A list of strings, or one string.
+fn one_or_several<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum OneOrSeveral {
+        One(String),
+        Several(Vec<String>),
+    }
+    Ok(Option::deserialize(deserializer)?.map(|found| match found {
+        OneOrSeveral::One(name) => vec![name],
+        OneOrSeveral::Several(names) => names,
+    }))
 }
 
 fn json(text: &str) -> Result<serde_json::Value, String> {

@@ -31,23 +31,8 @@ fn main() -> ExitCode {
         Ok(run::Outcome::Complete) => ExitCode::SUCCESS,
         Ok(run::Outcome::Stopped { signal }) => ExitCode::from(128 + signal),
         Err(error) => {
-            eprintln!("error: {}", one_line(&error));
+            eprintln!("error: {}", failure::one_line(&error));
             ExitCode::from(failure::exit_code(&error))
         }
     }
-}
-
-/// The error and its causes in one line; libtorch's own back-traces are left out.
-fn one_line(error: &anyhow::Error) -> String {
-    let mut parts: Vec<String> = Vec::new();
-    for cause in error.chain() {
-        let text = cause.to_string();
-        let text = text.split("Exception raised from").next().unwrap_or_default();
-        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        // Some errors repeat their source.
-        if !parts.last().is_some_and(|last| last.contains(&text)) {
-            parts.push(text);
-        }
-    }
-    parts.join(": ")
 }

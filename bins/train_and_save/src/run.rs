@@ -161,19 +161,20 @@ impl Prepared {
             eprintln!("stopped by signal {signal} after step {step}; go on with --resume_from_checkpoint true");
             return Ok(Outcome::Stopped { signal });
         }
-        self.finish(output_dir, &output)?;
+        self.finish(settings, &output)?;
         Ok(Outcome::Complete)
     }
 
     /// Puts the best model, or the final one where nothing was evaluated and saved, into the output folder, and the results beside it.
-    fn finish(mut self, output_dir: &Path, output: &TrainOutput) -> Result<()> {
+    fn finish(mut self, settings: &Settings, output: &TrainOutput) -> Result<()> {
+        let output_dir = &settings.training.output_dir;
         let state = &output.state;
         let mut evaluation = output.eval_metrics.as_ref();
         match (&state.best_model_checkpoint, state.best_metric) {
             (Some(best), Some(metric)) => {
                 publish(best, output_dir, &[])?;
                 evaluation = state.best_evaluation().or(evaluation);
-                eprintln!("best checkpoint: {} (eval_loss {metric:.6})", best.display());
+                eprintln!("best checkpoint: {} ({} {metric:.6})", best.display(), settings.training.best_metric_key());
             }
             _ => self.publish_final_model(output_dir, state.global_step)?,
         }
