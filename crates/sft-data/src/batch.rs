@@ -4,6 +4,9 @@
 //! variable lengths wants, and the one in which padding costs nothing. [`Batch::pad_to_longest`] gives the rectangular
 //! form.
 
+use std::num::NonZeroUsize;
+use std::ops::Range;
+
 use crate::prepare::Example;
 
 /// The label of a token that does not count in the loss, as everywhere in Hugging Face.
@@ -50,27 +53,29 @@ impl Batch {
     /// [`IGNORE_INDEX`] at the last position of every document, so that no document predicts the next one's start.
     pub fn targets(&self) -> Vec<i64> {
         let mut targets = Vec::with_capacity(self.labels.len());
-        let mut start = 0;
-        for &length in &self.lengths {
-            if length > 0 {
-                targets.extend_from_slice(&self.labels[start + 1..start + length]);
+        for document in self.documents() {
+            let labels = self.labels.get(document).unwrap_or_default();
+            if let [_, next @ ..] = labels {
+                targets.extend_from_slice(next);
                 targets.push(IGNORE_INDEX);
             }
-            start += length;
         }
         targets
     }
 
     /// Number of positions that have something to predict: what the loss is divided by.
     pub fn num_target_tokens(&self) -> usize {
-        let mut start = 0;
-        let mut count = 0;
-        for &length in &self.lengths {
-            let labels = &self.labels[start..start + length];
-            count += labels.iter().skip(1).filter(|&&label| label != IGNORE_INDEX).count();
-            start += length;
-        }
-        count
+        let labels = self.documents().map(|document| self.labels.get(document).unwrap_or_default());
+        labels.map(|labels| labels.iter().skip(1).filter(|&&label| label != IGNORE_INDEX).count()).sum()
+    }
+
+    /// Where each document is.
+    fn documents(&self) -> impl Iterator<Item = Range<usize>> + '_ {
+        self.lengths.iter().scan(0, |end, &length| {
+            let start = *end;
+            *end += length;
+            Some(start..*end)
+        })
     }
 
     /// Number of tokens, padding not counted.
@@ -83,7 +88,7 @@ impl Batch {
     ///
     /// Causal attention never looks to the right, so padding changes no other position and needs no mask.
     #[must_use]
-    pub fn pad_to_longest(self, pad_id: u32, multiple_of: std::num::NonZeroUsize) -> Batch {
+    pub fn pad_to_longest(self, pad_id: u32, multiple_of: NonZeroUsize) -> Batch {
         let width = self.lengths.iter().copied().max().unwrap_or(0).next_multiple_of(multiple_of.get());
         let total = width * self.lengths.len();
         let mut padded = Batch {
@@ -93,14 +98,12 @@ impl Batch {
             num_rows: self.num_rows,
             padding: self.padding,
         };
-        let mut start = 0;
-        for (index, &length) in self.lengths.iter().enumerate() {
-            padded.input_ids.extend_from_slice(&self.input_ids[start..start + length]);
-            padded.labels.extend_from_slice(&self.labels[start..start + length]);
+        for (index, document) in self.documents().enumerate() {
+            padded.padding += width - document.len();
+            padded.input_ids.extend_from_slice(self.input_ids.get(document.clone()).unwrap_or_default());
+            padded.labels.extend_from_slice(self.labels.get(document).unwrap_or_default());
             padded.input_ids.resize((index + 1) * width, i64::from(pad_id));
             padded.labels.resize((index + 1) * width, IGNORE_INDEX);
-            padded.padding += width - length;
-            start += length;
         }
         padded
     }

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Component, Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::RepoKind;
 use super::error::HubError;
@@ -56,11 +57,7 @@ impl RepoCache {
             return Ok(());
         }
         create_parent(&path)?;
-        // Through a sibling, so that another process never reads half a commit.
-        let mut sibling = path.clone().into_os_string();
-        sibling.push(format!(".{}.tmp", std::process::id()));
-        fs::write(&sibling, commit).map_err(|source| cache_error(sibling.as_ref(), source))?;
-        fs::rename(&sibling, &path).map_err(|source| cache_error(&path, source))
+        appear(&path, |sibling| fs::write(sibling, commit))
     }
 
     pub(super) fn lock(&self, etag: &str) -> Result<Lock, HubError> {
@@ -82,20 +79,13 @@ impl RepoCache {
             return Ok(path);
         }
         create_parent(&path)?;
-        // A link whose blob is gone is in the way.
-        if path.symlink_metadata().is_ok() {
-            fs::remove_file(&path).map_err(|source| cache_error(&path, source))?;
-        }
         let up = "../".repeat(2 + name.matches('/').count());
-        match symlink(Path::new(&format!("{up}blobs/{etag}")), &path) {
-            Ok(()) => Ok(path),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(path),
+        let target = format!("{up}blobs/{etag}");
+        appear(&path, |sibling| {
             // Without links, as on Windows and some network disks, a copy does.
-            Err(_) => match fs::copy(self.blob(etag), &path) {
-                Ok(_) => Ok(path),
-                Err(source) => Err(cache_error(&path, source)),
-            },
-        }
+            symlink(Path::new(&target), sibling).or_else(|_| fs::copy(self.blob(etag), sibling).map(|_| ()))
+        })?;
+        Ok(path)
     }
 
     /// Names of the files in a snapshot.
@@ -105,6 +95,19 @@ impl RepoCache {
         names.sort_unstable();
         names
     }
+}
+
+/// Makes a file under another name and then gives it its own, so that whoever looks sees the old one or the new one.
+fn appear(path: &Path, make: impl FnOnce(&Path) -> io::Result<()>) -> Result<(), HubError> {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let mut sibling = path.to_owned().into_os_string();
+    sibling.push(format!(".{}-{}.tmp", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
+    let sibling = PathBuf::from(sibling);
+    make(&sibling).and_then(|()| fs::rename(&sibling, path)).map_err(|source| {
+        // Of no use to anyone; that it may not be there at all is no matter.
+        let _ = fs::remove_file(&sibling);
+        cache_error(path, source)
+    })
 }
 
 /// Whether a name stays within the folder it is put into.

@@ -1,12 +1,13 @@
 //! Requests to the hub: headers, redirects, repetitions, and what a status means.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ureq::http::{HeaderMap, Response, StatusCode, Uri};
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
-use ureq::{Agent, Body};
+use ureq::{Agent, Body, Timeout};
 
 use super::config::HubConfig;
 use super::error::HubError;
@@ -17,6 +18,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_REDIRECTS: usize = 10;
+/// A hub that keeps dropping connections is not there.
+const MAX_LOST_CONNECTIONS: u32 = 2;
 /// Longest wait that a hub can ask for.
 const MAX_DELAY: Duration = Duration::from_secs(60);
 
@@ -106,12 +109,12 @@ impl Client {
         let mut attempt = 0;
         loop {
             let outcome = self.follow(method, url, range_start, follow);
-            let asked_delay = match &outcome {
-                Ok(response) if is_passing(response.status()) => retry_after(response.headers()),
-                Err(HubError::Unreachable { source, .. }) if may_pass(source) => None,
+            let (asked_delay, retries) = match &outcome {
+                Ok(response) if is_passing(response.status()) => (retry_after(response.headers()), self.num_retries),
+                Err(HubError::Unreachable { source, .. }) if may_pass(source) => (None, MAX_LOST_CONNECTIONS),
                 _ => return outcome,
             };
-            if attempt == self.num_retries {
+            if attempt >= retries.min(self.num_retries) {
                 return outcome;
             }
             self.wait(attempt, asked_delay);
@@ -170,9 +173,21 @@ fn is_passing(status: StatusCode) -> bool {
     matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504)
 }
 
-/// A name that does not resolve, or an address that is none, will not the next time either.
+/// A connection that was lost may be made again. One that was never made will not be, and whoever waits for it should
+/// soon read that there are mirrors.
 fn may_pass(error: &ureq::Error) -> bool {
-    matches!(error, ureq::Error::Io(_) | ureq::Error::Timeout(_) | ureq::Error::ConnectionFailed)
+    match error {
+        ureq::Error::Io(error) => matches!(
+            error.kind(),
+            ErrorKind::ConnectionReset
+                | ErrorKind::ConnectionAborted
+                | ErrorKind::BrokenPipe
+                | ErrorKind::UnexpectedEof
+                | ErrorKind::Interrupted
+        ),
+        ureq::Error::Timeout(phase) => !matches!(phase, Timeout::Connect | Timeout::Resolve),
+        _ => false,
+    }
 }
 
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {

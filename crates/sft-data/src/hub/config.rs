@@ -94,7 +94,7 @@ impl HubConfig {
             ),
             cache_dir: cache_dir.unwrap_or_else(|| hf_home.join("hub")),
             token,
-            offline: is_on("HF_HUB_OFFLINE") || is_on("TRANSFORMERS_OFFLINE"),
+            offline: ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"].into_iter().any(is_on),
             ca_bundle: first(&["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"]).map(expand),
             num_retries: 5,
             retry_delay: Duration::from_secs(1),

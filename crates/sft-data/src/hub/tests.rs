@@ -353,12 +353,13 @@ fn progress_is_reported() {
 fn two_at_once_fetch_once() {
     let world = World::new();
     std::thread::scope(|scope| {
-        for _ in 0..4 {
+        for _ in 0..8 {
             scope.spawn(|| {
                 assert_eq!(fs::read(world.get("model").unwrap().join("model.safetensors")).unwrap(), weights())
             });
         }
     });
+    assert_eq!(fs::read_dir(world.repo_folder().join("snapshots").join(commit_of("org/tiny"))).unwrap().count(), 1);
     let gets = world
         .server
         .take_requests()

@@ -94,7 +94,7 @@ pub struct Example {
     pub input_ids: Vec<u32>,
     /// Labels, `[t]`, not shifted; `None` if they are the ids themselves.
     pub labels: Option<Vec<i64>>,
-    /// Lengths of the documents in it, in order; one entry unless packed.
+    /// Lengths of the documents in it, in order; one entry unless packed. Their sum is `t`.
     pub segment_lengths: Vec<u32>,
 }
 
@@ -194,9 +194,10 @@ impl Example {
         let mut start = 0;
         let mut count = 0;
         for &length in &self.segment_lengths {
-            let end = start + length as usize;
-            count += num_targets(end - start, self.labels.as_deref().map(|labels| &labels[start..end]));
-            start = end;
+            let segment = start..start + length as usize;
+            start = segment.end;
+            let labels = self.labels.as_ref().map(|labels| labels.get(segment.clone()).unwrap_or_default());
+            count += num_targets(segment.len(), labels);
         }
         count
     }

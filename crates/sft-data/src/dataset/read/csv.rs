@@ -1,6 +1,6 @@
 //! Comma- and tab-separated values with a header line. Every value is a text, an empty one is none.
 
-use std::io::{BufReader, Read};
+use std::io::{self, BufReader, Read};
 use std::path::Path;
 
 use csv::{ByteRecord, Reader, ReaderBuilder};
@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{OnRecord, Record, open, unreadable, utf8};
 use crate::{Error, Position};
 
-type CsvReader = Reader<BufReader<Box<dyn Read>>>;
+type CsvReader = Reader<Input>;
 
 pub(super) fn columns(path: &Path, delimiter: u8) -> Result<Vec<String>, Error> {
     Ok(start(path, delimiter)?.1)
@@ -18,8 +18,10 @@ pub(super) fn columns(path: &Path, delimiter: u8) -> Result<Vec<String>, Error> 
 pub(super) fn read(path: &Path, delimiter: u8, on_record: &mut OnRecord<'_>) -> Result<(), Error> {
     let (mut reader, columns) = start(path, delimiter)?;
     let mut fields = ByteRecord::new();
+    let mut last = (Position::Line(1), false);
     while reader.read_byte_record(&mut fields).map_err(|error| from_csv(path, error))? {
         let at = position(&fields);
+        last = (at, fields.iter().next_back().is_some_and(|field| field.contains(&b'\n')));
         if fields.len() > columns.len() {
             let problem = format!("{} fields, but the header has {}", fields.len(), columns.len());
             return Err(Error::BadRow { path: path.to_owned(), at, problem });
@@ -30,19 +32,43 @@ pub(super) fn read(path: &Path, delimiter: u8, on_record: &mut OnRecord<'_>) -> 
             record.insert(column.clone(), if text.is_empty() { Value::Null } else { Value::from(text) });
         }
         if on_record(at, record)?.is_break() {
-            break;
+            return Ok(());
         }
     }
-    Ok(())
+    // A field with a new line in it is quoted. If it is the last one, the file ends with its quote.
+    match last {
+        (at, true) if reader.get_ref().last_byte != b'"' => {
+            let problem = "a quote is opened here and never closed, so all that follows is one value".to_owned();
+            Err(Error::BadRow { path: path.to_owned(), at, problem })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn start(path: &Path, delimiter: u8) -> Result<(CsvReader, Vec<String>), Error> {
     // Flexible, because a short row is one with missing values, as for pandas.
-    let mut reader = ReaderBuilder::new().delimiter(delimiter).flexible(true).from_reader(open(path)?);
+    let input = Input { inner: open(path)?, last_byte: 0 };
+    let mut reader = ReaderBuilder::new().delimiter(delimiter).flexible(true).from_reader(input);
     let header = reader.byte_headers().map_err(|error| from_csv(path, error))?;
     let columns = header.iter().map(|name| utf8(name, path, Position::Line(1)).map(str::to_owned));
     let columns = columns.collect::<Result<_, _>>()?;
     Ok((reader, columns))
+}
+
+/// Remembers the last byte that is no line end.
+struct Input {
+    inner: BufReader<Box<dyn Read>>,
+    last_byte: u8,
+}
+
+impl Read for Input {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.inner.read(buffer)?;
+        if let Some(&byte) = buffer[..length].iter().rev().find(|byte| !matches!(byte, b'\n' | b'\r')) {
+            self.last_byte = byte;
+        }
+        Ok(length)
+    }
 }
 
 fn position(record: &ByteRecord) -> Position {

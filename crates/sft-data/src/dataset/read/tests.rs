@@ -126,6 +126,10 @@ fn tables_are_read_with_their_oddities() {
     assert_eq!(folder.texts("b.tsv", "text\tid\na,b\t1\n\nc\t2\n").unwrap(), ["a,b", "c"]);
     assert_eq!(folder.texts("c.csv", "\u{feff}text\nNA\nnull\n").unwrap(), ["NA", "null"]);
     assert_eq!(folder.error("d.csv", "id,text\n1,a\n2,b,c\n"), "d.csv, line 3: 3 fields, but the header has 2");
+    let open = "id,text\n1,a\n2,\"b\n3,c\n4,d\n";
+    assert!(folder.error("e.csv", open).starts_with("e.csv, line 3: a quote is opened here and never closed"));
+    assert_eq!(folder.texts("f.csv", "id,text\n1,\"a\nb\"\n\n").unwrap(), ["a\nb"]);
+    assert_eq!(folder.texts("g.csv", "text,id\n\"a\nb\",5\" pipe\n").unwrap(), ["a\nb"]);
     assert!(folder.texts("empty.csv", "").unwrap().is_empty());
     assert!(folder.texts("header.csv", "text\n").unwrap().is_empty());
 }
