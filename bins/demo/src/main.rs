@@ -34,9 +34,9 @@ enum Cli {
 struct MakeArguments {
     #[arg(long)]
     out: PathBuf,
-    #[arg(long, default_value_t = 480)]
+    #[arg(long, default_value_t = 960)]
     train_rows: usize,
-    #[arg(long, default_value_t = 60)]
+    #[arg(long, default_value_t = 120)]
     test_rows: usize,
     /// The same seed gives the same files.
     #[arg(long, default_value_t = 42)]

@@ -12,7 +12,7 @@ pub const MAX_POSITIONS: usize = 1024;
 
 /// Writes config.json, generation_config.json and model.safetensors into `folder`; returns the number of parameters.
 pub fn write(ids: &TokenIds, seed: i64, folder: &Path) -> Result<u64> {
-    let layers = 6;
+    let layers = 4;
     let config = json!({
         "architectures": ["Qwen2ForCausalLM"],
         "attention_dropout": 0.0,
