@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use causal_lm::{CausalLm, ModelOptions};
 use checkpoint_callbacks::{
     BestModelCheckpointCallback, DirectoryStore, EarlyStopping, OutputDirUse, Rotation, check_output_dir,
-    newest_complete, publish,
+    newest_complete, publish, verify,
 };
 use sft_data::{ChatTokenizer, HubConfig, PrepareReport, SpecialTokensInText, load_splits, prepare};
 use std::path::{Path, PathBuf};
@@ -204,7 +204,10 @@ fn find_checkpoint(settings: &Settings) -> Result<Option<PathBuf>> {
     let output_dir = &settings.training.output_dir;
     match &settings.resume {
         None => Ok(None),
-        Some(Resume::From(path)) if path.is_dir() => Ok(Some(path.clone())),
+        Some(Resume::From(path)) if path.is_dir() => {
+            verify(path)?;
+            Ok(Some(path.clone()))
+        }
         Some(Resume::From(path)) => bail!("--resume_from_checkpoint {}: there is no such folder", path.display()),
         Some(Resume::Newest) => {
             let newest = newest_complete(output_dir)?;
