@@ -1,0 +1,9 @@
+//! `train_and_save` as a whole.
+
+mod bad_input;
+mod best;
+mod files;
+mod formats;
+mod parity;
+mod precision;
+mod repeat;
