@@ -62,7 +62,7 @@ fn logits_loss_and_gradients_equal_transformers() {
                     let mut model = load(case, kind, |options| {
                         options.attention = attention;
                         options.recompute = recompute;
-                        options.logits_chunk_elements = chunk;
+                        options.logits_chunk_elements = Some(chunk);
                     });
                     let what = format!("{case} {kind:?} {attention:?} {recompute:?}");
                     let logits = relative_difference(&model.logits(&batch).unwrap(), &golden.get("logits"));
