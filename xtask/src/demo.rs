@@ -7,7 +7,7 @@ use crate::{setup, shell};
 const FOLDER: &str = "demo-out";
 
 /// Beyond the documented recipe. Its learning rate is for a trained model: random weights hardly move at 1e-5.
-const OVERRIDES: [&str; 2] = ["--learning_rate", "1.5e-3"];
+const OVERRIDES: [&str; 2] = ["--learning_rate", "1e-3"];
 
 /// Builds, makes the model and dataset, trains, samples.
 pub fn run() -> Result<()> {
