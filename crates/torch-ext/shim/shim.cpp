@@ -2,9 +2,11 @@
 //
 // Tensors are `at::Tensor*`, as in torch-sys. A function returns null on success, or a message from malloc that the caller frees.
 
+#include <ATen/Context.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/_flash_attention_forward.h>
 #include <c10/core/CachingDeviceAllocator.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 
 #include <cstdlib>
 #include <cstring>
@@ -65,6 +67,21 @@ char* torch_ext_cuda_memory(int64_t index, int64_t* current, int64_t* peak) {
 
 char* torch_ext_cuda_reset_peak(int64_t index) {
   return guarded([&] { c10::getDeviceAllocator(c10::DeviceType::CUDA)->resetPeakStats(static_cast<c10::DeviceIndex>(index)); });
+}
+
+// The native handle of the stream that operators of CUDA device `index` go to.
+char* torch_ext_cuda_current_stream(int64_t index, void** stream) {
+  return guarded([&] {
+    const c10::impl::VirtualGuardImpl guard(c10::DeviceType::CUDA);
+    const c10::Device device(c10::DeviceType::CUDA, static_cast<c10::DeviceIndex>(index));
+    *stream = guard.getStreamNativeHandle(guard.getStream(device));
+  });
+}
+
+// Whether float32 matrix products on CUDA may round their operands to TF32.
+bool torch_ext_allow_tf32() { return at::globalContext().allowTF32CuBLAS(); }
+char* torch_ext_set_allow_tf32(bool allow) {
+  return guarded([&] { at::globalContext().setAllowTF32CuBLAS(allow); });
 }
 
 }  // extern "C"

@@ -76,6 +76,38 @@ pub fn reset_peak_memory(index: usize) -> Result<(), Error> {
     shim::check("cuda_reset_peak", message)
 }
 
+/// While it lives, float32 matrix products on CUDA round their operands to TF32: 10 bits of mantissa, sums in float32, and several times
+/// the speed. What was set before comes back when it is dropped. It holds for the whole process.
+#[derive(Debug)]
+pub struct AllowTf32 {
+    before: bool,
+}
+
+impl AllowTf32 {
+    /// Allows it.
+    ///
+    /// # Errors
+    /// [`Error::Torch`] when libtorch refuses.
+    pub fn new() -> Result<Self, Error> {
+        // SAFETY: takes no pointer.
+        let before = unsafe { shim::torch_ext_allow_tf32() };
+        set_allow_tf32(true)?;
+        Ok(Self { before })
+    }
+}
+
+impl Drop for AllowTf32 {
+    fn drop(&mut self) {
+        // What could be allowed can be disallowed.
+        let _ = set_allow_tf32(self.before);
+    }
+}
+
+fn set_allow_tf32(allow: bool) -> Result<(), Error> {
+    // SAFETY: takes no pointer.
+    shim::check("set_allow_tf32", unsafe { shim::torch_ext_set_allow_tf32(allow) })
+}
+
 fn device_index(index: usize) -> i64 {
     i64::try_from(index).unwrap_or(i64::MAX)
 }

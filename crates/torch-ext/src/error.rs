@@ -17,4 +17,24 @@ pub enum Error {
         /// The system's answer.
         source: std::io::Error,
     },
+    /// A kernel could not be compiled, loaded or launched.
+    #[error("kernel {kernel}: {message}")]
+    Kernel {
+        /// The kernel, or what it needs.
+        kernel: &'static str,
+        /// What the driver or the compiler said.
+        message: String,
+    },
+    /// An operand of a kernel has another size, type or place than it needs.
+    #[error("kernel {kernel}: {operand} must be {expected}, found {found}")]
+    Operand {
+        /// The kernel.
+        kernel: &'static str,
+        /// Which one.
+        operand: &'static str,
+        /// What is needed.
+        expected: String,
+        /// What was given.
+        found: String,
+    },
 }

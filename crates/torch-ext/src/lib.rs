@@ -1,10 +1,12 @@
 //! What tch lacks and this project needs from libtorch and the operating system.
 //!
 //! - [`cuda`]: loads CUDA at run time, so that one binary serves machines with and without a GPU; memory statistics.
+//! - [`kernels`]: fused kernels, compiled for the GPU at hand when the program runs.
 //! - [`flash`]: variable-length flash attention, whose forward tch's generated bindings leave out.
 //! - [`MappedFile`]: a read-only view of a file, for weights that need not be read twice.
 //!
-//! This is the only crate of the workspace with unsafe code: thin calls into a C++ shim (`shim/shim.cpp`), `dlopen` and `mmap`.
+//! This is the only crate of the workspace with unsafe code: thin calls into a C++ shim (`shim/shim.cpp`), `dlopen`, `mmap`, and
+//! launches of our own kernels.
 //!
 //! ```
 //! // Without a GPU this is `false`, never an error.
@@ -16,6 +18,7 @@
 pub mod cuda;
 mod error;
 pub mod flash;
+pub mod kernels;
 mod mapped_file;
 mod shim;
 

@@ -16,6 +16,9 @@ unsafe extern "C" {
     ) -> *mut c_char;
     pub(crate) fn torch_ext_cuda_memory(index: i64, current: *mut i64, peak: *mut i64) -> *mut c_char;
     pub(crate) fn torch_ext_cuda_reset_peak(index: i64) -> *mut c_char;
+    pub(crate) fn torch_ext_cuda_current_stream(index: i64, stream: *mut *mut c_void) -> *mut c_char;
+    pub(crate) fn torch_ext_allow_tf32() -> bool;
+    pub(crate) fn torch_ext_set_allow_tf32(allow: bool) -> *mut c_char;
 }
 
 /// Takes the message a shim function returned, null meaning success.

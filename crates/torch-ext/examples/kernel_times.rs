@@ -1,0 +1,88 @@
+//! Time of each fused kernel, in microseconds, and the bandwidth it reaches, on the shapes of a batch of 8 × 1024 tokens through a model of
+//! width 1024, with 2816 inside the MLP and a vocabulary of 151,936: `cargo run --release -p torch-ext --example kernel_times`
+
+use std::time::Instant;
+use tch::{Cuda, Device, Kind, Tensor};
+use torch_ext::kernels::adam::{Constants, Storage};
+use torch_ext::kernels::{adam, available, cross_entropy, rms_norm, rope, swiglu};
+
+const TOKENS: i64 = 8192;
+const REPEATS: usize = 30;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let device = Device::Cuda(0);
+    if !torch_ext::cuda::load() || !available(&[&Tensor::f_zeros([1], (Kind::Float, device))?]) {
+        return Err("no GPU, or no kernels for it".into());
+    }
+    let random = |shape: &[i64]| Tensor::f_randn(shape, (Kind::BFloat16, device));
+    let floats = |n: i64| Tensor::f_rand([n], (Kind::Float, device));
+    let (x, residual, weight) = (random(&[TOKENS, 1024])?, random(&[TOKENS, 1024])?, random(&[1024])?);
+    let elements = (TOKENS * 1024) as f64;
+
+    time("rms_norm forward", 2.0 * 2.0 * elements, || rms_norm::forward(&x, None, &weight, 1e-6).map(drop))?;
+    time("rms_norm forward of a sum", 4.0 * 2.0 * elements, || {
+        rms_norm::forward(&x, Some(&residual), &weight, 1e-6).map(drop)
+    })?;
+    let r = rms_norm::forward(&x, None, &weight, 1e-6)?.reciprocal_rms;
+    time("rms_norm backward plus", 4.0 * 2.0 * elements, || {
+        rms_norm::backward(&residual, &x, &weight, &r, Some(&residual)).map(drop)
+    })?;
+
+    let mut query = random(&[TOKENS, 16, 64])?;
+    let angles = random(&[TOKENS, 1, 32])?;
+    time("rope", 2.0 * 2.0 * elements, || rope::rotate(&mut query, &angles, &angles, rope::Direction::Forward))?;
+
+    let (gate, up, da) = (random(&[TOKENS, 2816])?, random(&[TOKENS, 2816])?, random(&[TOKENS, 2816])?);
+    let elements = (TOKENS * 2816) as f64;
+    time("swiglu forward", 3.0 * 2.0 * elements, || swiglu::forward(&gate, &up).map(drop))?;
+    time("swiglu backward", 5.0 * 2.0 * elements, || swiglu::backward(&da, &gate, &up).map(drop))?;
+
+    let mut logits = random(&[883, 151_936])?;
+    let targets = Tensor::f_randint(151_936, [883], (Kind::Int64, device))?;
+    let what = cross_entropy::Logits::Gradient { scale: 1e-4 };
+    time("cross_entropy, 883 rows", 2.0 * 2.0 * 883.0 * 151_936.0, || {
+        cross_entropy::forward_backward(&mut logits, &targets, what).map(drop)
+    })?;
+
+    let n = 151_936 * 1024;
+    let constants = Constants {
+        beta1: 0.9,
+        beta2: 0.999,
+        epsilon: 1e-6,
+        step: -1e-5,
+        root: 1.0,
+        decay_before: 1.0,
+        decay_after: 1.0,
+    };
+    let (mut embedding, gradient) = (random(&[n])?, random(&[n])?);
+    let hidden = Tensor::f_zeros([n], (Kind::Int16, device))?;
+    let (mut first, mut second) = (floats(n)?, floats(n)?);
+    time("adam, embedding, hidden bits", 26.0 * n as f64, || {
+        adam::full(&mut embedding, Storage::HiddenBits(&hidden), &gradient, (&mut first, &mut second), &constants)
+    })?;
+    time("adam, embedding, stochastic", 22.0 * n as f64, || {
+        adam::full(&mut embedding, Storage::Stochastic { key: 7 }, &gradient, (&mut first, &mut second), &constants)
+    })?;
+    let n = 2816 * 1024;
+    let mut low_rank = floats(n)?;
+    let (mut first, mut second) = (floats(n)?, floats(n)?);
+    time("adam direction, 2816 × 1024 (in cache)", 24.0 * n as f64, || {
+        adam::direction(&mut low_rank, (&mut first, &mut second), &constants)
+    })?;
+    Ok(())
+}
+
+fn time(name: &str, bytes: f64, mut run: impl FnMut() -> Result<(), torch_ext::Error>) -> Result<(), torch_ext::Error> {
+    for _ in 0..3 {
+        run()?;
+    }
+    Cuda::synchronize(0);
+    let start = Instant::now();
+    for _ in 0..REPEATS {
+        run()?;
+    }
+    Cuda::synchronize(0);
+    let seconds = start.elapsed().as_secs_f64() / REPEATS as f64;
+    println!("{name:42} {:9.1} µs {:8.2} TB/s", seconds * 1e6, bytes / seconds / 1e12);
+    Ok(())
+}

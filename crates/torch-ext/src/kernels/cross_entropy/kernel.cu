@@ -1,0 +1,63 @@
+// Softmax cross-entropy of one row of logits x[v] a block, its gradient written over the logits:
+//   loss = log Σ exp(x) − x[target],   x ← (softmax(x) − onehot(target)) · scale
+// Bytes: the row is read from memory once (the second pass finds it in the L2 cache) and written once: 2 · v · sizeof(T) a row.
+// Floor for 8192 rows of 151,936 in bfloat16: 5.0 GB, 1.7 ms at 3 TB/s.
+
+extern "C" __global__ void __launch_bounds__(512)
+cross_entropy(T* logits, const i64* targets, float* losses, int* correct, i64 v, float scale, int with_gradient) {
+  __shared__ float maxima[16], sums[16];
+  constexpr float log2e = 1.4426950408889634f;
+  T* row = logits + static_cast<i64>(blockIdx.x) * v;
+  const i64 target = targets[blockIdx.x];
+  const bool known = target >= 0 && target < v;
+
+  // Largest logit and sum of exponentials relative to it, in one pass (Milakov and Gimelshein, arXiv 1805.02867).
+  float high = -1e38f, sum = 0.0f;
+#pragma unroll 2
+  for (i64 i = static_cast<i64>(threadIdx.x) * VEC; i < v; i += static_cast<i64>(blockDim.x) * VEC) {
+    float x[VEC];
+    load(row + i, x);
+    float local = x[0];
+#pragma unroll
+    for (int k = 1; k < VEC; ++k) local = fmaxf(local, x[k]);
+    if (local > high) {
+      sum *= exp2f((high - local) * log2e);
+      high = local;
+    }
+#pragma unroll
+    for (int k = 0; k < VEC; ++k) sum += exp2f((x[k] - high) * log2e);
+  }
+#pragma unroll
+  for (int step = 16; step > 0; step /= 2) {
+    const float other_high = __shfl_xor_sync(0xffffffffu, high, step);
+    const float other_sum = __shfl_xor_sync(0xffffffffu, sum, step);
+    const float larger = fmaxf(high, other_high);
+    sum = sum * exp2f((high - larger) * log2e) + other_sum * exp2f((other_high - larger) * log2e);
+    high = larger;
+  }
+  if (threadIdx.x % 32 == 0) {
+    maxima[threadIdx.x / 32] = high;
+    sums[threadIdx.x / 32] = sum;
+  }
+  const float of_target = known ? wide(row[target]) : __uint_as_float(0x7fc00000u);
+  __syncthreads();  // after it the target's logit has been read by every thread, and may be overwritten
+  high = maxima[0];
+  for (u32 warp = 1; warp < blockDim.x / 32; ++warp) high = fmaxf(high, maxima[warp]);
+  sum = 0.0f;
+  for (u32 warp = 0; warp < blockDim.x / 32; ++warp) sum += sums[warp] * exp2f((maxima[warp] - high) * log2e);
+  if (threadIdx.x == 0) {
+    losses[blockIdx.x] = high + logf(sum) - of_target;
+    correct[blockIdx.x] = of_target >= high;
+  }
+  if (!with_gradient) return;
+
+  const float factor = scale / sum;
+#pragma unroll 2
+  for (i64 i = static_cast<i64>(threadIdx.x) * VEC; i < v; i += static_cast<i64>(blockDim.x) * VEC) {
+    float x[VEC];
+    load(row + i, x);
+#pragma unroll
+    for (int k = 0; k < VEC; ++k) x[k] = exp2f((x[k] - high) * log2e) * factor - (i + k == target ? scale : 0.0f);
+    store(row + i, x);
+  }
+}

@@ -1,0 +1,144 @@
+//! Fused kernels for CUDA, compiled when the program runs.
+//!
+//! Each kernel is a folder: `kernel.cu` with its formula and how many bytes it moves, and the Rust side that checks operands and
+//! launches. NVRTC, which comes with a CUDA libtorch, compiles a kernel when it is first needed, for the GPU at hand; the result is kept
+//! in `kernels/` of the user's cache folder. No CUDA toolkit is needed to build the program.
+//!
+//! Ask [`available`] first. Where it says no (no GPU, no NVRTC, float64, `TORCH_EXT_KERNELS=off`), use plain operations. Results agree
+//! with those but for rounding: a kernel rounds to 16 bits once, where a chain of operations does so after each.
+//!
+//! Launches go to torch's current stream, memory comes from torch's allocator.
+
+pub mod adam;
+mod compiler;
+pub mod cross_entropy;
+mod driver;
+pub mod rms_norm;
+pub mod rope;
+pub mod swiglu;
+
+use crate::Error;
+use driver::{Argument, Grid};
+use std::ffi::c_void;
+use tch::{Device, Kind, Tensor};
+
+const COMMON: &str = include_str!("common.cu");
+const THREADS: u32 = 256;
+
+/// Whether kernels can take these operands: contiguous, float32 or bfloat16, on one GPU for which kernels can be compiled.
+///
+/// The first question about a GPU compiles a small kernel to see whether that works; if not, a warning is printed once.
+pub fn available(operands: &[&Tensor]) -> bool {
+    let Some(Device::Cuda(device)) = operands.first().map(|tensor| tensor.device()) else { return false };
+    let fits = |tensor: &&Tensor| {
+        tensor.device() == Device::Cuda(device)
+            && tensor.is_contiguous()
+            && matches!(tensor.f_kind(), Ok(Kind::Float | Kind::BFloat16))
+    };
+    operands.iter().all(fits) && compiler::works(device)
+}
+
+/// One translation unit and how it is compiled.
+struct Source<'a> {
+    name: &'static str,
+    text: &'static str,
+    kind: Kind,
+    width: Width,
+    definitions: &'a [(&'static str, i64)],
+}
+
+/// Elements of one memory access.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Width(i64);
+
+impl Width {
+    const BYTES: usize = 16;
+
+    /// The widest access of the type, `most` at most, for tensors that begin at its boundaries and rows of `row` elements; else 1.
+    fn of(tensors: &[&Tensor], kind: Kind, row: i64, most: i64) -> Self {
+        let widest = (if kind == Kind::BFloat16 { 8 } else { 4 }).min(most);
+        let aligned = tensors.iter().all(|tensor| (tensor.data_ptr() as usize).is_multiple_of(Self::BYTES));
+        Self(if aligned && row % widest == 0 { widest } else { 1 })
+    }
+}
+
+fn pointer(tensor: &Tensor) -> Argument {
+    Argument::Pointer(tensor.data_ptr())
+}
+
+fn optional(tensor: Option<&Tensor>) -> Argument {
+    Argument::Pointer(tensor.map_or(std::ptr::null_mut::<c_void>(), Tensor::data_ptr))
+}
+
+/// Refuses an operand that the kernel would read or write past its end.
+fn check(
+    kernel: &'static str,
+    operand: &'static str,
+    tensor: &Tensor,
+    like: &Tensor,
+    kind: Kind,
+    numel: i64,
+) -> Result<(), Error> {
+    let found_kind = tensor.f_kind().map_err(|error| Error::Torch { operation: kernel, message: error.to_string() })?;
+    let fits = found_kind == kind
+        && tensor.numel() as i64 == numel
+        && tensor.is_contiguous()
+        && tensor.device() == like.device()
+        && like.device().is_cuda();
+    if fits {
+        return Ok(());
+    }
+    Err(Error::Operand {
+        kernel,
+        operand,
+        expected: format!("{numel} contiguous elements of {kind:?} on {:?}", like.device()),
+        found: format!("{:?} of {found_kind:?} on {:?}", tensor.size(), tensor.device()),
+    })
+}
+
+fn torch<T>(operation: &'static str, result: Result<T, tch::TchError>) -> Result<T, Error> {
+    result.map_err(|error| Error::Torch { operation, message: error.to_string() })
+}
+
+fn empty(operation: &'static str, shape: &[i64], kind: Kind, like: &Tensor) -> Result<Tensor, Error> {
+    torch(operation, Tensor::f_empty(shape, (kind, like.device())))
+}
+
+/// The only type kernels know besides bfloat16 is float32.
+fn element_kind(kernel: &'static str, tensor: &Tensor) -> Result<Kind, Error> {
+    match torch(kernel, tensor.f_kind())? {
+        kind @ (Kind::Float | Kind::BFloat16) => Ok(kind),
+        other => Err(Error::Operand {
+            kernel,
+            operand: "first",
+            expected: "Float or BFloat16".into(),
+            found: format!("{other:?}"),
+        }),
+    }
+}
+
+/// Runs `function` of `source` on the device of `on`. The callers in this module have checked that what the kernel touches exists.
+fn launch(
+    source: &Source<'_>,
+    function: &'static str,
+    grid: Grid,
+    on: &Tensor,
+    arguments: &[Argument],
+) -> Result<(), Error> {
+    let Device::Cuda(device) = on.device() else {
+        return Err(Error::Kernel { kernel: source.name, message: "needs a CUDA device".into() });
+    };
+    if grid.blocks == 0 {
+        return Ok(());
+    }
+    let handle = compiler::function(device, source, function)?;
+    driver::launch(device, source.name, handle, grid, arguments)
+}
+
+/// Blocks of [`THREADS`] threads that cover `items`.
+fn blocks_for(items: i64) -> i64 {
+    (items + i64::from(THREADS) - 1) / i64::from(THREADS)
+}
+
+#[cfg(test)]
+mod tests;

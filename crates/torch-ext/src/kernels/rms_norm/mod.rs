@@ -1,0 +1,127 @@
+//! Root-mean-square norm, with the residual addition before it or after its backward.
+
+use super::{Argument, Grid, Source, Width, check, element_kind, empty, launch, optional, pointer, torch};
+use crate::Error;
+use tch::{Kind, Tensor};
+
+const NAME: &str = "rms_norm";
+const TEXT: &str = include_str!("kernel.cu");
+/// Blocks of the backward, each of which sums the weight's gradient over its rows: enough to fill a large GPU several times.
+const BACKWARD_BLOCKS: i64 = 1024;
+/// The widest row: the kernel holds a row in registers.
+const MAX_WIDTH: i64 = 16384;
+
+/// What [`forward`] gives.
+#[derive(Debug)]
+pub struct Forward {
+    /// x + residual `[n, d]`, where there is a residual.
+    pub sum: Option<Tensor>,
+    /// `[n, d]`.
+    pub y: Tensor,
+    /// 1 / √(mean(x²) + ε), float32 `[n, 1]`.
+    pub reciprocal_rms: Tensor,
+}
+
+/// Whether rows of this width fit.
+pub fn fits(width: i64) -> bool {
+    (1..=MAX_WIDTH).contains(&width)
+}
+
+/// x and residual `[n, d]`, weight `[d]`, all of one type.
+///
+/// # Errors
+/// [`Error::Operand`] for operands that do not fit, [`Error::Kernel`] when it cannot be compiled or launched.
+pub fn forward(x: &Tensor, residual: Option<&Tensor>, weight: &Tensor, epsilon: f64) -> Result<Forward, Error> {
+    let kind = element_kind(NAME, x)?;
+    let (n, d) = dimensions(x)?;
+    check(NAME, "x", x, x, kind, n * d)?;
+    check(NAME, "weight", weight, x, kind, d)?;
+    let mut operands = vec![x, weight];
+    if let Some(residual) = residual {
+        check(NAME, "residual", residual, x, kind, n * d)?;
+        operands.push(residual);
+    }
+    let y = empty(NAME, &[n, d], kind, x)?;
+    let sum = residual.map(|_| empty(NAME, &[n, d], kind, x)).transpose()?;
+    let reciprocal_rms = empty(NAME, &[n, 1], Kind::Float, x)?;
+    let width = Width::of(&operands, kind, d, 8);
+    let threads = threads(d, width);
+    let definitions = [("D", d), ("THREADS", i64::from(threads))];
+    let source = Source { name: NAME, text: TEXT, kind, width, definitions: &definitions };
+    let arguments = [
+        pointer(x),
+        optional(residual),
+        optional(sum.as_ref()),
+        pointer(weight),
+        pointer(&y),
+        pointer(&reciprocal_rms),
+        Argument::Float(epsilon as f32),
+    ];
+    launch(&source, "rms_norm_forward", Grid { blocks: n, threads }, x, &arguments)?;
+    Ok(Forward { sum, y, reciprocal_rms })
+}
+
+/// dx `[n, d]`, with `residual` added if given, and the weight's gradient `[d]` in float32.
+///
+/// # Errors
+/// As [`forward`].
+pub fn backward(
+    dy: &Tensor,
+    x: &Tensor,
+    weight: &Tensor,
+    reciprocal_rms: &Tensor,
+    residual: Option<&Tensor>,
+) -> Result<(Tensor, Tensor), Error> {
+    let kind = element_kind(NAME, x)?;
+    let (n, d) = dimensions(x)?;
+    for (operand, tensor, kind, numel) in [
+        ("dy", dy, kind, n * d),
+        ("x", x, kind, n * d),
+        ("weight", weight, kind, d),
+        ("reciprocal_rms", reciprocal_rms, Kind::Float, n),
+    ] {
+        check(NAME, operand, tensor, x, kind, numel)?;
+    }
+    let mut operands = vec![dy, x, weight];
+    if let Some(residual) = residual {
+        check(NAME, "residual", residual, x, kind, n * d)?;
+        operands.push(residual);
+    }
+    let dx = empty(NAME, &[n, d], kind, x)?;
+    let blocks = n.min(BACKWARD_BLOCKS);
+    let partial = empty(NAME, &[blocks, d], Kind::Float, x)?;
+    let width = Width::of(&operands, kind, d, 8);
+    let threads = threads(d, width);
+    let definitions = [("D", d), ("THREADS", i64::from(threads))];
+    let source = Source { name: NAME, text: TEXT, kind, width, definitions: &definitions };
+    let arguments = [
+        pointer(dy),
+        pointer(x),
+        pointer(weight),
+        pointer(reciprocal_rms),
+        optional(residual),
+        pointer(&dx),
+        pointer(&partial),
+        Argument::Long(n),
+    ];
+    launch(&source, "rms_norm_backward", Grid { blocks, threads }, x, &arguments)?;
+    Ok((dx, torch(NAME, partial.f_sum_dim_intlist(0, false, None))?))
+}
+
+fn dimensions(x: &Tensor) -> Result<(i64, i64), Error> {
+    let (n, d) = torch(NAME, x.size2())?;
+    if !fits(d) {
+        let expected = format!("rows of 1 to {MAX_WIDTH}");
+        return Err(Error::Operand { kernel: NAME, operand: "x", expected, found: format!("{d}") });
+    }
+    Ok((n, d))
+}
+
+/// A thread holds no more than a few accesses of a row.
+fn threads(d: i64, width: Width) -> u32 {
+    match d / width.0 {
+        ..=256 => 128,
+        257..=1024 => 256,
+        _ => 512,
+    }
+}

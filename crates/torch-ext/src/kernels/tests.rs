@@ -1,0 +1,148 @@
+//! Kernels against plain operations in float64, over odd shapes. They need a GPU; without one, only refusals are tested.
+
+use super::*;
+
+/// A GPU with kernels, or nothing to test.
+fn gpu() -> Option<Device> {
+    if !crate::cuda::load() {
+        return None;
+    }
+    let device = Device::Cuda(0);
+    assert!(available(&[&Tensor::zeros([1], (Kind::Float, device))]), "there is a GPU, but kernels cannot be compiled");
+    Some(device)
+}
+
+fn random(shape: &[i64], kind: Kind, device: Device) -> Tensor {
+    Tensor::randn(shape, (Kind::Float, device)).to_kind(kind)
+}
+
+/// Relative to the largest, as bfloat16 rounds at 4e-3 and float32 sums of a few thousand gather some 1e-6.
+fn assert_close(ours: &Tensor, reference: &Tensor, kind: Kind, what: &str) {
+    let difference = (ours.to_kind(Kind::Double) - reference.to_kind(Kind::Double)).norm().double_value(&[]);
+    let scale = reference.to_kind(Kind::Double).norm().double_value(&[]).max(1e-30);
+    let bound = if kind == Kind::BFloat16 { 5e-3 } else { 2e-6 };
+    assert!(difference <= bound * scale, "{what} in {kind:?}: off by {:.2e}", difference / scale);
+}
+
+fn each(test: impl Fn(Kind, Device)) {
+    if let Some(device) = gpu() {
+        [Kind::Float, Kind::BFloat16].into_iter().for_each(|kind| test(kind, device));
+    }
+}
+
+#[test]
+fn refuses_what_it_cannot_take() {
+    let tensor = Tensor::zeros([2, 8], (Kind::Float, Device::Cpu));
+    assert!(!available(&[&tensor]) && !available(&[]));
+    assert!(swiglu::forward(&tensor, &tensor).unwrap_err().to_string().contains("gate must be 16 contiguous"));
+    if let Some(device) = gpu() {
+        let tensor = Tensor::zeros([2, 8], (Kind::Float, device));
+        assert!(!available(&[&tensor.tr()]) && !available(&[&tensor.to_kind(Kind::Double)]));
+        let message = swiglu::forward(&tensor, &tensor.narrow(0, 0, 1)).unwrap_err().to_string();
+        assert!(message.contains("up must be 16 contiguous"), "{message}");
+    }
+}
+
+#[test]
+fn cross_entropy_and_its_gradient() {
+    each(|kind, device| {
+        for (m, v) in [(1, 1), (3, 7), (5, 1000), (17, 4104), (64, 151_936)] {
+            let logits = random(&[m, v], kind, device) * 3.0;
+            let targets = Tensor::randint(v, [m], (Kind::Int64, device));
+            let wide = logits.to_kind(Kind::Double);
+            let log_probabilities = wide.log_softmax(1, Kind::Double);
+            let losses = -log_probabilities.gather(1, &targets.unsqueeze(1), false).squeeze_dim(1);
+            let one_hot = Tensor::zeros_like(&wide).scatter_value(1, &targets.unsqueeze(1), 1.0);
+            let gradient = (log_probabilities.exp() - one_hot) * 0.25;
+            let correct = wide.gather(1, &targets.unsqueeze(1), false).ge_tensor(&wide.amax([1i64], true));
+
+            let mut ours = logits.copy();
+            let kept = cross_entropy::forward_backward(&mut ours, &targets, cross_entropy::Logits::Keep).unwrap();
+            assert!(ours.equal(&logits));
+            let what = cross_entropy::Logits::Gradient { scale: 0.25 };
+            let rows = cross_entropy::forward_backward(&mut ours, &targets, what).unwrap();
+            assert!(kept.losses.equal(&rows.losses));
+            assert_close(&rows.losses, &losses, Kind::Float, "losses");
+            assert!(rows.correct.equal(&correct.squeeze_dim(1).to_kind(Kind::Int)));
+            assert_close(&ours, &gradient, kind, "gradient");
+        }
+        // Far from zero, and a target that does not exist.
+        let mut logits =
+            Tensor::from_slice(&[-500.0f32, -700.0, 300.0, 200.0]).view([2, 2]).to_kind(kind).to_device(device);
+        let targets = Tensor::from_slice(&[0i64, 2]).to_device(device);
+        let rows = cross_entropy::forward_backward(&mut logits, &targets, cross_entropy::Logits::Keep).unwrap();
+        assert_eq!(rows.losses.double_value(&[0]), 0.0);
+        assert!(rows.losses.double_value(&[1]).is_nan());
+    });
+}
+
+#[test]
+fn rms_norm_with_and_without_residual() {
+    each(|kind, device| {
+        for (n, d) in [(1, 8), (3, 7), (5, 33), (2000, 1024), (9, 896), (4, 5000), (2, 16384)] {
+            let (x, residual, weight) =
+                (random(&[n, d], kind, device), random(&[n, d], kind, device), random(&[d], kind, device));
+            let dy = random(&[n, d], kind, device);
+            for residual in [None, Some(&residual)] {
+                let sum = residual.map_or(x.copy(), |residual| &x + residual);
+                let leaf = sum.to_kind(Kind::Double).detach().set_requires_grad(true);
+                let wide_weight = weight.to_kind(Kind::Double).detach().set_requires_grad(true);
+                let mean = (&leaf * &leaf).mean_dim([1i64].as_slice(), true, Kind::Double);
+                let reference = &leaf * (mean + 1e-6).rsqrt() * &wide_weight;
+                (&reference * dy.to_kind(Kind::Double)).sum(Kind::Double).backward();
+
+                let ours = rms_norm::forward(&x, residual, &weight, 1e-6).unwrap();
+                assert_close(&ours.y, &reference, kind, "output");
+                assert!(ours.sum.is_none_or(|ours| ours.equal(&sum)));
+                let (dx, d_weight) = rms_norm::backward(&dy, &sum, &weight, &ours.reciprocal_rms, residual).unwrap();
+                let wanted = residual.map_or(leaf.grad(), |residual| leaf.grad() + residual);
+                assert_close(&dx, &wanted, kind, "gradient of x");
+                assert_close(&d_weight, &wide_weight.grad(), Kind::Float, "gradient of the weight");
+            }
+        }
+    });
+}
+
+#[test]
+fn rope_and_back() {
+    each(|kind, device| {
+        for (n, heads, k) in [(1, 1, 2), (5, 3, 6), (100, 14, 64), (7, 2, 128)] {
+            let x = random(&[n, heads, k], kind, device);
+            let angles = Tensor::randn([n, 1, k / 2], (Kind::Float, device));
+            let (cos, sin) = (angles.cos().to_kind(kind), angles.sin().to_kind(kind));
+            let halves = x.to_kind(Kind::Double).chunk(2, 2);
+            let reference =
+                Tensor::cat(&[&halves[0] * &cos - &halves[1] * &sin, &halves[1] * &cos + &halves[0] * &sin], 2);
+            let mut ours = x.copy();
+            rope::rotate(&mut ours, &cos, &sin, rope::Direction::Forward).unwrap();
+            assert_close(&ours, &reference, kind, "rotated");
+            rope::rotate(&mut ours, &cos, &sin, rope::Direction::Backward).unwrap();
+            // cos² + sin² of rounded values is not 1.
+            let length = cos.to_kind(Kind::Double).square() + sin.to_kind(Kind::Double).square();
+            let reference = x.to_kind(Kind::Double) * Tensor::cat(&[&length, &length], 2);
+            assert_close(&ours, &reference, kind, "rotated back");
+        }
+    });
+}
+
+#[test]
+fn swiglu_and_its_gradients() {
+    each(|kind, device| {
+        for shape in [[1, 1], [3, 7], [33, 8], [100, 2816]] {
+            let (gate, up) = (random(&shape, kind, device), random(&shape, kind, device));
+            let da = random(&shape, kind, device);
+            let leaf = |tensor: &Tensor| tensor.to_kind(Kind::Double).detach().set_requires_grad(true);
+            let (wide_gate, wide_up) = (leaf(&gate), leaf(&up));
+            let reference = wide_gate.silu() * &wide_up;
+            (&reference * da.to_kind(Kind::Double)).sum(Kind::Double).backward();
+            assert_close(&swiglu::forward(&gate, &up).unwrap(), &reference, kind, "output");
+            let (d_gate, d_up) = swiglu::backward(&da, &gate, &up).unwrap();
+            assert_close(&d_gate, &wide_gate.grad(), kind, "gradient of gate");
+            assert_close(&d_up, &wide_up.grad(), kind, "gradient of up");
+        }
+        // A view that begins off the boundary of wide accesses.
+        let flat = random(&[65], kind, device);
+        let view = flat.narrow(0, 1, 64);
+        assert_close(&swiglu::forward(&view, &view).unwrap(), &(view.silu() * &view), kind, "unaligned");
+    });
+}
