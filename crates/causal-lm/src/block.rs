@@ -94,14 +94,17 @@ impl Block {
         let query = heads(context.linear(&input_normed, self.q_proj)?, config.num_attention_heads)?;
         let key = heads(context.linear(&input_normed, self.k_proj)?, config.num_key_value_heads)?;
         let value = heads(context.linear(&input_normed, self.v_proj)?, config.num_key_value_heads)?;
-        let query = rope::forward(&query, context.rotations)?;
-        let key = rope::forward(&key, context.rotations)?;
+        let query = rope::forward(query, context.rotations)?;
+        let key = rope::forward(key, context.rotations)?;
         let (attended, attention) =
             attention::forward(context.attention, (&query, &key, &value), context.rows, context.scale())?;
         let attended = attended.f_view([-1, config.num_attention_heads * config.head_dim])?;
-        let middle = context.linear(&attended, self.o_proj)?.f_add_(x)?;
-        let (middle_normed, middle_reciprocal_rms) =
-            rms_norm::forward(&middle, &context.weight(self.post_attention_norm)?, epsilon)?;
+        let (middle, middle_normed, middle_reciprocal_rms) = rms_norm::forward_of_sum(
+            context.linear(&attended, self.o_proj)?,
+            x,
+            &context.weight(self.post_attention_norm)?,
+            epsilon,
+        )?;
         let gate = context.linear(&middle_normed, self.gate_proj)?;
         let up = context.linear(&middle_normed, self.up_proj)?;
         Ok(Activations {
@@ -143,14 +146,14 @@ impl Block {
         let mut d_normed = context.linear_backward(&d_gate, &saved.middle_normed, self.gate_proj)?;
         context.linear_backward_into(&mut d_normed, &d_up, &saved.middle_normed, self.up_proj)?;
         drop((d_gate, d_up));
-        let d_middle = rms_norm::backward(
+        let d_middle = rms_norm::backward_plus(
             &d_normed,
             &saved.middle,
             &context.weight(self.post_attention_norm)?,
             &saved.middle_reciprocal_rms,
             &mut context.parameters.gradient(self.post_attention_norm),
-        )?
-        .f_add_(dy)?;
+            dy,
+        )?;
 
         // Attention
         let d_attended = context.linear_backward(&d_middle, &saved.attended, self.o_proj)?;
@@ -163,19 +166,19 @@ impl Block {
             context.scale(),
         )?;
         let flat = |heads: Tensor| heads.f_flatten(1, 2);
-        let d_query = flat(rope::backward(&d_query, context.rotations)?)?;
-        let d_key = flat(rope::backward(&d_key, context.rotations)?)?;
+        let d_query = flat(rope::backward(d_query, context.rotations)?)?;
+        let d_key = flat(rope::backward(d_key, context.rotations)?)?;
         let mut d_normed = context.linear_backward(&d_query, &saved.input_normed, self.q_proj)?;
         context.linear_backward_into(&mut d_normed, &d_key, &saved.input_normed, self.k_proj)?;
         context.linear_backward_into(&mut d_normed, &flat(d_value)?, &saved.input_normed, self.v_proj)?;
-        let dx = rms_norm::backward(
+        let dx = rms_norm::backward_plus(
             &d_normed,
             x,
             &context.weight(self.input_norm)?,
             &saved.input_reciprocal_rms,
             &mut context.parameters.gradient(self.input_norm),
-        )?
-        .f_add_(&d_middle)?;
+            &d_middle,
+        )?;
         Ok(dx)
     }
 }

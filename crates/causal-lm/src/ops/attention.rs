@@ -11,7 +11,8 @@ use tch::{Kind, Tensor};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum AttentionKind {
     /// Flash attention (arXiv 2205.14135): memory linear in the length. On CUDA in 16 bits the variable-length kernel, on the CPU
-    /// libtorch's blocked one; float32 on CUDA has no such kernel and runs as [`AttentionKind::Eager`].
+    /// libtorch's blocked one; float32 on CUDA, and head sizes that are no multiple of 8, have no such kernel and run as
+    /// [`AttentionKind::Eager`].
     #[default]
     Flash,
     /// The formula as it stands, with the whole `[t, t]` matrix of one row group in memory.
@@ -80,10 +81,11 @@ enum Implementation {
 }
 
 fn implementation(kind: AttentionKind, query: &Tensor) -> Result<Implementation, Error> {
-    let sixteen_bits = matches!(query.f_kind()?, Kind::BFloat16 | Kind::Half);
+    let (_, _, k) = three("attention", query)?;
+    let takes_kernel = matches!(query.f_kind()?, Kind::BFloat16 | Kind::Half) && k % 8 == 0;
     Ok(match kind {
         AttentionKind::Flash if !query.device().is_cuda() => Implementation::FlashCpu,
-        AttentionKind::Flash if sixteen_bits => Implementation::FlashCuda,
+        AttentionKind::Flash if takes_kernel => Implementation::FlashCuda,
         _ => Implementation::Eager,
     })
 }

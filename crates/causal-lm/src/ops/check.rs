@@ -2,6 +2,11 @@
 
 use tch::{Device, Kind, Tensor};
 
+/// The GPU where there is one, so that its kernels are held against the same references.
+pub(crate) fn device() -> Device {
+    if torch_ext::cuda::load() { Device::Cuda(0) } else { Device::Cpu }
+}
+
 thread_local! { static SEED: std::cell::Cell<i64> = const { std::cell::Cell::new(1) }; }
 
 /// Standard normal values, the same in every run; rounded to bfloat16 first so that they are exact in every type.
@@ -22,7 +27,7 @@ pub(crate) fn random(shape: &[i64], kind: Kind) -> Tensor {
                 * (2.0 * std::f64::consts::PI * uniform(2 * index + 1)).cos()
         })
         .collect();
-    Tensor::from_slice(&values).view(shape).to_kind(Kind::BFloat16).to_kind(kind)
+    Tensor::from_slice(&values).view(shape).to_kind(Kind::BFloat16).to_kind(kind).to_device(device())
 }
 
 /// Runs a check in float64, float32 and bfloat16. Seeds are the same in each.
@@ -75,7 +80,7 @@ impl Check {
 pub(crate) fn assert_close(ours: &Tensor, reference: &Tensor, kind: Kind, what: &str) {
     assert_eq!(ours.size(), reference.size(), "{what}");
     let reference = reference.to_device(Device::Cpu).to_kind(Kind::Double);
-    let difference = (ours.to_kind(Kind::Double) - &reference).abs().max().double_value(&[]);
+    let difference = (ours.to_device(Device::Cpu).to_kind(Kind::Double) - &reference).abs().max().double_value(&[]);
     let scale = reference.abs().max().double_value(&[]).max(1e-30);
     assert!(
         difference <= tolerance(kind) * scale,

@@ -6,6 +6,8 @@
 use super::{matrix, wide};
 use crate::Error;
 use tch::{Kind, Tensor};
+use torch_ext::kernels;
+use torch_ext::kernels::cross_entropy::Logits;
 
 /// Sums over all targets, on the device.
 #[derive(Debug)]
@@ -25,7 +27,11 @@ pub struct Sums {
 pub fn forward(x: &Tensor, weight: &Tensor, targets: &Tensor, chunk_tokens: i64) -> Result<Sums, Error> {
     let mut sums = None;
     for chunk in chunks(x, targets, chunk_tokens)? {
-        let (_, chunk_sums) = log_probabilities(&chunk, weight)?;
+        let mut logits = chunk.x.f_linear(weight, None::<&Tensor>)?;
+        let chunk_sums = match fused(&mut logits, &chunk.targets, Logits::Keep)? {
+            Some(sums) => sums,
+            None => log_probabilities(logits, &chunk.targets)?.1,
+        };
         add(&mut sums, chunk_sums)?;
     }
     sums_or_zero(sums, x)
@@ -46,13 +52,12 @@ pub fn forward_backward(
     let dx = x.f_empty_like()?;
     let mut sums = None;
     for chunk in chunks(x, targets, chunk_tokens)? {
-        let (mut log_probabilities, chunk_sums) = log_probabilities(&chunk, weight)?;
+        let mut logits = chunk.x.f_linear(weight, None::<&Tensor>)?;
+        let (chunk_sums, d_logits) = match fused(&mut logits, &chunk.targets, Logits::Gradient { scale })? {
+            Some(sums) => (sums, logits),
+            None => plain(logits, &chunk.targets, scale)?,
+        };
         add(&mut sums, chunk_sums)?;
-        let index = chunk.targets.f_unsqueeze(1)?;
-        let minus_one = Tensor::f_full_like(&index, -1.0)?.f_to_kind(log_probabilities.f_kind()?)?;
-        let d_logits = log_probabilities.f_exp_()?.f_scatter_add_(1, &index, &minus_one)?.f_mul_scalar_(scale)?;
-        let d_logits = d_logits.f_to_kind(x.f_kind()?)?;
-        drop(log_probabilities);
         let _ = d_logits.f_mm_out(&dx.f_narrow(0, chunk.start, chunk.length)?, weight)?;
         let _ = weight_gradient.f_addmm_(&d_logits.f_tr()?, &chunk.x)?;
     }
@@ -86,13 +91,31 @@ fn chunks(x: &Tensor, targets: &Tensor, chunk_tokens: i64) -> Result<Vec<Chunk>,
         .collect()
 }
 
-/// log softmax of the chunk's logits, `[chunk, v]` in float32 or wider, and its sums.
-fn log_probabilities(chunk: &Chunk, weight: &Tensor) -> Result<(Tensor, Sums), Error> {
-    let logits = chunk.x.f_linear(weight, None::<&Tensor>)?;
+/// One kernel over the logits `[chunk, v]`, where there is one.
+fn fused(logits: &mut Tensor, targets: &Tensor, what: Logits) -> Result<Option<Sums>, Error> {
+    if !kernels::available(&[logits]) {
+        return Ok(None);
+    }
+    let rows = kernels::cross_entropy::forward_backward(logits, targets, what)?;
+    Ok(Some(Sums { loss: rows.losses.f_sum(Kind::Double)?, correct: rows.correct.f_sum(Kind::Int64)? }))
+}
+
+/// Sums, and the gradient of `scale` times the loss with respect to the logits, in their type.
+fn plain(logits: Tensor, targets: &Tensor, scale: f64) -> Result<(Sums, Tensor), Error> {
+    let kind = logits.f_kind()?;
+    let (mut log_probabilities, sums) = log_probabilities(logits, targets)?;
+    let index = targets.f_unsqueeze(1)?;
+    let minus_one = Tensor::f_full_like(&index, -1.0)?.f_to_kind(log_probabilities.f_kind()?)?;
+    let d_logits = log_probabilities.f_exp_()?.f_scatter_add_(1, &index, &minus_one)?.f_mul_scalar_(scale)?;
+    Ok((sums, d_logits.f_to_kind(kind)?))
+}
+
+/// log softmax of logits `[chunk, v]`, in float32 or wider, and its sums.
+fn log_probabilities(logits: Tensor, targets: &Tensor) -> Result<(Tensor, Sums), Error> {
     let wide = wide(logits.f_kind()?);
     let log_probabilities = logits.f_log_softmax(1, wide)?;
     drop(logits);
-    let of_target = log_probabilities.f_gather(1, &chunk.targets.f_unsqueeze(1)?, false)?; // [chunk, 1]
+    let of_target = log_probabilities.f_gather(1, &targets.f_unsqueeze(1)?, false)?; // [chunk, 1]
     let highest = log_probabilities.f_amax(1, true)?;
     let sums = Sums {
         loss: of_target.f_sum(Kind::Double)?.f_neg()?,
@@ -125,7 +148,7 @@ fn sums_or_zero(sums: Option<Sums>, x: &Tensor) -> Result<Sums, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::check::{Check, assert_close, each_precision, random};
+    use crate::ops::check::{Check, assert_close, device, each_precision, random};
     use tch::Device;
 
     #[test]
@@ -133,8 +156,9 @@ mod tests {
         for (m, d, v, chunk) in [(1, 2, 3, 1), (7, 5, 11, 3), (8, 4, 30, 100)] {
             each_precision(|kind| {
                 let (x, weight) = (random(&[m, d], kind), random(&[v, d], kind));
-                let targets = Tensor::from_slice(&(0..m).map(|i| (i * 5) % v).collect::<Vec<i64>>());
-                let scale = Tensor::from(0.25f64);
+                let targets =
+                    Tensor::from_slice(&(0..m).map(|i| (i * 5) % v).collect::<Vec<i64>>()).to_device(device());
+                let scale = Tensor::from(0.25f64).to_device(device());
                 let reference = |t: &[Tensor]| {
                     t[0].matmul(&t[1].tr()).cross_entropy_loss(&targets, None::<Tensor>, tch::Reduction::Sum, -100, 0.0)
                 };

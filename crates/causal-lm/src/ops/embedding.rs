@@ -26,12 +26,12 @@ pub fn backward(dy: &Tensor, ids: &Tensor, weight_gradient: &mut Tensor) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::check::{Check, each_precision, random};
+    use crate::ops::check::{Check, device, each_precision, random};
 
     #[test]
     fn equals_autograd_with_repeated_ids() {
         each_precision(|kind| {
-            let (weight, ids) = (random(&[7, 3], kind), Tensor::from_slice(&[6i64, 0, 6, 2, 6]));
+            let (weight, ids) = (random(&[7, 3], kind), Tensor::from_slice(&[6i64, 0, 6, 2, 6]).to_device(device()));
             let dy = random(&[5, 3], kind);
             let mut check = Check::of(&[&weight], &dy, |t| Tensor::embedding(&t[0], &ids, -1, false, false));
             check.forward(&forward(&weight, &ids, kind).unwrap());

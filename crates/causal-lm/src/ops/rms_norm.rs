@@ -3,6 +3,7 @@
 use super::{accumulate, matrix, wide};
 use crate::Error;
 use tch::Tensor;
+use torch_ext::kernels;
 
 /// x `[n, d]`, weight `[d]` → y `[n, d]` and 1 / √(mean(x²) + ε), `[n, 1]` in float32.
 ///
@@ -12,6 +13,10 @@ use tch::Tensor;
 /// [`Error::Shape`] for an x that is not a matrix, [`Error::Torch`] for a weight that does not fit it.
 pub fn forward(x: &Tensor, weight: &Tensor, epsilon: f64) -> Result<(Tensor, Tensor), Error> {
     let (_, d) = matrix("rms_norm", x)?;
+    if kernels::available(&[x, weight]) && kernels::rms_norm::fits(d) {
+        let fused = kernels::rms_norm::forward(x, None, weight, epsilon)?;
+        return Ok((fused.y, fused.reciprocal_rms));
+    }
     let kind = x.f_kind()?;
     let x = x.f_to_kind(wide(kind))?;
     let reciprocal_rms = x
@@ -22,6 +27,28 @@ pub fn forward(x: &Tensor, weight: &Tensor, epsilon: f64) -> Result<(Tensor, Ten
         .f_rsqrt_()?; // [n, 1]
     let y = x.f_mul(&reciprocal_rms)?.f_to_kind(kind)?.f_mul_(weight)?;
     Ok((y, reciprocal_rms))
+}
+
+/// x + residual, `[n, d]`, and what [`forward`] makes of it. Takes x's memory where that helps.
+///
+/// # Errors
+/// As [`forward`].
+pub fn forward_of_sum(
+    x: Tensor,
+    residual: &Tensor,
+    weight: &Tensor,
+    epsilon: f64,
+) -> Result<(Tensor, Tensor, Tensor), Error> {
+    let (_, d) = matrix("rms_norm", &x)?;
+    if kernels::available(&[&x, residual, weight]) && kernels::rms_norm::fits(d) {
+        let fused = kernels::rms_norm::forward(&x, Some(residual), weight, epsilon)?;
+        if let Some(sum) = fused.sum {
+            return Ok((sum, fused.y, fused.reciprocal_rms));
+        }
+    }
+    let sum = { x }.f_add_(residual)?;
+    let (y, reciprocal_rms) = forward(&sum, weight, epsilon)?;
+    Ok((sum, y, reciprocal_rms))
 }
 
 /// With x̂ = x r and c = mean(dy w x̂): dx = r (dy w − x̂ c), dw += Σ dy x̂.
@@ -36,6 +63,11 @@ pub fn backward(
     weight_gradient: &mut Tensor,
 ) -> Result<Tensor, Error> {
     let (_, d) = matrix("rms_norm backward", dy)?;
+    if kernels::available(&[dy, x, weight, reciprocal_rms]) && kernels::rms_norm::fits(d) {
+        let (dx, change) = kernels::rms_norm::backward(dy, x, weight, reciprocal_rms, None)?;
+        accumulate(weight_gradient, &change)?;
+        return Ok(dx);
+    }
     let kind = x.f_kind()?;
     let dy = dy.f_to_kind(wide(kind))?;
     let normalised = x.f_to_kind(wide(kind))?.f_mul(reciprocal_rms)?; // [n, d]
@@ -47,10 +79,31 @@ pub fn backward(
     Ok(dx.f_to_kind(kind)?)
 }
 
+/// [`backward`] plus `residual`: the gradient that reaches x past the norm.
+///
+/// # Errors
+/// As [`backward`].
+pub fn backward_plus(
+    dy: &Tensor,
+    x: &Tensor,
+    weight: &Tensor,
+    reciprocal_rms: &Tensor,
+    weight_gradient: &mut Tensor,
+    residual: &Tensor,
+) -> Result<Tensor, Error> {
+    let (_, d) = matrix("rms_norm backward", dy)?;
+    if kernels::available(&[dy, x, weight, reciprocal_rms, residual]) && kernels::rms_norm::fits(d) {
+        let (dx, change) = kernels::rms_norm::backward(dy, x, weight, reciprocal_rms, Some(residual))?;
+        accumulate(weight_gradient, &change)?;
+        return Ok(dx);
+    }
+    Ok(backward(dy, x, weight, reciprocal_rms, weight_gradient)?.f_add_(residual)?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::check::{Check, each_precision, random};
+    use crate::ops::check::{Check, assert_close, each_precision, random};
     use tch::Kind;
 
     #[test]
@@ -65,11 +118,16 @@ mod tests {
                 let mut check = Check::of(&[&x, &weight], &dy, reference);
                 let (y, reciprocal_rms) = forward(&x, &weight, 1e-5).unwrap();
                 check.forward(&y);
+                let (sum, y, _) = forward_of_sum(&x - 1.0, &x.ones_like(), &weight, 1e-5).unwrap();
+                assert_close(&sum, &x, kind, "sum");
+                check.forward(&y);
                 let mut weight_gradient = weight.zeros_like();
                 if d > 1 {
                     // In one dimension x / |x| is constant: the gradient is rounding alone.
                     check.gradient(0, &backward(&dy, &x, &weight, &reciprocal_rms, &mut weight_gradient).unwrap());
                     check.gradient(1, &weight_gradient);
+                    let dx = backward_plus(&dy, &x, &weight, &reciprocal_rms, &mut weight_gradient, &dy).unwrap();
+                    check.gradient(0, &(dx - &dy));
                 }
             });
         }

@@ -3,6 +3,8 @@
 use super::three;
 use crate::Error;
 use tch::{Device, Kind, Tensor};
+use torch_ext::kernels;
+use torch_ext::kernels::rope::Direction;
 
 /// cos and sin of every token's angles, `[n, 1, k / 2]`.
 #[derive(Debug)]
@@ -26,24 +28,30 @@ impl Rotations {
     }
 }
 
-/// Rotates x `[n, heads, k]`: (a, b) → (a cos − b sin, b cos + a sin) for its two halves.
+/// Rotates x `[n, heads, k]`: (a, b) → (a cos − b sin, b cos + a sin) for its two halves. On a GPU the result may take x's memory.
 ///
 /// # Errors
 /// [`Error::Shape`] unless x has three dimensions, [`Error::Torch`] when it does not fit the rotations.
-pub fn forward(x: &Tensor, rotations: &Rotations) -> Result<Tensor, Error> {
-    rotate(x, &rotations.cos, &rotations.sin, &rotations.minus_sin)
+pub fn forward(x: Tensor, rotations: &Rotations) -> Result<Tensor, Error> {
+    rotate(x, rotations, Direction::Forward)
 }
 
 /// Rotates back: a rotation's transpose is the rotation by the opposite angle.
 ///
 /// # Errors
 /// As [`forward`].
-pub fn backward(dy: &Tensor, rotations: &Rotations) -> Result<Tensor, Error> {
-    rotate(dy, &rotations.cos, &rotations.minus_sin, &rotations.sin)
+pub fn backward(dy: Tensor, rotations: &Rotations) -> Result<Tensor, Error> {
+    rotate(dy, rotations, Direction::Backward)
 }
 
-fn rotate(x: &Tensor, cos: &Tensor, sin: &Tensor, minus_sin: &Tensor) -> Result<Tensor, Error> {
-    let (_, _, k) = three("rope", x)?;
+fn rotate(mut x: Tensor, rotations: &Rotations, direction: Direction) -> Result<Tensor, Error> {
+    let (_, _, k) = three("rope", &x)?;
+    let Rotations { cos, sin, minus_sin } = rotations;
+    if kernels::available(&[&x, cos, sin]) {
+        kernels::rope::rotate(&mut x, cos, sin, direction)?;
+        return Ok(x);
+    }
+    let (sin, minus_sin) = if direction == Direction::Forward { (sin, minus_sin) } else { (minus_sin, sin) };
     let half = k / 2;
     let output = Tensor::f_empty(x.size().as_slice(), (x.f_kind()?, x.device()))?;
     let (first, second) = (x.f_narrow(2, 0, half)?, x.f_narrow(2, half, half)?);
@@ -55,7 +63,7 @@ fn rotate(x: &Tensor, cos: &Tensor, sin: &Tensor, minus_sin: &Tensor) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::check::{Check, each_precision, random};
+    use crate::ops::check::{Check, device, each_precision, random};
 
     #[test]
     fn equals_autograd() {
@@ -63,20 +71,24 @@ mod tests {
         for (heads, k) in [(1, 2), (3, 8)] {
             each_precision(|kind| {
                 let inverse_frequencies =
-                    Tensor::from_slice(&(0..k / 2).map(|i| 1.0 / f32::powi(7.0, i)).collect::<Vec<_>>());
+                    Tensor::from_slice(&(0..k / 2).map(|i| 1.0 / f32::powi(7.0, i)).collect::<Vec<_>>())
+                        .to_device(device());
                 let (x, dy) = (random(&[5, heads, k.into()], kind), random(&[5, heads, k.into()], kind));
                 let rotations = Rotations::new(&positions, &inverse_frequencies, kind).unwrap();
                 let reference = |t: &[Tensor]| {
-                    let angles =
-                        Tensor::from_slice(&positions).to_kind(Kind::Float).outer(&inverse_frequencies).unsqueeze(1);
+                    let angles = Tensor::from_slice(&positions)
+                        .to_device(device())
+                        .to_kind(Kind::Float)
+                        .outer(&inverse_frequencies)
+                        .unsqueeze(1);
                     let angles = Tensor::cat(&[&angles, &angles], 2);
                     let halves = t[0].chunk(2, 2);
                     let swapped = Tensor::cat(&[&-&halves[1], &halves[0]], 2);
                     &t[0] * angles.cos().to_kind(Kind::Double) + swapped * angles.sin().to_kind(Kind::Double)
                 };
                 let mut check = Check::of(&[&x], &dy, reference);
-                check.forward(&forward(&x, &rotations).unwrap());
-                check.gradient(0, &backward(&dy, &rotations).unwrap());
+                check.forward(&forward(x.copy(), &rotations).unwrap());
+                check.gradient(0, &backward(dy.copy(), &rotations).unwrap());
             });
         }
     }

@@ -2,12 +2,16 @@
 
 use crate::Error;
 use tch::Tensor;
+use torch_ext::kernels;
 
 /// gate and up `[n, f]` → `[n, f]`.
 ///
 /// # Errors
 /// [`Error::Torch`] when the shapes differ.
 pub fn forward(gate: &Tensor, up: &Tensor) -> Result<Tensor, Error> {
+    if kernels::available(&[gate, up]) {
+        return Ok(kernels::swiglu::forward(gate, up)?);
+    }
     Ok(gate.f_silu()?.f_mul_(up)?)
 }
 
@@ -16,6 +20,9 @@ pub fn forward(gate: &Tensor, up: &Tensor) -> Result<Tensor, Error> {
 /// # Errors
 /// [`Error::Torch`] when the shapes differ.
 pub fn backward(da: &Tensor, gate: &Tensor, up: &Tensor) -> Result<(Tensor, Tensor), Error> {
+    if kernels::available(&[da, gate, up]) {
+        return Ok(kernels::swiglu::backward(da, gate, up)?);
+    }
     let d_gate = gate.f_silu_backward(&da.f_mul(up)?)?;
     let d_up = gate.f_silu()?.f_mul_(da)?;
     Ok((d_gate, d_up))

@@ -1,5 +1,5 @@
 use super::*;
-use crate::ops::check::{Check, each_precision, random};
+use crate::ops::check::{Check, device, each_precision, random};
 use tch::Device;
 
 /// Row by row with autograd, no grouping and no repeated heads: what both implementations must equal.
@@ -12,7 +12,7 @@ fn reference(t: &[Tensor], lengths: &[usize], scale: f64) -> Tensor {
             .map(|head| {
                 let of = |tensor: &Tensor, head: i64| tensor.narrow(0, start, length).select(1, head);
                 let (query, key, value) = (of(&t[0], head), of(&t[1], head / (h / g)), of(&t[2], head / (h / g)));
-                let future = Tensor::ones([length, length], (Kind::Bool, Device::Cpu)).triu(1);
+                let future = Tensor::ones([length, length], (Kind::Bool, device())).triu(1);
                 let scores = (query.matmul(&key.tr()) * scale).masked_fill(&future, f64::NEG_INFINITY);
                 scores.softmax(1, Kind::Double).matmul(&value)
             })
@@ -32,7 +32,7 @@ fn both_implementations_equal_autograd() {
             each_precision(|kind| {
                 let n = lengths.iter().sum::<usize>() as i64;
                 let scale = 1.0 / (k as f64).sqrt();
-                let rows = Rows::new(&lengths, Device::Cpu).unwrap();
+                let rows = Rows::new(&lengths, device()).unwrap();
                 let (query, key, value) =
                     (random(&[n, h, k], kind), random(&[n, g, k], kind), random(&[n, g, k], kind));
                 let d_output = random(&[n, h, k], kind);
