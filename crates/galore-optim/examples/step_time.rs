@@ -1,15 +1,14 @@
-//! Time of a step on weights of the shapes of a 135M-parameter Llama, on the CPU:
-//! `cargo run --release -p galore-optim --example step_time -- [galore|adamw] [float32|exact|nearest|stochastic] [rank] [layers]`
+//! Time of a step on weights of the shapes of a 135M-parameter Llama on the CPU, or of a 0.5B Qwen with gradients in bfloat16 on a GPU:
+//! `cargo run --release -p galore-optim --example step_time -- [galore|adamw] [float32|exact|nearest|stochastic] [rank] [layers] [cpu|cuda]`
 
 use std::time::Instant;
 
 use galore_optim::{AdamConfig, AdamW, GaLoreAdamW, GaLoreConfig, Optimizer, Parameter, ParameterGroup, WeightUpdate};
 use tch::{Device, Kind, Tensor};
 
-const HIDDEN: i64 = 576;
-const KEY_VALUE: i64 = 192;
-const INTERMEDIATE: i64 = 1536;
-const VOCABULARY: i64 = 49152;
+/// Hidden width, that of keys and values, that inside the MLP, vocabulary.
+const LLAMA: [i64; 4] = [576, 192, 1536, 49152];
+const QWEN: [i64; 4] = [1024, 1024, 2816, 151_936];
 const STEPS: usize = 5;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -22,28 +21,35 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "stochastic" => (Kind::BFloat16, WeightUpdate::Stochastic { seed: 0 }),
         other => return Err(format!("unknown update `{other}`").into()),
     };
+    let device = match argument(4, "cpu") {
+        "cpu" => Device::Cpu,
+        "cuda" if torch_ext::cuda::load() => Device::Cuda(0),
+        other => return Err(format!("no device `{other}`").into()),
+    };
+    let [hidden, key_value, intermediate, vocabulary] = if device == Device::Cpu { LLAMA } else { QWEN };
+    let gradient_kind = if device == Device::Cpu { Kind::Float } else { Kind::BFloat16 };
     let parameter = |name: String, shape: &[i64]| -> Result<Parameter, tch::TchError> {
-        let weight = (Tensor::f_randn(shape, (Kind::Float, Device::Cpu))? * 0.02).f_to_kind(kind)?;
-        let gradient = Tensor::f_randn(shape, (Kind::Float, Device::Cpu))?;
+        let weight = (Tensor::f_randn(shape, (Kind::Float, device))? * 0.02).f_to_kind(kind)?;
+        let gradient = Tensor::f_randn(shape, (Kind::Float, device))?.f_to_kind(gradient_kind)?;
         Ok(Parameter { name, weight, gradient: Some(gradient) })
     };
     let layers: usize = argument(3, "30").parse()?;
     let mut linear = Vec::new();
-    let mut others = vec![parameter("embed_tokens".to_owned(), &[VOCABULARY, HIDDEN])?];
+    let mut others = vec![parameter("embed_tokens".to_owned(), &[vocabulary, hidden])?];
     for layer in 0..layers {
         for (name, shape) in [
-            ("q_proj", [HIDDEN, HIDDEN]),
-            ("k_proj", [KEY_VALUE, HIDDEN]),
-            ("v_proj", [KEY_VALUE, HIDDEN]),
-            ("o_proj", [HIDDEN, HIDDEN]),
-            ("gate_proj", [INTERMEDIATE, HIDDEN]),
-            ("up_proj", [INTERMEDIATE, HIDDEN]),
-            ("down_proj", [HIDDEN, INTERMEDIATE]),
+            ("q_proj", [hidden, hidden]),
+            ("k_proj", [key_value, hidden]),
+            ("v_proj", [key_value, hidden]),
+            ("o_proj", [hidden, hidden]),
+            ("gate_proj", [intermediate, hidden]),
+            ("up_proj", [intermediate, hidden]),
+            ("down_proj", [hidden, intermediate]),
         ] {
             linear.push(parameter(format!("layers.{layer}.{name}"), &shape)?);
         }
         for name in ["input_layernorm", "post_attention_layernorm"] {
-            others.push(parameter(format!("layers.{layer}.{name}"), &[HIDDEN])?);
+            others.push(parameter(format!("layers.{layer}.{name}"), &[hidden])?);
         }
     }
     let group = |parameters, adam| ParameterGroup { parameters, adam };
@@ -62,8 +68,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for step in 0..=STEPS {
         let start = Instant::now();
         optimizer.step(1e-5)?;
+        if let Device::Cuda(_) = device {
+            tch::Cuda::synchronize(0);
+        }
         let (all, refresh) = (start.elapsed(), optimizer.subspace_refresh_time());
-        println!("step {step}: {:.0} ms", all.as_secs_f64() * 1e3);
+        println!("step {step}: {:.1} ms", all.as_secs_f64() * 1e3);
         if step == 0 && !refresh.is_zero() {
             println!("  of which decompositions {:.0} ms", refresh.as_secs_f64() * 1e3);
         }

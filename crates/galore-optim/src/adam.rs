@@ -9,6 +9,7 @@
 //! galore-torch inherits the second form from the AdamW that transformers once had: ε acts on the uncorrected `v`.
 
 use tch::{TchError, Tensor};
+use torch_ext::kernels::adam::Constants;
 
 use crate::AdamConfig;
 use crate::in_place::InPlace;
@@ -52,6 +53,19 @@ impl AdamStep {
             Flavour::GaLore => (None, decay),
         };
         AdamStep { flavour, beta1, beta2, epsilon, root_correction2, step_size, decay_before, decay_after }
+    }
+
+    /// The same numbers for a kernel, with `step` as the factor on the direction.
+    pub(crate) fn constants(&self, step: f64) -> Constants {
+        Constants {
+            beta1: self.beta1,
+            beta2: self.beta2,
+            epsilon: self.epsilon,
+            step,
+            root: if self.flavour == Flavour::Torch { self.root_correction2 } else { 1.0 },
+            decay_before: self.decay_before.unwrap_or(1.0),
+            decay_after: self.decay_after.unwrap_or(1.0),
+        }
     }
 
     /// Takes a gradient into the moments.

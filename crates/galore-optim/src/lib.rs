@@ -63,6 +63,7 @@ mod adam;
 mod config;
 mod core;
 mod error;
+mod fused;
 mod gradients;
 mod in_place;
 mod master;

@@ -5,6 +5,7 @@ mod stochastic;
 
 use tch::{Kind, TchError, Tensor};
 
+use crate::fused;
 use crate::scratch::{Scratch, Slot};
 use crate::{Error, Parameter, WeightUpdate};
 
@@ -53,6 +54,19 @@ impl MasterWeight {
 
     pub(crate) fn numel(&self) -> i64 {
         self.weight.numel() as i64
+    }
+
+    /// The weight, flat, and how a kernel finds it kept; `None` for a type that kernels do not know. `step` tells steps apart for
+    /// stochastic rounding.
+    pub(crate) fn for_kernel(&self, step: i64) -> Option<(&Tensor, fused::Storage<'_>)> {
+        let storage = match &self.storage {
+            Storage::Float32 => fused::Storage::Float,
+            Storage::HiddenBits(hidden) => fused::Storage::HiddenBits(hidden),
+            Storage::Stochastic(noise) => fused::Storage::Stochastic { key: noise.key(step) },
+            Storage::Nearest => fused::Storage::Nearest,
+            Storage::Copy(_) => return None,
+        };
+        fused::takes(&[&self.weight]).then_some((&self.weight, storage))
     }
 
     /// A float32 range to update in place, then to hand to [`MasterWeight::finish`].

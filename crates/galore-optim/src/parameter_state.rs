@@ -6,6 +6,7 @@ use tch::{Kind, TchError, Tensor};
 
 use crate::adam::{AdamStep, Flavour};
 use crate::error::OnParameter;
+use crate::fused;
 use crate::in_place::InPlace;
 use crate::master::MasterWeight;
 use crate::projector::{Basis, Projector};
@@ -77,6 +78,10 @@ impl ParameterState {
 
     fn full_update(&mut self, gradient: &Tensor, adam: &AdamStep, scratch: &mut Scratch) -> Result<(), TchError> {
         let gradient = gradient.f_view([-1])?;
+        if let Some((weight, storage)) = self.master.for_kernel(self.num_steps).filter(|_| fused::takes(&[&gradient])) {
+            let moments = (&mut self.first_moment, &mut self.second_moment);
+            return fused::update(weight, storage, &gradient, moments, adam);
+        }
         for range @ (start, length) in scratch.chunks(self.master.numel()) {
             let gradient = as_float(&gradient.f_narrow(0, start, length)?, scratch)?;
             let mut first = self.first_moment.f_narrow(0, start, length)?;
@@ -131,9 +136,15 @@ impl ParameterState {
         adam: &AdamStep,
         scratch: &mut Scratch,
     ) -> Result<(), TchError> {
+        let _tf32 = fused::allow_tf32(gradient)?;
         let low_rank = projector.project(gradient, scratch)?;
-        let flat = low_rank.f_view([-1])?;
-        for (start, length) in scratch.chunks(flat.numel() as i64) {
+        let mut flat = low_rank.f_view([-1])?;
+        let in_kernel = fused::takes(&[&flat]);
+        if in_kernel {
+            let moments = (&mut self.first_moment, &mut self.second_moment);
+            fused::direction(&mut flat, moments, adam, projector.scale)?;
+        }
+        for (start, length) in scratch.chunks(flat.numel() as i64).filter(|_| !in_kernel) {
             let mut range = flat.f_narrow(0, start, length)?;
             let mut first = self.first_moment.f_narrow(0, start, length)?;
             let mut second = self.second_moment.f_narrow(0, start, length)?;
@@ -145,11 +156,23 @@ impl ParameterState {
             range.f_mul_scalar_(-adam.step_size * projector.scale).done()?;
         }
         let whole = (0, self.master.numel());
-        let mut master = self.master.begin(whole, scratch)?;
+        let mut master = match self.master.for_kernel(self.num_steps) {
+            Some((weight, storage @ fused::Storage::HiddenBits(_))) => {
+                let mut master = scratch.floats(Slot::Master, self.master.numel())?;
+                fused::read_master(weight, storage, &mut master)?;
+                master
+            }
+            _ => self.master.begin(whole, scratch)?,
+        };
         decay(&mut master, adam.decay_before)?;
         projector.add_back(&low_rank, &mut master.f_view(&gradient.size()[..])?, scratch)?;
         decay(&mut master, adam.decay_after)?;
-        self.master.finish(whole, &master, self.num_steps, scratch)
+        match self.master.for_kernel(self.num_steps) {
+            Some((weight, storage @ (fused::Storage::HiddenBits(_) | fused::Storage::Stochastic { .. }))) => {
+                fused::write_master(&master, weight, storage)
+            }
+            _ => self.master.finish(whole, &master, self.num_steps, scratch),
+        }
     }
 
     /// Named tensors of the state, in their natural shapes, sharing memory with it.

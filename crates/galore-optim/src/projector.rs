@@ -84,8 +84,40 @@ impl Projector {
         step % self.update_proj_gap == 0 || (self.left.is_none() && self.right.is_none())
     }
 
-    /// Takes the basis from a float32 gradient.
+    /// Takes the basis from a float32 gradient: on the CPU by its singular value decomposition, as galore-torch does, on a GPU by the
+    /// eigenvectors of its Gram matrix, which there takes a fifth of the time and captures as much of the gradient.
     pub(crate) fn refresh(&mut self, gradient: &Tensor) -> Result<(), TchError> {
+        if gradient.device().is_cuda() { self.refresh_by_eigenvectors(gradient) } else { self.refresh_by_svd(gradient) }
+    }
+
+    fn refresh_by_eigenvectors(&mut self, gradient: &Tensor) -> Result<(), TchError> {
+        // Squares of small gradients would leave float32's range.
+        let largest =
+            gradient.f_abs()?.f_amax([0i64; 0].as_slice(), false)?.f_clamp_min(f64::from(f32::MIN_POSITIVE))?;
+        let scaled = gradient.f_div(&largest)?;
+        if self.side != Side::Right {
+            let left = self.leading_eigenvectors(&scaled.f_mm(&scaled.f_tr()?)?)?;
+            self.left = Some(contiguous(&aligned(left, self.left.as_ref(), 0)?)?);
+        }
+        if self.side != Side::Left {
+            let right = self.leading_eigenvectors(&scaled.f_tr()?.f_mm(&scaled)?)?.f_tr()?;
+            self.right = Some(contiguous(&aligned(right, self.right.as_ref(), 1)?)?);
+        }
+        Ok(())
+    }
+
+    /// As columns, largest eigenvalue first.
+    fn leading_eigenvectors(&self, gram: &Tensor) -> Result<Tensor, TchError> {
+        // The solver may return what it likes for NaN; one look a decomposition costs nothing beside it.
+        if gram.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
+            return Err(TchError::Torch("the Gram matrix is not finite".to_owned()));
+        }
+        let (_, vectors) = gram.f_linalg_eigh("L")?; // ascending
+        let size = vectors.size()[1];
+        vectors.f_narrow(1, size - self.rank, self.rank)?.f_flip([1])
+    }
+
+    fn refresh_by_svd(&mut self, gradient: &Tensor) -> Result<(), TchError> {
         // `svd` is `linalg.svd` with V for Vᴴ; tch's own `linalg_svd` insists on a driver, which only CUDA takes.
         let (left, _, right) = gradient.f_svd(true, true)?;
         // Contiguous copies: free the larger matrices, and multiply bit for bit alike after a resume.
@@ -165,6 +197,15 @@ pub(crate) enum Basis {
     Absent,
 }
 
+/// Each vector with the sign that points along its predecessor: moments kept across a refresh then mean nearly the same. `along` is the
+/// dimension of a vector's elements.
+fn aligned(basis: Tensor, previous: Option<&Tensor>, along: i64) -> Result<Tensor, TchError> {
+    let Some(previous) = previous else { return Ok(basis) };
+    let overlap = basis.f_mul(previous)?.f_sum_dim_intlist(along, true, None)?;
+    let sign = overlap.f_ge(0.0)?.f_to_kind(basis.f_kind()?)?.f_mul_scalar_(2.0)?.f_sub_scalar_(1.0)?;
+    basis.f_mul(&sign)
+}
+
 fn no_basis() -> TchError {
     TchError::Torch("projection before the first decomposition".to_owned())
 }
@@ -175,3 +216,6 @@ fn contiguous(tensor: &Tensor) -> Result<Tensor, TchError> {
     copy.f_copy_(tensor)?;
     Ok(copy)
 }
+
+#[cfg(test)]
+mod tests;

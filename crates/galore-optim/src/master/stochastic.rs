@@ -39,10 +39,15 @@ impl Noise {
         weight.f_view_dtype(Kind::Int16)?.f_copy_(hash)
     }
 
+    /// Keys the bits of one step.
+    pub(super) fn key(&self, step: i64) -> u64 {
+        mix(self.seed ^ mix(self.parameter ^ mix(step as u64)))
+    }
+
     /// Murmur3's 32-bit finaliser over the element's index, keyed at the start and in the middle: with one key alone, two
     /// parameters would draw the same numbers in another order.
     fn fill(&self, step: i64, start: i64, hash: &mut Tensor, work: &mut Tensor) -> Result<(), TchError> {
-        let key = mix(self.seed ^ mix(self.parameter ^ mix(step as u64)));
+        let key = self.key(step);
         let length = hash.numel() as i64;
         hash.f_copy_(&Tensor::f_arange_start(start, start + length, (Kind::Int, hash.device()))?)?;
         hash.f_bitwise_xor_(i64::from(key as i32)).done()?;

@@ -8,6 +8,7 @@
 
 mod against_python;
 mod odd_input;
+mod on_gpu;
 mod state_files;
 mod weight_updates;
 

@@ -1,0 +1,61 @@
+use super::*;
+
+fn energy(gradient: &Tensor, projector: &Projector) -> f64 {
+    let projected = match (&projector.left, &projector.right) {
+        (Some(left), None) => left.tr().matmul(gradient),
+        (None, Some(right)) => gradient.matmul(&right.tr()),
+        (Some(left), Some(right)) => left.tr().matmul(gradient).matmul(&right.tr()),
+        (None, None) => panic!("no basis"),
+    };
+    projected.to_kind(Kind::Double).square().sum(Kind::Double).double_value(&[])
+}
+
+fn off_identity(basis: &Tensor, along: i64) -> f64 {
+    let columns = if along == 0 { basis.shallow_clone() } else { basis.tr() };
+    let product = columns.tr().matmul(&columns);
+    (&product - Tensor::eye(product.size()[0], (Kind::Float, product.device()))).abs().max().double_value(&[])
+}
+
+#[test]
+fn eigenvectors_capture_what_singular_vectors_do() {
+    tch::manual_seed(3);
+    let device = if torch_ext::cuda::load() { Device::Cuda(0) } else { Device::Cpu };
+    let types = ProjectionType::ALL.map(|(_, proj_type)| proj_type);
+    for (rows, cols, rank) in [(40, 24, 6), (24, 40, 24), (33, 33, 33), (9, 1, 3), (160, 96, 96), (160, 96, 24)] {
+        for proj_type in types {
+            for size in [1.0, 1e-15] {
+                // Singular values that fall off, as those of a gradient do, down to 1e-4 of the first.
+                let decay = (Tensor::arange(cols, (Kind::Float, device)) * (-9.0 / cols as f64)).exp();
+                let gradient = Tensor::randn([rows, cols], (Kind::Float, device)) * decay * size;
+                let config = GaLoreConfig { rank, proj_type, ..GaLoreConfig::default() };
+                let (mut by_svd, mut ours) = (Projector::new(rows, cols, &config), Projector::new(rows, cols, &config));
+                by_svd.refresh_by_svd(&gradient).unwrap();
+                ours.refresh_by_eigenvectors(&gradient).unwrap();
+                let scaled = &gradient / size;
+                let ratio = energy(&scaled, &ours) / energy(&scaled, &by_svd);
+                assert!((0.999..1.001).contains(&ratio), "{rows} x {cols}, rank {rank}, {proj_type:?}: {ratio}");
+                for (name, basis) in ours.state() {
+                    let along = i64::from(name == "basis_right");
+                    assert!(off_identity(basis, along) < 1e-4, "{name}");
+                }
+                // A slightly different gradient: no vector of the new basis points against its predecessor.
+                let before: Vec<Tensor> = ours.state().map(|(_, basis)| basis.copy()).collect();
+                ours.refresh_by_eigenvectors(&(&gradient * 1.01)).unwrap();
+                for ((name, basis), before) in ours.state().zip(&before) {
+                    let along = i64::from(name == "basis_right");
+                    let overlap = (basis * before).sum_dim_intlist(along, false, None);
+                    assert!(overlap.min().double_value(&[]) >= 0.0, "{name}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_gradient_with_nan_gives_no_basis_and_one_of_zeros_does() {
+    let config = GaLoreConfig { rank: 2, ..GaLoreConfig::default() };
+    let mut projector = Projector::new(5, 3, &config);
+    let gradient = Tensor::zeros([5, 3], (Kind::Float, Device::Cpu));
+    projector.refresh_by_eigenvectors(&gradient).unwrap();
+    assert!(projector.refresh_by_eigenvectors(&(gradient + f64::NAN)).is_err());
+}
