@@ -52,6 +52,21 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             others.push(parameter(format!("layers.{layer}.{name}"), &[hidden])?);
         }
     }
+    // Side by side by shape, as in a model with one flat buffer.
+    linear.sort_by_key(|parameter| parameter.weight.size());
+    let flat = |tensors: Vec<Tensor>| -> Result<Tensor, tch::TchError> {
+        let flat = tensors.iter().map(|tensor| tensor.f_view([-1])).collect::<Result<Vec<_>, _>>()?;
+        Tensor::f_cat(&flat, 0)
+    };
+    let weights = flat(linear.iter().map(|parameter| parameter.weight.shallow_clone()).collect())?;
+    let gradients = flat(linear.iter().filter_map(|p| p.gradient.as_ref().map(Tensor::shallow_clone)).collect())?;
+    let mut start = 0;
+    for parameter in &mut linear {
+        let (shape, length) = (parameter.weight.size(), parameter.weight.numel() as i64);
+        parameter.weight = weights.f_narrow(0, start, length)?.f_view(&shape[..])?;
+        parameter.gradient = Some(gradients.f_narrow(0, start, length)?.f_view(&shape[..])?);
+        start += length;
+    }
     let group = |parameters, adam| ParameterGroup { parameters, adam };
     let mut optimizer: Box<dyn Optimizer> = match argument(0, "galore") {
         "galore" => {

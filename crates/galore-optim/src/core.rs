@@ -7,6 +7,7 @@ use crate::adam::Flavour;
 use crate::parameter_state::ParameterState;
 use crate::projector::Projector;
 use crate::scratch::Scratch;
+use crate::stack::Stack;
 use crate::{Error, GaLoreConfig, ParameterGroup, WeightUpdate};
 
 /// All parameters of an optimizer.
@@ -14,6 +15,8 @@ use crate::{Error, GaLoreConfig, ParameterGroup, WeightUpdate};
 pub(crate) struct Core {
     flavour: Flavour,
     pub(crate) parameters: Vec<ParameterState>,
+    /// Ranges of parameters that can take their step together, in order.
+    pub(crate) stacks: Vec<Stack>,
     scratches: Vec<Scratch>,
     pub(crate) num_steps: u64,
     pub(crate) refresh_time: Duration,
@@ -21,7 +24,14 @@ pub(crate) struct Core {
 
 impl Core {
     pub(crate) fn new(flavour: Flavour) -> Self {
-        Core { flavour, parameters: Vec::new(), scratches: Vec::new(), num_steps: 0, refresh_time: Duration::ZERO }
+        Core {
+            flavour,
+            parameters: Vec::new(),
+            stacks: Vec::new(),
+            scratches: Vec::new(),
+            num_steps: 0,
+            refresh_time: Duration::ZERO,
+        }
     }
 
     /// Adds a group of parameters; with `galore`, of targets.
@@ -33,6 +43,7 @@ impl Core {
     ) -> Result<(), Error> {
         let ParameterGroup { parameters, adam } = group;
         adam.validate()?;
+        let first = self.parameters.len();
         for parameter in parameters {
             if !parameter.weight.defined() {
                 return Err(Error::UndefinedWeight { name: parameter.name });
@@ -46,6 +57,9 @@ impl Core {
             };
             self.parameters.push(ParameterState::new(parameter, &adam, projector, update)?);
         }
+        if galore.is_some() {
+            self.stacks.extend(Stack::find(&mut self.parameters, first)?);
+        }
         let mut names = HashSet::new();
         match self.parameters.iter().map(|state| &state.parameter.name).find(|name| !names.insert(name.as_str())) {
             Some(name) => Err(Error::DuplicateName { name: name.clone() }),
@@ -57,8 +71,19 @@ impl Core {
         if !learning_rate.is_finite() || learning_rate < 0.0 {
             return Err(Error::LearningRate { learning_rate });
         }
-        for state in &mut self.parameters {
-            self.refresh_time += state.step(self.flavour, learning_rate, &mut self.scratches)?;
+        let mut stacks = self.stacks.iter().peekable();
+        let mut index = 0;
+        while index < self.parameters.len() {
+            if let Some(stack) = stacks.next_if(|stack| stack.members.start == index) {
+                let members = &mut self.parameters[stack.members.clone()];
+                if stack.can_step(members) {
+                    self.refresh_time += stack.step(members, self.flavour, learning_rate, &mut self.scratches)?;
+                    index = stack.members.end;
+                    continue;
+                }
+            }
+            self.refresh_time += self.parameters[index].step(self.flavour, learning_rate, &mut self.scratches)?;
+            index += 1;
         }
         self.num_steps += 1;
         Ok(())

@@ -73,6 +73,7 @@ mod parameter;
 mod parameter_state;
 mod projector;
 mod scratch;
+mod stack;
 mod state;
 mod targets;
 

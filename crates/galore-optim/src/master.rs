@@ -69,6 +69,15 @@ impl MasterWeight {
         fused::takes(&[&self.weight]).then_some((&self.weight, storage))
     }
 
+    /// Moves the hidden bits, if that is how the weight is kept, to `room`.
+    pub(crate) fn move_hidden(&mut self, mut room: Tensor) -> Result<(), TchError> {
+        if let Storage::HiddenBits(hidden) = &mut self.storage {
+            room.f_copy_(hidden)?;
+            *hidden = room;
+        }
+        Ok(())
+    }
+
     /// A float32 range to update in place, then to hand to [`MasterWeight::finish`].
     pub(crate) fn begin(&self, (start, length): (i64, i64), scratch: &mut Scratch) -> Result<Tensor, TchError> {
         let range = match &self.storage {

@@ -17,14 +17,14 @@ use crate::{AdamConfig, Error, Parameter, WeightUpdate};
 #[derive(Debug)]
 pub(crate) struct ParameterState {
     pub(crate) parameter: Parameter,
-    adam: AdamConfig,
+    pub(crate) adam: AdamConfig,
     pub(crate) master: MasterWeight,
     /// Steps taken. A parameter without a gradient takes none.
     pub(crate) num_steps: i64,
     /// Flat, float32, as the second.
-    first_moment: Tensor,
-    second_moment: Tensor,
-    projector: Option<Projector>,
+    pub(crate) first_moment: Tensor,
+    pub(crate) second_moment: Tensor,
+    pub(crate) projector: Option<Projector>,
 }
 
 impl ParameterState {
@@ -76,6 +76,18 @@ impl ParameterState {
         Ok(refresh_time)
     }
 
+    /// Makes the basis anew where that is due, and nothing else; returns the time it took.
+    pub(crate) fn refresh(&mut self, scratches: &mut Vec<Scratch>) -> Result<Duration, Error> {
+        let Some(projector) = &mut self.projector else { return Ok(Duration::ZERO) };
+        if !projector.is_due(self.num_steps) {
+            return Ok(Duration::ZERO);
+        }
+        let Some(gradient) = self.parameter.current_gradient()? else { return Ok(Duration::ZERO) };
+        let scratch = Scratch::of(scratches, gradient.device());
+        let gradient = as_float(&gradient, scratch).on(&self.parameter.name, "reading the gradient")?;
+        refresh_if_due(&self.parameter.name, self.num_steps, &gradient, projector)
+    }
+
     fn full_update(&mut self, gradient: &Tensor, adam: &AdamStep, scratch: &mut Scratch) -> Result<(), TchError> {
         let gradient = gradient.f_view([-1])?;
         if let Some((weight, storage)) = self.master.for_kernel(self.num_steps).filter(|_| fused::takes(&[&gradient])) {
@@ -110,20 +122,7 @@ impl ParameterState {
     ) -> Result<Duration, Error> {
         let name = &self.parameter.name;
         let gradient = as_float(gradient, scratch).on(name, "reading the gradient")?;
-        let mut refresh_time = Duration::ZERO;
-        if projector.is_due(self.num_steps) {
-            let start = Instant::now();
-            if let Err(source) = projector.refresh(&gradient) {
-                // Looked at after the failure alone, as it waits for the device.
-                let finite =
-                    gradient.f_isfinite().and_then(|finite| finite.f_all()).and_then(|all| all.f_int64_value(&[]));
-                return Err(match finite {
-                    Ok(0) => Error::NonFiniteGradient { name: name.clone() },
-                    _ => Error::Parameter { name: name.clone(), action: "the decomposition of its gradient", source },
-                });
-            }
-            refresh_time = start.elapsed();
-        }
+        let refresh_time = refresh_if_due(name, self.num_steps, &gradient, projector)?;
         self.projected_update(&gradient, projector, adam, scratch).on(&self.parameter.name, "the update")?;
         Ok(refresh_time)
     }
@@ -224,7 +223,25 @@ impl ParameterState {
     }
 }
 
-fn decay(master: &mut Tensor, factor: Option<f64>) -> Result<(), TchError> {
+/// Makes the basis anew from a float32 gradient, where that is due; returns the time it took.
+fn refresh_if_due(name: &str, num_steps: i64, gradient: &Tensor, projector: &mut Projector) -> Result<Duration, Error> {
+    let mut refresh_time = Duration::ZERO;
+    if projector.is_due(num_steps) {
+        let start = Instant::now();
+        if let Err(source) = projector.refresh(gradient) {
+            // Looked at after the failure alone, as it waits for the device.
+            let finite = gradient.f_isfinite().and_then(|finite| finite.f_all()).and_then(|all| all.f_int64_value(&[]));
+            return Err(match finite {
+                Ok(0) => Error::NonFiniteGradient { name: name.to_owned() },
+                _ => Error::Parameter { name: name.to_owned(), action: "the decomposition of its gradient", source },
+            });
+        }
+        refresh_time = start.elapsed();
+    }
+    Ok(refresh_time)
+}
+
+pub(crate) fn decay(master: &mut Tensor, factor: Option<f64>) -> Result<(), TchError> {
     if let Some(factor) = factor {
         master.f_mul_scalar_(factor).done()?;
     }

@@ -32,6 +32,8 @@ pub(crate) struct Projector {
     pub(crate) scale: f64,
     left: Option<Tensor>,
     right: Option<Tensor>,
+    /// Where a one-sided basis is to lie, as part of a stack.
+    room: Option<Tensor>,
 }
 
 impl Projector {
@@ -67,6 +69,7 @@ impl Projector {
             scale: config.scale,
             left: None,
             right: None,
+            room: None,
         }
     }
 
@@ -97,11 +100,11 @@ impl Projector {
         let scaled = gradient.f_div(&largest)?;
         if self.side != Side::Right {
             let left = self.leading_eigenvectors(&scaled.f_mm(&scaled.f_tr()?)?)?;
-            self.left = Some(contiguous(&aligned(left, self.left.as_ref(), 0)?)?);
+            self.left = Some(self.kept(&aligned(left, self.left.as_ref(), 0)?)?);
         }
         if self.side != Side::Left {
             let right = self.leading_eigenvectors(&scaled.f_tr()?.f_mm(&scaled)?)?.f_tr()?;
-            self.right = Some(contiguous(&aligned(right, self.right.as_ref(), 1)?)?);
+            self.right = Some(self.kept(&aligned(right, self.right.as_ref(), 1)?)?);
         }
         Ok(())
     }
@@ -122,11 +125,41 @@ impl Projector {
         let (left, _, right) = gradient.f_svd(true, true)?;
         // Contiguous copies: free the larger matrices, and multiply bit for bit alike after a resume.
         if self.side != Side::Right {
-            self.left = Some(contiguous(&left.f_narrow(1, 0, self.rank)?)?);
+            self.left = Some(self.kept(&left.f_narrow(1, 0, self.rank)?)?);
         }
         if self.side != Side::Left {
-            self.right = Some(contiguous(&right.f_narrow(1, 0, self.rank)?.f_tr()?)?);
+            self.right = Some(self.kept(&right.f_narrow(1, 0, self.rank)?.f_tr()?)?);
         }
+        Ok(())
+    }
+
+    /// A basis where it is to lie: contiguous, and free of the larger matrix it was part of.
+    fn kept(&self, basis: &Tensor) -> Result<Tensor, TchError> {
+        match &self.room {
+            None => contiguous(basis),
+            Some(room) => {
+                room.shallow_clone().f_copy_(basis)?;
+                Ok(room.shallow_clone())
+            }
+        }
+    }
+
+    /// Shape of a one-sided basis, and its side.
+    pub(crate) fn one_sided(&self) -> Option<([i64; 2], OneSide)> {
+        match self.side {
+            Side::Left => Some(([self.rows, self.rank], OneSide::Left)),
+            Side::Right => Some(([self.rank, self.cols], OneSide::Right)),
+            Side::Both => None,
+        }
+    }
+
+    /// From now on a one-sided basis lies in `room`.
+    pub(crate) fn move_basis(&mut self, room: Tensor) -> Result<(), TchError> {
+        for basis in [&mut self.left, &mut self.right].into_iter().flatten() {
+            room.shallow_clone().f_copy_(basis)?;
+            *basis = room.shallow_clone();
+        }
+        self.room = Some(room);
         Ok(())
     }
 
@@ -183,11 +216,21 @@ impl Projector {
     pub(crate) fn reset(&mut self, presence: Basis, device: Device) -> Result<(), TchError> {
         (self.left, self.right) = (None, None);
         for (suffix, shape) in self.basis_shapes().filter(|_| presence == Basis::Present) {
-            let room = Tensor::f_zeros(shape, (Kind::Float, device))?;
+            let room = match &self.room {
+                Some(room) => room.shallow_clone(),
+                None => Tensor::f_zeros(shape, (Kind::Float, device))?,
+            };
             if suffix == "basis_left" { self.left = Some(room) } else { self.right = Some(room) }
         }
         Ok(())
     }
+}
+
+/// Which side of a gradient a one-sided basis multiplies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OneSide {
+    Left,
+    Right,
 }
 
 /// Whether a state holds a basis: it has none before the first step.

@@ -1,0 +1,238 @@
+//! Targets of one shape that lie side by side in memory take their step together on a GPU: products in batches, and elementwise work
+//! over all of them. A single product of 1024 × 1024 fills half of a large GPU.
+//!
+//! Found by where weights and gradients lie, so nothing needs to be said about a buffer they are views into. What is remembered of each
+//! parameter then lies side by side too; names, shapes and state files stay those of single parameters.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use tch::{Kind, TchError, Tensor};
+
+use crate::Error;
+use crate::adam::{AdamStep, Flavour};
+use crate::error::OnParameter;
+use crate::fused::{self, Storage};
+use crate::in_place::InPlace;
+use crate::parameter_state::{ParameterState, decay};
+use crate::projector::OneSide;
+use crate::scratch::{Scratch, Slot};
+
+/// Elements of the weights worked on at a time. Of the three float32 buffers of this size that a step takes, most then stays in a
+/// large GPU's cache.
+const CHUNK_ELEMENTS: i64 = 8 * 1024 * 1024;
+
+/// Parameters that lie side by side.
+#[derive(Debug)]
+pub(crate) struct Stack {
+    pub(crate) members: Range<usize>,
+    side: OneSide,
+    /// `[count, rows, cols]`, over the members' own memory.
+    weights: Tensor,
+    gradients: Tensor,
+    /// int16, of the weights' shape; empty where there are none.
+    hidden: Tensor,
+    /// `[count, …]` as the projected gradients.
+    first_moments: Tensor,
+    second_moments: Tensor,
+    /// `[count, …]`.
+    bases: Tensor,
+}
+
+impl Stack {
+    /// The stacks among the parameters from `first` on, whose state is moved together. None where kernels are not available.
+    pub(crate) fn find(parameters: &mut [ParameterState], first: usize) -> Result<Vec<Self>, TchError> {
+        let mut stacks = Vec::new();
+        let mut start = first;
+        while start < parameters.len() {
+            let mut end = start + 1;
+            while end < parameters.len() && follows(&parameters[end - 1], &parameters[end]) {
+                end += 1;
+            }
+            if end - start > 1 {
+                stacks.extend(Self::of(&mut parameters[start..end], start)?);
+            }
+            start = end;
+        }
+        Ok(stacks)
+    }
+
+    fn of(members: &mut [ParameterState], start: usize) -> Result<Option<Self>, TchError> {
+        let first = &members[0];
+        let (Some(projector), Some(gradient)) = (&first.projector, &first.parameter.gradient) else { return Ok(None) };
+        let Some((basis_shape, side)) = projector.one_sided() else { return Ok(None) };
+        // Tensors of one storage can be seen as one; neighbours of two storages cannot, and are refused here.
+        let (Ok(weights), Ok(gradients)) =
+            (spanning(&first.parameter.weight, members.len()), spanning(gradient, members.len()))
+        else {
+            return Ok(None);
+        };
+        let count = members.len() as i64;
+        let device = weights.device();
+        let floats = |[rows, cols]: [i64; 2]| Tensor::f_zeros([count, rows, cols], (Kind::Float, device));
+        let low_rank_shape = projector.low_rank_shape();
+        let (first_moments, second_moments) = (floats(low_rank_shape)?, floats(low_rank_shape)?);
+        let bases = floats(basis_shape)?;
+        let has_hidden = matches!(first.master.for_kernel(0), Some((_, Storage::HiddenBits(_))));
+        let hidden_shape = if has_hidden { weights.size() } else { vec![0] };
+        let hidden = Tensor::f_zeros(hidden_shape, (Kind::Int16, device))?;
+        for (member, index) in members.iter_mut().zip(0..) {
+            for (moment, stacked) in
+                [(&mut member.first_moment, &first_moments), (&mut member.second_moment, &second_moments)]
+            {
+                let mut room = stacked.f_select(0, index)?.f_view([-1])?;
+                room.f_copy_(moment)?;
+                *moment = room;
+            }
+            if has_hidden {
+                member.master.move_hidden(hidden.f_select(0, index)?.f_view([-1])?)?;
+            }
+            if let Some(projector) = &mut member.projector {
+                projector.move_basis(bases.f_select(0, index)?)?;
+            }
+        }
+        let members = start..start + members.len();
+        Ok(Some(Stack { members, side, weights, gradients, hidden, first_moments, second_moments, bases }))
+    }
+
+    /// Whether all members are at the same step; a state file may say otherwise.
+    pub(crate) fn can_step(&self, members: &[ParameterState]) -> bool {
+        members.windows(2).all(|pair| pair[0].num_steps == pair[1].num_steps)
+    }
+
+    /// Takes the step; returns the time of decompositions.
+    pub(crate) fn step(
+        &self,
+        members: &mut [ParameterState],
+        flavour: Flavour,
+        learning_rate: f64,
+        scratches: &mut Vec<Scratch>,
+    ) -> Result<Duration, Error> {
+        let mut refresh_time = Duration::ZERO;
+        for member in members.iter_mut() {
+            refresh_time += member.refresh(scratches)?;
+        }
+        let first = &members[0];
+        let adam = AdamStep::new(flavour, &first.adam, learning_rate, first.num_steps + 1);
+        let scale = first.projector.as_ref().map_or(1.0, |projector| projector.scale);
+        let scratch = Scratch::of(scratches, self.weights.device());
+        let (count, rows, cols) = self.weights.size3()?;
+        let at_a_time = (CHUNK_ELEMENTS / (rows * cols)).max(1);
+        for start in (0..count).step_by(at_a_time as usize) {
+            let chunk = (start, at_a_time.min(count - start));
+            self.update(members, chunk, &adam, scale, scratch).on(&first_name(members, start), "the update")?;
+        }
+        members.iter_mut().for_each(|member| member.num_steps += 1);
+        Ok(refresh_time)
+    }
+
+    fn update(
+        &self,
+        members: &[ParameterState],
+        (start, count): (i64, i64),
+        adam: &AdamStep,
+        scale: f64,
+        scratch: &mut Scratch,
+    ) -> Result<(), TchError> {
+        let part = |stacked: &Tensor| stacked.f_narrow(0, start, count);
+        let (weights, bases) = (part(&self.weights)?, part(&self.bases)?);
+        let shape = weights.size();
+        let numel = weights.numel() as i64;
+        let gradients = part(&self.gradients)?;
+        let gradients = match gradients.kind() {
+            Kind::Float => gradients,
+            _ => {
+                let mut floats = scratch.floats(Slot::Gradient, numel)?.f_view(&shape[..])?;
+                floats.f_copy_(&gradients)?;
+                floats
+            }
+        };
+        let (mut first, mut second) = (part(&self.first_moments)?, part(&self.second_moments)?);
+        let mut low_rank = scratch.floats(Slot::LowRank, first.numel() as i64)?.f_view(&first.size()[..])?;
+
+        let _tf32 = fused::allow_tf32(&weights)?;
+        match self.side {
+            OneSide::Right => gradients.f_bmm_out(&low_rank, &bases.f_transpose(1, 2)?).done()?,
+            OneSide::Left => bases.f_transpose(1, 2)?.f_bmm_out(&low_rank, &gradients).done()?,
+        }
+        fused::direction(&mut low_rank, (&mut first, &mut second), adam, scale)?;
+
+        let storage = match members[0].master.for_kernel(members[0].num_steps) {
+            Some((_, storage)) => storage,
+            None => return Err(TchError::Kind("no kernel takes this weight".to_owned())),
+        };
+        let hidden = if self.hidden.numel() > 0 { Some(part(&self.hidden)?) } else { None };
+        let of_all = hidden.as_ref().map_or(storage, Storage::HiddenBits);
+        let mut master = match storage {
+            Storage::Float => weights.shallow_clone(),
+            _ => scratch.floats(Slot::Master, numel)?.f_view(&shape[..])?,
+        };
+        if !matches!(storage, Storage::Float) {
+            fused::read_master(&weights, of_all, &mut master)?;
+        }
+        decay(&mut master, adam.decay_before)?;
+        match self.side {
+            OneSide::Right => master.f_baddbmm_(&low_rank, &bases).done()?,
+            OneSide::Left => master.f_baddbmm_(&bases, &low_rank).done()?,
+        }
+        decay(&mut master, adam.decay_after)?;
+        match storage {
+            Storage::Float => Ok(()),
+            Storage::HiddenBits(_) | Storage::Nearest => fused::write_master(&master, &weights, of_all),
+            // Each parameter draws its own noise.
+            Storage::Stochastic { .. } => (0..count).try_for_each(|index| {
+                let member = &members[(start + index) as usize];
+                match member.master.for_kernel(member.num_steps) {
+                    Some((weight, storage)) => {
+                        fused::write_master(&master.f_select(0, index)?.f_view([-1])?, weight, storage)
+                    }
+                    None => Err(TchError::Kind("no kernel takes this weight".to_owned())),
+                }
+            }),
+        }
+    }
+}
+
+fn first_name(members: &[ParameterState], start: i64) -> String {
+    members[start as usize].parameter.name.clone()
+}
+
+/// Whether `next` is of the same kind as `previous` and lies right behind it, on a GPU whose kernels take both.
+fn follows(previous: &ParameterState, next: &ParameterState) -> bool {
+    let one_sided = |state: &ParameterState| state.projector.as_ref().and_then(|projector| projector.one_sided());
+    let (Some(gradient), Some(next_gradient)) = (&previous.parameter.gradient, &next.parameter.gradient) else {
+        return false;
+    };
+    one_sided(previous).is_some()
+        && one_sided(previous) == one_sided(next)
+        && adjoins(&previous.parameter.weight, &next.parameter.weight)
+        && adjoins(gradient, next_gradient)
+        && previous.master.for_kernel(0).is_some()
+        && next.master.for_kernel(0).is_some()
+        && fused::takes(&[gradient, next_gradient])
+}
+
+fn adjoins(tensor: &Tensor, next: &Tensor) -> bool {
+    if !tensor.defined() || !next.defined() {
+        return false;
+    }
+    let bytes = tensor.numel() * tensor.kind().elt_size_in_bytes();
+    let alike = tensor.size() == next.size() && tensor.kind() == next.kind() && tensor.device() == next.device();
+    // Addresses alone, not followed: an empty tensor has none.
+    let address = |tensor: &Tensor| tensor.data_ptr() as usize;
+    alike
+        && tensor.device().is_cuda()
+        && bytes > 0
+        && tensor.is_contiguous()
+        && next.is_contiguous()
+        && address(tensor) + bytes == address(next)
+}
+
+/// `count` matrices from this one on, `[count, rows, cols]`. An error if the storage ends before.
+fn spanning(matrix: &Tensor, count: usize) -> Result<Tensor, TchError> {
+    let (rows, cols) = matrix.size2()?;
+    matrix.f_detach()?.f_as_strided([count as i64, rows, cols], [rows * cols, cols, 1], None)
+}
+
+#[cfg(test)]
+mod tests;
