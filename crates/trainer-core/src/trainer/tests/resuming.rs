@@ -226,6 +226,42 @@ fn a_moved_folder_finds_its_best_and_a_lost_best_is_reported() {
     assert_eq!(output.state.best_global_step, Some(9), "the best of what is left");
 }
 
+/// The recorded path still exists, but belongs to the original, or to another run by now.
+#[test]
+fn a_copied_run_keeps_to_its_own_best() {
+    let bench = Bench::new();
+    let (original, copied) = (bench.path().join("q1"), bench.path().join("q2"));
+    let arguments = TrainingArguments {
+        metric_for_best_model: Some("loss".into()),
+        output_dir: original.clone(),
+        ..bench.arguments()
+    };
+    let worse_and_worse = |by: f64| ToyLearner::default().with_eval_loss(move |step| by * step as f64);
+    bench.train(arguments.clone(), &mut worse_and_worse(1.0)).unwrap();
+    std::fs::create_dir(&copied).unwrap();
+    for step in ["checkpoint-3", "checkpoint-6"] {
+        std::fs::create_dir(copied.join(step)).unwrap();
+        for file in std::fs::read_dir(original.join(step)).unwrap() {
+            let file = file.unwrap();
+            std::fs::copy(file.path(), copied.join(step).join(file.file_name())).unwrap();
+        }
+    }
+    let copied_arguments = TrainingArguments { output_dir: copied.clone(), ..arguments.clone() };
+    let resume = || {
+        let checkpoint = copied.join("checkpoint-6");
+        bench.resume(copied_arguments.clone(), &mut worse_and_worse(1.0), &checkpoint).unwrap()
+    };
+    let (resumed, output) = resume();
+    assert_eq!(resumed.lost_best_checkpoint, None);
+    assert_eq!(output.state.best_model_checkpoint, Some(copied.join("checkpoint-3")));
+
+    // The original is trained anew with another outcome, and the copy has lost its best.
+    std::fs::remove_dir_all(copied.join("checkpoint-3")).unwrap();
+    bench.train(arguments.clone(), &mut worse_and_worse(2.0)).unwrap();
+    let (resumed, _) = resume();
+    assert_eq!(resumed.lost_best_checkpoint, Some(original.join("checkpoint-3")));
+}
+
 #[test]
 fn callbacks_get_their_state_back() {
     struct Counter(u64);
