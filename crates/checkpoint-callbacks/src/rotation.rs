@@ -38,7 +38,7 @@ impl Callback for Rotation {
         let output_dir = checkpoint.parent().unwrap_or(checkpoint);
         let existing: Vec<u64> = find_checkpoints(output_dir)?.iter().map(|found| found.global_step).collect();
         let state = context.state;
-        // Between a better evaluation and its save, the best checkpoint is the one recorded, not that of the best step.
+        // A best evaluation that was not saved has no checkpoint: what is recorded counts, not the best step.
         let recorded = state.best_model_checkpoint.as_deref().and_then(Path::file_name);
         let recorded = recorded.and_then(|name| crate::names::parse_checkpoint(name.to_str()?));
         for step in which_to_delete(&existing, state.global_step, self.limit, recorded) {

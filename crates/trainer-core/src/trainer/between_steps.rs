@@ -105,6 +105,8 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
         if let Some(metric) = self.requests.take_best_metric().or(own) {
             self.state.best_metric = Some(metric);
             self.state.best_global_step = Some(self.state.global_step);
+            // The earlier best is not the best any more; `save` records the new one, if this step is saved at all.
+            self.state.best_model_checkpoint = None;
             if self.arguments.save_strategy == SaveStrategy::Best {
                 self.requests.request_save();
             }
