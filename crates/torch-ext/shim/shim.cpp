@@ -5,6 +5,7 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/_flash_attention_forward.h>
 #include <c10/core/CachingDeviceAllocator.h>
+#include <c10/core/impl/DeviceGuardImplInterface.h>
 
 #include <cstdlib>
 #include <cstring>
@@ -81,6 +82,14 @@ char* torch_ext_cuda_memory(int64_t index, int64_t* current, int64_t* peak) {
 
 char* torch_ext_cuda_reset_peak(int64_t index) {
   return guarded([&] { allocator_of(index)->resetPeakStats(static_cast<c10::DeviceIndex>(index)); });
+}
+
+// Waits until CUDA device `index` has done all that was asked of it.
+char* torch_ext_cuda_synchronize(int64_t index) {
+  return guarded([&] {
+    allocator_of(index);
+    c10::impl::getDeviceGuardImpl(c10::DeviceType::CUDA)->synchronizeDevice(static_cast<c10::DeviceIndex>(index));
+  });
 }
 
 }  // extern "C"

@@ -76,6 +76,16 @@ pub fn reset_peak_memory(index: usize) -> Result<(), Error> {
     shim::check("cuda_reset_peak", message)
 }
 
+/// Waits until device `index` has done all that was asked of it. tch's own call panics where this returns an error.
+///
+/// # Errors
+/// [`Error::Torch`] with the error of any work done since the last wait, or without CUDA.
+pub fn synchronize(index: usize) -> Result<(), Error> {
+    // SAFETY: takes no pointer.
+    let message = unsafe { shim::torch_ext_cuda_synchronize(device_index(index)) };
+    shim::check("cuda_synchronize", message)
+}
+
 fn device_index(index: usize) -> i64 {
     i64::try_from(index).unwrap_or(i64::MAX)
 }
@@ -89,6 +99,7 @@ mod tests {
         if !load() {
             assert!(memory(0).is_err());
             assert!(reset_peak_memory(0).is_err());
+            assert!(synchronize(0).is_err());
         }
     }
 }
