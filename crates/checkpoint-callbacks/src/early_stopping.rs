@@ -93,7 +93,7 @@ mod tests {
         for (index, loss) in losses.iter().enumerate() {
             let metrics = json!({ "eval_loss": loss });
             let mut requests = Requests::default();
-            let context = Context { arguments: &arguments, state: &state };
+            let context = Context { arguments: &arguments, state: &state, resumed_from: None };
             early_stopping.on_evaluate(&context, metrics.as_object().unwrap(), &mut requests).unwrap();
             if requests.is_stop_requested() {
                 return Some(index + 1);
@@ -126,7 +126,7 @@ mod tests {
     /// Whether a run that begins with this state stops at once.
     fn stops_at_once(early_stopping: &mut EarlyStopping, best_metric: Option<f64>) -> bool {
         let state = TrainerState { best_metric, ..Default::default() };
-        let context = Context { arguments: &TrainingArguments::default(), state: &state };
+        let context = Context { arguments: &TrainingArguments::default(), state: &state, resumed_from: None };
         let mut requests = Requests::default();
         early_stopping.on_train_begin(&context, &mut requests).unwrap();
         requests.is_stop_requested()
@@ -171,7 +171,7 @@ mod tests {
     #[test]
     fn without_evaluations_it_is_an_error() {
         let arguments = TrainingArguments { eval_strategy: IntervalStrategy::No, ..Default::default() };
-        let context = Context { arguments: &arguments, state: &TrainerState::default() };
+        let context = Context { arguments: &arguments, state: &TrainerState::default(), resumed_from: None };
         assert!(EarlyStopping::new(1).on_train_begin(&context, &mut Requests::default()).is_err());
     }
 }

@@ -210,6 +210,23 @@ fn a_run_stopped_and_resumed_leaves_the_same_files() {
 }
 
 #[test]
+fn only_a_run_of_this_folder_deletes_what_is_beyond_its_step() {
+    const LOSSES: &[f64] = &[5.0, 3.0, 2.0, 2.5, 2.2, 2.1];
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for dir in [&one, &two] {
+        run(TrainingArguments { save_total_limit: None, ..arguments(dir.path()) }, &mut scripted(LOSSES), none(), None);
+        assert_eq!(steps(dir.path()), [2, 4, 6, 8, 10, 12]);
+    }
+    let resume_in_two = |from: &Path| {
+        run(arguments(two.path()), &mut scripted(LOSSES), StopAfter(5), Some(&from.join("checkpoint-4")));
+        steps(two.path())
+    };
+    // The best so far is that of step 4, which the run from another folder has not in this one.
+    assert_eq!(resume_in_two(one.path()), [4, 5, 6, 8, 10, 12]);
+    assert_eq!(resume_in_two(two.path()), [4, 5]);
+}
+
+#[test]
 fn a_resume_goes_past_a_damaged_checkpoint() {
     const LOSSES: &[f64] = &[5.0, 3.0, 2.0, 2.5, 2.2, 2.1];
     let dir = tempfile::tempdir().unwrap();

@@ -76,12 +76,15 @@ mod tests {
     fn begin(file: &mut MetricsFile, log_history: Vec<LogEntry>) -> EventResult {
         let state = TrainerState { log_history, ..Default::default() };
         let arguments = TrainingArguments::default();
-        file.on_train_begin(&Context { arguments: &arguments, state: &state }, &mut Requests::default())
+        file.on_train_begin(
+            &Context { arguments: &arguments, state: &state, resumed_from: None },
+            &mut Requests::default(),
+        )
     }
 
     fn log(file: &mut MetricsFile, step: u64) {
         let (state, arguments) = (TrainerState::default(), TrainingArguments::default());
-        let context = Context { arguments: &arguments, state: &state };
+        let context = Context { arguments: &arguments, state: &state, resumed_from: None };
         file.on_log(&context, &entry(step), &mut Requests::default()).unwrap();
     }
 

@@ -45,7 +45,7 @@ pub struct Trainer<'a, L: Learner, S: BatchSource<Batch = L::Batch>> {
 /// What is of this process only: a resumed run starts it anew.
 struct Session {
     started: Instant,
-    is_resumed: bool,
+    resumed_from: Option<PathBuf>,
     clock: StepClock,
     num_steps: u64,
     num_rows: u64,
@@ -92,7 +92,7 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
             requests: Requests::default(),
             session: Session {
                 started: Instant::now(),
-                is_resumed: false,
+                resumed_from: None,
                 clock: StepClock::default(),
                 num_steps: 0,
                 num_rows: 0,
@@ -139,7 +139,7 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
     /// The loop: micro-batches, optimizer step, events; then what is due.
     fn run(&mut self) -> Result<()> {
         self.emit(Callbacks::on_train_begin)?;
-        if self.arguments.eval_on_start && !self.session.is_resumed {
+        if self.arguments.eval_on_start && self.session.resumed_from.is_none() {
             self.requests.request_evaluate();
             self.log_evaluate_save()?;
         }
@@ -255,7 +255,8 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
         &mut self,
         event: impl FnOnce(&mut Callbacks<'a>, &Context<'_>, &mut Requests) -> EventResult,
     ) -> Result<()> {
-        let context = Context { arguments: &self.arguments, state: &self.state };
+        let resumed_from = self.session.resumed_from.as_deref();
+        let context = Context { arguments: &self.arguments, state: &self.state, resumed_from };
         event(&mut self.callbacks, &context, &mut self.requests).map_err(callback_error)
     }
 

@@ -32,14 +32,14 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
         let lost_best_checkpoint = find_best(&mut state, checkpoint);
         self.state = state_for(&self.plan, &self.arguments, state);
         self.progress = saved;
-        self.session.is_resumed = true;
+        self.session.resumed_from = Some(checkpoint.to_owned());
         let TrainerState { global_step, epoch, .. } = self.state;
         Ok(Resumed { global_step, epoch, lost_best_checkpoint })
     }
 
     /// Gives callbacks their states back; they may have been registered after [`resume_from`](Self::resume_from).
     pub(super) fn restore_callbacks(&mut self) -> Result<()> {
-        if !self.session.is_resumed {
+        if self.session.resumed_from.is_none() {
             return Ok(());
         }
         let states = Value::Object(self.state.stateful_callbacks.clone());

@@ -263,6 +263,27 @@ fn a_copied_run_keeps_to_its_own_best() {
 }
 
 #[test]
+fn callbacks_know_what_the_run_goes_on_from() {
+    struct Origin(Vec<Option<PathBuf>>);
+    impl Callback for Origin {
+        fn on_train_begin(&mut self, context: &Context<'_>, _: &mut Requests) -> EventResult {
+            self.0.push(context.resumed_from.map(Path::to_owned));
+            Ok(())
+        }
+    }
+    let bench = Bench::new();
+    let mut origin = Origin(Vec::new());
+    bench.train_with(bench.arguments(), &mut ToyLearner::default(), &mut origin).unwrap();
+    let checkpoint = bench.path().join("checkpoint-6");
+    let (mut learner, mut store) = (ToyLearner::default(), PlainStore::new(bench.path()));
+    let mut trainer =
+        Trainer::new(bench.arguments(), &mut learner, &bench.train, Some(&bench.eval), &mut store).unwrap();
+    trainer.resume_from(&checkpoint).unwrap();
+    trainer.with_callback(&mut origin).train().unwrap();
+    assert_eq!(origin.0, [None, Some(checkpoint)]);
+}
+
+#[test]
 fn callbacks_get_their_state_back() {
     struct Counter(u64);
     impl Callback for Counter {
