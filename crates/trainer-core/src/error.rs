@@ -77,17 +77,27 @@ pub enum Error {
         /// Steps taken.
         expected: usize,
     },
-    /// The loss or the gradient norm of a step is NaN or infinite.
+    /// The loss or the gradient norm of a step, or the loss of an evaluation, is NaN or infinite.
     #[error(
         "{quantity} is {value} at step {step}: training has diverged; lower learning_rate, lengthen the warm-up, or look at the rows of that step. Nothing was saved after it"
     )]
     NonFinite {
-        /// `loss` or `grad_norm`.
+        /// `loss`, `grad_norm` or `eval_loss`.
         quantity: &'static str,
         /// NaN or an infinity.
         value: f64,
         /// The optimizer step, counted from 1.
         step: u64,
+    },
+    /// The model is not finite, although the losses are.
+    #[error(
+        "the model is not finite after step {step}: {source}; training has diverged: lower learning_rate or lengthen the warm-up. It was not saved"
+    )]
+    NonFiniteModel {
+        /// The optimizer step.
+        step: u64,
+        /// What the learner found.
+        source: BoxError,
     },
     /// A callback failed.
     #[error("callback {callback} failed in {event}: {source}")]

@@ -60,10 +60,13 @@ struct Session {
 pub struct TrainOutput {
     /// The state at the end.
     pub state: TrainerState,
-    /// The content of `train_results.json`.
+    /// The content of `train_results.json`. Without a step there are no times in it, and no entry in the log history.
     pub metrics: Map<String, Value>,
     /// The last evaluation; the best one is [`TrainerState::best_evaluation`].
     pub eval_metrics: Option<LogEntry>,
+    /// Optimizer steps taken since [`Trainer::train`] was called. 0: the run was complete already, so result files of an
+    /// earlier session tell more than this output.
+    pub num_steps_this_session: u64,
 }
 
 impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
@@ -133,7 +136,8 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
         let metrics = outcome?;
         ended?;
         let eval_metrics = self.state.log_history.iter().rev().find(|entry| entry.contains_key("eval_loss")).cloned();
-        Ok(TrainOutput { state: self.state, metrics, eval_metrics })
+        let num_steps_this_session = self.session.num_steps;
+        Ok(TrainOutput { state: self.state, metrics, eval_metrics, num_steps_this_session })
     }
 
     /// The loop: micro-batches, optimizer step, events; then what is due.
