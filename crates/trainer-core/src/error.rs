@@ -125,6 +125,18 @@ pub enum Error {
         /// Each change, with the old and the new value.
         changes: Vec<String>,
     },
+    /// A checkpoint's file holds a value that no run can have written.
+    #[error("{}: {field} is {value}, but {expected}; resume from another checkpoint", .path.display())]
+    SavedValue {
+        /// The file.
+        path: PathBuf,
+        /// The field in it.
+        field: &'static str,
+        /// Its value.
+        value: String,
+        /// What it must be.
+        expected: String,
+    },
     /// A file could not be read or written.
     #[error("{}: {source}", .path.display())]
     File {

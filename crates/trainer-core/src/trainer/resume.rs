@@ -3,6 +3,8 @@
 use super::*;
 use crate::{json, progress::PROGRESS_FILE_NAME};
 
+mod saved;
+
 /// What a checkpoint brought back.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Resumed {
@@ -22,6 +24,7 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
         let saved: Progress = json::read(&checkpoint.join(PROGRESS_FILE_NAME))?;
         let mut state = TrainerState::load(&checkpoint.join(TrainerState::FILE_NAME))?;
         self.progress.fixed.check(&saved.fixed, checkpoint)?;
+        saved::check(&self.plan, &state, &saved, checkpoint)?;
         let outcome = self.learner.load_checkpoint(checkpoint);
         outcome.map_err(|source| Error::Learner {
             action: "loading the checkpoint",

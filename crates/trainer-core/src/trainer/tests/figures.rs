@@ -64,6 +64,16 @@ fn the_summary_has_hf_keys_and_speeds() {
 }
 
 #[test]
+fn every_metric_that_may_decide_is_in_an_evaluation() {
+    for name in TrainingArguments::BEST_METRICS {
+        let bench = Bench::new();
+        let arguments = TrainingArguments { metric_for_best_model: Some((*name).into()), ..bench.arguments() };
+        let output = bench.train(arguments, &mut ToyLearner::default()).unwrap();
+        assert!(output.state.best_metric.is_some(), "{name}");
+    }
+}
+
+#[test]
 fn a_perplexity_beyond_all_numbers_is_null() {
     let bench = Bench::new();
     let output = bench.train(bench.arguments(), &mut ToyLearner::default().with_eval_loss(|_| 800.0)).unwrap();

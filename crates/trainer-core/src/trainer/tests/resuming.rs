@@ -212,6 +212,43 @@ fn a_checkpoint_with_missing_or_broken_files_is_named() {
 }
 
 #[test]
+fn values_that_no_run_writes_are_named() {
+    let bench = Bench::new();
+    bench.train(bench.arguments(), &mut ToyLearner::default()).unwrap();
+    let checkpoint = bench.path().join("checkpoint-3");
+    let (state, progress) = (TrainerState::FILE_NAME, PROGRESS_FILE_NAME);
+    let cases = [
+        (state, "/global_step", json!(u64::MAX)),
+        (state, "/global_step", json!(4)),
+        (state, "/num_input_tokens_seen", json!(u64::MAX)),
+        (state, "/epoch", json!(-1.0)),
+        (progress, "/epoch", json!(u64::MAX)),
+        (progress, "/epoch", json!((1u64 << 53) - 1)),
+        (progress, "/micro_batches_done", json!(u64::MAX)),
+        (progress, "/since_log/num_steps", json!(4)),
+        (progress, "/since_log/num_steps", json!(u64::MAX)),
+        (progress, "/since_log/correct_tokens", json!(u64::MAX)),
+        (progress, "/since_log/target_tokens", json!(u64::MAX)),
+    ];
+    for (file, pointer, value) in cases {
+        let path = checkpoint.join(file);
+        let content = std::fs::read(&path).unwrap();
+        let mut changed: Value = serde_json::from_slice(&content).unwrap();
+        *changed.pointer_mut(pointer).unwrap() = value.clone();
+        std::fs::write(&path, changed.to_string()).unwrap();
+        let error = bench.resume(bench.arguments(), &mut ToyLearner::default(), &checkpoint).unwrap_err();
+        let message = error.to_string();
+        std::fs::write(&path, &content).unwrap();
+        assert!(matches!(error, Error::SavedValue { .. }), "{pointer} {value}: {message}");
+        // A position that contradicts the number of steps is reported as the latter.
+        let is_contradiction = message.contains("global_step is 3, but");
+        let (field, named) = (pointer[1..].replace('/', "."), path.display().to_string());
+        assert!(is_contradiction || message.contains(&format!("{named}: {field} is ")), "{message}");
+    }
+    bench.resume(bench.arguments(), &mut ToyLearner::default(), &checkpoint).unwrap();
+}
+
+#[test]
 fn a_moved_folder_finds_its_best_and_a_lost_best_is_reported() {
     let bench = Bench::new();
     let arguments = TrainingArguments { metric_for_best_model: Some("loss".into()), ..bench.arguments() };
