@@ -151,7 +151,7 @@ impl Prepared {
                     Terminal::Lines => ProgressBar::lines(std::io::stderr()),
                 })
                 .with_callback(signals.clone())
-                .with_callback(MetricsFile::new(output_dir.join(METRICS_FILE)))
+                .with_callback(MetricsFile::new(output_dir.join(MetricsFile::FILE_NAME)))
                 .with_callback(saves.then_some(BestModelCheckpointCallback))
                 .with_callback(training.save_total_limit.map(Rotation::new))
                 .with_callback(
@@ -229,9 +229,6 @@ fn publish_final_model(learner: &mut SftLearner, output_dir: &Path, global_step:
     published?;
     removed.with_context(|| format!("cannot remove {}", staging.display()))
 }
-
-/// One JSON object for each log and each evaluation.
-const METRICS_FILE: &str = "metrics.jsonl";
 
 /// Writing into the model's own folder would replace it, and results in the dataset's folder would be read as rows the next time.
 fn refuse_input_as_output(output_dir: &Path, model_dir: &Path, dataset: &Path) -> Result<()> {

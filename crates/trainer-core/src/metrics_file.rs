@@ -45,8 +45,11 @@ impl MetricsFile {
             write_line(&mut text, entry)?;
         }
         let staged = staged(&self.path);
-        std::fs::write(&staged, text)?;
-        std::fs::rename(&staged, &self.path)?;
+        if let Err(error) = std::fs::write(&staged, text).and_then(|()| std::fs::rename(&staged, &self.path)) {
+            // The first error is the one to report.
+            let _ = std::fs::remove_file(&staged);
+            return Err(error);
+        }
         OpenOptions::new().append(true).open(&self.path)
     }
 }
