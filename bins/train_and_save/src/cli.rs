@@ -97,11 +97,24 @@ fn read_config_file(path: &Path) -> Result<Map<String, Value>> {
     let mut resolved = Map::new();
     for (key, value) in object {
         let name = known_name(&key).with_context(|| format!("{shown}: unknown key {key}{}", suggestion(&key)))?;
-        if resolved.insert(name.clone(), value).is_some() {
+        if resolved.insert(name.clone(), as_typed(&name, value)).is_some() {
             bail!("{shown}: {name} is given twice, the second time as {key}");
         }
     }
     Ok(resolved)
+}
+
+/// Values that a file format reads otherwise than a shell: YAML's `no` is false, and lists of one are common.
+fn as_typed(name: &str, value: Value) -> Value {
+    match (name, value) {
+        ("eval_strategy" | "save_strategy" | "logging_strategy", Value::Bool(false)) => Value::from("no"),
+        ("report_to", Value::Array(names)) => match names.as_slice() {
+            [] => Value::from("none"),
+            [one] => one.clone(),
+            _ => Value::Array(names),
+        },
+        (_, value) => value,
+    }
 }
 
 fn first_line(error: impl std::fmt::Display) -> anyhow::Error {
@@ -121,7 +134,7 @@ fn known_name(key: &str) -> Option<String> {
 
 fn suggestion(key: &str) -> String {
     let command = Flags::command();
-    let names = command.get_arguments().map(|argument| argument.get_id().to_string());
+    let names = command.get_arguments().map(|argument| argument.get_id().to_string()).filter(|name| name != "config");
     let nearest = names
         .map(|name| (strsim::jaro_winkler(&name, key), name))
         .filter(|(similarity, _)| *similarity > 0.7)
@@ -190,6 +203,7 @@ mod tests {
     #[test]
     fn unknown_flags_name_the_nearest() {
         assert!(error(&["--learning_rat", "1"]).contains("--learning_rate"), "{}", error(&["--learning_rat", "1"]));
+        assert!(error(&["--seed", "-1"]).contains("--seed"));
         assert!(error(&["--bf16", "maybe"]).contains("must be true or false"));
         assert!(error(&["--lr_scheduler_type", "linea"]).contains("linea"));
         assert!(error(&["stray"]).contains("stray"));
@@ -221,6 +235,22 @@ mod tests {
             assert_eq!(flags.optim_target_modules, Some(vec!["attn".to_owned()]));
             assert_eq!(flags.bf16, Some(false));
         }
+    }
+
+    #[test]
+    fn values_that_yaml_reads_its_own_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c.yaml");
+        std::fs::write(
+            &path,
+            "eval_strategy: no\nsave_strategy: no\nreport_to: [none]\noptim_target_modules: attn mlp",
+        )
+        .unwrap();
+        let flags = flags(&["--config", path.to_str().unwrap(), "--seed", "1"]);
+        assert_eq!(flags.eval_strategy, Some(IntervalStrategy::No));
+        assert_eq!(flags.save_strategy, Some(trainer_core::SaveStrategy::No));
+        assert_eq!(flags.report_to.as_deref(), Some("none"));
+        assert_eq!(flags.optim_target_modules, Some(vec!["attn".to_owned(), "mlp".to_owned()]));
     }
 
     #[test]

@@ -12,7 +12,13 @@ use trainer_core::{IntervalStrategy, SaveStrategy, SchedulerType};
 /// attention and MLP) at learning rate 1e-5 for 10 epochs in bfloat16, evaluating and saving each epoch. Names and meanings are those of
 /// Hugging Face's TrainingArguments and SFTConfig; `-` and `_` are interchangeable in names.
 #[derive(Debug, Clone, Default, Parser, Serialize, Deserialize)]
-#[command(name = "train_and_save", version, rename_all = "snake_case", max_term_width = 110)]
+#[command(
+    name = "train_and_save",
+    version,
+    rename_all = "snake_case",
+    max_term_width = 110,
+    allow_negative_numbers = true
+)]
 #[serde(deny_unknown_fields, default)]
 pub struct Flags {
     /// Configuration file (.yaml, .toml or .json) with any of these flags as keys; a flag given here goes before it
@@ -149,7 +155,7 @@ pub struct Flags {
     #[arg(long, value_name = "X", help_heading = "Training")]
     pub num_train_epochs: Option<f64>,
     /// Optimizer steps, in place of num_train_epochs when positive [default: -1]
-    #[arg(long, value_name = "N", allow_negative_numbers = true, help_heading = "Training")]
+    #[arg(long, value_name = "N", help_heading = "Training")]
     pub max_steps: Option<i64>,
     /// Rows in a micro-batch [default: 8]
     #[arg(long, value_name = "N", help_heading = "Training")]
@@ -256,7 +262,7 @@ fn one_or_several<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<O
         Several(Vec<String>),
     }
     Ok(Option::deserialize(deserializer)?.map(|found| match found {
-        OneOrSeveral::One(name) => vec![name],
+        OneOrSeveral::One(names) => names.split_whitespace().map(str::to_owned).collect(),
         OneOrSeveral::Several(names) => names,
     }))
 }

@@ -1,6 +1,7 @@
 //! The model and its optimizer, as the loop drives them.
 
 use crate::batches::MicroBatch;
+use crate::identity::Identity;
 use crate::optimizer::OPTIMIZER_FILE;
 use anyhow::Result;
 use causal_lm::{CausalLm, LossSums, TokenBatch};
@@ -8,7 +9,7 @@ use galore_optim::{Optimizer, clip_gradients, global_gradient_norm};
 use serde_json::{Map, Value};
 use sft_data::ChatTokenizer;
 use std::path::Path;
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 use trainer_core::{BoxError, EvalSums, Learner, StepRecord, StepRequest};
 
 /// Trains a [`CausalLm`].
@@ -16,6 +17,7 @@ pub struct SftLearner {
     pub model: CausalLm,
     pub optimizer: Box<dyn Optimizer>,
     pub tokenizer: ChatTokenizer,
+    pub identity: Identity,
     /// Sums of the micro-batches since the last optimizer step.
     window: Window,
     /// Steps whose figures are still on the device.
@@ -36,8 +38,8 @@ struct Step {
 }
 
 impl SftLearner {
-    pub fn new(model: CausalLm, optimizer: Box<dyn Optimizer>, tokenizer: ChatTokenizer) -> Self {
-        Self { model, optimizer, tokenizer, window: Window::default(), steps: Vec::new() }
+    pub fn new(model: CausalLm, optimizer: Box<dyn Optimizer>, tokenizer: ChatTokenizer, identity: Identity) -> Self {
+        Self { model, optimizer, tokenizer, identity, window: Window::default(), steps: Vec::new() }
     }
 
     fn device(&self) -> Device {
@@ -110,12 +112,35 @@ impl Learner for SftLearner {
 
     fn save_training_state(&mut self, dir: &Path) -> Result<(), BoxError> {
         // Row order and stochastic rounding depend on seed, epoch and step alone: there is no other random state.
+        self.identity.write(dir)?;
         Ok(self.optimizer.save(&dir.join(OPTIMIZER_FILE))?)
     }
 
     fn load_checkpoint(&mut self, dir: &Path) -> Result<(), BoxError> {
+        self.identity.check(dir)?;
         self.model.load_weights(dir)?;
         Ok(self.optimizer.load(&dir.join(OPTIMIZER_FILE))?)
+    }
+
+    fn check_finite(&mut self) -> Result<(), BoxError> {
+        // A sum is not finite as soon as one of its terms is not; float64 has room for all that are.
+        let parameters = self.model.parameters();
+        let is_finite = |tensor: &Tensor| -> Result<bool, BoxError> {
+            Ok(tensor.f_sum(Kind::Double)?.f_double_value(&[])?.is_finite())
+        };
+        if is_finite(parameters.flat_weights())? {
+            return Ok(());
+        }
+        for (spec, weight) in parameters.specs().iter().zip(parameters.weights()) {
+            if !is_finite(weight)? {
+                let name = &spec.name;
+                return Err(format!(
+                    "{name} has a value that is not finite; a lower learning_rate or max_grad_norm may help"
+                )
+                .into());
+            }
+        }
+        Ok(())
     }
 
     fn report(&mut self) -> Result<Map<String, Value>, BoxError> {
@@ -132,7 +157,7 @@ impl Learner for SftLearner {
 
     fn synchronize(&mut self) -> Result<(), BoxError> {
         if let Device::Cuda(index) = self.device() {
-            tch::Cuda::synchronize(i64::try_from(index)?);
+            torch_ext::cuda::synchronize(index)?;
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ mod batches;
 mod cli;
 mod failure;
 mod flags;
+mod identity;
 mod learner;
 mod model_source;
 mod optimizer;
@@ -15,6 +16,7 @@ mod run;
 mod settings;
 mod signals;
 mod summary;
+mod terminal;
 
 use cli::Request;
 use std::process::ExitCode;
@@ -22,7 +24,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let outcome = cli::parse(std::env::args_os()).and_then(|request| match request {
         Request::Print(text) => {
-            print!("{text}");
+            terminal::print(&text);
             Ok(run::Outcome::Complete)
         }
         Request::Train(flags) => run::run(settings::Settings::resolve(*flags)?),
@@ -31,7 +33,7 @@ fn main() -> ExitCode {
         Ok(run::Outcome::Complete) => ExitCode::SUCCESS,
         Ok(run::Outcome::Stopped { signal }) => ExitCode::from(128 + signal),
         Err(error) => {
-            eprintln!("error: {}", failure::one_line(&error));
+            terminal::say(&format!("error: {}", failure::one_line(&error)));
             ExitCode::from(failure::exit_code(&error))
         }
     }

@@ -2,23 +2,26 @@
 
 use crate::batches::{Order, Split};
 use crate::failure::Failure;
+use crate::identity::{Identity, RUN_FILE};
 use crate::learner::SftLearner;
 use crate::optimizer;
 use crate::settings::{DeviceChoice, Resume, Settings, Terminal};
 use crate::signals::Signals;
+use crate::terminal::say;
 use crate::{model_source, results, summary};
 use anyhow::{Context, Result, bail};
 use causal_lm::{CausalLm, ModelOptions};
 use checkpoint_callbacks::{
-    BestModelCheckpointCallback, DirectoryStore, EarlyStopping, OutputDirUse, Rotation, check_output_dir,
-    newest_complete, publish, verify,
+    BestModelCheckpointCallback, DirectoryStore, EarlyStopping, OutputDirLock, OutputDirUse, Rotation,
+    check_output_dir, newest_complete, publish, recover, verify,
 };
 use sft_data::{ChatTokenizer, HubConfig, PrepareReport, SpecialTokensInText, load_splits, prepare};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use tch::{Device, Kind};
 use trainer_core::{
-    CheckpointStore, Learner, MetricsFile, ProgressBar, SaveStrategy, TrainOutput, Trainer, TrainerState,
+    CheckpointStore, Learner, MetricsFile, ProgressBar, SaveStrategy, StepTiming, TrainOutput, Trainer, TrainerState,
+    TrainingArguments,
 };
 
 /// How a run ended.
@@ -41,7 +44,7 @@ pub fn run(settings: Settings) -> Result<Outcome> {
     let started = Instant::now();
     let prepared = Prepared::new(&settings).map_err(Failure::before_training)?;
     prepared.print_summary(&settings);
-    eprintln!("set up in {:.2} s", started.elapsed().as_secs_f64());
+    say(&format!("set up in {:.2} s", started.elapsed().as_secs_f64()));
     prepared.train(&settings)
 }
 
@@ -51,6 +54,8 @@ struct Prepared {
     train: Split,
     eval: Option<Split>,
     resume: Option<PathBuf>,
+    /// No other run may use the output folder from here on.
+    lock: OutputDirLock,
     summary: Vec<String>,
 }
 
@@ -58,12 +63,14 @@ impl Prepared {
     fn new(settings: &Settings) -> Result<Self> {
         let training = &settings.training;
         let resume = find_checkpoint(settings)?;
-        let wanted_for = if resume.is_some() { OutputDirUse::Resume } else { OutputDirUse::NewRun };
+        let wanted_for = OutputDirUse::for_checkpoint(&training.output_dir, resume.as_deref());
         check_output_dir(&training.output_dir, wanted_for)?;
+        let lock = OutputDirLock::take(&training.output_dir)?;
         let device = choose_device(settings.device)?;
 
         let hub = HubConfig::from_env();
         let model_dir = model_source::model_dir(&settings.model_name, &settings.model_revision, &hub)?;
+        refuse_input_as_output(&training.output_dir, &model_dir, Path::new(&settings.dataset.dataset_name))?;
         let config = causal_lm::Config::from_dir(&model_dir)?;
         let tokenizer = ChatTokenizer::load(&model_dir, &settings.tokenizer)?;
         let splits = load_splits(&settings.dataset, &hub)?;
@@ -75,7 +82,10 @@ impl Prepared {
             summary.push(summary::split_line(name, &prepared.report));
             check_targets(name, &prepared.report)?;
             let (examples, padding) = (prepared.examples, settings.padding);
-            Ok(Split { examples, batch_size, order, padding, pad_token_id: tokenizer.pad_token_id() })
+            // A tokenizer may have grown a pad token that the model has no embedding for.
+            let has_embedding = |id: &u32| i64::from(*id) < config.vocab_size;
+            let pad_token_id = Some(tokenizer.pad_token_id()).filter(has_embedding).unwrap_or(tokenizer.eos_token_id());
+            Ok(Split { examples, batch_size, order, padding, pad_token_id })
         };
         let shuffled = Order::Shuffled { seed: training.seed };
         let train = split(&splits.train_name, &splits.train, training.per_device_train_batch_size, shuffled)?;
@@ -99,120 +109,157 @@ impl Prepared {
                 report.extra_tensors.join(", ")
             ));
         }
+        if report.head_untied {
+            summary
+                .push("lm_head.weight differs from the embedding: not tied, although config.json ties them".to_owned());
+        }
         let built = optimizer::build(&mut model, &settings.optimizer)?;
         summary.extend(built.summary);
-        let learner = SftLearner::new(model, built.optimizer, tokenizer);
-        Ok(Self { learner, train, eval, resume, summary })
+        let identity = Identity::new(settings, &model, &train.examples)?;
+        let learner = SftLearner::new(model, built.optimizer, tokenizer, identity);
+        Ok(Self { learner, train, eval, resume, lock, summary })
     }
 
     fn print_summary(&self, settings: &Settings) {
         for line in &self.summary {
-            eprintln!("{line}");
+            say(line);
         }
         let training = &settings.training;
         let rows = training.per_device_train_batch_size * training.gradient_accumulation_steps;
-        eprintln!(
+        say(&format!(
             "training: {rows} rows a step ({} × {}), learning rate {:e} {}, saving to {}",
             training.per_device_train_batch_size,
             training.gradient_accumulation_steps,
             training.learning_rate,
             training.lr_scheduler_type,
             training.output_dir.display()
-        );
+        ));
     }
 
-    fn train(mut self, settings: &Settings) -> Result<Outcome> {
+    fn train(self, settings: &Settings) -> Result<Outcome> {
+        let Self { mut learner, train, eval, resume, lock, .. } = self;
         let signals = Signals::listen()?;
-        let training = &settings.training;
-        let output_dir = &training.output_dir;
-        let mut store = DirectoryStore::open(output_dir)?;
+        let output_dir = &settings.training.output_dir;
+        let training = loop_arguments(&settings.training, &learner);
+        let mut store = DirectoryStore::open_locked(lock).map_err(Failure::before_training)?;
         let saves = training.save_strategy != SaveStrategy::No;
         let output = {
-            let mut trainer =
-                Trainer::new(training.clone(), &mut self.learner, &self.train, self.eval.as_ref(), &mut store)
-                    .map_err(Failure::before_training)?
-                    .with_callback(match settings.terminal {
-                        Terminal::Bar => ProgressBar::stderr(),
-                        Terminal::Lines => ProgressBar::lines(std::io::stderr()),
-                    })
-                    .with_callback(signals.clone())
-                    .with_callback(MetricsFile::new(output_dir.join(METRICS_FILE)))
-                    .with_callback(saves.then_some(BestModelCheckpointCallback))
-                    .with_callback(training.save_total_limit.map(Rotation::new))
-                    .with_callback(
-                        settings
-                            .early_stopping
-                            .map(|stop| EarlyStopping::new(stop.patience).with_threshold(stop.threshold)),
-                    );
-            if let Some(checkpoint) = &self.resume {
+            let mut trainer = Trainer::new(training.clone(), &mut learner, &train, eval.as_ref(), &mut store)
+                .map_err(Failure::before_training)?
+                .with_callback(match settings.terminal {
+                    Terminal::Bar => ProgressBar::stderr(),
+                    Terminal::Lines => ProgressBar::lines(std::io::stderr()),
+                })
+                .with_callback(signals.clone())
+                .with_callback(MetricsFile::new(output_dir.join(MetricsFile::FILE_NAME)))
+                .with_callback(saves.then_some(BestModelCheckpointCallback))
+                .with_callback(training.save_total_limit.map(Rotation::new))
+                .with_callback(
+                    settings
+                        .early_stopping
+                        .map(|stop| EarlyStopping::new(stop.patience).with_threshold(stop.threshold)),
+                );
+            if let Some(checkpoint) = &resume {
                 let resumed = trainer.resume_from(checkpoint).map_err(Failure::before_training)?;
-                eprintln!("resuming from {} at step {}", checkpoint.display(), resumed.global_step);
+                say(&format!("resuming from {} at step {}", checkpoint.display(), resumed.global_step));
                 if let Some(lost) = resumed.lost_best_checkpoint {
-                    eprintln!(
+                    say(&format!(
                         "warning: the best checkpoint {} is gone; the search for the best starts anew",
                         lost.display()
-                    );
+                    ));
                 }
             }
             trainer.train()?
         };
-        if let Some(signal) = signals.received() {
-            let step = output.state.global_step;
-            eprintln!("stopped by signal {signal} after step {step}; go on with --resume_from_checkpoint true");
+        let step = output.state.global_step;
+        if let Some(signal) = signals.received().filter(|_| step < output.state.max_steps) {
+            say(&format!("stopped by signal {signal} after step {step}; go on with --resume_from_checkpoint true"));
             return Ok(Outcome::Stopped { signal });
         }
-        self.finish(settings, &output)?;
+        finish(settings, &output, &mut learner)?;
         Ok(Outcome::Complete)
-    }
-
-    /// Puts the best model, or the final one where nothing was evaluated and saved, into the output folder, and the results beside it.
-    fn finish(mut self, settings: &Settings, output: &TrainOutput) -> Result<()> {
-        let output_dir = &settings.training.output_dir;
-        let state = &output.state;
-        let mut evaluation = output.eval_metrics.as_ref();
-        match (&state.best_model_checkpoint, state.best_metric) {
-            (Some(best), Some(metric)) => {
-                publish(best, output_dir, &[])?;
-                evaluation = state.best_evaluation().or(evaluation);
-                eprintln!("best checkpoint: {} ({} {metric:.6})", best.display(), settings.training.best_metric_key());
-            }
-            _ => self.publish_final_model(output_dir, state.global_step)?,
-        }
-        state.save(&output_dir.join(TrainerState::FILE_NAME))?;
-        results::write(output_dir, &output.metrics, evaluation)?;
-        eprintln!("model and tokenizer saved in {}", output_dir.display());
-        Ok(())
-    }
-
-    fn publish_final_model(&mut self, output_dir: &Path, global_step: u64) -> Result<()> {
-        // Written whole in a folder of its own first: an earlier model in the output folder must not end half overwritten.
-        let staging = output_dir.join(".final-model");
-        let mut store = DirectoryStore::open(&staging)?;
-        let saved = store.save(global_step, &mut |dir| self.learner.save_model(dir));
-        let published =
-            saved.map_err(anyhow::Error::from_boxed).and_then(|model| Ok(publish(&model, output_dir, &[])?));
-        let removed = std::fs::remove_dir_all(&staging);
-        published?;
-        removed.with_context(|| format!("cannot remove {}", staging.display()))
     }
 }
 
-/// One JSON object for each log and each evaluation.
-const METRICS_FILE: &str = "metrics.jsonl";
+/// The loop's arguments: the user's, less what is done here.
+fn loop_arguments(training: &TrainingArguments, learner: &SftLearner) -> TrainingArguments {
+    let on_cuda = learner.model.options().device.is_cuda();
+    TrainingArguments {
+        // The best model is copied from its checkpoint; loading it into memory first would be for nothing.
+        load_best_model_at_end: false,
+        // Waiting for the device after each step would leave it idle while the host prepares the next.
+        step_timing: if on_cuda { StepTiming::Window } else { training.step_timing },
+        ..training.clone()
+    }
+}
+
+/// Puts the best model, or the final one where nothing was evaluated and saved, into the output folder, and the results beside it.
+fn finish(settings: &Settings, output: &TrainOutput, learner: &mut SftLearner) -> Result<()> {
+    let output_dir = &settings.training.output_dir;
+    let state = &output.state;
+    let finished = TrainerState::load(&output_dir.join(TrainerState::FILE_NAME)).map(|finished| finished.global_step);
+    if output.num_steps_this_session == 0 && finished.is_ok_and(|step| step == state.global_step) {
+        say(&format!("nothing left to train: model and results in {} are those of the run", output_dir.display()));
+        return Ok(());
+    }
+    let mut evaluation = output.eval_metrics.as_ref();
+    // Without checkpoints there is no best: one of an earlier run in this folder is not this run's.
+    let saves = settings.training.save_strategy != SaveStrategy::No;
+    match (&state.best_model_checkpoint, state.best_metric) {
+        (Some(best), Some(metric)) if saves => {
+            publish(best, output_dir, &[RUN_FILE])?;
+            evaluation = state.best_evaluation().or(evaluation);
+            say(&format!("best checkpoint: {} ({} {metric:.6})", best.display(), settings.training.best_metric_key()));
+        }
+        _ => publish_final_model(learner, output_dir, state.global_step)?,
+    }
+    results::write_json(output_dir, TrainerState::FILE_NAME, state)?;
+    results::write(output_dir, &output.metrics, evaluation)?;
+    say(&format!("model and tokenizer saved in {}", output_dir.display()));
+    Ok(())
+}
+
+fn publish_final_model(learner: &mut SftLearner, output_dir: &Path, global_step: u64) -> Result<()> {
+    // Written whole in a folder of its own first: an earlier model in the output folder must not end half overwritten.
+    let staging = output_dir.join(".final-model");
+    let mut store = DirectoryStore::open(&staging)?;
+    let saved = store.save(global_step, &mut |dir| learner.save_model(dir));
+    let published = saved.map_err(anyhow::Error::from_boxed).and_then(|model| Ok(publish(&model, output_dir, &[])?));
+    let removed = std::fs::remove_dir_all(&staging);
+    published?;
+    removed.with_context(|| format!("cannot remove {}", staging.display()))
+}
+
+/// Writing into the model's own folder would replace it, and results in the dataset's folder would be read as rows the next time.
+fn refuse_input_as_output(output_dir: &Path, model_dir: &Path, dataset: &Path) -> Result<()> {
+    let Ok(output_dir) = output_dir.canonicalize() else { return Ok(()) };
+    for (flag, input) in [("--model_name", model_dir), ("--dataset_name", dataset)] {
+        if input.canonicalize().is_ok_and(|input| input == output_dir) {
+            bail!("--output_dir {} is the folder of {flag}: choose another", output_dir.display());
+        }
+    }
+    Ok(())
+}
 
 fn find_checkpoint(settings: &Settings) -> Result<Option<PathBuf>> {
     let output_dir = &settings.training.output_dir;
     match &settings.resume {
         None => Ok(None),
-        Some(Resume::From(path)) if path.is_dir() => {
+        Some(Resume::From(path)) => {
+            // A save that was interrupted may have moved it aside.
+            if let Some(folder) = path.parent().filter(|folder| folder.is_dir()) {
+                recover(folder)?;
+            }
+            if !path.is_dir() {
+                bail!("--resume_from_checkpoint {}: there is no such folder", path.display());
+            }
             verify(path)?;
             Ok(Some(path.clone()))
         }
-        Some(Resume::From(path)) => bail!("--resume_from_checkpoint {}: there is no such folder", path.display()),
         Some(Resume::Newest) => {
             let newest = newest_complete(output_dir)?;
             for skipped in newest.skipped {
-                eprintln!("warning: {} is skipped: {}", skipped.checkpoint.path.display(), skipped.error);
+                say(&format!("warning: {} is skipped: {}", skipped.checkpoint.path.display(), skipped.error));
             }
             match newest.checkpoint {
                 Some(checkpoint) => Ok(Some(checkpoint.path)),
@@ -243,8 +290,8 @@ fn choose_device(choice: DeviceChoice) -> Result<Device> {
         }
         _ => {
             if torch_ext::cuda::has_driver() {
-                eprintln!(
-                    "warning: there is an NVIDIA driver, but torch 2.11's libtorch_cuda.so was not found; training on the CPU"
+                say(
+                    "warning: there is an NVIDIA driver, but torch 2.11's libtorch_cuda.so was not found; training on the CPU",
                 );
             }
             Ok(Device::Cpu)

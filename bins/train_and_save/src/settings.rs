@@ -117,6 +117,10 @@ impl Settings {
             IntervalStrategy::No if !training.eval_on_start => Evaluation::Off,
             _ => Evaluation::Required,
         };
+        let padding = padding(&flags, &mut problems);
+        if padding != Padding::Free && prepare.packing != Packing::None {
+            problems.add("padding_free", "false", "packed rows are not padded: leave out packing or padding");
+        }
         let dataset = DatasetConfig {
             dataset_name: flags.dataset_name.unwrap_or_else(|| DEFAULT_DATASET.to_owned()),
             dataset_config: flags.dataset_config,
@@ -128,18 +132,25 @@ impl Settings {
             text_field: flags.dataset_text_field.unwrap_or_else(|| "text".to_owned()),
             evaluation,
         };
-        let padding = match (&flags.padding_free, flags.pad_to_multiple_of.and_then(NonZeroUsize::new)) {
-            (Some(TextOrBool::Text(text)), _) if text != "auto" => {
-                problems.add("padding_free", text, "use auto, true or false");
-                Padding::Free
-            }
-            (Some(TextOrBool::Bool(false)), multiple) => Padding::Longest(multiple.unwrap_or(NonZeroUsize::MIN)),
-            (None | Some(TextOrBool::Text(_)), Some(multiple)) => Padding::Longest(multiple),
-            _ => Padding::Free,
-        };
         if flags.report_to.as_deref().is_some_and(|name| name != "none") {
             let found = flags.report_to.as_deref().unwrap_or_default();
             problems.add("report_to", found, "only none is supported; metrics.jsonl has every figure");
+        }
+        let is_below = |value: f64, least: f64| value.is_nan() || value < least;
+        if flags.test_size.is_some_and(|size| is_below(size, 0.0)) {
+            problems.add(
+                "test_size",
+                flags.test_size.unwrap_or_default(),
+                "use a fraction below 1 or a number of rows",
+            );
+        }
+        if let Some(threshold) = flags.early_stopping_threshold {
+            if is_below(threshold, 0.0) {
+                problems.add("early_stopping_threshold", threshold, "use 0 or more");
+            }
+            if flags.early_stopping_patience.is_none() {
+                problems.add("early_stopping_threshold", threshold, "has no effect without early_stopping_patience");
+            }
         }
         let early_stopping = flags
             .early_stopping_patience
@@ -285,8 +296,46 @@ fn training(flags: &Flags, problems: &mut Problems) -> TrainingArguments {
         seed: flags.seed.unwrap_or(defaults.seed),
         step_timing: defaults.step_timing,
     };
+    for (field, rows) in [
+        ("per_device_train_batch_size", training.per_device_train_batch_size),
+        ("per_device_eval_batch_size", training.per_device_eval_batch_size),
+        ("gradient_accumulation_steps", training.gradient_accumulation_steps),
+    ] {
+        if rows > MOST_ROWS {
+            problems.add(field, rows, format!("use {MOST_ROWS} or less"));
+        }
+    }
+    if training.output_dir.to_str().is_none() {
+        problems.add("output_dir", training.output_dir.display(), "the path must be valid UTF-8");
+    }
     problems.check(training.validate());
     training
+}
+
+/// A batch beyond this is a typing error, and products of two still fit every integer.
+const MOST_ROWS: usize = 1_000_000;
+
+fn padding(flags: &Flags, problems: &mut Problems) -> Padding {
+    let multiple = match flags.pad_to_multiple_of {
+        Some(multiple @ (0 | MOST_ROWS..)) => {
+            problems.add("pad_to_multiple_of", multiple, format!("use 1 to {}", MOST_ROWS - 1));
+            None
+        }
+        multiple => multiple.and_then(NonZeroUsize::new),
+    };
+    match (&flags.padding_free, multiple) {
+        (Some(TextOrBool::Text(text)), _) if text != "auto" => {
+            problems.add("padding_free", text, "use auto, true or false");
+            Padding::Free
+        }
+        (Some(TextOrBool::Bool(true)), Some(multiple)) => {
+            problems.add("pad_to_multiple_of", multiple, "there is no padding with padding_free true");
+            Padding::Free
+        }
+        (Some(TextOrBool::Bool(false)), multiple) => Padding::Longest(multiple.unwrap_or(NonZeroUsize::MIN)),
+        (None | Some(TextOrBool::Text(_)), Some(multiple)) => Padding::Longest(multiple),
+        _ => Padding::Free,
+    }
 }
 
 fn packing(flags: &Flags, problems: &mut Problems) -> Packing {
@@ -359,80 +408,4 @@ fn attention(name: Option<&str>, problems: &mut Problems) -> AttentionKind {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn flags() -> Flags {
-        Flags { model_name: Some("m".into()), output_dir: Some("o".into()), ..Flags::default() }
-    }
-
-    #[test]
-    fn the_two_required_flags_are_the_documented_recipe() {
-        let settings = Settings::resolve(flags()).unwrap();
-        assert_eq!(settings.dataset.dataset_name, "yimeng521/sunny_datasets");
-        assert_eq!(
-            (settings.dtype, settings.attention, settings.recompute),
-            (Some(Kind::BFloat16), AttentionKind::Flash, Recompute::Block)
-        );
-        let OptimizerKind::GaLoreAdamW { galore, targets } = &settings.optimizer.kind else { panic!() };
-        assert_eq!((galore.rank, galore.update_proj_gap, galore.scale), (1024, 500, 1.8));
-        assert_eq!(*targets, TargetModules::List(vec!["attn".into(), "mlp".into()]));
-        assert_eq!(settings.optimizer.adam, AdamConfig::galore_default());
-        assert_eq!(settings.optimizer.weight_update, WeightUpdate::Exact);
-        assert_eq!(settings.prepare.max_length, Some(1024));
-        assert_eq!(settings.training, TrainingArguments { output_dir: "o".into(), ..Default::default() });
-    }
-
-    #[test]
-    fn epsilon_follows_the_optimizer_unless_given() {
-        let adam = |optim: &str, epsilon| {
-            let flags = Flags { optim: Some(optim.into()), adam_epsilon: epsilon, ..flags() };
-            Settings::resolve(flags).unwrap().optimizer.adam.epsilon
-        };
-        assert_eq!(adam("galore_adamw", None), 1e-6);
-        assert_eq!(adam("adamw_torch", None), 1e-8);
-        assert_eq!(adam("galore_adamw", Some(1e-5)), 1e-5);
-    }
-
-    #[test]
-    fn all_problems_come_at_once_in_one_line() {
-        let flags = Flags {
-            optim: Some("lion".into()),
-            optim_args: Some("rank=0".into()),
-            device: Some("tpu".into()),
-            dtype: Some("int8".into()),
-            learning_rate: Some(-1.0),
-            packing_strategy: Some("tight".into()),
-            report_to: Some("wandb".into()),
-            ..Flags::default()
-        };
-        let error = Settings::resolve(flags).unwrap_err();
-        assert_eq!(crate::failure::exit_code(&error), 2);
-        let message = error.to_string();
-        for expected in [
-            "--model_name",
-            "output_dir",
-            "optim is lion",
-            "rank",
-            "device is tpu",
-            "dtype is int8",
-            "learning_rate",
-            "packing_strategy",
-            "report_to",
-        ] {
-            assert!(message.contains(expected), "{expected}: {message}");
-        }
-        assert!(!message.contains('\n'));
-    }
-
-    #[test]
-    fn bad_optim_args_name_the_key() {
-        for (text, expected) in [("rnk=4", "rank"), ("rank=many", "many"), ("rank", "rank")] {
-            let message =
-                Settings::resolve(Flags { optim_args: Some(text.into()), ..flags() }).unwrap_err().to_string();
-            assert!(message.contains(expected), "{text}: {message}");
-        }
-        let adamw = Flags { optim: Some("adamw_torch".into()), optim_args: Some("rank=4".into()), ..flags() };
-        assert!(Settings::resolve(adamw).unwrap_err().to_string().contains("belongs to galore_adamw"));
-    }
-}
+mod tests;

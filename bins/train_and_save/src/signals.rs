@@ -1,7 +1,7 @@
-//! SIGTERM and SIGINT end a run after the current step, with a checkpoint. A second SIGINT ends it at once.
+//! SIGTERM, SIGHUP and SIGINT end a run after the current step, with a checkpoint. A second SIGINT ends it at once.
 
 use anyhow::{Context as _, Result};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use trainer_core::{Callback, Context, EventResult, Requests};
@@ -25,7 +25,7 @@ impl Signals {
         signal_hook::flag::register_conditional_shutdown(SIGINT, 128 + SIGINT, Arc::clone(&interrupted))
             .and_then(|_| signal_hook::flag::register(SIGINT, interrupted))
             .context("cannot listen for signals")?;
-        for signal in [SIGINT, SIGTERM] {
+        for signal in [SIGHUP, SIGINT, SIGTERM] {
             let value = usize::try_from(signal).unwrap_or(0);
             signal_hook::flag::register_usize(signal, Arc::clone(&signals.received), value)
                 .context("cannot listen for signals")?;

@@ -108,12 +108,12 @@ impl Config {
         let max_position_embeddings = fields.count("max_position_embeddings", Some(2048))?;
         let attention_bias = family == Family::Llama && fields.flag("attention_bias", Some(false))?;
 
-        Ok(Self {
+        let config = Self {
             family,
             vocab_size: fields.count("vocab_size", None)?,
             hidden_size,
             intermediate_size: fields.count("intermediate_size", None)?,
-            num_hidden_layers: usize::try_from(fields.count("num_hidden_layers", None)?).unwrap_or(usize::MAX),
+            num_hidden_layers: num_hidden_layers(&fields)?,
             num_attention_heads,
             num_key_value_heads,
             head_dim,
@@ -126,8 +126,31 @@ impl Config {
             mlp_bias: family == Family::Llama && fields.flag("mlp_bias", Some(false))?,
             initializer_range: fields.positive("initializer_range", Some(0.02))?,
             dtype: fields.text("dtype")?.or(fields.text("torch_dtype")?).map(str::to_owned),
-            raw,
-        })
+            raw: Map::new(),
+        };
+        config.check_sizes(&fields)?;
+        Ok(Self { raw, ..config })
+    }
+
+    /// Sizes whose products are no weight matrix of this world would overflow, or take hours to refuse.
+    fn check_sizes(&self, fields: &Fields<'_>) -> Result<(), Error> {
+        const LARGEST_MATRIX: i64 = 1 << 36;
+        let query_width = self.num_attention_heads.saturating_mul(self.head_dim);
+        for (field, width) in
+            [("vocab_size", self.vocab_size), ("intermediate_size", self.intermediate_size), ("head_dim", query_width)]
+        {
+            if width.saturating_mul(self.hidden_size) > LARGEST_MATRIX {
+                let problem = format!("with hidden_size {} makes a matrix of more than 2^36 weights", self.hidden_size);
+                return Err(fields.error(field, problem));
+            }
+        }
+        Ok(())
+    }
+
+    /// The head becomes a matrix of its own, in what is saved too.
+    pub(crate) fn untie(&mut self) {
+        self.tie_word_embeddings = false;
+        self.raw.insert("tie_word_embeddings".to_owned(), Value::from(false));
     }
 
     /// config.json for a model saved in `dtype`: the file as it was read, with the type under the name that the file used.
@@ -139,6 +162,15 @@ impl Config {
             raw.insert("torch_dtype".to_owned(), Value::from(dtype));
         }
         Value::Object(raw)
+    }
+}
+
+fn num_hidden_layers(fields: &Fields<'_>) -> Result<usize, Error> {
+    const MOST_LAYERS: i64 = 10_000;
+    let layers = fields.count("num_hidden_layers", None)?;
+    match usize::try_from(layers) {
+        Ok(count) if layers <= MOST_LAYERS => Ok(count),
+        _ => Err(fields.error("num_hidden_layers", format!("is {layers}, must be {MOST_LAYERS} or less"))),
     }
 }
 

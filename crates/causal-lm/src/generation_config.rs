@@ -20,10 +20,11 @@ pub(crate) fn read(dir: &Path) -> Result<Option<Value>, Error> {
 }
 
 /// Settings that only sampling reads, with the values that mean "not set".
-const SAMPLING: [(&str, f64); 7] = [
+const SAMPLING: [(&str, f64); 8] = [
     ("temperature", 1.0),
     ("top_p", 1.0),
     ("top_k", 50.0),
+    ("top_h", 1.0),
     ("min_p", 0.0),
     ("typical_p", 1.0),
     ("epsilon_cutoff", 0.0),
@@ -32,9 +33,8 @@ const SAMPLING: [(&str, f64); 7] = [
 
 /// What to write beside the model.
 ///
-/// transformers will not save a model whose file sets, say, `temperature` while `do_sample` is off (transformers#29665). Whoever set the
-/// temperature meant to sample, so sampling is switched on, which is transformers' own advice. Without a file, the special tokens of
-/// config.json are all there is to say.
+/// transformers will not save a model whose file contradicts itself, say by setting `temperature` while `do_sample` is off
+/// (transformers#29665): contradictions are resolved here. Without a file, the special tokens of config.json are all there is to say.
 pub(crate) fn for_saving(found: Option<&Value>, config: &Config) -> Value {
     let mut object = match found {
         Some(Value::Object(object)) => object.clone(),
@@ -48,14 +48,62 @@ pub(crate) fn for_saving(found: Option<&Value>, config: &Config) -> Value {
             object
         }
     };
-    let samples = object.get("do_sample").and_then(Value::as_bool).unwrap_or(false);
-    let sets_sampling = SAMPLING
-        .iter()
-        .any(|(name, unset)| object.get(*name).and_then(Value::as_f64).is_some_and(|value| value != *unset));
-    if sets_sampling && !samples {
-        object.insert("do_sample".to_owned(), json!(true));
-    }
+    drop_impossible_values(&mut object);
+    settle_sampling(&mut object);
+    settle_beams(&mut object);
     Value::Object(object)
+}
+
+/// Values that transformers refuses whatever the rest says.
+fn drop_impossible_values(object: &mut Map<String, Value>) {
+    let number = |value: &Value| value.is_null() || value.is_number();
+    for (name, _) in
+        SAMPLING.into_iter().chain([("length_penalty", 1.0), ("num_beams", 1.0), ("num_return_sequences", 1.0)])
+    {
+        if object.get(name).is_some_and(|value| !number(value)) {
+            object.shift_remove(name);
+        }
+    }
+    let as_number = |object: &Map<String, Value>, name: &str| object.get(name).and_then(Value::as_f64);
+    for (name, least) in [("max_new_tokens", 1.0), ("pad_token_id", 0.0)] {
+        if as_number(object, name).is_some_and(|value| value < least) {
+            object.shift_remove(name);
+        }
+    }
+    if as_number(object, "temperature").is_some_and(|temperature| temperature <= 0.0) {
+        // Whoever writes a temperature of 0 wants the likeliest token.
+        object.shift_remove("temperature");
+        object.insert("do_sample".to_owned(), json!(false));
+    }
+}
+
+/// Sampling settings without `do_sample`: who said nothing meant to sample, who said `false` did not.
+fn settle_sampling(object: &mut Map<String, Value>) {
+    let is_set = |object: &Map<String, Value>, (name, unset): (&str, f64)| {
+        object.get(name).and_then(Value::as_f64).is_some_and(|value| value != unset)
+    };
+    match object.get("do_sample").and_then(Value::as_bool) {
+        Some(true) => {}
+        Some(false) => object.retain(|name, _| !SAMPLING.iter().any(|(sampling, _)| sampling == name)),
+        None if SAMPLING.into_iter().any(|setting| is_set(object, setting)) => {
+            object.insert("do_sample".to_owned(), json!(true));
+        }
+        None => {}
+    }
+}
+
+/// Settings of beam search without beams, and more sequences asked for than the search gives.
+fn settle_beams(object: &mut Map<String, Value>) {
+    let count = |name: &str| object.get(name).and_then(Value::as_f64).unwrap_or(1.0);
+    let (beams, sequences) = (count("num_beams"), count("num_return_sequences"));
+    let samples = object.get("do_sample").and_then(Value::as_bool).unwrap_or(false);
+    if beams <= 1.0 {
+        object.shift_remove("early_stopping");
+        object.shift_remove("length_penalty");
+    }
+    if sequences > 1.0 && ((beams <= 1.0 && !samples) || (beams > 1.0 && sequences > beams)) {
+        object.shift_remove("num_return_sequences");
+    }
 }
 
 #[cfg(test)]
@@ -76,6 +124,27 @@ mod tests {
         assert_eq!(fixed, json!({"temperature": 0.9, "top_p": 0.6, "eos_token_id": 2, "do_sample": true}));
         let greedy = json!({"temperature": 1.0, "top_k": 50, "max_new_tokens": 9});
         assert_eq!(for_saving(Some(&greedy), &config()), greedy);
+    }
+
+    /// Each of these makes transformers 5.17's `save_pretrained` or `generate` raise as it stands.
+    #[test]
+    fn contradictions_are_resolved() {
+        for (found, expected) in [
+            (json!({"do_sample": false, "temperature": 0.6, "top_k": 20}), json!({"do_sample": false})),
+            (json!({"do_sample": true, "temperature": 0.0, "top_p": 0.9}), json!({"do_sample": false})),
+            (json!({"temperature": "hot"}), json!({})),
+            (json!({"max_new_tokens": 0, "pad_token_id": -1, "eos_token_id": 2}), json!({"eos_token_id": 2})),
+            (json!({"num_beams": 1, "early_stopping": true, "length_penalty": 2.0}), json!({"num_beams": 1})),
+            (json!({"num_beams": 4, "early_stopping": true}), json!({"num_beams": 4, "early_stopping": true})),
+            (json!({"num_return_sequences": 4}), json!({})),
+            (
+                json!({"num_return_sequences": 4, "do_sample": true}),
+                json!({"num_return_sequences": 4, "do_sample": true}),
+            ),
+            (json!({"num_return_sequences": 4, "num_beams": 2}), json!({"num_beams": 2})),
+        ] {
+            assert_eq!(for_saving(Some(&found), &config()), expected, "{found}");
+        }
     }
 
     #[test]

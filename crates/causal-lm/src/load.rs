@@ -16,6 +16,8 @@ use torch_ext::MappedFile;
 pub struct LoadReport {
     /// Tensors in the files that the model has no use for.
     pub extra_tensors: Vec<String>,
+    /// Whether the head was taken from the file though the configuration ties it to the embedding: the two differ.
+    pub head_untied: bool,
 }
 
 impl CausalLm {
@@ -25,10 +27,14 @@ impl CausalLm {
     /// Each names the file, and the field or tensor: [`Error::Read`], [`Error::Json`], [`Error::Config`], [`Error::Safetensors`],
     /// [`Error::MissingTensors`], [`Error::TensorShape`], [`Error::TensorType`]; [`Error::Torch`] when memory is lacking.
     pub fn load(dir: &Path, mut options: ModelOptions) -> Result<(Self, LoadReport), Error> {
-        let config = Config::from_dir(dir)?;
+        let mut config = Config::from_dir(dir)?;
         let generation_config = crate::generation_config::read(dir)?;
         let files = MappedFiles::open(dir)?;
         let tensors = WeightTensors::read(dir, &files)?;
+        let head_untied = config.tie_word_embeddings && tensors.head_differs_from_embedding();
+        if head_untied {
+            config.untie();
+        }
         tensors.check(&crate::model::specs(&config))?;
         if options.dtype.is_none() {
             options.dtype = Some(own_dtype(&config, &tensors));
@@ -37,7 +43,7 @@ impl CausalLm {
         model.generation_config = generation_config;
         tensors.copy_into(&model)?;
         let extra_tensors = tensors.extra(&model);
-        Ok((model, LoadReport { extra_tensors }))
+        Ok((model, LoadReport { extra_tensors, head_untied }))
     }
 
     /// Overwrites the weights with those of another folder, say a checkpoint of the same model. Views into the weights stay valid.
@@ -77,6 +83,17 @@ impl<'a> WeightTensors<'a> {
             tensors.extend(file.tensors().into_iter().map(|(name, view)| (name, (path.as_path(), view))));
         }
         Ok(Self { dir, tensors })
+    }
+
+    /// transformers does not tie what the file holds two versions of.
+    fn head_differs_from_embedding(&self) -> bool {
+        match (self.tensors.get("lm_head.weight"), self.tensors.get("model.embed_tokens.weight")) {
+            (Some((_, head)), Some((_, embedding))) => {
+                (head.dtype(), head.shape()) != (embedding.dtype(), embedding.shape())
+                    || head.data() != embedding.data()
+            }
+            _ => false,
+        }
     }
 
     fn check(&self, expected: &[ParameterSpec]) -> Result<(), Error> {

@@ -78,7 +78,9 @@ impl CausalLm {
         let sixteen_bits = matches!(storage, Kind::BFloat16 | Kind::Half);
         let default_compute = if options.device == Device::Cpu && sixteen_bits { Kind::Float } else { storage };
         let compute = options.compute_dtype.unwrap_or(default_compute);
-        let parameters = Parameters::zeros(specs(&config), storage, compute, options.device)?;
+        // Gradients of wide weights are summed up wide, whatever they are computed in.
+        let gradients = if storage == Kind::Float { Kind::Float } else { compute };
+        let parameters = Parameters::zeros(specs(&config), storage, gradients, options.device)?;
         let find = |name: &str| {
             parameters.id(name).ok_or_else(|| Error::Shape {
                 operation: "model",

@@ -31,6 +31,15 @@ pub(crate) fn accumulate(buffer: &mut Tensor, change: &Tensor) -> Result<(), Err
     Ok(())
 }
 
+/// Adds a b to a gradient buffer of possibly another type.
+pub(crate) fn accumulate_product(buffer: &mut Tensor, a: &Tensor, b: &Tensor) -> Result<(), Error> {
+    if buffer.f_kind()? == a.f_kind()? {
+        let _ = buffer.f_addmm_(a, b)?; // without a copy of the product
+        return Ok(());
+    }
+    accumulate(buffer, &a.f_mm(b)?)
+}
+
 /// Shape of a matrix, or an error that names the operation.
 pub(crate) fn matrix(operation: &'static str, tensor: &Tensor) -> Result<(i64, i64), Error> {
     tensor.size2().map_err(|_| Error::Shape {

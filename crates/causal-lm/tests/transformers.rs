@@ -276,3 +276,48 @@ fn padding_changes_neither_loss_nor_gradients() {
     assert!((flat_loss - padded_loss).abs() < 1e-9 * flat_loss, "{flat_loss} {padded_loss}");
     assert!(relative_difference(&padded, &flat) < 1e-12);
 }
+
+/// A file that ties its head and yet holds another one: transformers takes both, and so do we.
+#[test]
+fn a_head_of_its_own_is_kept_and_a_copy_is_not() {
+    let target = tempfile::tempdir().unwrap();
+    let untied = load("qwen2-untied", Kind::Float, |_| {});
+    untied.save(target.path()).unwrap();
+    let path = target.path().join("config.json");
+    let mut config: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    config["tie_word_embeddings"] = true.into();
+    std::fs::write(&path, config.to_string()).unwrap();
+    let (model, report) = CausalLm::load(target.path(), ModelOptions::default()).unwrap();
+    assert!(report.head_untied && !model.config().tie_word_embeddings);
+    let golden = Golden::of("qwen2-untied");
+    assert!(relative_difference(&model.logits(&golden.batch()).unwrap(), &golden.get("logits")) < 2e-5);
+
+    // The same tensor twice is tied, without a word.
+    let embedding = |name: &str| {
+        let parameters = untied.parameters();
+        let index = parameters.specs().iter().position(|spec| spec.name == name).unwrap();
+        parameters.weights()[index].shallow_clone()
+    };
+    embedding("lm_head.weight").copy_(&embedding("model.embed_tokens.weight"));
+    untied.save(target.path()).unwrap();
+    std::fs::write(&path, config.to_string()).unwrap();
+    let (model, report) = CausalLm::load(target.path(), ModelOptions::default()).unwrap();
+    assert!(!report.head_untied && model.config().tie_word_embeddings && report.extra_tensors.is_empty());
+}
+
+/// 16-bit arithmetic on float32 weights: gradients are kept and summed in float32.
+#[test]
+fn wide_weights_have_wide_gradients() {
+    let golden = Golden::of("llama3");
+    let mut model = load("llama3", Kind::Float, |options| options.compute_dtype = Some(Kind::BFloat16));
+    let batch = golden.batch();
+    model.forward_backward(&batch, 1.0 / batch.num_targets() as f64).unwrap();
+    let names: Vec<String> = model.parameters().specs().iter().map(|spec| spec.name.clone()).collect();
+    for (name, gradient) in names.iter().zip(model.parameters_mut().gradients().unwrap()) {
+        assert_eq!(gradient.kind(), Kind::Float);
+        let theirs = golden.get(&format!("gradient.{name}"));
+        if theirs.abs().max().double_value(&[]) > 1e-12 {
+            assert!(relative_difference(gradient, &theirs) < 0.1, "{name}");
+        }
+    }
+}

@@ -12,7 +12,7 @@ pub struct BestModelCheckpointCallback;
 
 impl Callback for BestModelCheckpointCallback {
     fn on_evaluate(&mut self, context: &Context<'_>, metrics: &LogEntry, requests: &mut Requests) -> EventResult {
-        let Context { arguments, state } = context;
+        let Context { arguments, state, .. } = context;
         let metric = deciding_metric(arguments, metrics)?;
         if arguments.save_strategy != SaveStrategy::No && arguments.is_better(metric, state.best_metric) {
             requests.mark_best(metric);
@@ -26,8 +26,7 @@ impl Callback for BestModelCheckpointCallback {
 pub(crate) fn deciding_metric(arguments: &TrainingArguments, metrics: &LogEntry) -> Result<f64, BoxError> {
     let key = arguments.best_metric_key();
     let Some(metric) = metrics.get(&key) else {
-        let known: Vec<&str> = metrics.keys().map(String::as_str).collect();
-        let known = known.join(", ");
+        let known = TrainingArguments::BEST_METRICS.join(", ");
         return Err(format!("metric_for_best_model is {key}, which no evaluation has: use one of {known}").into());
     };
     // Metrics that are not finite are null in JSON.
@@ -45,7 +44,7 @@ mod tests {
     fn evaluate(arguments: &TrainingArguments, best: Option<f64>, metrics: Value) -> Result<Option<f64>, BoxError> {
         let state = TrainerState { best_metric: best, ..Default::default() };
         let mut requests = Requests::default();
-        let context = Context { arguments, state: &state };
+        let context = Context { arguments, state: &state, resumed_from: None };
         BestModelCheckpointCallback.on_evaluate(&context, metrics.as_object().unwrap(), &mut requests)?;
         let mut expected = Requests::default();
         let metric = metrics[arguments.best_metric_key()].as_f64();
@@ -83,7 +82,10 @@ mod tests {
         let arguments = TrainingArguments { metric_for_best_model: Some("bleu".to_owned()), ..Default::default() };
         let message =
             evaluate(&arguments, None, json!({ "eval_loss": 1.0, "perplexity": 2.7 })).unwrap_err().to_string();
-        assert!(message.contains("eval_bleu") && message.contains("eval_loss, perplexity"), "{message}");
+        assert!(
+            message.contains("eval_bleu") && message.contains("use one of loss, mean_token_accuracy, perplexity"),
+            "{message}"
+        );
     }
 
     #[test]

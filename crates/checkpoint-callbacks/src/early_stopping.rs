@@ -6,19 +6,22 @@ use trainer_core::{Callback, Context, EventResult, IntervalStrategy, LogEntry, R
 use crate::best::deciding_metric;
 
 /// Stops training when `patience` evaluations in a row do not better the best metric by more than `threshold`, as HF's
-/// `EarlyStoppingCallback`. The metric is the one that decides which checkpoint is best.
+/// `EarlyStoppingCallback`. The metric is the one that decides which checkpoint is best; the best of it is kept here, so
+/// that nothing needs to be saved or marked as best for this to work.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EarlyStopping {
     patience: u64,
     threshold: f64,
     /// Evaluations since the last that was better.
     counter: u64,
+    /// The best metric of all evaluations.
+    best: Option<f64>,
 }
 
 impl EarlyStopping {
     /// Stops after `patience` evaluations without improvement.
     pub fn new(patience: u64) -> Self {
-        Self { patience, threshold: 0.0, counter: 0 }
+        Self { patience, threshold: 0.0, counter: 0, best: None }
     }
 
     /// Counts an evaluation as better only when it is so by more than `threshold`. Default 0.
@@ -34,22 +37,27 @@ impl Callback for EarlyStopping {
         "EarlyStoppingCallback"
     }
 
-    fn on_train_begin(&mut self, context: &Context<'_>, _requests: &mut Requests) -> EventResult {
+    fn on_train_begin(&mut self, context: &Context<'_>, requests: &mut Requests) -> EventResult {
         if context.arguments.eval_strategy == IntervalStrategy::No {
             return Err("early stopping needs evaluations: set eval_strategy to steps or epoch".into());
+        }
+        // A state saved by HF holds no best of its own.
+        self.best = self.best.or(context.state.best_metric);
+        // A run that was stopped stays so when it is started again.
+        if self.counter >= self.patience.max(1) {
+            requests.request_stop();
         }
         Ok(())
     }
 
     fn on_evaluate(&mut self, context: &Context<'_>, metrics: &LogEntry, requests: &mut Requests) -> EventResult {
         let metric = deciding_metric(context.arguments, metrics)?;
-        let best = context.state.best_metric;
-        if context.arguments.is_better(metric, best) {
-            // So that it works without another callback that looks for the best.
-            requests.mark_best(metric);
+        let is_better = context.arguments.is_better(metric, self.best);
+        let by_enough = self.best.is_none_or(|best| (metric - best).abs() > self.threshold);
+        self.counter = if is_better && by_enough { 0 } else { self.counter.saturating_add(1) };
+        if is_better {
+            self.best = Some(metric);
         }
-        let by_enough = best.is_none_or(|best| (metric - best).abs() > self.threshold);
-        self.counter = if context.arguments.is_better(metric, best) && by_enough { 0 } else { self.counter + 1 };
         if self.counter >= self.patience {
             requests.request_stop();
         }
@@ -59,14 +67,15 @@ impl Callback for EarlyStopping {
     fn state(&self) -> Option<Value> {
         Some(json!({
             "args": { "early_stopping_patience": self.patience, "early_stopping_threshold": self.threshold },
-            "attributes": { "early_stopping_patience_counter": self.counter },
+            "attributes": { "early_stopping_patience_counter": self.counter, "best_metric": self.best },
         }))
     }
 
-    /// Takes the counter; patience and threshold are those of this run's arguments.
+    /// Takes the counter and the best metric, if there is one; patience and threshold are those of this run's arguments.
     fn restore(&mut self, state: &Value) -> EventResult {
         let counter = &state["attributes"]["early_stopping_patience_counter"];
         self.counter = counter.as_u64().ok_or("early_stopping_patience_counter is missing or not a count")?;
+        self.best = state["attributes"]["best_metric"].as_f64();
         Ok(())
     }
 }
@@ -80,17 +89,14 @@ mod tests {
     /// The evaluation, counted from 1, after which it stops.
     fn stops_after(mut early_stopping: EarlyStopping, losses: &[f64]) -> Option<usize> {
         let arguments = TrainingArguments::default();
-        let mut state = TrainerState::default();
+        let state = TrainerState::default(); // nobody marks or saves anything
         for (index, loss) in losses.iter().enumerate() {
             let metrics = json!({ "eval_loss": loss });
             let mut requests = Requests::default();
-            let context = Context { arguments: &arguments, state: &state };
+            let context = Context { arguments: &arguments, state: &state, resumed_from: None };
             early_stopping.on_evaluate(&context, metrics.as_object().unwrap(), &mut requests).unwrap();
             if requests.is_stop_requested() {
                 return Some(index + 1);
-            }
-            if arguments.is_better(*loss, state.best_metric) {
-                state.best_metric = Some(*loss);
             }
         }
         None
@@ -117,20 +123,55 @@ mod tests {
         assert_eq!(stops_after(EarlyStopping::new(2), &[f64::NAN, f64::NAN]), Some(2));
     }
 
+    /// Whether a run that begins with this state stops at once.
+    fn stops_at_once(early_stopping: &mut EarlyStopping, best_metric: Option<f64>) -> bool {
+        let state = TrainerState { best_metric, ..Default::default() };
+        let context = Context { arguments: &TrainingArguments::default(), state: &state, resumed_from: None };
+        let mut requests = Requests::default();
+        early_stopping.on_train_begin(&context, &mut requests).unwrap();
+        requests.is_stop_requested()
+    }
+
     #[test]
-    fn the_counter_comes_back() {
+    fn counter_and_best_come_back() {
         let mut saved = EarlyStopping::new(3);
-        saved.counter = 2;
+        (saved.counter, saved.best) = (2, Some(0.5));
         let mut restored = EarlyStopping::new(5);
         restored.restore(&saved.state().unwrap()).unwrap();
-        assert_eq!((restored.patience, restored.counter), (5, 2));
+        assert_eq!((restored.patience, restored.counter, restored.best), (5, 2, Some(0.5)));
         assert!(restored.restore(&json!({})).is_err());
+    }
+
+    #[test]
+    fn a_state_without_a_best_takes_the_runs() {
+        let mut restored = EarlyStopping::new(5);
+        restored.restore(&json!({ "attributes": { "early_stopping_patience_counter": 2 } })).unwrap();
+        assert!(!stops_at_once(&mut restored, Some(0.7)));
+        assert_eq!((restored.counter, restored.best), (2, Some(0.7)));
+    }
+
+    #[test]
+    fn a_stopped_run_stays_stopped_unless_patience_grew() {
+        let mut saved = EarlyStopping::new(2);
+        saved.counter = u64::MAX; // what a file says is not trusted to be counted on from
+        for (patience, stops) in [(2, true), (0, true), (u64::MAX, true)] {
+            let mut restored = EarlyStopping::new(patience);
+            restored.restore(&saved.state().unwrap()).unwrap();
+            assert_eq!(stops_at_once(&mut restored, None), stops);
+        }
+        assert_eq!(stops_after(saved, &[f64::NAN]), Some(1));
+        for patience in [0, 1] {
+            assert!(!stops_at_once(&mut EarlyStopping::new(patience), None), "a new run starts");
+        }
+        let mut more_patient = EarlyStopping::new(3);
+        more_patient.counter = 2;
+        assert!(!stops_at_once(&mut more_patient, None));
     }
 
     #[test]
     fn without_evaluations_it_is_an_error() {
         let arguments = TrainingArguments { eval_strategy: IntervalStrategy::No, ..Default::default() };
-        let context = Context { arguments: &arguments, state: &TrainerState::default() };
+        let context = Context { arguments: &arguments, state: &TrainerState::default(), resumed_from: None };
         assert!(EarlyStopping::new(1).on_train_begin(&context, &mut Requests::default()).is_err());
     }
 }

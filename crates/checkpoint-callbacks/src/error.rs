@@ -49,6 +49,12 @@ pub enum Error {
         /// Why it failed.
         source: std::io::Error,
     },
+    /// Another run holds the output folder's lock.
+    #[error("output_dir {} is in use by another run: wait for its end, or choose another --output_dir", .path.display())]
+    OutputDirLocked {
+        /// The folder.
+        path: PathBuf,
+    },
     /// The output folder holds checkpoints of another run.
     #[error(
         "output_dir {} already holds checkpoint-{newest} of an earlier run: go on from it with --resume_from_checkpoint true, or choose another --output_dir",

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{Error, Result, manifest::verify, names::parse_checkpoint};
+use crate::{Error, Result, manifest::verify, names::parse_checkpoint, recover};
 
 /// A checkpoint folder; whether it is whole is another question.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +53,9 @@ pub struct Skipped {
 }
 
 /// Finds the newest whole checkpoint in `output_dir`. All its files are read once, to compare them with the manifest.
+/// One that an interrupted run moved aside is put back first, as [`recover`] does.
 pub fn newest_complete(output_dir: &Path) -> Result<Newest> {
+    recover(output_dir)?;
     let mut skipped = Vec::new();
     for checkpoint in find_checkpoints(output_dir)?.into_iter().rev() {
         match verify(&checkpoint.path) {

@@ -7,7 +7,8 @@
 //!            DirectoryStore: .checkpoint-N.partial ─ fsync, manifest, rename ─▶ checkpoint-N
 //! on_save ──── Rotation: deletes what is neither among the newest nor the best
 //!
-//! next run ─── check_output_dir, newest_complete ─▶ Trainer::resume_from
+//! a run holds OutputDirLock (DirectoryStore does, while it is open): two runs never write to one folder
+//! next run ─── recover, check_output_dir, newest_complete ─▶ Trainer::resume_from
 //! at the end ─ publish: the best checkpoint's model and tokenizer ─▶ output_dir
 //! ```
 //!
@@ -47,10 +48,12 @@ mod durable;
 mod early_stopping;
 mod error;
 mod find;
+mod lock;
 mod manifest;
 mod names;
 mod output_dir;
 mod publish;
+mod recover;
 mod rotation;
 mod store;
 
@@ -58,8 +61,10 @@ pub use best::BestModelCheckpointCallback;
 pub use early_stopping::EarlyStopping;
 pub use error::{Error, Result};
 pub use find::{Checkpoint, Newest, Skipped, find_checkpoints, newest_complete};
+pub use lock::OutputDirLock;
 pub use manifest::{MANIFEST_FILE_NAME, verify};
 pub use output_dir::{OutputDirUse, check_output_dir};
 pub use publish::{NOT_PUBLISHED, publish};
+pub use recover::recover;
 pub use rotation::{Rotation, which_to_delete};
 pub use store::DirectoryStore;

@@ -5,7 +5,7 @@ use std::{
     path::Path,
 };
 
-use crate::{Error, Result, find_checkpoints};
+use crate::{Error, Result, find_checkpoints, recover, recover::moved_aside};
 
 /// What the output folder is wanted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,16 +16,34 @@ pub enum OutputDirUse {
     Resume,
 }
 
+impl OutputDirUse {
+    /// What a run that starts from `checkpoint`, or from none, wants `output_dir` for. A checkpoint of another folder begins
+    /// a new run here: what is in the folder is not its own.
+    pub fn for_checkpoint(output_dir: &Path, checkpoint: Option<&Path>) -> Self {
+        if checkpoint.is_some_and(|checkpoint| is_inside(checkpoint, output_dir)) { Self::Resume } else { Self::NewRun }
+    }
+}
+
+/// Whether `checkpoint` is a folder of `output_dir`, by whatever paths either is given.
+pub(crate) fn is_inside(checkpoint: &Path, output_dir: &Path) -> bool {
+    let canonical = |path: &Path| fs::canonicalize(path).ok();
+    let parent = canonical(checkpoint).and_then(|path| path.parent().map(Path::to_owned));
+    parent.is_some() && parent == canonical(output_dir)
+}
+
 /// Checks that `output_dir` is, or can be made, a folder that can be written to, and that a new run does not mix its
-/// checkpoints with those of another. Leaves nothing behind.
+/// checkpoints with those of another. Leaves nothing behind; a resume puts back what [`recover`] does.
 pub fn check_output_dir(output_dir: &Path, wanted_for: OutputDirUse) -> Result<()> {
     check_writable(output_dir)?;
-    if wanted_for == OutputDirUse::NewRun
-        && let Some(newest) = find_checkpoints(output_dir)?.last()
-    {
-        return Err(Error::OutputDirInUse { path: output_dir.to_owned(), newest: newest.global_step });
+    if wanted_for == OutputDirUse::Resume {
+        return recover(output_dir);
     }
-    Ok(())
+    let mut existing = find_checkpoints(output_dir)?;
+    existing.extend(moved_aside(output_dir)?);
+    match existing.iter().map(|checkpoint| checkpoint.global_step).max() {
+        Some(newest) => Err(Error::OutputDirInUse { path: output_dir.to_owned(), newest }),
+        None => Ok(()),
+    }
 }
 
 /// Tries the nearest folder that exists: permissions alone do not tell of read-only file systems.
@@ -80,6 +98,23 @@ mod tests {
         let message = check_output_dir(dir.path(), OutputDirUse::NewRun).unwrap_err().to_string();
         assert!(message.contains("checkpoint-10") && message.contains("--resume_from_checkpoint true"), "{message}");
         check_output_dir(dir.path(), OutputDirUse::Resume).unwrap();
+    }
+
+    #[test]
+    fn a_checkpoint_of_another_folder_begins_a_new_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let (own, other) = (dir.path().join("own"), dir.path().join("other"));
+        for folder in [own.join("checkpoint-1"), other.join("checkpoint-1"), own.join("deeper/checkpoint-1")] {
+            fs::create_dir_all(folder).unwrap();
+        }
+        let wanted_for = |checkpoint: &Path| OutputDirUse::for_checkpoint(&own, Some(checkpoint));
+        assert_eq!(wanted_for(&own.join("checkpoint-1")), OutputDirUse::Resume);
+        assert_eq!(wanted_for(&other.join("../own/./checkpoint-1/")), OutputDirUse::Resume);
+        assert_eq!(wanted_for(&other.join("checkpoint-1")), OutputDirUse::NewRun);
+        assert_eq!(wanted_for(&own.join("deeper/checkpoint-1")), OutputDirUse::NewRun);
+        assert_eq!(OutputDirUse::for_checkpoint(&own, None), OutputDirUse::NewRun);
+        let missing = dir.path().join("none");
+        assert_eq!(OutputDirUse::for_checkpoint(&missing, Some(&missing.join("x"))), OutputDirUse::NewRun);
     }
 
     #[test]

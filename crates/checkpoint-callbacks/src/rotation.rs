@@ -4,9 +4,12 @@ use std::path::Path;
 
 use trainer_core::{Callback, Context, EventResult, Requests};
 
-use crate::{Result, durable, find_checkpoints, names::Sibling};
+use crate::{Result, durable, find_checkpoints, names::Sibling, output_dir::is_inside};
 
 /// Keeps the newest checkpoints, as many as `save_total_limit` says, and the best one besides.
+///
+/// Checkpoints beyond the step just saved are deleted only when the run goes on from a checkpoint of the same folder: then
+/// they are its own, of a time it was resumed from before. Those of anybody else are left alone.
 ///
 /// HF's limit counts the best among them when it is above 1; with a limit of 1 both keep the best and the newest.
 #[derive(Clone, Copy, Debug)]
@@ -36,9 +39,12 @@ pub fn which_to_delete(existing: &[u64], newest: u64, limit: usize, best: Option
 impl Callback for Rotation {
     fn on_save(&mut self, context: &Context<'_>, checkpoint: &Path, _requests: &mut Requests) -> EventResult {
         let output_dir = checkpoint.parent().unwrap_or(checkpoint);
-        let existing: Vec<u64> = find_checkpoints(output_dir)?.iter().map(|found| found.global_step).collect();
+        let mut existing: Vec<u64> = find_checkpoints(output_dir)?.iter().map(|found| found.global_step).collect();
         let state = context.state;
-        // Between a better evaluation and its save, the best checkpoint is the one recorded, not that of the best step.
+        if !context.resumed_from.is_some_and(|origin| is_inside(origin, output_dir)) {
+            existing.retain(|step| *step <= state.global_step);
+        }
+        // A best evaluation that was not saved has no checkpoint: what is recorded counts, not the best step.
         let recorded = state.best_model_checkpoint.as_deref().and_then(Path::file_name);
         let recorded = recorded.and_then(|name| crate::names::parse_checkpoint(name.to_str()?));
         for step in which_to_delete(&existing, state.global_step, self.limit, recorded) {

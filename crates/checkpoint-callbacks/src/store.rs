@@ -8,9 +8,10 @@ use std::{
 use trainer_core::{BoxError, CheckpointStore, WriteCheckpoint};
 
 use crate::{
-    Error, Result, durable,
+    Error, OutputDirLock, Result, durable,
     manifest::Manifest,
     names::{Sibling, checkpoint_path},
+    recover::siblings,
 };
 
 #[cfg(test)]
@@ -24,23 +25,24 @@ mod tests;
 #[derive(Debug)]
 pub struct DirectoryStore {
     output_dir: PathBuf,
+    /// Nobody else writes here meanwhile.
+    _lock: OutputDirLock,
 }
 
 impl DirectoryStore {
-    /// Opens an output folder, making it if need be, and clears up after an interrupted run.
+    /// Opens an output folder, making it if need be, and clears up after an interrupted run. The folder is locked before
+    /// anything in it is touched, for as long as the store lives.
     pub fn open(output_dir: &Path) -> Result<Self> {
-        fs::create_dir_all(output_dir).map_err(Error::file("create", output_dir))?;
-        for entry in fs::read_dir(output_dir).map_err(Error::file("list", output_dir))? {
-            let name = entry.map_err(Error::file("list", output_dir))?.file_name();
-            let Some((sibling, global_step)) = name.to_str().and_then(Sibling::parse) else { continue };
-            let (path, checkpoint) = (output_dir.join(&name), checkpoint_path(output_dir, global_step));
-            if sibling == Sibling::Replaced && !checkpoint.exists() {
-                durable::rename(&path, &checkpoint)?;
-            } else {
-                durable::remove_folder(&path)?;
-            }
+        Self::open_locked(OutputDirLock::take(output_dir)?)
+    }
+
+    /// Opens the output folder whose lock was taken earlier.
+    pub fn open_locked(lock: OutputDirLock) -> Result<Self> {
+        // Taking the lock has put back what is a checkpoint still; the rest is on its way out.
+        for (_, leftover) in siblings(lock.output_dir())? {
+            durable::remove_folder(&leftover.path)?;
         }
-        Ok(Self { output_dir: output_dir.to_owned() })
+        Ok(Self { output_dir: lock.output_dir().to_owned(), _lock: lock })
     }
 
     fn put_into_place(&self, staging: &Path, global_step: u64) -> Result<PathBuf> {
@@ -48,7 +50,7 @@ impl DirectoryStore {
         durable::sync_folders(staging)?;
         let (path, replaced) = (self.path(global_step), Sibling::Replaced.path(&self.output_dir, global_step));
         if path.exists() {
-            // A folder cannot be renamed over another; `open` brings this one back if it comes to nothing.
+            // A folder cannot be renamed over another; `recover` brings this one back if it comes to nothing.
             durable::remove_folder(&replaced)?;
             durable::rename(&path, &replaced)?;
         }

@@ -159,6 +159,29 @@ fn early_stopping_counts_on_after_a_resume() {
 }
 
 #[test]
+fn an_early_stopped_run_takes_no_step_when_started_again() {
+    const LOSSES: &[f64] = &[5.0, 3.0, 3.5, 3.6, 3.7, 1.0];
+    let dir = tempfile::tempdir().unwrap();
+    run(arguments(dir.path()), &mut scripted(LOSSES), EarlyStopping::new(2), None);
+    let newest = newest_complete(dir.path()).unwrap().checkpoint.unwrap();
+    assert_eq!(newest.global_step, 8);
+    for _ in 0..2 {
+        let output = run(arguments(dir.path()), &mut scripted(LOSSES), EarlyStopping::new(2), Some(&newest.path));
+        assert_eq!(output.state.global_step, 8);
+        assert_eq!(steps(dir.path()), [4, 8]);
+    }
+}
+
+#[test]
+fn early_stopping_needs_no_saving() {
+    let dir = tempfile::tempdir().unwrap();
+    let arguments = TrainingArguments { save_strategy: SaveStrategy::No, ..arguments(dir.path()) };
+    let output = run(arguments, &mut scripted(&[5.0, 3.0, 3.5, 3.6, 1.0, 1.0]), EarlyStopping::new(2), None);
+    assert_eq!(output.state.global_step, 8);
+    assert_eq!((output.state.best_metric, output.state.best_model_checkpoint), (None, None));
+}
+
+#[test]
 fn a_run_stopped_and_resumed_leaves_the_same_files() {
     const LOSSES: &[f64] = &[5.0, 3.0, 2.0, 2.5, 2.2, 2.1];
     let straight = tempfile::tempdir().unwrap();
@@ -184,6 +207,23 @@ fn a_run_stopped_and_resumed_leaves_the_same_files() {
         let logged = |dir: &Path| fs::read_to_string(dir.join("metrics.jsonl")).unwrap().lines().count();
         assert_eq!(logged(dir.path()), logged(straight.path()), "stopped after {stop}");
     }
+}
+
+#[test]
+fn only_a_run_of_this_folder_deletes_what_is_beyond_its_step() {
+    const LOSSES: &[f64] = &[5.0, 3.0, 2.0, 2.5, 2.2, 2.1];
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for dir in [&one, &two] {
+        run(TrainingArguments { save_total_limit: None, ..arguments(dir.path()) }, &mut scripted(LOSSES), none(), None);
+        assert_eq!(steps(dir.path()), [2, 4, 6, 8, 10, 12]);
+    }
+    let resume_in_two = |from: &Path| {
+        run(arguments(two.path()), &mut scripted(LOSSES), StopAfter(5), Some(&from.join("checkpoint-4")));
+        steps(two.path())
+    };
+    // The best so far is that of step 4, which the run from another folder has not in this one.
+    assert_eq!(resume_in_two(one.path()), [4, 5, 6, 8, 10, 12]);
+    assert_eq!(resume_in_two(two.path()), [4, 5]);
 }
 
 #[test]

@@ -6,15 +6,25 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/_flash_attention_forward.h>
 #include <c10/core/CachingDeviceAllocator.h>
+#include <c10/core/impl/DeviceGuardImplInterface.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <limits>
 #include <optional>
 #include <tuple>
 
 namespace {
+
+char out_of_memory[] = "out of memory";
+
+// Never null: null means success.
+char* copy(const char* message) {
+  char* copied = strdup(message);
+  return copied != nullptr ? copied : out_of_memory;
+}
 
 template <typename Body>
 char* guarded(Body body) {
@@ -22,19 +32,26 @@ char* guarded(Body body) {
     body();
     return nullptr;
   } catch (const c10::Error& error) {
-    return strdup(error.what_without_backtrace());
+    return copy(error.what_without_backtrace());
   } catch (const std::exception& error) {
-    return strdup(error.what());
+    return copy(error.what());
   } catch (...) {
-    return strdup("unknown C++ exception");
+    return copy("unknown C++ exception");
   }
+}
+
+c10::DeviceAllocator* allocator_of(int64_t index) {
+  TORCH_CHECK(index >= 0 && index <= std::numeric_limits<c10::DeviceIndex>::max(), "no CUDA device ", index);
+  return c10::getDeviceAllocator(c10::DeviceType::CUDA);
 }
 
 }  // namespace
 
 extern "C" {
 
-void torch_ext_free(char* message) { free(message); }
+void torch_ext_free(char* message) {
+  if (message != out_of_memory) free(message);
+}
 
 // Variable-length causal flash attention: query, key, value are [tokens, heads, head_dim], cumulative_lengths is int32 [rows + 1].
 // outputs receives five new tensors: output, logsumexp, rng_state, unused, debug_mask.
@@ -58,7 +75,7 @@ char* torch_ext_flash_attention_forward(void** outputs, const void* query, const
 // Bytes in live tensors on CUDA device `index`: now, and at the highest since the last reset.
 char* torch_ext_cuda_memory(int64_t index, int64_t* current, int64_t* peak) {
   return guarded([&] {
-    const auto stats = c10::getDeviceAllocator(c10::DeviceType::CUDA)->getDeviceStats(static_cast<c10::DeviceIndex>(index));
+    const auto stats = allocator_of(index)->getDeviceStats(static_cast<c10::DeviceIndex>(index));
     const auto& allocated = stats.allocated_bytes[static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE)];
     *current = allocated.current;
     *peak = allocated.peak;
@@ -66,7 +83,15 @@ char* torch_ext_cuda_memory(int64_t index, int64_t* current, int64_t* peak) {
 }
 
 char* torch_ext_cuda_reset_peak(int64_t index) {
-  return guarded([&] { c10::getDeviceAllocator(c10::DeviceType::CUDA)->resetPeakStats(static_cast<c10::DeviceIndex>(index)); });
+  return guarded([&] { allocator_of(index)->resetPeakStats(static_cast<c10::DeviceIndex>(index)); });
+}
+
+// Waits until CUDA device `index` has done all that was asked of it.
+char* torch_ext_cuda_synchronize(int64_t index) {
+  return guarded([&] {
+    allocator_of(index);
+    c10::impl::getDeviceGuardImpl(c10::DeviceType::CUDA)->synchronizeDevice(static_cast<c10::DeviceIndex>(index));
+  });
 }
 
 // The native handle of the stream that operators of CUDA device `index` go to.

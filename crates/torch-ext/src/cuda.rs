@@ -108,6 +108,16 @@ fn set_allow_tf32(allow: bool) -> Result<(), Error> {
     shim::check("set_allow_tf32", unsafe { shim::torch_ext_set_allow_tf32(allow) })
 }
 
+/// Waits until device `index` has done all that was asked of it. tch's own call panics where this returns an error.
+///
+/// # Errors
+/// [`Error::Torch`] with the error of any work done since the last wait, or without CUDA.
+pub fn synchronize(index: usize) -> Result<(), Error> {
+    // SAFETY: takes no pointer.
+    let message = unsafe { shim::torch_ext_cuda_synchronize(device_index(index)) };
+    shim::check("cuda_synchronize", message)
+}
+
 fn device_index(index: usize) -> i64 {
     i64::try_from(index).unwrap_or(i64::MAX)
 }
@@ -121,6 +131,7 @@ mod tests {
         if !load() {
             assert!(memory(0).is_err());
             assert!(reset_peak_memory(0).is_err());
+            assert!(synchronize(0).is_err());
         }
     }
 }

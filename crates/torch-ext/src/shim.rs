@@ -15,6 +15,7 @@ unsafe extern "C" {
         scale: f64,
     ) -> *mut c_char;
     pub(crate) fn torch_ext_cuda_memory(index: i64, current: *mut i64, peak: *mut i64) -> *mut c_char;
+    pub(crate) fn torch_ext_cuda_synchronize(index: i64) -> *mut c_char;
     pub(crate) fn torch_ext_cuda_reset_peak(index: i64) -> *mut c_char;
     pub(crate) fn torch_ext_cuda_current_stream(index: i64, stream: *mut *mut c_void) -> *mut c_char;
     pub(crate) fn torch_ext_allow_tf32() -> bool;

@@ -103,9 +103,10 @@ pub struct TrainingArguments {
     pub save_total_limit: Option<usize>,
     /// Load the best checkpoint into the model when training has ended. Default false.
     pub load_best_model_at_end: bool,
-    /// The evaluation metric that decides which checkpoint is best, with or without `eval_`; unset: `loss`.
+    /// The evaluation metric that decides which checkpoint is best, one of [`TrainingArguments::BEST_METRICS`], with or
+    /// without `eval_`; unset: `loss`.
     pub metric_for_best_model: Option<String>,
-    /// Whether a greater metric is better; unset: unless its name ends in `loss`.
+    /// Whether a greater metric is better; unset: unless its name ends in `loss` or it is the perplexity.
     pub greater_is_better: Option<bool>,
     /// Seed of the row order and of all else that is random. Default 42.
     pub seed: u64,
@@ -148,18 +149,24 @@ impl Default for TrainingArguments {
 }
 
 impl TrainingArguments {
+    /// What `metric_for_best_model` may name, with or without `eval_`.
+    pub const BEST_METRICS: &[&str] = &["loss", "mean_token_accuracy", "perplexity"];
+
     /// The key in the evaluation metrics that decides which checkpoint is best: `eval_loss` unless set.
     pub fn best_metric_key(&self) -> String {
-        match self.metric_for_best_model.as_deref() {
-            None => "eval_loss".to_owned(),
-            Some(name) if name.starts_with("eval_") => name.to_owned(),
-            Some(name) => format!("eval_{name}"),
+        let name = self.metric_for_best_model.as_deref().unwrap_or("loss");
+        match name.strip_prefix("eval_").unwrap_or(name) {
+            "perplexity" => "perplexity".to_owned(),
+            name => format!("eval_{name}"),
         }
     }
 
     /// Whether `metric` is finite and strictly better than `best`.
     pub fn is_better(&self, metric: f64, best: Option<f64>) -> bool {
-        let greater_is_better = self.greater_is_better.unwrap_or_else(|| !self.best_metric_key().ends_with("loss"));
+        let greater_is_better = self.greater_is_better.unwrap_or_else(|| {
+            let key = self.best_metric_key();
+            !key.ends_with("loss") && key != "perplexity"
+        });
         metric.is_finite() && best.is_none_or(|best| if greater_is_better { metric > best } else { metric < best })
     }
 

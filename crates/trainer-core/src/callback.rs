@@ -19,6 +19,8 @@ pub struct Context<'a> {
     pub arguments: &'a TrainingArguments,
     /// The state of the run.
     pub state: &'a TrainerState,
+    /// The checkpoint the run goes on from.
+    pub resumed_from: Option<&'a Path>,
 }
 
 /// What an event handler returns.

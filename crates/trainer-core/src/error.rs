@@ -77,17 +77,27 @@ pub enum Error {
         /// Steps taken.
         expected: usize,
     },
-    /// The loss or the gradient norm of a step is NaN or infinite.
+    /// The loss or the gradient norm of a step, or the loss of an evaluation, is NaN or infinite.
     #[error(
         "{quantity} is {value} at step {step}: training has diverged; lower learning_rate, lengthen the warm-up, or look at the rows of that step. Nothing was saved after it"
     )]
     NonFinite {
-        /// `loss` or `grad_norm`.
+        /// `loss`, `grad_norm` or `eval_loss`.
         quantity: &'static str,
         /// NaN or an infinity.
         value: f64,
         /// The optimizer step, counted from 1.
         step: u64,
+    },
+    /// The model is not finite, although the losses are.
+    #[error(
+        "the model is not finite after step {step}: {source}; training has diverged: lower learning_rate or lengthen the warm-up. It was not saved"
+    )]
+    NonFiniteModel {
+        /// The optimizer step.
+        step: u64,
+        /// What the learner found.
+        source: BoxError,
     },
     /// A callback failed.
     #[error("callback {callback} failed in {event}: {source}")]
@@ -114,6 +124,18 @@ pub enum Error {
         path: PathBuf,
         /// Each change, with the old and the new value.
         changes: Vec<String>,
+    },
+    /// A checkpoint's file holds a value that no run can have written.
+    #[error("{}: {field} is {value}, but {expected}; resume from another checkpoint", .path.display())]
+    SavedValue {
+        /// The file.
+        path: PathBuf,
+        /// The field in it.
+        field: &'static str,
+        /// Its value.
+        value: String,
+        /// What it must be.
+        expected: String,
     },
     /// A file could not be read or written.
     #[error("{}: {source}", .path.display())]

@@ -39,6 +39,12 @@ pub trait Learner {
     /// Restores both from a checkpoint folder.
     fn load_checkpoint(&mut self, dir: &Path) -> Result<(), BoxError>;
 
+    /// Fails when a weight is not finite; the error says which. Called before each save and at the end, so that a model
+    /// that was destroyed is never saved. Default: not checked.
+    fn check_finite(&mut self) -> Result<(), BoxError> {
+        Ok(())
+    }
+
     /// Further figures for `train_results.json`, asked for once at the end. Default: none.
     fn report(&mut self) -> Result<Map<String, Value>, BoxError> {
         Ok(Map::new())

@@ -7,13 +7,13 @@
 //!                                  │  ▲      ◀── Requests ──┘
 //!          forward_backward, step  ▼  │ StepRecords (only when a log is due)
 //!                                Learner
-//!                                  └── save_model, save_training_state ──▶ CheckpointStore
+//!                                  └── check_finite, save_model, save_training_state ──▶ CheckpointStore
 //! ```
 //!
 //! What happens when, and every figure that is logged, is as in Hugging Face's Trainer 5.17, with these differences: loss
 //! is divided by the target tokens of the whole accumulation window, `learning_rate` is the one used in the step,
-//! `eval_loss` is weighted by tokens, a NaN ends the run, and a resumed run goes on bit for bit, in the middle of an epoch
-//! too.
+//! `eval_loss` is weighted by tokens, a loss, gradient or weight that is not finite ends the run before it is saved, and a
+//! resumed run goes on bit for bit, in the middle of an epoch too.
 //!
 //! ```
 //! use trainer_core::{TrainingArguments, Trainer, testing::{PlainStore, ToyLearner, ToySource}};

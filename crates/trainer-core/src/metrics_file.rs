@@ -9,7 +9,8 @@ use std::{
 use crate::{Callback, Context, EventResult, LogEntry, Requests};
 
 /// Writes every log entry as a line and flushes it. A run that begins starts the file anew; a resumed one rewrites it from
-/// the checkpoint's log history first, so that nothing from beyond the checkpoint, and no half line, stays.
+/// the checkpoint's log history first, so that nothing from beyond the checkpoint, and no half line, stays. A run that was
+/// complete when it was resumed leaves it as it is, with the summary that no checkpoint holds.
 #[derive(Debug)]
 pub struct MetricsFile {
     path: PathBuf,
@@ -25,14 +26,30 @@ impl MetricsFile {
         Self { path: path.into(), file: None }
     }
 
+    /// The file, begun with `entries` if this is the first time.
+    fn open_once(&mut self, entries: &[LogEntry]) -> Result<&mut File, String> {
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => self.open(entries).map_err(|error| self.describe(&error))?,
+        };
+        Ok(self.file.insert(file))
+    }
+
+    fn describe(&self, error: &std::io::Error) -> String {
+        format!("{}: {error}", self.path.display())
+    }
+
     fn open(&self, entries: &[LogEntry]) -> std::io::Result<File> {
         let mut text = Vec::new();
         for entry in entries {
             write_line(&mut text, entry)?;
         }
         let staged = staged(&self.path);
-        std::fs::write(&staged, text)?;
-        std::fs::rename(&staged, &self.path)?;
+        if let Err(error) = std::fs::write(&staged, text).and_then(|()| std::fs::rename(&staged, &self.path)) {
+            // The first error is the one to report.
+            let _ = std::fs::remove_file(&staged);
+            return Err(error);
+        }
         OpenOptions::new().append(true).open(&self.path)
     }
 }
@@ -52,14 +69,22 @@ fn write_line(to: &mut impl Write, entry: &LogEntry) -> std::io::Result<()> {
 
 impl Callback for MetricsFile {
     fn on_train_begin(&mut self, context: &Context<'_>, _requests: &mut Requests) -> EventResult {
-        let file = self.open(&context.state.log_history);
-        self.file = Some(file.map_err(|error| format!("{}: {error}", self.path.display()))?);
+        if context.resumed_from.is_none() {
+            self.open_once(&context.state.log_history)?;
+        }
         Ok(())
     }
 
-    fn on_log(&mut self, _context: &Context<'_>, entry: &LogEntry, _requests: &mut Requests) -> EventResult {
-        let Some(file) = &mut self.file else { return Ok(()) };
-        write_line(file, entry).map_err(|error| format!("{}: {error}", self.path.display()))?;
+    fn on_step_begin(&mut self, context: &Context<'_>, _requests: &mut Requests) -> EventResult {
+        self.open_once(&context.state.log_history)?;
+        Ok(())
+    }
+
+    fn on_log(&mut self, context: &Context<'_>, entry: &LogEntry, _requests: &mut Requests) -> EventResult {
+        // The entry is the last of the history already.
+        let earlier = context.state.log_history.split_last().map_or(&[][..], |(_, earlier)| earlier);
+        let written = write_line(self.open_once(earlier)?, entry);
+        written.map_err(|error| self.describe(&error))?;
         Ok(())
     }
 }
@@ -73,35 +98,46 @@ mod tests {
         LogEntry::from_iter([("loss".to_owned(), 0.5.into()), ("step".to_owned(), step.into())])
     }
 
-    fn begin(file: &mut MetricsFile, log_history: Vec<LogEntry>) -> EventResult {
-        let state = TrainerState { log_history, ..Default::default() };
-        let arguments = TrainingArguments::default();
-        file.on_train_begin(&Context { arguments: &arguments, state: &state }, &mut Requests::default())
+    fn begin(file: &mut MetricsFile, resumed_from: Option<&Path>) -> EventResult {
+        let (state, arguments) = (TrainerState::default(), TrainingArguments::default());
+        let context = Context { arguments: &arguments, state: &state, resumed_from };
+        file.on_train_begin(&context, &mut Requests::default())
     }
 
+    /// Logs at a step, having logged at all steps before.
     fn log(file: &mut MetricsFile, step: u64) {
-        let (state, arguments) = (TrainerState::default(), TrainingArguments::default());
-        let context = Context { arguments: &arguments, state: &state };
+        let state = TrainerState { log_history: (1..=step).map(entry).collect(), ..Default::default() };
+        let context = Context { arguments: &TrainingArguments::default(), state: &state, resumed_from: None };
         file.on_log(&context, &entry(step), &mut Requests::default()).unwrap();
     }
 
     #[test]
-    fn a_resumed_run_drops_what_is_beyond_the_checkpoint() {
+    fn a_resumed_run_drops_what_is_beyond_the_checkpoint_once_it_does_something() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(MetricsFile::FILE_NAME);
         std::fs::write(&path, "from another run\n").unwrap();
         let read = || std::fs::read_to_string(&path).unwrap();
 
         let mut file = MetricsFile::new(&path);
-        begin(&mut file, vec![]).unwrap();
-        (1..=3).for_each(|step| log(&mut file, step));
-        assert_eq!(read().lines().count(), 3);
+        begin(&mut file, None).unwrap();
+        assert_eq!(read(), "");
+        (1..=4).for_each(|step| log(&mut file, step));
+        assert_eq!(read().lines().count(), 4);
         OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"loss\":0.").unwrap();
+        let before = read();
 
+        let resumed_from = Some(Path::new("checkpoint-2"));
         let mut file = MetricsFile::new(&path);
-        begin(&mut file, vec![entry(1), entry(2)]).unwrap();
+        begin(&mut file, resumed_from).unwrap();
+        assert_eq!(read(), before, "nothing is done yet");
         log(&mut file, 3);
         assert_eq!(read(), "{\"loss\":0.5,\"step\":1}\n{\"loss\":0.5,\"step\":2}\n{\"loss\":0.5,\"step\":3}\n");
+
+        let mut file = MetricsFile::new(&path);
+        let state = TrainerState { log_history: vec![entry(1)], ..Default::default() };
+        let context = Context { arguments: &TrainingArguments::default(), state: &state, resumed_from };
+        file.on_step_begin(&context, &mut Requests::default()).unwrap();
+        assert_eq!(read(), "{\"loss\":0.5,\"step\":1}\n");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing but the file is left");
     }
 
@@ -109,7 +145,7 @@ mod tests {
     fn a_folder_that_is_not_there_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("none").join(MetricsFile::FILE_NAME);
-        let message = begin(&mut MetricsFile::new(&path), vec![]).unwrap_err().to_string();
+        let message = begin(&mut MetricsFile::new(&path), None).unwrap_err().to_string();
         assert!(message.contains("none/metrics.jsonl"), "{message}");
     }
 }

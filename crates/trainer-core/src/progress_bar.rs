@@ -142,7 +142,7 @@ mod tests {
         let written = Shared::default();
         let mut bar = ProgressBar::lines(written.clone());
         let state = TrainerState { global_step: 85, max_steps: 540, epoch: 1.574, ..Default::default() };
-        let context = Context { arguments: &TrainingArguments::default(), state: &state };
+        let context = Context { arguments: &TrainingArguments::default(), state: &state, resumed_from: None };
         let entry =
             json!({ "loss": 2.71449, "learning_rate": 9.831e-6, "num_tokens": 1234, "perplexity": null, "step": 85 });
         bar.on_log(&context, entry.as_object().unwrap(), &mut Requests::default()).unwrap();

@@ -45,7 +45,7 @@ pub struct Trainer<'a, L: Learner, S: BatchSource<Batch = L::Batch>> {
 /// What is of this process only: a resumed run starts it anew.
 struct Session {
     started: Instant,
-    is_resumed: bool,
+    resumed_from: Option<PathBuf>,
     clock: StepClock,
     num_steps: u64,
     num_rows: u64,
@@ -60,10 +60,13 @@ struct Session {
 pub struct TrainOutput {
     /// The state at the end.
     pub state: TrainerState,
-    /// The content of `train_results.json`.
+    /// The content of `train_results.json`. Without a step there are no times in it, and no entry in the log history.
     pub metrics: Map<String, Value>,
     /// The last evaluation; the best one is [`TrainerState::best_evaluation`].
     pub eval_metrics: Option<LogEntry>,
+    /// Optimizer steps taken since [`Trainer::train`] was called. 0: the run was complete already, so result files of an
+    /// earlier session tell more than this output.
+    pub num_steps_this_session: u64,
 }
 
 impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
@@ -92,7 +95,7 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
             requests: Requests::default(),
             session: Session {
                 started: Instant::now(),
-                is_resumed: false,
+                resumed_from: None,
                 clock: StepClock::default(),
                 num_steps: 0,
                 num_rows: 0,
@@ -133,13 +136,14 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
         let metrics = outcome?;
         ended?;
         let eval_metrics = self.state.log_history.iter().rev().find(|entry| entry.contains_key("eval_loss")).cloned();
-        Ok(TrainOutput { state: self.state, metrics, eval_metrics })
+        let num_steps_this_session = self.session.num_steps;
+        Ok(TrainOutput { state: self.state, metrics, eval_metrics, num_steps_this_session })
     }
 
     /// The loop: micro-batches, optimizer step, events; then what is due.
     fn run(&mut self) -> Result<()> {
         self.emit(Callbacks::on_train_begin)?;
-        if self.arguments.eval_on_start && !self.session.is_resumed {
+        if self.arguments.eval_on_start && self.session.resumed_from.is_none() {
             self.requests.request_evaluate();
             self.log_evaluate_save()?;
         }
@@ -233,7 +237,7 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
         self.session.num_steps += 1;
         self.session.num_unrecorded_steps += 1;
         self.session.num_rows += window.iter().map(BatchInfo::num_rows).sum::<u64>();
-        self.state.num_input_tokens_seen += tokens;
+        self.state.num_input_tokens_seen = self.state.num_input_tokens_seen.saturating_add(tokens);
         self.state.global_step += 1;
         let part = self.progress.micro_batches_done as f64 / self.plan.batches_per_epoch as f64;
         self.state.epoch = self.progress.epoch as f64 + part;
@@ -255,7 +259,8 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
         &mut self,
         event: impl FnOnce(&mut Callbacks<'a>, &Context<'_>, &mut Requests) -> EventResult,
     ) -> Result<()> {
-        let context = Context { arguments: &self.arguments, state: &self.state };
+        let resumed_from = self.session.resumed_from.as_deref();
+        let context = Context { arguments: &self.arguments, state: &self.state, resumed_from };
         event(&mut self.callbacks, &context, &mut self.requests).map_err(callback_error)
     }
 

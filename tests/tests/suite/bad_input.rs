@@ -494,7 +494,7 @@ fn resuming() -> Result<()> {
                 run_before(case)?;
                 Ok(case.training(&goldens::model("qwen2"), &case.path("data")).flags("--resume_from_checkpoint"))
             },
-            names: &["checkpoint-1", "optimizer"],
+            names: &["checkpoint-1", "optim (was adamw_torch, is galore_adamw)"],
         },
     ])
 }

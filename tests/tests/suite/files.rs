@@ -10,8 +10,14 @@ const MODEL_FILES: [&str; 5] =
     ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"];
 const RESULT_FILES: [&str; 5] =
     ["all_results.json", "eval_results.json", "metrics.jsonl", "train_results.json", "trainer_state.json"];
-const STATE_FILES: [&str; 5] =
-    ["manifest.json", "optimizer.safetensors", "trainer_state.json", "training_args.json", "training_progress.json"];
+const STATE_FILES: [&str; 6] = [
+    "manifest.json",
+    "optimizer.safetensors",
+    "run.json",
+    "trainer_state.json",
+    "training_args.json",
+    "training_progress.json",
+];
 
 const STEP_KEYS: [&str; 7] =
     ["loss", "grad_norm", "learning_rate", "mean_token_accuracy", "num_tokens", "epoch", "step"];

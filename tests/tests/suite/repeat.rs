@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
-use whole_program_tests::{Case, Results, Running, Training, goldens, without_times};
+use anyhow::{Result, bail, ensure};
+use whole_program_tests::{Case, Finished, Results, Running, Training, goldens, without_times};
 
 const SIGKILL: i32 = 9;
 
@@ -18,7 +18,7 @@ fn training(case: &Case, settings: &str) -> Training {
 const GALORE: &str = "--optim_args rank=8,update_proj_gap=7,scale=0.5";
 const ADAMW: &str = "--optim adamw_torch --weight_decay 0.1";
 
-/// Weights, optimizer state and log history, the last two only where there are.
+/// Log history, saved model, and the last checkpoint's weights, optimizer state and position.
 fn ensure_same(one: &Path, other: &Path, checkpoint: &str) -> Result<()> {
     let (left, right) = (Results::in_folder(one), Results::in_folder(other));
     ensure!(without_times(left.log_history()?) == without_times(right.log_history()?), "log_history differs");
@@ -86,27 +86,37 @@ fn one_epoch_resumed_to_two_bfloat16_nearest_in_steps() -> Result<()> {
     extend(&format!("--bf16_weight_update nearest {by_steps} {ADAMW}"), "checkpoint-20")
 }
 
-/// Starts a run and waits until it has made this checkpoint.
-fn start_and_wait(training: &Training, checkpoint: &Path) -> Result<Running> {
-    let mut running = training.start()?;
-    let deadline = Instant::now() + Duration::from_secs(120);
-    while !checkpoint.exists() && !running.is_over()? && Instant::now() < deadline {
-        std::thread::sleep(Duration::from_millis(1));
+/// A run that `end` has ended after it made this checkpoint and before it was over.
+fn interrupted(
+    settings: &str,
+    checkpoint: &str,
+    end: impl Fn(Running) -> Result<Finished>,
+) -> Result<(Case, Finished)> {
+    // A busy machine may look away until the run is over.
+    for _ in 0..3 {
+        let case = Case::new()?;
+        let mut running = training(&case, settings).start()?;
+        let deadline = Instant::now() + Duration::from_secs(120);
+        while !case.output_dir().join(checkpoint).exists() && !running.is_over()? && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let finished = if running.is_over()? { running.wait()? } else { end(running)? };
+        if finished.exit_code() != Some(0) {
+            let is_at_its_end = case.output_dir().join("train_results.json").exists();
+            ensure!(!is_at_its_end, "the run was at its end: {}", finished.stderr);
+            return Ok((case, finished));
+        }
     }
-    Ok(running)
+    bail!("three runs were over before they could be interrupted")
 }
 
 /// The whole run, and one killed without warning once `killed_after` is there, then resumed.
 fn kill_and_resume(settings: &str, killed_after: &str, last_checkpoint: &str) -> Result<()> {
     let settings = format!("--lr_scheduler_type linear --save_strategy steps --eval_strategy steps {settings}");
-    let (whole, parts) = (Case::new()?, Case::new()?);
+    let whole = Case::new()?;
     training(&whole, &settings).run()?.succeeded()?;
-
-    let running = start_and_wait(&training(&parts, &settings), &parts.output_dir().join(killed_after))?;
-    let killed = running.kill()?;
-    ensure!(killed.signal() == Some(SIGKILL), "it was over before it was killed: {}", killed.stderr);
-    ensure!(!parts.output_dir().join("train_results.json").exists(), "the killed run was at its end");
-
+    let (parts, killed) = interrupted(&settings, killed_after, Running::kill)?;
+    ensure!(killed.signal() == Some(SIGKILL), "{:?}: {}", killed.exit_code(), killed.stderr);
     training(&parts, &settings).flags("--resume_from_checkpoint true").run()?.succeeded()?;
     ensure_same(&whole.output_dir(), &parts.output_dir(), last_checkpoint)
 }
@@ -135,13 +145,12 @@ fn a_signal_ends_the_run_with_a_checkpoint_to_go_on_from() -> Result<()> {
     let whole = Case::new()?;
     training(&whole, &settings).run()?.succeeded()?;
     for (signal, number) in [("TERM", 15), ("INT", 2)] {
-        let parts = Case::new()?;
-        let training = training(&parts, &settings);
-        let running = start_and_wait(&training, &parts.output_dir().join("checkpoint-20"))?;
-        running.send(signal)?;
-        let stopped = running.wait()?;
+        let (parts, stopped) = interrupted(&settings, "checkpoint-20", |running| {
+            running.send(signal)?;
+            running.wait()
+        })?;
         ensure!(stopped.exit_code() == Some(128 + number), "{signal}: {:?}: {}", stopped.exit_code(), stopped.stderr);
-        training.flags("--resume_from_checkpoint true").run()?.succeeded()?;
+        training(&parts, &settings).flags("--resume_from_checkpoint true").run()?.succeeded()?;
         ensure_same(&whole.output_dir(), &parts.output_dir(), "checkpoint-120")?;
     }
     Ok(())

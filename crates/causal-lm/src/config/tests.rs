@@ -63,6 +63,8 @@ fn what_is_wrong_is_named() {
         (json!({"hidden_size": -64}), "hidden_size is -64"),
         (json!({"vocab_size": 9_000_000_000_000_000_000_u64}), "vocab_size is"),
         (json!({"vocab_size": null}), "vocab_size is missing"),
+        (json!({"num_hidden_layers": 2_000_000_000}), "num_hidden_layers is 2000000000, must be 10000 or less"),
+        (json!({"head_dim": 2_000_000_000}), "head_dim with hidden_size 64 makes a matrix of more than"),
         (json!({"num_attention_heads": 5}), "hidden_size 64 is not a multiple"),
         (json!({"num_key_value_heads": 3}), "num_key_value_heads 3 does not divide"),
         (json!({"hidden_act": "gelu"}), "hidden_act \"gelu\" is not supported"),

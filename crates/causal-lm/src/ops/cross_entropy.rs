@@ -3,7 +3,7 @@
 //! With p = softmax(x Wᵀ): loss = −log p[target], and d loss / d logits = p − onehot(target). The gradient is written where the
 //! probabilities were, so a chunk costs its logits once (the idea of Liger's fused linear cross-entropy, arXiv 2410.10989).
 
-use super::{matrix, wide};
+use super::{accumulate_product, matrix, wide};
 use crate::Error;
 use tch::{Kind, Tensor};
 use torch_ext::kernels;
@@ -59,7 +59,7 @@ pub fn forward_backward(
         };
         add(&mut sums, chunk_sums)?;
         let _ = d_logits.f_mm_out(&dx.f_narrow(0, chunk.start, chunk.length)?, weight)?;
-        let _ = weight_gradient.f_addmm_(&d_logits.f_tr()?, &chunk.x)?;
+        accumulate_product(weight_gradient, &d_logits.f_tr()?, &chunk.x)?;
     }
     Ok((sums_or_zero(sums, x)?, dx))
 }

@@ -1,6 +1,6 @@
 //! y = x Wᵀ + b.
 
-use super::{accumulate, matrix};
+use super::{accumulate, accumulate_product, matrix};
 use crate::Error;
 use tch::Tensor;
 
@@ -49,7 +49,7 @@ pub fn backward_into(
 
 fn add_weight_gradients(dy: &Tensor, x: &Tensor, gradients: &mut Gradients) -> Result<(), Error> {
     matrix("linear backward", dy)?;
-    let _ = gradients.weight.f_addmm_(&dy.f_tr()?, x)?;
+    accumulate_product(&mut gradients.weight, &dy.f_tr()?, x)?;
     if let Some(bias) = &mut gradients.bias {
         accumulate(bias, &dy.f_sum_dim_intlist(0, false, bias.f_kind()?)?)?;
     }

@@ -1,9 +1,11 @@
 use super::*;
 use crate::{find_checkpoints, verify};
 
+/// All but the lock, which is there while the store is.
 fn entries(dir: &Path) -> Vec<String> {
     let mut names: Vec<String> =
         fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.retain(|name| name != ".lock");
     names.sort();
     names
 }
@@ -78,10 +80,27 @@ fn opening_clears_up_after_any_interruption() {
     fs::create_dir(dir.path().join(".checkpoint-3.replaced")).unwrap();
     fs::rename(store.path(1), dir.path().join(".checkpoint-1.deleted")).unwrap();
     fs::create_dir(dir.path().join(".someone-elses")).unwrap();
+    drop(store);
 
     DirectoryStore::open(dir.path()).unwrap();
     assert_eq!(entries(dir.path()), [".someone-elses", "checkpoint-2", "checkpoint-3"]);
     for checkpoint in find_checkpoints(dir.path()).unwrap() {
         verify(&checkpoint.path).unwrap();
     }
+}
+
+#[test]
+fn a_second_store_is_refused_and_touches_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = DirectoryStore::open(dir.path()).unwrap();
+    let mut while_writing = |staging: &Path| -> Result<(), BoxError> {
+        fs::write(staging.join("model"), "half")?;
+        assert!(matches!(DirectoryStore::open(dir.path()), Err(Error::OutputDirLocked { .. })));
+        Ok(())
+    };
+    let path = store.save(7, &mut while_writing).unwrap();
+    verify(&path).unwrap();
+    drop(store);
+    assert!(!dir.path().join(".lock").exists());
+    DirectoryStore::open(dir.path()).unwrap();
 }

@@ -127,8 +127,9 @@ impl TokenizerFiles {
         Ok(())
     }
 
-    pub(super) fn override_eos_token(&mut self, eos_token: &str) -> Result<(), Error> {
-        self.config.insert("eos_token".to_owned(), Value::from(eos_token));
+    /// Names the token of a role, such as `eos_token`, in `tokenizer_config.json`.
+    pub(super) fn set_token(&mut self, role: &str, token: &str) -> Result<(), Error> {
+        self.config.insert(role.to_owned(), Value::from(token));
         let path = self.dir.join("tokenizer_config.json");
         let bytes = serde_json::to_vec_pretty(&self.config)
             .map_err(|source| Error::TokenizerFile { path, source: source.into() })?;

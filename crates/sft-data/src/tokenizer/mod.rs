@@ -98,12 +98,16 @@ impl ChatTokenizer {
                 });
             }
             special.set_eos_token(eos_token);
-            files.override_eos_token(eos_token)?;
+            files.set_token("eos_token", eos_token)?;
         }
         special.add_to(&mut tokenizer)?;
         let (eos_token, eos_token_id) = special.resolve_eos(&files, &tokenizer)?;
         special.set_eos_token(&eos_token);
         let pad_token_id = special.get("pad_token").and_then(|token| tokenizer.token_to_id(token));
+        if special.get("pad_token").is_none() {
+            // Left open, transformers may make up a pad token that the model has no embedding for.
+            files.set_token("pad_token", &eos_token)?;
+        }
 
         if let Some(path) = &options.chat_template_path {
             files.override_chat_template(path)?;
@@ -180,7 +184,7 @@ impl ChatTokenizer {
     }
 
     /// Writes the tokenizer's own files into `dir`, byte for byte as they were when loaded, but for what
-    /// [`TokenizerOptions`] changed.
+    /// [`TokenizerOptions`] changed. A tokenizer without a pad token is written with EOS as its pad token.
     ///
     /// # Errors
     /// If the folder cannot be made or written to.

@@ -63,8 +63,15 @@ fn saved_files_are_those_that_were_loaded() {
         let folder = copy(name);
         for entry in fs::read_dir(golden_path("tokenizers").join(name)).unwrap() {
             let path = entry.unwrap().path();
-            let saved = folder.path().join(path.file_name().unwrap());
-            assert_eq!(fs::read(&path).unwrap(), fs::read(saved).unwrap(), "{}", path.display());
+            let saved = fs::read(folder.path().join(path.file_name().unwrap())).unwrap();
+            if name == "llama" && path.ends_with("tokenizer_config.json") {
+                // It names no pad token: EOS becomes it, and all else stays.
+                let mut expected: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+                expected["pad_token"] = json!("</s>");
+                assert_eq!(serde_json::from_slice::<Value>(&saved).unwrap(), expected);
+            } else {
+                assert_eq!(fs::read(&path).unwrap(), saved, "{}", path.display());
+            }
         }
     }
 }

@@ -102,8 +102,28 @@ fn better_is_strict_finite_and_in_the_metrics_direction() {
     assert_eq!(accuracy.best_metric_key(), "eval_mean_token_accuracy");
     assert!(accuracy.is_better(0.6, Some(0.5)) && !accuracy.is_better(0.4, Some(0.5)));
 
+    for name in ["perplexity", "eval_perplexity"] {
+        let perplexity = TrainingArguments { metric_for_best_model: Some(name.into()), ..usable() };
+        assert_eq!(perplexity.best_metric_key(), "perplexity");
+        assert!(perplexity.is_better(4.0, Some(5.0)) && !perplexity.is_better(6.0, Some(5.0)));
+    }
+
     let forced = TrainingArguments { greater_is_better: Some(true), ..usable() };
     assert!(forced.is_better(3.0, Some(2.0)));
+}
+
+#[test]
+fn a_metric_that_no_evaluation_has_is_refused() {
+    let named = |name: &str| problems(TrainingArguments { metric_for_best_model: Some(name.into()), ..usable() });
+    for name in TrainingArguments::BEST_METRICS {
+        assert_eq!(named(name), []);
+        assert_eq!(named(&format!("eval_{name}")), []);
+    }
+    let expected =
+        "metric_for_best_model is bleu: use one of loss, mean_token_accuracy, perplexity, or leave it out for loss";
+    assert_eq!(named("bleu")[0].to_string(), expected);
+    assert!(named("")[0].to_string().starts_with("metric_for_best_model is empty: use one of"));
+    assert_eq!([named("eval_eval_loss").len(), named("eval_").len(), named("runtime").len()], [1, 1, 1]);
 }
 
 #[test]

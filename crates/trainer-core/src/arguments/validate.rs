@@ -135,13 +135,11 @@ impl TrainingArguments {
         if self.load_best_model_at_end {
             self.check_load_best(problems);
         }
-        let named = self.metric_for_best_model.as_deref();
-        problems.require(
-            named != Some(""),
-            "metric_for_best_model",
-            "empty",
-            "name a metric, or leave it out for loss",
-        );
+        let named = self.metric_for_best_model.as_deref().unwrap_or("loss");
+        let is_known = Self::BEST_METRICS.contains(&named.strip_prefix("eval_").unwrap_or(named));
+        let shown = if named.is_empty() { "empty" } else { named };
+        let fix = format!("use one of {}, or leave it out for loss", Self::BEST_METRICS.join(", "));
+        problems.require(is_known, "metric_for_best_model", shown, fix);
     }
 
     /// The best evaluation must have a checkpoint: either saving follows the best, or both happen together.

@@ -210,7 +210,10 @@ mod tests {
 
     fn step_end(callback: &mut impl Callback) -> EventResult {
         let (arguments, state) = (TrainingArguments::default(), TrainerState::default());
-        callback.on_step_end(&Context { arguments: &arguments, state: &state }, &mut Requests::default())
+        callback.on_step_end(
+            &Context { arguments: &arguments, state: &state, resumed_from: None },
+            &mut Requests::default(),
+        )
     }
 
     #[test]
@@ -235,7 +238,7 @@ mod tests {
         let mut callbacks: Vec<Box<dyn Callback + '_>> =
             vec![Box::new(Ended(&reached)), Box::new(Broken), Box::new(Ended(&reached))];
         let (arguments, state) = (TrainingArguments::default(), TrainerState::default());
-        let context = Context { arguments: &arguments, state: &state };
+        let context = Context { arguments: &arguments, state: &state, resumed_from: None };
         let error = callbacks.on_train_end(&context, &mut Requests::default()).unwrap_err();
         assert_eq!(error.to_string(), "callback Broken failed in on_train_end: still no disk");
         assert_eq!(reached.get(), 2);

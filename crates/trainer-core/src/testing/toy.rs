@@ -21,6 +21,7 @@ pub struct ToyLearner {
     records: Vec<StepRecord>,
     eval_loss: Option<Box<dyn Fn(u64) -> f64>>,
     step_loss: Option<Box<dyn Fn(u64) -> f64>>,
+    breaks_after: Option<u64>,
 }
 
 /// What `save_model` writes.
@@ -59,6 +60,12 @@ impl ToyLearner {
     pub fn with_step_loss(mut self, step_loss: impl Fn(u64) -> f64 + 'static) -> Self {
         self.step_loss = Some(Box::new(step_loss));
         self
+    }
+
+    /// The model counts as not finite from optimizer step `step` on, whatever the losses are.
+    #[must_use]
+    pub fn breaking_after(self, step: u64) -> Self {
+        Self { breaks_after: Some(step), ..self }
     }
 
     fn sums(&self, batch: &ToyBatch) -> EvalSums {
@@ -105,6 +112,12 @@ impl Learner for ToyLearner {
         let sums = self.sums(batch);
         let scripted = self.eval_loss.as_ref().map(|loss| loss(self.training.num_steps) * sums.target_tokens as f64);
         Ok(EvalSums { loss_sum: scripted.unwrap_or(sums.loss_sum), ..sums })
+    }
+
+    fn check_finite(&mut self) -> Result<(), BoxError> {
+        let is_finite =
+            self.model.weight.is_finite() && self.breaks_after.is_none_or(|step| self.training.num_steps < step);
+        if is_finite { Ok(()) } else { Err("weight is NaN".into()) }
     }
 
     fn save_model(&mut self, dir: &Path) -> Result<(), BoxError> {

@@ -92,6 +92,9 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
             ("eval_steps_per_second", number(num_batches as f64 / runtime)),
             ("perplexity", number(eval_loss.exp())),
         ])?;
+        if !eval_loss.is_finite() {
+            return Err(Error::NonFinite { quantity: "eval_loss", value: eval_loss, step });
+        }
         self.emit(|callbacks, context, requests| callbacks.on_evaluate(context, &entry, requests))?;
         self.note_best(&entry);
         Ok(())
@@ -105,13 +108,21 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
         if let Some(metric) = self.requests.take_best_metric().or(own) {
             self.state.best_metric = Some(metric);
             self.state.best_global_step = Some(self.state.global_step);
+            // The earlier best is not the best any more; `save` records the new one, if this step is saved at all.
+            self.state.best_model_checkpoint = None;
             if self.arguments.save_strategy == SaveStrategy::Best {
                 self.requests.request_save();
             }
         }
     }
 
+    fn check_finite(&mut self) -> Result<()> {
+        let outcome = self.learner.check_finite();
+        outcome.map_err(|source| Error::NonFiniteModel { step: self.state.global_step, source })
+    }
+
     fn save(&mut self) -> Result<()> {
+        self.check_finite()?;
         let step = self.state.global_step;
         if self.state.best_global_step == Some(step) {
             self.state.best_model_checkpoint = Some(self.store.path(step));
@@ -151,15 +162,8 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
     /// The summary of the run, and the best model where it was asked for. Returns the content of `train_results.json`.
     pub(super) fn finish(&mut self) -> Result<Map<String, Value>> {
         self.take_step_records()?;
-        let runtime = self.session.started.elapsed().as_secs_f64().max(f64::MIN_POSITIVE);
-        let mut metrics = self.log([
-            ("train_runtime", number(runtime)),
-            ("train_samples_per_second", number(self.session.num_rows as f64 / runtime)),
-            ("train_steps_per_second", number(self.session.num_steps as f64 / runtime)),
-            ("train_loss", number(self.progress.total_loss / self.state.global_step.max(1) as f64)),
-        ])?;
-        metrics.shift_remove("step");
-        metrics.extend(self.session.clock.report());
+        self.check_finite()?;
+        let mut metrics = if self.session.num_steps > 0 { self.log_summary()? } else { self.summary_without_times() };
         let report = self.learner.report();
         metrics.extend(report.map_err(|source| self.learner_error("the learner's report", source))?);
 
@@ -169,6 +173,32 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
             outcome.map_err(|source| self.learner_error("loading the best checkpoint", source))?;
         }
         Ok(metrics)
+    }
+
+    fn log_summary(&mut self) -> Result<Map<String, Value>> {
+        let runtime = self.session.started.elapsed().as_secs_f64().max(f64::MIN_POSITIVE);
+        let mut metrics = self.log([
+            ("train_runtime", number(runtime)),
+            ("train_samples_per_second", number(self.session.num_rows as f64 / runtime)),
+            ("train_steps_per_second", number(self.session.num_steps as f64 / runtime)),
+            ("train_loss", number(self.mean_loss())),
+        ])?;
+        metrics.shift_remove("step");
+        metrics.extend(self.session.clock.report());
+        Ok(metrics)
+    }
+
+    /// For a run that was complete when it was resumed: there is nothing to time, and nothing to log again.
+    fn summary_without_times(&self) -> Map<String, Value> {
+        [("train_loss", number(self.mean_loss())), ("epoch", self.state.epoch.into())]
+            .map(|(key, value)| (key.to_owned(), value))
+            .into_iter()
+            .collect()
+    }
+
+    /// Of all steps of the run.
+    fn mean_loss(&self) -> f64 {
+        self.progress.total_loss / self.state.global_step.max(1) as f64
     }
 }
 

@@ -143,6 +143,19 @@ fn a_stop_ends_the_run_after_the_step() {
 }
 
 #[test]
+fn a_stop_before_the_first_step_is_honoured() {
+    let bench = Bench::new();
+    let stop = on_event(|seen, requests| {
+        if seen.event == "on_train_begin" {
+            requests.request_stop();
+        }
+        Ok(())
+    });
+    let output = bench.train_with(bench.arguments(), &mut ToyLearner::default(), stop).unwrap();
+    assert_eq!(output.state.global_step, 0);
+}
+
+#[test]
 fn the_best_is_marked_and_its_checkpoint_recorded() {
     let bench = Bench::new();
     let mark = on_event(|seen, requests| {
@@ -160,6 +173,24 @@ fn the_best_is_marked_and_its_checkpoint_recorded() {
     assert_eq!(output.state.best_evaluation().unwrap()["step"], 6);
     let saved = TrainerState::load(&best.join(TrainerState::FILE_NAME)).unwrap();
     assert_eq!(saved.best_model_checkpoint, Some(best), "the checkpoint itself knows that it is the best");
+}
+
+#[test]
+fn a_best_evaluation_that_is_not_saved_has_no_checkpoint() {
+    let bench = Bench::new();
+    let mark = on_event(|seen, requests| {
+        match (seen.event, seen.step) {
+            ("on_evaluate", 3) => (requests.mark_best(2.0), requests.request_save()).1,
+            ("on_evaluate", 6) => requests.mark_best(1.0),
+            _ => {}
+        }
+        Ok(())
+    });
+    let arguments = TrainingArguments { save_strategy: SaveStrategy::No, ..bench.arguments() };
+    let output = bench.train_with(arguments, &mut ToyLearner::default(), mark).unwrap();
+    assert!(bench.path().join("checkpoint-3").exists());
+    assert_eq!((output.state.best_metric, output.state.best_global_step), (Some(1.0), Some(6)));
+    assert_eq!(output.state.best_model_checkpoint, None, "checkpoint-3 is not that of the best metric");
 }
 
 /// Epoch 2 of 3 is best.

@@ -19,6 +19,35 @@ fn a_loss_that_is_not_finite_ends_the_run_before_anything_is_saved() {
 }
 
 #[test]
+fn an_evaluation_that_is_not_finite_ends_the_run_before_the_save() {
+    for bad in [f64::NAN, f64::INFINITY] {
+        let bench = Bench::new();
+        let mut learner = ToyLearner::default().with_eval_loss(move |step| if step == 6 { bad } else { 1.0 });
+        let recording = Recording::default();
+        let error = bench.train_with(bench.arguments(), &mut learner, Recorder::new(&recording)).unwrap_err();
+        let message = error.to_string();
+        assert!(message.starts_with(&format!("eval_loss is {bad} at step 6")), "{message}");
+        let logged = recording.events();
+        let entry = logged.iter().rev().find_map(|seen| seen.entry.clone()).unwrap();
+        assert_eq!((&entry["eval_loss"], &entry["step"]), (&Value::Null, &json!(6)));
+        assert!(!bench.path().join("checkpoint-6").exists());
+    }
+}
+
+#[test]
+fn a_model_that_is_not_finite_is_neither_saved_nor_the_result() {
+    let bench = Bench::new();
+    let message = bench.train(bench.arguments(), &mut ToyLearner::default().breaking_after(5)).unwrap_err().to_string();
+    assert!(message.starts_with("the model is not finite after step 6: weight is NaN"), "{message}");
+    let exist = [3, 6].map(|step| bench.path().join(format!("checkpoint-{step}")).exists());
+    assert_eq!(exist, [true, false]);
+
+    let unsaved = TrainingArguments { save_strategy: SaveStrategy::No, ..bench.arguments() };
+    let error = bench.train(unsaved, &mut ToyLearner::default().breaking_after(9)).unwrap_err();
+    assert!(matches!(error, Error::NonFiniteModel { step: 9, .. }), "{error}");
+}
+
+#[test]
 fn a_callbacks_error_names_it_and_all_hear_the_end_once() {
     let bench = Bench::new();
     let recording = Recording::default();

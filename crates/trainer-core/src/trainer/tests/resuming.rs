@@ -14,13 +14,18 @@ struct Outcome {
 
 fn outcome(learner: &ToyLearner, output: TrainOutput, last_checkpoint: &Path) -> Outcome {
     let mut state = output.state;
-    state.log_history = timeless(&state.log_history);
+    state.log_history = without_summary(&timeless(&state.log_history));
     Outcome {
         weight: learner.weight().to_bits(),
         momentum: learner.momentum().to_bits(),
         state,
         progress: std::fs::read_to_string(last_checkpoint.join(PROGRESS_FILE_NAME)).unwrap(),
     }
+}
+
+/// A session that takes no step adds no summary.
+fn without_summary(log_history: &[LogEntry]) -> Vec<LogEntry> {
+    log_history.iter().filter(|entry| !entry.contains_key("train_loss")).cloned().collect()
 }
 
 /// Who asks for the checkpoint of a stopped run.
@@ -138,7 +143,12 @@ fn resuming_a_finished_run_repeats_nothing() {
         let checkpoint = bench.path().join(format!("checkpoint-{}", output.state.global_step));
         let (resumed, again) = bench.resume(arguments, &mut ToyLearner::default(), &checkpoint).unwrap();
         assert_eq!(resumed.global_step, output.state.global_step);
-        assert_eq!(timeless(&again.state.log_history), timeless(&output.state.log_history));
+        let expected = without_summary(&output.state.log_history);
+        assert_eq!(again.state.log_history, expected, "to the bit: nothing was evaluated or summed up again");
+        assert_eq!((output.num_steps_this_session, again.num_steps_this_session), (output.state.global_step, 0));
+        assert_eq!(again.metrics["train_loss"], output.metrics["train_loss"]);
+        let keys: Vec<_> = again.metrics.keys().collect();
+        assert_eq!(keys, ["train_loss", "epoch"], "no times of a session that did nothing");
     }
 }
 
@@ -202,6 +212,43 @@ fn a_checkpoint_with_missing_or_broken_files_is_named() {
 }
 
 #[test]
+fn values_that_no_run_writes_are_named() {
+    let bench = Bench::new();
+    bench.train(bench.arguments(), &mut ToyLearner::default()).unwrap();
+    let checkpoint = bench.path().join("checkpoint-3");
+    let (state, progress) = (TrainerState::FILE_NAME, PROGRESS_FILE_NAME);
+    let cases = [
+        (state, "/global_step", json!(u64::MAX)),
+        (state, "/global_step", json!(4)),
+        (state, "/num_input_tokens_seen", json!(u64::MAX)),
+        (state, "/epoch", json!(-1.0)),
+        (progress, "/epoch", json!(u64::MAX)),
+        (progress, "/epoch", json!((1u64 << 53) - 1)),
+        (progress, "/micro_batches_done", json!(u64::MAX)),
+        (progress, "/since_log/num_steps", json!(4)),
+        (progress, "/since_log/num_steps", json!(u64::MAX)),
+        (progress, "/since_log/correct_tokens", json!(u64::MAX)),
+        (progress, "/since_log/target_tokens", json!(u64::MAX)),
+    ];
+    for (file, pointer, value) in cases {
+        let path = checkpoint.join(file);
+        let content = std::fs::read(&path).unwrap();
+        let mut changed: Value = serde_json::from_slice(&content).unwrap();
+        *changed.pointer_mut(pointer).unwrap() = value.clone();
+        std::fs::write(&path, changed.to_string()).unwrap();
+        let error = bench.resume(bench.arguments(), &mut ToyLearner::default(), &checkpoint).unwrap_err();
+        let message = error.to_string();
+        std::fs::write(&path, &content).unwrap();
+        assert!(matches!(error, Error::SavedValue { .. }), "{pointer} {value}: {message}");
+        // A position that contradicts the number of steps is reported as the latter.
+        let is_contradiction = message.contains("global_step is 3, but");
+        let (field, named) = (pointer[1..].replace('/', "."), path.display().to_string());
+        assert!(is_contradiction || message.contains(&format!("{named}: {field} is ")), "{message}");
+    }
+    bench.resume(bench.arguments(), &mut ToyLearner::default(), &checkpoint).unwrap();
+}
+
+#[test]
 fn a_moved_folder_finds_its_best_and_a_lost_best_is_reported() {
     let bench = Bench::new();
     let arguments = TrainingArguments { metric_for_best_model: Some("loss".into()), ..bench.arguments() };
@@ -224,6 +271,63 @@ fn a_moved_folder_finds_its_best_and_a_lost_best_is_reported() {
     let (resumed, output) = resume();
     assert_eq!(resumed.lost_best_checkpoint, Some(bench.path().join("checkpoint-3")));
     assert_eq!(output.state.best_global_step, Some(9), "the best of what is left");
+}
+
+/// The recorded path still exists, but belongs to the original, or to another run by now.
+#[test]
+fn a_copied_run_keeps_to_its_own_best() {
+    let bench = Bench::new();
+    let (original, copied) = (bench.path().join("q1"), bench.path().join("q2"));
+    let arguments = TrainingArguments {
+        metric_for_best_model: Some("loss".into()),
+        output_dir: original.clone(),
+        ..bench.arguments()
+    };
+    let worse_and_worse = |by: f64| ToyLearner::default().with_eval_loss(move |step| by * step as f64);
+    bench.train(arguments.clone(), &mut worse_and_worse(1.0)).unwrap();
+    std::fs::create_dir(&copied).unwrap();
+    for step in ["checkpoint-3", "checkpoint-6"] {
+        std::fs::create_dir(copied.join(step)).unwrap();
+        for file in std::fs::read_dir(original.join(step)).unwrap() {
+            let file = file.unwrap();
+            std::fs::copy(file.path(), copied.join(step).join(file.file_name())).unwrap();
+        }
+    }
+    let copied_arguments = TrainingArguments { output_dir: copied.clone(), ..arguments.clone() };
+    let resume = || {
+        let checkpoint = copied.join("checkpoint-6");
+        bench.resume(copied_arguments.clone(), &mut worse_and_worse(1.0), &checkpoint).unwrap()
+    };
+    let (resumed, output) = resume();
+    assert_eq!(resumed.lost_best_checkpoint, None);
+    assert_eq!(output.state.best_model_checkpoint, Some(copied.join("checkpoint-3")));
+
+    // The original is trained anew with another outcome, and the copy has lost its best.
+    std::fs::remove_dir_all(copied.join("checkpoint-3")).unwrap();
+    bench.train(arguments.clone(), &mut worse_and_worse(2.0)).unwrap();
+    let (resumed, _) = resume();
+    assert_eq!(resumed.lost_best_checkpoint, Some(original.join("checkpoint-3")));
+}
+
+#[test]
+fn callbacks_know_what_the_run_goes_on_from() {
+    struct Origin(Vec<Option<PathBuf>>);
+    impl Callback for Origin {
+        fn on_train_begin(&mut self, context: &Context<'_>, _: &mut Requests) -> EventResult {
+            self.0.push(context.resumed_from.map(Path::to_owned));
+            Ok(())
+        }
+    }
+    let bench = Bench::new();
+    let mut origin = Origin(Vec::new());
+    bench.train_with(bench.arguments(), &mut ToyLearner::default(), &mut origin).unwrap();
+    let checkpoint = bench.path().join("checkpoint-6");
+    let (mut learner, mut store) = (ToyLearner::default(), PlainStore::new(bench.path()));
+    let mut trainer =
+        Trainer::new(bench.arguments(), &mut learner, &bench.train, Some(&bench.eval), &mut store).unwrap();
+    trainer.resume_from(&checkpoint).unwrap();
+    trainer.with_callback(&mut origin).train().unwrap();
+    assert_eq!(origin.0, [None, Some(checkpoint)]);
 }
 
 #[test]

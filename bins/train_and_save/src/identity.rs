@@ -1,0 +1,205 @@
+//! What a run is: kept in each checkpoint as `run.json`, and compared when a run goes on.
+//!
+//! A resumed run is the same run only on the same rows, with the same model and the same optimizer state; what may change on purpose
+//! (learning rate, schedule, length, batch of the evaluation, intervals) is not part of it.
+
+use crate::settings::{OptimizerKind, OptimizerSettings, Settings};
+use anyhow::{Context, Result, bail};
+use causal_lm::{CausalLm, ParameterSpec};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sft_data::Example;
+use sha2::{Digest, Sha256};
+use std::path::Path;
+
+/// The file in a checkpoint.
+pub const RUN_FILE: &str = "run.json";
+
+/// Everything that an exact continuation depends on, and what the run was started with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Identity {
+    /// For people: what was named on the command line.
+    model_name: String,
+    dataset_name: String,
+    /// SHA-256 over the token ids and labels of the training rows, in order.
+    train_rows: String,
+    /// SHA-256 over config.json, less what has no influence on the arithmetic.
+    model_config: String,
+    /// Type of the weights.
+    dtype: String,
+    optimizer: Optimizer,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Optimizer {
+    optim: String,
+    optim_args: Option<Value>,
+    optim_target_modules: Option<Value>,
+    bf16_weight_update: Value,
+    adam: Value,
+}
+
+impl Identity {
+    /// Of a run that is about to start.
+    ///
+    /// # Errors
+    /// None in practice: settings are plain data.
+    pub fn new(settings: &Settings, model: &CausalLm, train: &[Example]) -> Result<Self> {
+        Ok(Self {
+            model_name: settings.model_name.clone(),
+            dataset_name: settings.dataset.dataset_name.clone(),
+            train_rows: digest_rows(train),
+            model_config: digest_model(model)?,
+            dtype: format!("{:?}", model.parameters().flat_weights().f_kind()?),
+            optimizer: Optimizer::new(&settings.optimizer)?,
+        })
+    }
+
+    /// Writes it into a checkpoint.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write(&self, dir: &Path) -> Result<()> {
+        let path = dir.join(RUN_FILE);
+        let text = serde_json::to_string_pretty(self)? + "\n";
+        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// Refuses to go on from a checkpoint of another run.
+    ///
+    /// # Errors
+    /// Names each difference.
+    pub fn check(&self, checkpoint: &Path) -> Result<()> {
+        let path = checkpoint.join(RUN_FILE);
+        let text = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let saved: Self = serde_json::from_slice(&text).with_context(|| format!("{} is not a run", path.display()))?;
+        let mut differences = Vec::new();
+        let mut compare = |what: &str, is_same: bool, saved: &str, now: &str| {
+            if !is_same {
+                differences.push(format!("{what} (was {saved}, is {now})"));
+            }
+        };
+        compare("the training rows", saved.train_rows == self.train_rows, &saved.dataset_name, &self.dataset_name);
+        compare(
+            "the model's config.json",
+            saved.model_config == self.model_config,
+            &saved.model_name,
+            &self.model_name,
+        );
+        compare("dtype", saved.dtype == self.dtype, &saved.dtype, &self.dtype);
+        let (before, now) = (&saved.optimizer, &self.optimizer);
+        compare("optim", before.optim == now.optim, &before.optim, &now.optim);
+        let text = |value: &Option<Value>| value.as_ref().map_or_else(|| "none".to_owned(), Value::to_string);
+        let (before_args, now_args) = (text(&before.optim_args), text(&now.optim_args));
+        compare("optim_args", before_args == now_args, &before_args, &now_args);
+        let (before_targets, now_targets) = (text(&before.optim_target_modules), text(&now.optim_target_modules));
+        compare("optim_target_modules", before_targets == now_targets, &before_targets, &now_targets);
+        let (before_update, now_update) = (before.bf16_weight_update.to_string(), now.bf16_weight_update.to_string());
+        compare("bf16_weight_update", before_update == now_update, &before_update, &now_update);
+        if differences.is_empty() {
+            return Ok(());
+        }
+        bail!(
+            "{} is of another run; changed since: {}; give the same as before, or start anew in another --output_dir",
+            checkpoint.display(),
+            differences.join(", ")
+        )
+    }
+}
+
+impl Optimizer {
+    fn new(settings: &OptimizerSettings) -> Result<Self> {
+        let (optim, optim_args, optim_target_modules) = match &settings.kind {
+            OptimizerKind::AdamW => ("adamw_torch", None, None),
+            OptimizerKind::GaLoreAdamW { galore, targets } => {
+                ("galore_adamw", Some(serde_json::to_value(galore)?), Some(serde_json::to_value(targets)?))
+            }
+        };
+        Ok(Self {
+            optim: optim.to_owned(),
+            optim_args,
+            optim_target_modules,
+            bf16_weight_update: serde_json::to_value(settings.weight_update)?,
+            adam: serde_json::to_value(&settings.adam)?,
+        })
+    }
+}
+
+fn digest_rows(rows: &[Example]) -> String {
+    let mut hasher = Sha256::new();
+    for row in rows {
+        hasher.update(row.input_ids.len().to_le_bytes());
+        row.input_ids.iter().for_each(|id| hasher.update(id.to_le_bytes()));
+        row.labels.iter().flatten().for_each(|label| hasher.update(label.to_le_bytes()));
+        row.segment_lengths.iter().for_each(|length| hasher.update(length.to_le_bytes()));
+    }
+    hex(&hasher.finalize())
+}
+
+/// Fields that a saved model may state differently, or that say nothing about arithmetic.
+const NOT_ARITHMETIC: [&str; 7] = [
+    "dtype",
+    "torch_dtype",
+    "transformers_version",
+    "_name_or_path",
+    "architectures",
+    "use_cache",
+    "tie_word_embeddings",
+];
+
+fn digest_model(model: &CausalLm) -> Result<String> {
+    let config = model.config();
+    let mut fields: Vec<_> = config.raw.iter().filter(|(name, _)| !NOT_ARITHMETIC.contains(&name.as_str())).collect();
+    fields.sort_by_key(|(name, _)| *name);
+    let mut hasher = Sha256::new();
+    hasher.update(serde_json::to_vec(&fields)?);
+    for ParameterSpec { name, shape, .. } in model.parameters().specs() {
+        hasher.update(format!("{name}{shape:?}"));
+    }
+    Ok(hex(&hasher.finalize()))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity() -> Identity {
+        Identity {
+            model_name: "m".into(),
+            dataset_name: "d".into(),
+            train_rows: digest_rows(&[Example { input_ids: vec![1, 2], labels: None, segment_lengths: vec![2] }]),
+            model_config: "c".into(),
+            dtype: "BFloat16".into(),
+            optimizer: Optimizer {
+                optim: "galore_adamw".into(),
+                optim_args: Some(serde_json::json!({"rank": 4})),
+                optim_target_modules: None,
+                bf16_weight_update: "exact".into(),
+                adam: Value::Null,
+            },
+        }
+    }
+
+    #[test]
+    fn what_changed_is_named_and_what_may_change_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        identity().write(folder.path()).unwrap();
+        let renamed = Identity { model_name: "elsewhere/m".into(), ..identity() };
+        renamed.check(folder.path()).unwrap();
+
+        let rows = [Example { input_ids: vec![1, 3], labels: None, segment_lengths: vec![2] }];
+        let mut changed = Identity { train_rows: digest_rows(&rows), dtype: "Float".into(), ..identity() };
+        changed.optimizer.optim_args = Some(serde_json::json!({"rank": 8}));
+        let message = changed.check(folder.path()).unwrap_err().to_string();
+        for expected in
+            ["the training rows", "dtype (was BFloat16, is Float)", "optim_args (was {\"rank\":4}, is {\"rank\":8})"]
+        {
+            assert!(message.contains(expected), "{message}");
+        }
+        assert!(!message.contains("config.json"), "{message}");
+    }
+}

@@ -1,0 +1,111 @@
+//! Checkpoints that an interrupted run moved aside.
+//!
+//! A checkpoint that is saved again is moved aside before the new one takes its name. A run that dies between the two
+//! leaves no checkpoint of that name, and the one moved aside is it.
+
+use std::{fs, path::Path};
+
+use crate::{
+    Error, OutputDirLock, Result, durable,
+    find::Checkpoint,
+    names::{Sibling, checkpoint_path},
+};
+
+/// Gives checkpoints that an interrupted run had moved aside their names back. Touches nothing in a folder that has none;
+/// otherwise fails if a run is using the folder.
+pub fn recover(output_dir: &Path) -> Result<()> {
+    if moved_aside(output_dir)?.is_empty() {
+        return Ok(());
+    }
+    OutputDirLock::take(output_dir).map(drop)
+}
+
+/// Does it, the folder being locked.
+pub(crate) fn put_back(output_dir: &Path) -> Result<()> {
+    let found = moved_aside(output_dir)?;
+    for Checkpoint { global_step, path } in &found {
+        durable::rename(path, &checkpoint_path(output_dir, *global_step))?;
+    }
+    if found.is_empty() { Ok(()) } else { durable::sync(output_dir) }
+}
+
+/// Checkpoints that were moved aside and have no successor, by step.
+pub(crate) fn moved_aside(output_dir: &Path) -> Result<Vec<Checkpoint>> {
+    let mut found = Vec::new();
+    for (sibling, Checkpoint { global_step, path }) in siblings(output_dir)? {
+        if sibling == Sibling::Replaced && path.is_dir() && !checkpoint_path(output_dir, global_step).exists() {
+            found.push(Checkpoint { global_step, path });
+        }
+    }
+    found.sort_by_key(|checkpoint| checkpoint.global_step);
+    Ok(found)
+}
+
+/// All hidden siblings of checkpoints. None if the folder does not exist.
+pub(crate) fn siblings(output_dir: &Path) -> Result<Vec<(Sibling, Checkpoint)>> {
+    let entries = match fs::read_dir(output_dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(Error::file("list", output_dir))?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(Error::file("list", output_dir))?.file_name();
+        if let Some((sibling, global_step)) = name.to_str().and_then(Sibling::parse) {
+            found.push((sibling, Checkpoint { global_step, path: output_dir.join(&name) }));
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use trainer_core::CheckpointStore;
+
+    use super::*;
+    use crate::{DirectoryStore, OutputDirUse, check_output_dir, newest_complete};
+
+    /// A folder with checkpoints 2 and 4, the latter moved aside.
+    fn interrupted() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = DirectoryStore::open(dir.path()).unwrap();
+        for step in [2, 4] {
+            store.save(step, &mut |dir| Ok(fs::write(dir.join("model"), "weights")?)).unwrap();
+        }
+        fs::rename(store.path(4), dir.path().join(".checkpoint-4.replaced")).unwrap();
+        dir
+    }
+
+    #[test]
+    fn the_newest_is_found_although_it_was_moved_aside() {
+        let dir = interrupted();
+        let newest = newest_complete(dir.path()).unwrap().checkpoint.unwrap();
+        assert_eq!(newest, Checkpoint { global_step: 4, path: dir.path().join("checkpoint-4") });
+        assert!(!dir.path().join(".checkpoint-4.replaced").exists());
+    }
+
+    #[test]
+    fn a_resume_puts_it_back_and_a_new_run_is_refused() {
+        let dir = interrupted();
+        fs::remove_dir_all(dir.path().join("checkpoint-2")).unwrap();
+        let message = check_output_dir(dir.path(), OutputDirUse::NewRun).unwrap_err().to_string();
+        assert!(message.contains("checkpoint-4"), "{message}");
+        assert!(dir.path().join(".checkpoint-4.replaced").exists(), "a refused run touches nothing");
+        check_output_dir(dir.path(), OutputDirUse::Resume).unwrap();
+        assert!(dir.path().join("checkpoint-4").exists());
+    }
+
+    #[test]
+    fn one_with_a_successor_is_none_and_a_running_save_is_left_alone() {
+        let dir = interrupted();
+        let store = DirectoryStore::open(dir.path()).unwrap();
+        assert!(store.path(4).exists());
+        fs::create_dir(dir.path().join(".checkpoint-4.replaced")).unwrap();
+        recover(dir.path()).unwrap();
+        fs::rename(store.path(2), dir.path().join(".checkpoint-2.replaced")).unwrap();
+        assert!(recover(dir.path()).unwrap_err().to_string().contains("another run"));
+        drop(store);
+        recover(dir.path()).unwrap();
+        recover(&dir.path().join("none")).unwrap();
+        assert!(!dir.path().join("none").exists());
+    }
+}
