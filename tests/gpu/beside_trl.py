@@ -1,0 +1,149 @@
+#!/usr/bin/env python3
+"""Trains the same model on the same rows with Hugging Face TRL and with train_and_save, on one GPU, one after the other; prints both.
+
+    beside_trl.py --ours target/release/train_and_save [--rank 1024] [--lengths fixed|varying] [--checkpointing true|false]
+                  [--batch 8] [--seq 1024] [--steps 12] [--folder DIR] [--only ours|trl] [-- further flags for ours]
+
+The model has the shape of Qwen1.5-0.5B and random weights; rows are random words. Step times are medians over the second half of the
+steps, each waited for; peak memory is what the allocator of torch had given out at most.
+Needs torch, transformers, trl, datasets, accelerate, galore-torch. With --folder, a model and rows made before are used again.
+"""
+import argparse, json, random, statistics, subprocess, sys, time, types
+from pathlib import Path
+
+GALORE = "rank={}, update_proj_gap=500, scale=1.8"
+VOCABULARY = 151_936
+FIGURES = ["step_time_ms_median", "first_step_ms", "train_tokens_per_second", "peak_memory_bytes", "train_loss"]
+
+
+def make_case(folder, options):
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2Config
+
+    if (folder / "dataset" / "train.jsonl").exists():
+        return
+    torch.manual_seed(0)
+    shape = dict(hidden_size=1024, intermediate_size=2816, num_hidden_layers=24, num_attention_heads=16, num_key_value_heads=16)
+    config = Qwen2Config(vocab_size=VOCABULARY, tie_word_embeddings=True, eos_token_id=1, pad_token_id=2, bos_token_id=None, **shape)
+    with torch.device("cuda"):
+        AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(folder / "model")
+    words = ["<unk>", "<eos>", "<pad>"] + [f"w{i}" for i in range(3, VOCABULARY)]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="<unk>", eos_token="<eos>", pad_token="<pad>", model_max_length=32768
+    ).save_pretrained(folder / "model")
+    (folder / "dataset").mkdir(parents=True, exist_ok=True)
+    draw = random.Random(0)
+    for split, rows in (("train", options.steps * options.batch), ("test", options.batch)):
+        with open(folder / "dataset" / f"{split}.jsonl", "w") as file:
+            for _ in range(rows):
+                length = options.seq - 1  # and the end-of-text token
+                if options.lengths == "varying":
+                    length = max(16, min(length, int(draw.lognormvariate(5.5, 0.8))))
+                text = " ".join(f"w{draw.randrange(3, VOCABULARY)}" for _ in range(length))
+                file.write(json.dumps({"text": text}) + "\n")
+
+
+def run_trl(folder, options):
+    # galore-torch imports bitsandbytes for optimizers that are not used here.
+    for name in ("bitsandbytes", "bitsandbytes.optim", "bitsandbytes.optim.optimizer"):
+        sys.modules[name] = types.ModuleType(name)
+        sys.modules[name].__spec__ = types.SimpleNamespace(name=name, loader=None, origin=None, submodule_search_locations=[])
+    sys.modules["bitsandbytes.optim.optimizer"].Optimizer2State = object
+    import torch
+    from datasets import load_dataset
+    from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, TrainerCallback
+    from trl import SFTConfig, SFTTrainer
+
+    class Clock(TrainerCallback):
+        times = []
+
+        def on_step_begin(self, *_, **__):
+            torch.cuda.synchronize()
+            self.start = time.perf_counter()
+
+        def on_step_end(self, *_, **__):
+            torch.cuda.synchronize()
+            self.times.append(time.perf_counter() - self.start)
+
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder / "model")
+    data = load_dataset("json", data_files={s: str(folder / "dataset" / f"{s}.jsonl") for s in ("train", "test")})
+    model = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.bfloat16, attn_implementation="sdpa", device_map="auto")
+    model.config.use_cache = False
+    settings = SFTConfig(
+        output_dir=str(folder / "trl"), optim="galore_adamw", optim_args=GALORE.format(options.rank), optim_target_modules=["attn", "mlp"],
+        learning_rate=1e-5, bf16=True, num_train_epochs=1, warmup_steps=0.1, lr_scheduler_type="linear", logging_steps=1,
+        per_device_train_batch_size=options.batch, per_device_eval_batch_size=options.batch, max_length=options.seq,
+        gradient_checkpointing=options.checkpointing == "true", eval_strategy="epoch", save_strategy="no", report_to="none", disable_tqdm=True,
+    )  # fmt: skip
+    clock = Clock()
+    trainer = SFTTrainer(
+        model=model, args=settings, train_dataset=data["train"], eval_dataset=data["test"], processing_class=tokenizer, callbacks=[clock]
+    )
+    torch.cuda.reset_peak_memory_stats()
+    metrics = trainer.train().metrics
+    half = clock.times[len(clock.times) // 2 :]
+    logs = [log for log in trainer.state.log_history if "num_tokens" in log and "loss" in log]
+    tokens_per_step = logs[-1]["num_tokens"] / logs[-1]["step"]
+    return {
+        "step_time_ms_median": statistics.median(half) * 1e3,
+        "first_step_ms": clock.times[0] * 1e3,
+        "train_tokens_per_second": tokens_per_step / statistics.mean(half),
+        "peak_memory_bytes": torch.cuda.max_memory_allocated(),
+        "train_loss": metrics["train_loss"],
+    }
+
+
+def run_ours(folder, options):
+    command = [options.ours, "--model_name", folder / "model", "--dataset_name", folder / "dataset", "--output_dir", folder / "ours"]
+    flags = {
+        "num_train_epochs": 1, "per_device_train_batch_size": options.batch, "per_device_eval_batch_size": options.batch,
+        "max_length": options.seq, "logging_steps": 1, "save_strategy": "no", "dtype": "bfloat16",
+        "optim_args": GALORE.format(options.rank), "gradient_checkpointing": options.checkpointing,
+    }  # fmt: skip
+    command += [part for name, value in flags.items() for part in (f"--{name}", str(value))]
+    run = subprocess.run([*map(str, command), *options.further], capture_output=True, text=True)
+    if run.returncode != 0:
+        sys.exit(f"{options.ours} ended with {run.returncode}:\n{run.stderr[-3000:]}")
+    return json.loads((folder / "ours" / "train_results.json").read_text())
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ours", default="target/release/train_and_save")
+    parser.add_argument("--rank", type=int, default=1024)
+    parser.add_argument("--lengths", choices=["fixed", "varying"], default="fixed")
+    parser.add_argument("--checkpointing", choices=["true", "false"], default="true")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--seq", type=int, default=1024)
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--folder", type=Path, default=Path("beside-trl"))
+    parser.add_argument("--only", choices=["ours", "trl"])
+    parser.add_argument("further", nargs="*", help="flags for train_and_save, after --")
+    options = parser.parse_args()
+    make_case(options.folder, options)
+    if options.only == "trl":  # in a process of its own, so that ours finds the GPU empty
+        print("TRL " + json.dumps(run_trl(options.folder, options)))
+        return
+    columns = {}
+    if options.only is None:
+        again = [sys.executable, __file__, "--only", "trl"]
+        for name in ("rank", "lengths", "checkpointing", "batch", "seq", "steps", "folder"):
+            again += [f"--{name}", str(getattr(options, name))]
+        trl = subprocess.run(again, capture_output=True, text=True)
+        line = next((line for line in trl.stdout.splitlines() if line.startswith("TRL ")), None)
+        if line is None:
+            sys.exit(trl.stderr[-3000:])
+        columns["TRL"] = json.loads(line[4:])
+    columns["here"] = run_ours(options.folder, options)
+    print(f"{'':26}" + "".join(f"{name:>16}" for name in columns) + ("      TRL / here" if len(columns) == 2 else ""))
+    for figure in FIGURES:
+        values = [column[figure] for column in columns.values()]
+        ratio = f"{values[0] / values[1]:16.3f}" if len(values) == 2 else ""
+        print(f"{figure:26}" + "".join(f"{value:16.1f}" if value > 100 else f"{value:16.5f}" for value in values) + ratio)
+
+
+if __name__ == "__main__":
+    main()
