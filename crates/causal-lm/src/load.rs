@@ -132,7 +132,7 @@ impl<'a> WeightTensors<'a> {
             let Some((_, view)) = self.tensors.get(&spec.name) else { continue };
             let Some(kind) = kind_of(view.dtype()) else { continue };
             let tensor = Tensor::f_from_data_size(view.data(), &spec.shape, kind)?;
-            let _ = weight.shallow_clone().f_copy_(&tensor)?;
+            weight.shallow_clone().f_copy_(&tensor)?;
         }
         Ok(())
     }

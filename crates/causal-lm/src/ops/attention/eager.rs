@@ -21,7 +21,7 @@ pub(super) fn forward(query: &Tensor, key: &Tensor, value: &Tensor, rows: &Rows,
         let value = repeat_heads(&group_view(value, &rows)?, h)?;
         let key = repeat_heads(&group_view(key, &rows)?, h)?;
         let probabilities = probabilities(&group_view(query, &rows)?, &key, scale)?;
-        let _ = group_view(&output, &rows)?.f_copy_(&probabilities.f_to_kind(value.f_kind()?)?.f_matmul(&value)?)?;
+        group_view(&output, &rows)?.f_copy_(&probabilities.f_to_kind(value.f_kind()?)?.f_matmul(&value)?)?;
     }
     Ok(output)
 }
@@ -46,10 +46,10 @@ pub(super) fn backward(
         let mut weighted = probabilities.f_mul(&d_probabilities)?;
         let row_sums = weighted.f_sum_dim_intlist(3, true, None)?;
         let d_scores = weighted.f_sub_(&probabilities.f_mul(&row_sums)?)?.f_mul_scalar_(scale)?.f_to_kind(kind)?;
-        let _ = group_view(&gradients.0, &rows)?.f_copy_(&d_scores.f_matmul(&key)?)?;
+        group_view(&gradients.0, &rows)?.f_copy_(&d_scores.f_matmul(&key)?)?;
         let d_key = d_scores.f_transpose(2, 3)?.f_matmul(&query)?;
-        let _ = group_view(&gradients.1, &rows)?.f_copy_(&sum_heads(&d_key, g)?)?;
-        let _ = group_view(&gradients.2, &rows)?.f_copy_(&sum_heads(&d_value, g)?)?;
+        group_view(&gradients.1, &rows)?.f_copy_(&sum_heads(&d_key, g)?)?;
+        group_view(&gradients.2, &rows)?.f_copy_(&sum_heads(&d_value, g)?)?;
     }
     Ok(gradients)
 }

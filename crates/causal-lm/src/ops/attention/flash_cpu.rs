@@ -35,7 +35,7 @@ pub(super) fn forward(
             None::<Tensor>,
             scale,
         )?;
-        let _ = group_view(&output, &rows)?.f_copy_(&group_output)?;
+        group_view(&output, &rows)?.f_copy_(&group_output)?;
         // The kernel's own tensor is dropped for the view into the whole output: it is kept only once.
         groups.push(Group { rows, output: group_view(&output, &rows)?, logsumexp });
     }
@@ -63,9 +63,9 @@ pub(super) fn backward(
             None::<Tensor>,
             scale,
         )?;
-        let _ = group_view(&gradients.0, rows)?.f_copy_(&d_query)?;
-        let _ = group_view(&gradients.1, rows)?.f_copy_(&sum_heads(&d_key, g)?)?;
-        let _ = group_view(&gradients.2, rows)?.f_copy_(&sum_heads(&d_value, g)?)?;
+        group_view(&gradients.0, rows)?.f_copy_(&d_query)?;
+        group_view(&gradients.1, rows)?.f_copy_(&sum_heads(&d_key, g)?)?;
+        group_view(&gradients.2, rows)?.f_copy_(&sum_heads(&d_value, g)?)?;
     }
     Ok(gradients)
 }
