@@ -1,6 +1,6 @@
 //! The head and its cross-entropy together, a chunk of tokens at a time: the `[m, v]` logits never exist as a whole.
 //!
-//! With p = softmax(x Wᵀ): loss = −log p[target], and d loss / d logits = p − onehot(target). The gradient is written where the
+//! With p = softmax(x Wᵀ): loss = −log p(target), and d loss / d logits = p − onehot(target). The gradient is written where the
 //! probabilities were, so a chunk costs its logits once (the idea of Liger's fused linear cross-entropy, arXiv 2410.10989).
 
 use super::{accumulate_product, matrix, wide};

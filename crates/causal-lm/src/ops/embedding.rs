@@ -13,7 +13,7 @@ pub fn forward(weight: &Tensor, ids: &Tensor, kind: Kind) -> Result<Tensor, Erro
     Ok(weight.f_index_select(0, ids)?.f_to_kind(kind)?)
 }
 
-/// dW[id] += dy, for each token.
+/// `dW[id]` += dy, for each token.
 ///
 /// # Errors
 /// [`Error::Torch`] when the shapes do not fit.
