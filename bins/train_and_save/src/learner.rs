@@ -12,6 +12,9 @@ use std::path::Path;
 use tch::{Device, Kind, Tensor};
 use trainer_core::{BoxError, EvalSums, Learner, StepRecord, StepRequest};
 
+/// Weights looked at together for values that are not finite.
+const FINITE_CHECK_ELEMENTS: usize = 16 << 20;
+
 /// Trains a [`CausalLm`].
 pub struct SftLearner {
     pub model: CausalLm,
@@ -126,7 +129,15 @@ impl Learner for SftLearner {
         // A sum is not finite as soon as one of its terms is not; float64 has room for all that are.
         let parameters = self.model.parameters();
         let is_finite = |tensor: &Tensor| -> Result<bool, BoxError> {
-            Ok(tensor.f_sum(Kind::Double)?.f_double_value(&[])?.is_finite())
+            let flat = tensor.f_view([-1])?;
+            let length = flat.size1()?;
+            let mut total = Tensor::f_zeros([0i64; 0], (Kind::Double, flat.device()))?;
+            // In pieces: on a GPU the sum makes a float64 copy first, eight bytes for each two of the weights.
+            for start in (0..length).step_by(FINITE_CHECK_ELEMENTS) {
+                let piece = flat.f_narrow(0, start, (length - start).min(FINITE_CHECK_ELEMENTS as i64))?;
+                total = total.f_add(&piece.f_sum(Kind::Double)?)?;
+            }
+            Ok(total.f_double_value(&[])?.is_finite())
         };
         if is_finite(parameters.flat_weights())? {
             return Ok(());
