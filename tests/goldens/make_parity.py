@@ -119,19 +119,19 @@ class LearningRates(TrainerCallback):
 def train(architecture, settings, disturbance=None):
     model = AutoModelForCausalLM.from_pretrained(f"{HERE}/models/{architecture}", dtype=torch.float32, attn_implementation="sdpa")
     if disturbance is not None:
-        generator = torch.Generator().manual_seed(disturbance)
+        size, generator = (1e-7, 3e-7)[disturbance % 2], torch.Generator().manual_seed(disturbance)
         with torch.no_grad():
             for parameter in model.parameters():
-                parameter.mul_(1 + 3e-7 * torch.randn(parameter.shape, generator=generator))
+                parameter.mul_(1 + size * torch.randn(parameter.shape, generator=generator))
     model.config.use_cache = False
     words = PreTrainedTokenizerFast.from_pretrained(f"{HERE}/models/{architecture}")
     rates = LearningRates()
     with tempfile.TemporaryDirectory() as output_dir:
-        fixed = dict(output_dir=output_dir, report_to="none", use_cpu=True, bf16=False, disable_tqdm=True)
-        if settings["optim"].startswith("galore"):
-            fixed["optim_target_modules"] = ["attn", "mlp"]
+        arguments = {**settings, "output_dir": output_dir, "report_to": "none", "use_cpu": True, "bf16": False, "disable_tqdm": True}
+        if "optim_target_modules" in settings:
+            arguments["optim_target_modules"] = settings["optim_target_modules"].split()
         dataset = load_words()
-        trainer = SFTTrainer(model=model, args=SFTConfig(**settings, **fixed), train_dataset=dataset["train"], eval_dataset=dataset["test"],
+        trainer = SFTTrainer(model=model, args=SFTConfig(**arguments), train_dataset=dataset["train"], eval_dataset=dataset["test"],
                              processing_class=words, callbacks=[rates])
         trainer.train()
     history = trainer.state.log_history
@@ -158,13 +158,14 @@ def train_where_it_is_stable(architecture, settings):
     """With the first seed for which the run can be compared across machines at all.
 
     GaLore is not continuous: where two singular values are close, or a singular vector may as well have the other sign, the last bits of
-    the gradient decide on the new basis, while the moments stay in the old one. In some row orders a refresh is that close, in others none.
+    the gradient decide on the new basis, while the moments stay in the old one: the run then follows one of a few courses, each of which
+    every machine can reproduce. In some row orders a refresh is that close, in others none.
     """
     for seed in range(42, 142):
         seeded = {**settings, "seed": seed}
         logged = train(architecture, seeded)
         # One after the other: mostly the first one tells.
-        if all(is_close(logged, train(architecture, seeded, disturbance)) for disturbance in range(3)):
+        if all(is_close(logged, train(architecture, seeded, disturbance)) for disturbance in range(8)):
             return seeded, logged
     raise SystemExit(f"{architecture} {settings}: no seed is stable")
 
@@ -181,6 +182,11 @@ def main():
                 settings = {**COMMON, **own, "gradient_accumulation_steps": accumulation}
                 if optimizer == "adamw_torch" and accumulation == 3:
                     settings |= {"weight_decay": 0.1, "lr_scheduler_type": "cosine"}
+                if optimizer != "adamw_torch":
+                    settings["optim_target_modules"] = "attn mlp"
+                if optimizer == "galore_full_rank" and accumulation == 1:
+                    # Attention's gradient over four rows is of lower rank: most of its basis would be rounding, in any row order.
+                    settings["optim_target_modules"] = "mlp"
                 settings, logged = train_where_it_is_stable(architecture, settings)
                 cases.append({"architecture": architecture, "optimizer": optimizer, "settings": settings, "logged": logged})
                 print(architecture, optimizer, settings["seed"], logged["loss"][0], logged["loss"][-1], logged["eval_loss"], flush=True)
