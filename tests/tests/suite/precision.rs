@@ -40,13 +40,6 @@ fn compare(optimizer: &str) -> Result<()> {
         let difference: Vec<f64> = update.iter().zip(&float32).map(|(one, other)| one - other).collect();
         norm(&difference) / norm(&float32)
     };
-    println!(
-        "{optimizer}: exact {}, nearest {} of {}, {}",
-        distance(&exact),
-        distance(&nearest),
-        norm(&float32),
-        norm(&nearest)
-    );
     assert!(distance(&exact) < 0.01, "exact is {} away", distance(&exact));
     assert!(norm(&nearest) < 0.5 * norm(&float32), "nearest keeps {} of {}", norm(&nearest), norm(&float32));
     Ok(())
