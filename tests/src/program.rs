@@ -146,6 +146,12 @@ pub struct Running {
 }
 
 impl Running {
+    /// Closes the pipes it writes to, as `| head` does.
+    pub fn close_pipes(&mut self) {
+        self.child.stdout = None;
+        self.child.stderr = None;
+    }
+
     /// Whether it has come to its end.
     ///
     /// # Errors

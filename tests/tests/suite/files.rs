@@ -246,3 +246,13 @@ fn an_output_folder_that_has_other_files_keeps_them() -> Result<()> {
     assert!(case.output_dir().join("notes").is_dir());
     Ok(())
 }
+
+#[test]
+fn a_closed_terminal_does_not_end_the_run() -> Result<()> {
+    let case = Case::new()?;
+    let mut running = short_run(&case)?.start()?;
+    running.close_pipes();
+    running.wait()?.succeeded()?;
+    assert_eq!(object(&Results::in_folder(case.output_dir()), "trainer_state.json")?["global_step"], 6);
+    Ok(())
+}
