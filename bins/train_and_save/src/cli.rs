@@ -200,6 +200,15 @@ mod tests {
 
     use crate::flags::TextOrBool;
 
+    /// As with Python's argparse: scripts append overrides.
+    #[test]
+    fn the_last_of_a_flag_counts() {
+        let flags =
+            flags(&["--seed", "1", "--optim_target_modules", "attn", "--seed", "2", "--optim_target_modules", "mlp"]);
+        assert_eq!(flags.seed, Some(2));
+        assert_eq!(flags.optim_target_modules, Some(vec!["mlp".to_owned()]));
+    }
+
     #[test]
     fn unknown_flags_name_the_nearest() {
         assert!(error(&["--learning_rat", "1"]).contains("--learning_rate"), "{}", error(&["--learning_rat", "1"]));

@@ -17,7 +17,8 @@ use trainer_core::{IntervalStrategy, SaveStrategy, SchedulerType};
     version,
     rename_all = "snake_case",
     max_term_width = 110,
-    allow_negative_numbers = true
+    allow_negative_numbers = true,
+    args_override_self = true
 )]
 #[serde(deny_unknown_fields, default)]
 pub struct Flags {
@@ -113,7 +114,7 @@ pub struct Flags {
     #[arg(long, value_name = "K=V,...", help_heading = "Optimizer")]
     pub optim_args: Option<String>,
     /// Modules that GaLore projects: names or parts of names, regular expressions, or all-linear [default: attn mlp]
-    #[arg(long, num_args = 1.., value_name = "NAME", value_delimiter = ' ', help_heading = "Optimizer")]
+    #[arg(long, num_args = 1.., value_name = "NAME", value_delimiter = ' ', overrides_with = "optim_target_modules", help_heading = "Optimizer")]
     #[serde(deserialize_with = "one_or_several")]
     pub optim_target_modules: Option<Vec<String>>,
     /// Peak learning rate [default: 1e-5]
