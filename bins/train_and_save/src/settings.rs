@@ -1,16 +1,18 @@
 //! What flags resolve to: defaults filled in, names turned into types, everything checked before anything is read.
 
-use crate::failure::Failure;
+mod problems;
+
 use crate::flags::{Flags, TextOrBool};
 use anyhow::Result;
 use causal_lm::{AttentionKind, Recompute};
 use galore_optim::{AdamConfig, GaLoreConfig, TargetModules, WeightUpdate, parse_optim_args};
 use sft_data::{DatasetConfig, Evaluation, LossOn, Packing, PrepareConfig, TokenizerOptions};
-use std::fmt::Display;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use tch::Kind;
 use trainer_core::{IntervalStrategy, TrainingArguments};
+
+use problems::Problems;
 
 /// The dataset of the documented recipe.
 const DEFAULT_DATASET: &str = "yimeng521/sunny_datasets";
@@ -181,27 +183,9 @@ impl Settings {
             early_stopping,
         };
         if settings.model_name.is_empty() {
-            problems.0.insert(0, "--model_name is missing: a model's folder or its hub id".to_owned());
+            problems.put_first("--model_name is missing: a model's folder or its hub id");
         }
         problems.none().map(|()| settings)
-    }
-}
-
-/// Everything that is wrong, to be reported at once.
-#[derive(Default)]
-struct Problems(Vec<String>);
-
-impl Problems {
-    fn add(&mut self, field: &str, value: impl Display, fix: impl Display) {
-        self.0.push(format!("{field} is {value}: {fix}"));
-    }
-
-    fn check<T, E: Display>(&mut self, result: Result<T, E>) -> Option<T> {
-        result.map_err(|error| self.0.push(error.to_string())).ok()
-    }
-
-    fn none(self) -> Result<()> {
-        if self.0.is_empty() { Ok(()) } else { Err(Failure::usage(self.0.join("; "))) }
     }
 }
 

@@ -99,50 +99,37 @@ impl AdamW {
     }
 }
 
-impl Optimizer for GaLoreAdamW {
-    fn step(&mut self, learning_rate: f64) -> Result<(), Error> {
-        self.0.step(learning_rate)
-    }
+/// Both optimizers are a [`Core`]; they differ in how it is made.
+macro_rules! optimize_by_core {
+    ($($optimizer:ty),+) => {
+        $(
+            impl Optimizer for $optimizer {
+                fn step(&mut self, learning_rate: f64) -> Result<(), Error> {
+                    self.0.step(learning_rate)
+                }
 
-    fn state(&self) -> Result<Vec<(String, Tensor)>, Error> {
-        state::tensors(&self.0)
-    }
+                fn state(&self) -> Result<Vec<(String, Tensor)>, Error> {
+                    state::tensors(&self.0)
+                }
 
-    fn save(&self, path: &Path) -> Result<(), Error> {
-        state::save(&self.0, path)
-    }
+                fn save(&self, path: &Path) -> Result<(), Error> {
+                    state::save(&self.0, path)
+                }
 
-    fn load(&mut self, path: &Path) -> Result<(), Error> {
-        state::load(&mut self.0, path)
-    }
+                fn load(&mut self, path: &Path) -> Result<(), Error> {
+                    state::load(&mut self.0, path)
+                }
 
-    fn num_steps(&self) -> u64 {
-        self.0.num_steps
-    }
+                fn num_steps(&self) -> u64 {
+                    self.0.num_steps
+                }
 
-    fn subspace_refresh_time(&self) -> Duration {
-        self.0.refresh_time
-    }
+                fn subspace_refresh_time(&self) -> Duration {
+                    self.0.refresh_time
+                }
+            }
+        )+
+    };
 }
 
-impl Optimizer for AdamW {
-    fn step(&mut self, learning_rate: f64) -> Result<(), Error> {
-        self.0.step(learning_rate)
-    }
-
-    fn state(&self) -> Result<Vec<(String, Tensor)>, Error> {
-        state::tensors(&self.0)
-    }
-
-    fn save(&self, path: &Path) -> Result<(), Error> {
-        state::save(&self.0, path)
-    }
-
-    fn load(&mut self, path: &Path) -> Result<(), Error> {
-        state::load(&mut self.0, path)
-    }
-
-    fn num_steps(&self) -> u64 {
-        self.0.num_steps
-    }
-}
+optimize_by_core!(GaLoreAdamW, AdamW);
