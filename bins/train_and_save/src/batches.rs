@@ -1,13 +1,18 @@
-//! A split as the loop walks it.
+//! A split as the loop walks it. The next few batches are laid out on another thread while the model works on one; which of them were
+//! trained on is the loop's to count.
 
+use crate::ahead::ahead;
 use crate::settings::Padding;
-use sft_data::{Batch, Example, collate, epoch_order};
+use causal_lm::TokenBatch;
+use sft_data::{Example, collate, epoch_order};
+use std::sync::Arc;
+use tch::Device;
 use trainer_core::{BatchInfo, BatchSource, Batches, BoxError};
 
-/// Examples of one split and how they become batches.
-#[derive(Debug)]
+/// Examples of one split and how they become batches. Cloning is cheap.
+#[derive(Debug, Clone)]
 pub struct Split {
-    pub examples: Vec<Example>,
+    pub examples: Arc<[Example]>,
     pub batch_size: usize,
     pub order: Order,
     pub padding: Padding,
@@ -23,21 +28,43 @@ pub enum Order {
     Shuffled { seed: u64 },
 }
 
-/// A micro-batch on the host.
+/// A micro-batch in the host's memory.
 #[derive(Debug)]
-pub struct MicroBatch(pub Batch);
+pub struct MicroBatch {
+    pub tokens: TokenBatch,
+    num_rows: usize,
+    num_target_tokens: usize,
+    num_tokens: usize,
+}
 
 impl BatchInfo for MicroBatch {
     fn num_rows(&self) -> u64 {
-        self.0.num_rows as u64
+        self.num_rows as u64
     }
 
     fn num_target_tokens(&self) -> u64 {
-        self.0.num_target_tokens() as u64
+        self.num_target_tokens as u64
     }
 
     fn num_tokens(&self) -> u64 {
-        self.0.num_tokens() as u64
+        self.num_tokens as u64
+    }
+}
+
+impl Split {
+    fn micro_batch(&self, rows: &[usize]) -> Result<MicroBatch, BoxError> {
+        let examples: Vec<&Example> = rows.iter().map(|row| &self.examples[*row]).collect();
+        let batch = collate(&examples);
+        let batch = match self.padding {
+            Padding::Free => batch,
+            Padding::Longest(multiple) => batch.pad_to_longest(self.pad_token_id, multiple),
+        };
+        Ok(MicroBatch {
+            tokens: TokenBatch::new(&batch.input_ids, &batch.targets(), &batch.lengths, Device::Cpu)?,
+            num_rows: batch.num_rows,
+            num_target_tokens: batch.num_target_tokens(),
+            num_tokens: batch.num_tokens(),
+        })
     }
 }
 
@@ -57,16 +84,12 @@ impl BatchSource for Split {
             Order::Sequential => (0..self.examples.len()).collect(),
             Order::Shuffled { seed } => epoch_order(self.examples.len(), seed.wrapping_add(epoch)),
         };
-        Ok(Box::new((first..self.num_batches()).map(move |index| {
-            let start = index * self.batch_size;
-            let rows = &order[start..(start + self.batch_size).min(order.len())];
-            let examples: Vec<&Example> = rows.iter().map(|row| &self.examples[*row]).collect();
-            let batch = collate(&examples);
-            Ok(MicroBatch(match self.padding {
-                Padding::Free => batch,
-                Padding::Longest(multiple) => batch.pad_to_longest(self.pad_token_id, multiple),
-            }))
-        })))
+        let (split, left) = (self.clone(), self.num_batches().saturating_sub(first));
+        let prepared = ahead(left, move |index| {
+            let start = (first + index) * split.batch_size;
+            split.micro_batch(&order[start..(start + split.batch_size).min(order.len())])
+        })?;
+        Ok(Box::new(prepared))
     }
 }
 
@@ -80,7 +103,11 @@ mod tests {
     }
 
     fn ids(split: &Split, epoch: u64, first: usize) -> Vec<Vec<i64>> {
-        split.batches(epoch, first).unwrap().map(|batch| batch.unwrap().0.input_ids).collect()
+        split
+            .batches(epoch, first)
+            .unwrap()
+            .map(|batch| Vec::try_from(batch.unwrap().tokens.input_ids()).unwrap())
+            .collect()
     }
 
     #[test]

@@ -50,7 +50,7 @@ impl SftLearner {
     }
 
     fn to_device(&self, batch: &MicroBatch) -> Result<TokenBatch, causal_lm::Error> {
-        TokenBatch::new(&batch.0.input_ids, &batch.0.targets(), &batch.0.lengths, self.device())
+        batch.tokens.to_device(self.device())
     }
 }
 

@@ -3,6 +3,7 @@
 //! Everything of substance lives in the workspace's libraries; here they are wired together:
 //! flags → [`settings`] → dataset, tokenizer, model, optimizer ([`run`]) → the loop → results and exit code.
 
+mod ahead;
 mod batches;
 mod cli;
 mod failure;

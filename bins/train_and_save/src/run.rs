@@ -81,7 +81,7 @@ impl Prepared {
             check_token_ids(name, &prepared.examples, config.vocab_size)?;
             summary.push(summary::split_line(name, &prepared.report));
             check_targets(name, &prepared.report)?;
-            let (examples, padding) = (prepared.examples, settings.padding);
+            let (examples, padding) = (prepared.examples.into(), settings.padding);
             // A tokenizer may have grown a pad token that the model has no embedding for.
             let has_embedding = |id: &u32| i64::from(*id) < config.vocab_size;
             let pad_token_id = Some(tokenizer.pad_token_id()).filter(has_embedding).unwrap_or(tokenizer.eos_token_id());

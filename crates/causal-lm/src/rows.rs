@@ -46,6 +46,11 @@ impl Rows {
         Ok(Self { lengths, longest, cumulative_lengths })
     }
 
+    fn to_device(&self, device: Device) -> Result<Self, Error> {
+        let cumulative_lengths = to_device(&self.cumulative_lengths, device)?;
+        Ok(Self { lengths: self.lengths.clone(), longest: self.longest, cumulative_lengths })
+    }
+
     /// Tokens of all rows, `n`.
     pub fn num_tokens(&self) -> i64 {
         self.lengths.iter().sum()
@@ -119,6 +124,25 @@ impl TokenBatch {
         })
     }
 
+    /// The batch on another device. On the same one it is the same memory; to a GPU it goes without waiting for the work queued there.
+    ///
+    /// # Errors
+    /// [`Error::Torch`] from libtorch.
+    pub fn to_device(&self, device: Device) -> Result<Self, Error> {
+        Ok(Self {
+            input_ids: to_device(&self.input_ids, device)?,
+            rows: self.rows.to_device(device)?,
+            target_positions: to_device(&self.target_positions, device)?,
+            targets: to_device(&self.targets, device)?,
+            largest_id: self.largest_id,
+        })
+    }
+
+    /// Token ids, int64 `[n]`.
+    pub fn input_ids(&self) -> &Tensor {
+        &self.input_ids
+    }
+
     /// Number of tokens with a target.
     pub fn num_targets(&self) -> i64 {
         self.targets.size().first().copied().unwrap_or(0)
@@ -132,6 +156,14 @@ impl TokenBatch {
         let expected = format!("token ids below the model's vocab_size {vocab_size}");
         Err(Error::Shape { operation: "token batch", expected, found: self.largest_id.to_string() })
     }
+}
+
+/// A copy that waits would wait for all work queued on the GPU, the step before included. CUDA copies pageable memory aside before it
+/// returns, so the source may go at once.
+fn to_device(tensor: &Tensor, device: Device) -> Result<Tensor, Error> {
+    const NON_BLOCKING: bool = true;
+    const ALWAYS_COPY: bool = false;
+    Ok(tensor.f_to_device_(device, tensor.f_kind()?, NON_BLOCKING, ALWAYS_COPY)?)
 }
 
 #[cfg(test)]
@@ -161,6 +193,7 @@ mod tests {
             assert!(message.contains(expected), "{message}");
         }
         let batch = TokenBatch::new(&[1, 9], &[9, -100], &[2], Device::Cpu).unwrap();
+        let batch = batch.to_device(Device::Cpu).unwrap();
         assert_eq!(batch.num_targets(), 1);
         assert!(batch.check_vocabulary(9).unwrap_err().to_string().contains("found 9"));
         assert!(batch.check_vocabulary(10).is_ok());
