@@ -62,6 +62,7 @@
 mod adam;
 mod config;
 mod core;
+mod eigenbasis;
 mod error;
 mod fused;
 mod gradients;

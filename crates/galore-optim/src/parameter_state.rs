@@ -76,18 +76,6 @@ impl ParameterState {
         Ok(refresh_time)
     }
 
-    /// Makes the basis anew where that is due, and nothing else; returns the time it took.
-    pub(crate) fn refresh(&mut self, scratches: &mut Vec<Scratch>) -> Result<Duration, Error> {
-        let Some(projector) = &mut self.projector else { return Ok(Duration::ZERO) };
-        if !projector.is_due(self.num_steps) {
-            return Ok(Duration::ZERO);
-        }
-        let Some(gradient) = self.parameter.current_gradient()? else { return Ok(Duration::ZERO) };
-        let scratch = Scratch::of(scratches, gradient.device());
-        let gradient = as_float(&gradient, scratch).on(&self.parameter.name, "reading the gradient")?;
-        refresh_if_due(&self.parameter.name, self.num_steps, &gradient, projector)
-    }
-
     fn full_update(&mut self, gradient: &Tensor, adam: &AdamStep, scratch: &mut Scratch) -> Result<(), TchError> {
         let gradient = gradient.f_view([-1])?;
         if let Some((weight, storage)) = self.master.for_kernel(self.num_steps).filter(|_| fused::takes(&[&gradient])) {
@@ -225,20 +213,21 @@ impl ParameterState {
 
 /// Makes the basis anew from a float32 gradient, where that is due; returns the time it took.
 fn refresh_if_due(name: &str, num_steps: i64, gradient: &Tensor, projector: &mut Projector) -> Result<Duration, Error> {
-    let mut refresh_time = Duration::ZERO;
-    if projector.is_due(num_steps) {
-        let start = Instant::now();
-        if let Err(source) = projector.refresh(gradient) {
-            // Looked at after the failure alone, as it waits for the device.
-            let finite = gradient.f_isfinite().and_then(|finite| finite.f_all()).and_then(|all| all.f_int64_value(&[]));
-            return Err(match finite {
-                Ok(0) => Error::NonFiniteGradient { name: name.to_owned() },
-                _ => Error::Parameter { name: name.to_owned(), action: "the decomposition of its gradient", source },
-            });
-        }
-        refresh_time = start.elapsed();
+    if !projector.is_due(num_steps) {
+        return Ok(Duration::ZERO);
     }
-    Ok(refresh_time)
+    let start = Instant::now();
+    projector.refresh(gradient).map_err(|source| undecomposed(name, gradient, source))?;
+    Ok(start.elapsed())
+}
+
+/// Why a gradient could not be decomposed. Looked at after the failure alone, as it waits for the device.
+pub(crate) fn undecomposed(name: &str, gradient: &Tensor, source: TchError) -> Error {
+    let finite = gradient.f_isfinite().and_then(|finite| finite.f_all()).and_then(|all| all.f_int64_value(&[]));
+    match finite {
+        Ok(0) => Error::NonFiniteGradient { name: name.to_owned() },
+        _ => Error::Parameter { name: name.to_owned(), action: "the decomposition of its gradient", source },
+    }
 }
 
 pub(crate) fn decay(master: &mut Tensor, factor: Option<f64>) -> Result<(), TchError> {

@@ -10,6 +10,7 @@
 
 use tch::{Device, Kind, TchError, Tensor};
 
+use crate::eigenbasis;
 use crate::in_place::InPlace;
 use crate::scratch::{Scratch, Slot};
 use crate::{GaLoreConfig, ProjectionType};
@@ -84,7 +85,15 @@ impl Projector {
 
     /// Whether the basis must be made anew before `step`, counted from 0.
     pub(crate) fn is_due(&self, step: i64) -> bool {
-        step % self.update_proj_gap == 0 || (self.left.is_none() && self.right.is_none())
+        step % self.update_proj_gap == 0 || !self.has_basis()
+    }
+
+    pub(crate) fn has_basis(&self) -> bool {
+        self.left.is_some() || self.right.is_some()
+    }
+
+    pub(crate) fn rank(&self) -> i64 {
+        self.rank
     }
 
     /// Takes the basis from a float32 gradient: on the CPU by its singular value decomposition, as galore-torch does, on a GPU by the
@@ -94,30 +103,16 @@ impl Projector {
     }
 
     fn refresh_by_eigenvectors(&mut self, gradient: &Tensor) -> Result<(), TchError> {
-        // Squares of small gradients would leave float32's range.
-        let largest =
-            gradient.f_abs()?.f_amax([0i64; 0].as_slice(), false)?.f_clamp_min(f64::from(f32::MIN_POSITIVE))?;
-        let scaled = gradient.f_div(&largest)?;
-        if self.side != Side::Right {
-            let left = self.leading_eigenvectors(&scaled.f_mm(&scaled.f_tr()?)?)?;
-            self.left = Some(self.kept(&aligned(left, self.left.as_ref(), 0)?)?);
-        }
-        if self.side != Side::Left {
-            let right = self.leading_eigenvectors(&scaled.f_tr()?.f_mm(&scaled)?)?.f_tr()?;
-            self.right = Some(self.kept(&aligned(right, self.right.as_ref(), 1)?)?);
-        }
+        let gradient = scaled(&gradient.f_unsqueeze(0)?)?;
+        let basis = |side, previous: Option<&Tensor>| {
+            let previous = previous.map(|previous| previous.f_unsqueeze(0)).transpose()?;
+            basis(&gradient, side, self.rank, previous.as_ref())?.f_squeeze_dim(0)
+        };
+        let left = (self.side != Side::Right).then(|| basis(OneSide::Left, self.left.as_ref())).transpose()?;
+        let right = (self.side != Side::Left).then(|| basis(OneSide::Right, self.right.as_ref())).transpose()?;
+        self.left = left.map(|left| self.kept(&left)).transpose()?;
+        self.right = right.map(|right| self.kept(&right)).transpose()?;
         Ok(())
-    }
-
-    /// As columns, largest eigenvalue first.
-    fn leading_eigenvectors(&self, gram: &Tensor) -> Result<Tensor, TchError> {
-        // The solver may return what it likes for NaN; one look a decomposition costs nothing beside it.
-        if gram.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
-            return Err(TchError::Torch("the Gram matrix is not finite".to_owned()));
-        }
-        let (_, vectors) = gram.f_linalg_eigh("L")?; // ascending
-        let size = vectors.size()[1];
-        vectors.f_narrow(1, size - self.rank, self.rank)?.f_flip([1])
     }
 
     fn refresh_by_svd(&mut self, gradient: &Tensor) -> Result<(), TchError> {
@@ -141,6 +136,16 @@ impl Projector {
                 room.shallow_clone().f_copy_(basis)?;
                 Ok(room.shallow_clone())
             }
+        }
+    }
+
+    /// The basis is what has been written into the place it was given by [`Self::move_basis`].
+    pub(crate) fn adopt_room(&mut self) {
+        let room = self.room.as_ref().map(Tensor::shallow_clone);
+        match self.side {
+            Side::Left => self.left = room,
+            Side::Right => self.right = room,
+            Side::Both => {}
         }
     }
 
@@ -240,9 +245,34 @@ pub(crate) enum Basis {
     Absent,
 }
 
-/// Each vector with the sign that points along its predecessor: moments kept across a refresh then mean nearly the same. `along` is the
-/// dimension of a vector's elements.
-fn aligned(basis: Tensor, previous: Option<&Tensor>, along: i64) -> Result<Tensor, TchError> {
+/// Gradients `[b, rows, cols]`, each divided by its largest element: squares of small ones would leave float32's range.
+pub(crate) fn scaled(gradients: &Tensor) -> Result<Tensor, TchError> {
+    let largest = gradients.f_abs()?.f_amax([1i64, 2].as_slice(), true)?.f_clamp_min(f64::from(f32::MIN_POSITIVE))?;
+    gradients.f_div(&largest)
+}
+
+/// Bases of one side for `gradients [b, rows, cols]`, float32 and [`scaled`]: `[b, rows, rank]` or `[b, rank, cols]`. Each vector has the
+/// sign that points along its predecessor, so that moments kept across a refresh mean nearly the same.
+pub(crate) fn basis(
+    gradients: &Tensor,
+    side: OneSide,
+    rank: i64,
+    previous: Option<&Tensor>,
+) -> Result<Tensor, TchError> {
+    let turned = gradients.f_transpose(1, 2)?;
+    let grams = match side {
+        OneSide::Left => gradients.f_bmm(&turned)?,
+        OneSide::Right => turned.f_bmm(gradients)?,
+    };
+    // The solver may return what it likes for NaN; one look a decomposition costs nothing beside it.
+    if grams.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
+        return Err(TchError::Torch("the Gram matrix is not finite".to_owned()));
+    }
+    let vectors = eigenbasis::leading(&grams, rank)?;
+    let (basis, along) = match side {
+        OneSide::Left => (vectors.f_transpose(1, 2)?, 1),
+        OneSide::Right => (vectors, 2),
+    };
     let Some(previous) = previous else { return Ok(basis) };
     let overlap = basis.f_mul(previous)?.f_sum_dim_intlist(along, true, None)?;
     let sign = overlap.f_ge(0.0)?.f_to_kind(basis.f_kind()?)?.f_mul_scalar_(2.0)?.f_sub_scalar_(1.0)?;

@@ -5,7 +5,7 @@
 //! parameter then lies side by side too; names, shapes and state files stay those of single parameters.
 
 use std::ops::Range;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tch::{Kind, TchError, Tensor};
 
@@ -14,13 +14,16 @@ use crate::adam::{AdamStep, Flavour};
 use crate::error::OnParameter;
 use crate::fused::{self, Storage};
 use crate::in_place::InPlace;
-use crate::parameter_state::{ParameterState, decay};
-use crate::projector::OneSide;
+use crate::parameter_state::{ParameterState, decay, undecomposed};
+use crate::projector::{self, OneSide, Projector};
 use crate::scratch::{Scratch, Slot};
 
 /// Elements of the weights worked on at a time. Of the three float32 buffers of this size that a step takes, most then stays in a
 /// large GPU's cache.
 const CHUNK_ELEMENTS: i64 = 8 * 1024 * 1024;
+
+/// Elements of the Gram matrices decomposed at a time. The solver needs four times their memory besides.
+const REFRESH_ELEMENTS: i64 = 12 * 1024 * 1024;
 
 /// Parameters that lie side by side.
 #[derive(Debug)]
@@ -108,22 +111,68 @@ impl Stack {
         learning_rate: f64,
         scratches: &mut Vec<Scratch>,
     ) -> Result<Duration, Error> {
-        let mut refresh_time = Duration::ZERO;
-        for member in members.iter_mut() {
-            refresh_time += member.refresh(scratches)?;
-        }
+        let scratch = Scratch::of(scratches, self.weights.device());
+        let refresh_time = self.refresh_if_due(members, scratch)?;
         let first = &members[0];
         let adam = AdamStep::new(flavour, &first.adam, learning_rate, first.num_steps + 1);
         let scale = first.projector.as_ref().map_or(1.0, |projector| projector.scale);
-        let scratch = Scratch::of(scratches, self.weights.device());
-        let (count, rows, cols) = self.weights.size3()?;
-        let at_a_time = (CHUNK_ELEMENTS / (rows * cols)).max(1);
-        for start in (0..count).step_by(at_a_time as usize) {
-            let chunk = (start, at_a_time.min(count - start));
+        let (_, rows, cols) = self.weights.size3()?;
+        for chunk @ (start, _) in self.chunks(CHUNK_ELEMENTS / (rows * cols)) {
             self.update(members, chunk, &adam, scale, scratch).on(&first_name(members, start), "the update")?;
         }
         members.iter_mut().for_each(|member| member.num_steps += 1);
         Ok(refresh_time)
+    }
+
+    /// Makes all bases anew, where that is due; returns the time it took.
+    fn refresh_if_due(&self, members: &mut [ParameterState], scratch: &mut Scratch) -> Result<Duration, Error> {
+        let due = |member: &ParameterState| {
+            member.projector.as_ref().is_some_and(|projector| projector.is_due(member.num_steps))
+        };
+        if !members.iter().any(due) {
+            return Ok(Duration::ZERO);
+        }
+        let start_of_all = Instant::now();
+        let order = self.bases.size().into_iter().skip(1).max().unwrap_or(1);
+        for (start, count) in self.chunks(REFRESH_ELEMENTS / (order * order)) {
+            let chunk = &mut members[start as usize..(start + count) as usize];
+            if self.refresh(chunk, (start, count), scratch).is_err() {
+                // Once more one by one, to name the one that fails.
+                for (member, index) in chunk.iter_mut().zip(0..) {
+                    let result = self.refresh(std::slice::from_mut(member), (start + index, 1), scratch);
+                    let gradient = self.gradients.f_select(0, start + index);
+                    let gradient = gradient.on(&member.parameter.name, "reading the gradient")?;
+                    result.map_err(|source| undecomposed(&member.parameter.name, &gradient, source))?;
+                }
+            }
+        }
+        Ok(start_of_all.elapsed())
+    }
+
+    fn refresh(
+        &self,
+        members: &mut [ParameterState],
+        (start, count): (i64, i64),
+        scratch: &mut Scratch,
+    ) -> Result<(), TchError> {
+        let part = |stacked: &Tensor| stacked.f_narrow(0, start, count);
+        let gradients = part(&self.gradients)?;
+        let mut floats = scratch.floats(Slot::Gradient, gradients.numel() as i64)?.f_view(&gradients.size()[..])?;
+        floats.f_copy_(&gradients)?;
+        let projectors = || members.iter().filter_map(|member| member.projector.as_ref());
+        let rank = projectors().map(Projector::rank).max().unwrap_or(0);
+        let mut bases = part(&self.bases)?;
+        let previous = projectors().all(Projector::has_basis).then_some(&bases);
+        let fresh = projector::basis(&projector::scaled(&floats)?, self.side, rank, previous)?;
+        bases.f_copy_(&fresh)?;
+        members.iter_mut().filter_map(|member| member.projector.as_mut()).for_each(Projector::adopt_room);
+        Ok(())
+    }
+
+    /// `(start, count)` of parts of `at_most` members.
+    fn chunks(&self, at_most: i64) -> impl Iterator<Item = (i64, i64)> + use<> {
+        let (at_most, count) = (at_most.max(1), self.members.len() as i64);
+        (0..count).step_by(at_most as usize).map(move |start| (start, at_most.min(count - start)))
     }
 
     fn update(

@@ -6,7 +6,7 @@
 
 use crate::{Error, shim};
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 /// Loads CUDA if this machine has it and says whether it can be used; the work is done once a process.
@@ -43,6 +43,25 @@ fn load_library() -> bool {
             Err(_) => false,
         }
     })
+}
+
+/// Where a library of the CUDA toolkit may lie, by its names in order of preference: in the wheels beside the libtorch in use, in
+/// libtorch's own folder, on the loader's path.
+pub(crate) fn library_candidates<'a>(names: &'a [&str]) -> impl Iterator<Item = PathBuf> + use<'a> {
+    const WHEELS: [&str; 4] =
+        ["../../nvidia/cu13/lib", "../../nvidia/cuda_nvrtc/lib", "../../nvidia/cusolver/lib", "."];
+    let torch = torch_folder();
+    let folders = torch.into_iter().flat_map(|lib| WHEELS.map(|relative| lib.join(relative)));
+    let beside = folders.flat_map(|folder| names.iter().map(move |name| folder.join(name)));
+    beside.filter(|path| path.exists()).chain(names.iter().map(PathBuf::from))
+}
+
+/// The folder that `libtorch_cuda.so` was loaded from.
+fn torch_folder() -> Option<PathBuf> {
+    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+    let line = maps.lines().find(|line| line.ends_with("/libtorch_cuda.so"))?;
+    let path = line.find('/').map(|at| &line[at..])?;
+    Path::new(path).parent().map(Path::to_owned)
 }
 
 /// Bytes held by tensors on one device.

@@ -2,6 +2,7 @@
 //!
 //! - [`cuda`]: loads CUDA at run time, so that one binary serves machines with and without a GPU; memory statistics.
 //! - [`kernels`]: fused kernels, compiled for the GPU at hand when the program runs.
+//! - [`eigen`]: eigenvectors of many symmetric matrices in one call.
 //! - [`flash`]: variable-length flash attention, whose forward tch's generated bindings leave out.
 //! - [`MappedFile`]: a read-only view of a file, for weights that need not be read twice.
 //!
@@ -16,6 +17,7 @@
 #![deny(missing_docs)]
 
 pub mod cuda;
+pub mod eigen;
 mod error;
 pub mod flash;
 pub mod kernels;

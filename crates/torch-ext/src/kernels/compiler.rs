@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::hash::{Hash, Hasher};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use tch::Kind;
 
@@ -150,10 +150,11 @@ struct Compiler {
 }
 
 fn compiler() -> Result<&'static Compiler, Error> {
+    const NAMES: [&str; 3] = ["libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"];
     static COMPILER: OnceLock<Result<Compiler, String>> = OnceLock::new();
     let load = || -> Result<Compiler, String> {
         let mut message = "libnvrtc.so not found".to_owned();
-        for candidate in candidates() {
+        for candidate in crate::cuda::library_candidates(&NAMES) {
             // SAFETY: NVRTC's initialisers touch nothing but itself; names and signatures are those of nvrtc.h; never unloaded.
             let loaded = unsafe {
                 Library::open(Some(&candidate), RTLD_NOW).and_then(|library| {
@@ -178,27 +179,6 @@ fn compiler() -> Result<&'static Compiler, Error> {
         Err(message)
     };
     COMPILER.get_or_init(load).as_ref().map_err(|message| Error::Kernel { kernel: "NVRTC", message: message.clone() })
-}
-
-/// Where NVRTC may lie: in the wheel beside the libtorch in use, inside its folder, or on the loader's path.
-fn candidates() -> Vec<PathBuf> {
-    const NAMES: [&str; 3] = ["libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"];
-    let torch = torch_folder();
-    let folders = torch.iter().flat_map(|lib| {
-        ["../../nvidia/cu13/lib", "../../nvidia/cuda_nvrtc/lib", "."].map(|relative| lib.join(relative))
-    });
-    let beside = folders.flat_map(|folder| NAMES.map(|name| folder.join(name))).filter(|path| path.exists());
-    beside.chain(NAMES.map(PathBuf::from)).collect()
-}
-
-/// The folder that `libtorch_cuda.so` was loaded from.
-fn torch_folder() -> Option<PathBuf> {
-    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
-    let path = maps
-        .lines()
-        .find(|line| line.ends_with("/libtorch_cuda.so"))
-        .and_then(|line| line.find('/').map(|at| &line[at..]))?;
-    Path::new(path).parent().map(Path::to_owned)
 }
 
 fn compile(source: &Source<'_>, options: &[String]) -> Result<Vec<u8>, Error> {

@@ -187,6 +187,24 @@ pub(super) fn find(device: usize, kernel: &'static str, module: usize, name: &st
     })
 }
 
+/// The native handle of the stream that torch's work on `device` goes to.
+pub(crate) fn current_stream(device: usize) -> Result<*mut c_void, Error> {
+    let mut stream = std::ptr::null_mut();
+    // SAFETY: the pointer is valid for the call.
+    let message = unsafe { shim::torch_ext_cuda_current_stream(device as i64, &mut stream) };
+    shim::check("cuda_current_stream", message)?;
+    Ok(stream)
+}
+
+/// Runs `body` with the primary context of `device`, the one torch uses; `what` names it in errors.
+pub(crate) fn within<R>(
+    what: &'static str,
+    device: usize,
+    body: impl FnOnce() -> Result<R, Error>,
+) -> Result<R, Error> {
+    driver()?.within(what, device, body)
+}
+
 /// Launches on torch's current stream.
 pub(super) fn launch(
     device: usize,
@@ -196,10 +214,7 @@ pub(super) fn launch(
     arguments: &[Argument],
 ) -> Result<(), Error> {
     let driver = driver()?;
-    let mut stream = std::ptr::null_mut();
-    // SAFETY: the pointer is valid for the call.
-    let message = unsafe { shim::torch_ext_cuda_current_stream(device as i64, &mut stream) };
-    shim::check("cuda_current_stream", message)?;
+    let stream = current_stream(device)?;
     let blocks =
         c_uint::try_from(grid.blocks).map_err(|_| Error::Kernel { kernel, message: "too many blocks".into() })?;
     let mut addresses: Vec<*mut c_void> = arguments

@@ -12,7 +12,7 @@
 pub mod adam;
 mod compiler;
 pub mod cross_entropy;
-mod driver;
+pub(crate) mod driver;
 pub mod rms_norm;
 pub mod rope;
 pub mod swiglu;

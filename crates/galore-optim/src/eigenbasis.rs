@@ -1,0 +1,98 @@
+//! Leading eigenvectors of many Gram matrices together, on a GPU, where one decomposition after the other takes seconds.
+//!
+//! All vectors of a matrix, or more than half of them, come from the solver. Fewer come from orthogonal iteration: multiply by the
+//! matrix, make orthonormal, again; a small decomposition inside the subspace found (Rayleigh-Ritz) then turns its vectors into
+//! eigenvectors, because Adam in a subspace depends on the axes and not on the span alone. Only products and Cholesky factors of small
+//! matrices are needed, which run in batches.
+
+use tch::{Kind, TchError, Tensor};
+
+/// Rounds of orthogonal iteration. On gradients of a 135M-parameter model the worst of 20 subspaces of a quarter of the width holds 0.9991 of
+/// the energy that the exact one does after 6 rounds, 0.9996 after 8.
+const ROUNDS: usize = 8;
+/// Vectors made orthonormal together.
+const PANEL: i64 = 128;
+/// Part of the trace that is added to the diagonal. It leaves eigenvectors as they are, and the product invertible where the gradient
+/// lacks rank.
+const SHIFT: f64 = 1e-6;
+/// Added to the diagonal of the first Cholesky factorisations of a panel of unit vectors, whose products may be singular in float32.
+const PANEL_SHIFT: f64 = 1e-5;
+/// The largest deviation from orthonormality that passes. It is some 3e-6 usually.
+const TOLERANCE: f64 = 1e-4;
+
+/// The `rank` leading eigenvectors of symmetric, positive semidefinite `grams [b, n, n]` (float32) as rows `[b, rank, n]`, largest
+/// eigenvalue first. A function of the matrices alone.
+pub(crate) fn leading(grams: &Tensor, rank: i64) -> Result<Tensor, TchError> {
+    let (_, n, _) = grams.size3()?;
+    let by_iteration = if 2 * rank <= n { by_iteration(grams, rank)? } else { None };
+    by_iteration.map_or_else(|| solved(grams, rank), Ok)
+}
+
+fn solved(matrices: &Tensor, rank: i64) -> Result<Tensor, TchError> {
+    let vectors = torch_ext::eigen::eigenvectors(matrices).map_err(|error| TchError::Torch(error.to_string()))?;
+    vectors.f_narrow(1, matrices.size()[1] - rank, rank)?.f_flip([1])
+}
+
+/// `None` where rounding kept the vectors from becoming orthonormal: for a zero gradient, for one.
+fn by_iteration(grams: &Tensor, rank: i64) -> Result<Option<Tensor>, TchError> {
+    let trace = grams.f_diagonal(0, 1, 2)?.f_sum_dim_intlist(1, false, None)?;
+    let shift = trace.f_mul_scalar(SHIFT)?.f_view([-1, 1, 1])?;
+    // The first product is with unit vectors, those of the largest diagonal elements: it selects rows.
+    let (_, largest) = grams.f_diagonal(0, 1, 2)?.f_topk(rank, 1, true, true)?;
+    let mut vectors = orthonormal(&grams.f_gather(1, &wide(&largest, grams)?, false)?, 3)?;
+    for _ in 1..ROUNDS {
+        let product = vectors.f_bmm(grams)?;
+        let quotients = product.f_mul(&vectors)?.f_sum_dim_intlist(2, false, None)?;
+        let order = quotients.f_argsort_stable(true, 1, true)?;
+        let product = product.f_add(&vectors.f_mul(&shift)?)?;
+        vectors = orthonormal(&product.f_gather(1, &wide(&order, grams)?, false)?, 2)?;
+    }
+    let off =
+        vectors.f_bmm(&vectors.f_transpose(1, 2)?)?.f_sub(&Tensor::f_eye(rank, (Kind::Float, grams.device()))?)?;
+    // NaN, from a factor that does not exist, is not below the bound either.
+    let orthonormal = off.f_abs()?.f_max()?.f_double_value(&[])? < TOLERANCE;
+    if !orthonormal {
+        return Ok(None);
+    }
+    let inside = vectors.f_bmm(grams)?.f_bmm(&vectors.f_transpose(1, 2)?)?;
+    let inside = inside.f_add(&inside.f_transpose(1, 2)?)?.f_mul_scalar(0.5)?;
+    solved(&inside, rank)?.f_bmm(&vectors).map(Some)
+}
+
+/// Indices of rows, `[b, k]`, for gathering whole rows.
+fn wide(rows: &Tensor, like: &Tensor) -> Result<Tensor, TchError> {
+    let (b, k) = rows.size2()?;
+    rows.f_unsqueeze(2)?.f_expand([b, k, like.size()[2]], false)
+}
+
+/// Orthonormal rows that span, up to each, what the given rows `[b, k, n]` span: block Gram-Schmidt, panels by Cholesky factors of their
+/// products. Squared condition numbers limit one pass; the next finds nearly orthonormal rows.
+fn orthonormal(rows: &Tensor, passes: usize) -> Result<Tensor, TchError> {
+    let (_, k, _) = rows.size3()?;
+    let done = rows.f_empty_like()?;
+    for start in (0..k).step_by(PANEL as usize) {
+        let length = PANEL.min(k - start);
+        let identity = Tensor::f_eye(length, (Kind::Float, rows.device()))?;
+        let mut panel = rows.f_narrow(1, start, length)?;
+        for pass in 1..=passes {
+            if start > 0 {
+                let earlier = done.f_narrow(1, 0, start)?;
+                let overlap = panel.f_bmm(&earlier.f_transpose(1, 2)?)?;
+                panel = panel.f_baddbmm(&overlap, &earlier, 1.0, -1.0)?;
+            }
+            let norms = panel.f_norm_scalaropt_dim(2.0, [2i64].as_slice(), true)?;
+            panel = panel.f_div(&norms.f_clamp_min(f64::from(f32::MIN_POSITIVE))?)?;
+            let mut products = panel.f_bmm(&panel.f_transpose(1, 2)?)?;
+            if pass < passes {
+                products = products.f_add(&identity.f_mul_scalar(PANEL_SHIFT * length as f64)?)?;
+            }
+            let (factor, _) = products.f_linalg_cholesky_ex(false, false)?;
+            panel = factor.f_linalg_solve_triangular(&panel, false, true, false)?;
+        }
+        done.f_narrow(1, start, length)?.f_copy_(&panel)?;
+    }
+    Ok(done)
+}
+
+#[cfg(test)]
+mod tests;
