@@ -52,6 +52,11 @@ impl BatchInfo for MicroBatch {
 }
 
 impl Split {
+    /// No batch has more tokens.
+    pub fn full_batch_tokens(&self) -> usize {
+        self.batch_size * self.examples.iter().map(|example| example.input_ids.len()).max().unwrap_or(0)
+    }
+
     fn micro_batch(&self, rows: &[usize]) -> Result<MicroBatch, BoxError> {
         let examples: Vec<&Example> = rows.iter().map(|row| &self.examples[*row]).collect();
         let batch = collate(&examples);

@@ -103,9 +103,13 @@ pub struct Flags {
     /// flash_attention_2, sdpa (the same here) or eager [default: flash_attention_2]
     #[arg(long, value_name = "NAME", help_heading = "Model")]
     pub attn_implementation: Option<String>,
-    /// Compute each block again in the backward in place of keeping it [default: true]
+    /// Let the backward compute again what there is no room to keep, see --recompute [default: true]
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean, value_name = "BOOL", help_heading = "Model")]
     pub gradient_checkpointing: Option<bool>,
+    /// What the backward computes again: none, cheap (norms), block (all of a block), or auto, as little as free memory allows
+    /// [default: auto; none with --gradient_checkpointing false]
+    #[arg(long, value_name = "NAME", help_heading = "Model")]
+    pub recompute: Option<String>,
 
     /// galore_adamw, or adamw_torch (also adamw_torch_fused) [default: galore_adamw]
     #[arg(long, value_name = "NAME", help_heading = "Optimizer")]

@@ -8,7 +8,7 @@ use crate::optimizer;
 use crate::settings::{DeviceChoice, Resume, Settings, Terminal};
 use crate::signals::Signals;
 use crate::terminal::say;
-use crate::{model_source, results, summary};
+use crate::{memory, model_source, results, summary};
 use anyhow::{Context, Result, bail};
 use causal_lm::{CausalLm, ModelOptions};
 use checkpoint_callbacks::{
@@ -115,6 +115,11 @@ impl Prepared {
         }
         let built = optimizer::build(&mut model, &settings.optimizer)?;
         summary.extend(built.summary);
+        if settings.recompute.is_none() {
+            // Weights, gradients and the optimizer's state have their memory by now.
+            let full_batch = train.full_batch_tokens();
+            summary.push(memory::choose_recompute(&mut model, full_batch));
+        }
         let identity = Identity::new(settings, &model, &train.examples)?;
         let learner = SftLearner::new(model, built.optimizer, tokenizer, identity);
         Ok(Self { learner, train, eval, resume, lock, summary })
@@ -312,7 +317,7 @@ fn model_options(settings: &Settings, device: Device) -> ModelOptions {
         dtype: settings.dtype,
         compute_dtype,
         attention: settings.attention,
-        recompute: settings.recompute,
+        recompute: settings.recompute.unwrap_or_default(),
         ..ModelOptions::default()
     }
 }

@@ -31,7 +31,8 @@ pub struct Settings {
     /// `None`: as the device is fast at.
     pub bf16: Option<bool>,
     pub attention: AttentionKind,
-    pub recompute: Recompute,
+    /// `None`: as much as free memory asks for.
+    pub recompute: Option<Recompute>,
     pub dataset: DatasetConfig,
     pub prepare: PrepareConfig,
     pub padding: Padding,
@@ -171,7 +172,7 @@ impl Settings {
             dtype: dtype(flags.dtype.as_deref().unwrap_or("bfloat16"), &mut problems),
             bf16: flags.bf16,
             attention: attention(flags.attn_implementation.as_deref(), &mut problems),
-            recompute: if flags.gradient_checkpointing.unwrap_or(true) { Recompute::Block } else { Recompute::None },
+            recompute: recompute(flags.recompute.as_deref(), flags.gradient_checkpointing, &mut problems),
             tokenizer: TokenizerOptions { eos_token: flags.eos_token, chat_template_path: flags.chat_template_path },
             terminal: if flags.disable_tqdm.unwrap_or(false) { Terminal::Lines } else { Terminal::Bar },
             model_name: flags.model_name.unwrap_or_default(),
@@ -378,6 +379,28 @@ fn dtype(name: &str, problems: &mut Problems) -> Option<Kind> {
             None
         }
     }
+}
+
+fn recompute(name: Option<&str>, checkpointing: Option<bool>, problems: &mut Problems) -> Option<Recompute> {
+    let chosen = match name {
+        None if checkpointing == Some(false) => return Some(Recompute::None),
+        None | Some("auto") => None,
+        Some("none") => Some(Recompute::None),
+        Some("cheap") => Some(Recompute::Cheap),
+        Some("block") => Some(Recompute::Block),
+        Some(other) => {
+            problems.add("recompute", other, "use none, cheap, block or auto");
+            None
+        }
+    };
+    if checkpointing == Some(false) && chosen != Some(Recompute::None) {
+        problems.add(
+            "recompute",
+            name.unwrap_or_default(),
+            "gradient_checkpointing is false: leave one of the two out",
+        );
+    }
+    chosen
 }
 
 fn attention(name: Option<&str>, problems: &mut Problems) -> AttentionKind {

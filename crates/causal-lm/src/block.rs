@@ -70,7 +70,7 @@ impl Context<'_> {
 /// Everything between a block's input and its last matrix product; the backward needs all of it.
 pub(crate) struct Activations {
     input_reciprocal_rms: Tensor, // [n, 1]
-    input_normed: Tensor,         // [n, d]
+    input_normed: Option<Tensor>, // [n, d]; None once given up by `without_norms`
     query: Tensor,                // [n, h, k], rotated
     key: Tensor,                  // [n, g, k], rotated
     value: Tensor,                // [n, g, k]
@@ -78,9 +78,27 @@ pub(crate) struct Activations {
     attention: attention::Saved,
     middle: Tensor,                // [n, d], the residual stream after attention
     middle_reciprocal_rms: Tensor, // [n, 1]
-    middle_normed: Tensor,         // [n, d]
+    middle_normed: Option<Tensor>, // [n, d]; as input_normed
     gate: Tensor,                  // [n, f]
     up: Tensor,                    // [n, f]
+}
+
+impl Activations {
+    /// Gives up what one pass over memory brings back.
+    pub(crate) fn without_norms(self) -> Self {
+        Self { input_normed: None, middle_normed: None, ..self }
+    }
+
+    /// Bytes of all this for one token, without what [`Self::without_norms`] gives up, and of that.
+    pub(crate) fn bytes_per_token(config: &Config, compute: Kind) -> [u64; 2] {
+        let (d, f) = (config.hidden_size, config.intermediate_size);
+        let (query, key) = (config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim);
+        let element = compute.elt_size_in_bytes() as u64;
+        let bytes = |elements: i64| u64::try_from(elements).unwrap_or(0) * element;
+        // Attention's logsumexp of each head and the two reciprocal norms are float32.
+        let statistics = 4 * u64::try_from(config.num_attention_heads + 2).unwrap_or(0);
+        [bytes(2 * query + 2 * key + d + 2 * f) + statistics, bytes(2 * d)]
+    }
 }
 
 impl Block {
@@ -109,7 +127,7 @@ impl Block {
         let up = context.linear(&middle_normed, self.up_proj)?;
         Ok(Activations {
             input_reciprocal_rms,
-            input_normed,
+            input_normed: Some(input_normed),
             query,
             key,
             value,
@@ -117,7 +135,7 @@ impl Block {
             attention,
             middle,
             middle_reciprocal_rms,
-            middle_normed,
+            middle_normed: Some(middle_normed),
             gate,
             up,
         })
@@ -137,15 +155,23 @@ impl Block {
         x: &Tensor,
         saved: &Activations,
     ) -> Result<Tensor, Error> {
+        let normed = |kept: &Option<Tensor>, x: &Tensor, weight: ParameterId| match kept {
+            Some(kept) => Ok(kept.shallow_clone()),
+            None => {
+                rms_norm::forward(x, &context.weight(weight)?, context.config.rms_norm_eps).map(|(normed, _)| normed)
+            }
+        };
+
         // MLP
         let gated = swiglu::forward(&saved.gate, &saved.up)?; // cheaper than keeping [n, f]
         let d_gated = context.linear_backward(dy, &gated, self.down_proj)?;
         drop(gated);
         let (d_gate, d_up) = swiglu::backward(&d_gated, &saved.gate, &saved.up)?;
         drop(d_gated);
-        let mut d_normed = context.linear_backward(&d_gate, &saved.middle_normed, self.gate_proj)?;
-        context.linear_backward_into(&mut d_normed, &d_up, &saved.middle_normed, self.up_proj)?;
-        drop((d_gate, d_up));
+        let middle_normed = normed(&saved.middle_normed, &saved.middle, self.post_attention_norm)?;
+        let mut d_normed = context.linear_backward(&d_gate, &middle_normed, self.gate_proj)?;
+        context.linear_backward_into(&mut d_normed, &d_up, &middle_normed, self.up_proj)?;
+        drop((d_gate, d_up, middle_normed));
         let d_middle = rms_norm::backward_plus(
             &d_normed,
             &saved.middle,
@@ -168,9 +194,10 @@ impl Block {
         let flat = |heads: Tensor| heads.f_flatten(1, 2);
         let d_query = flat(rope::backward(d_query, context.rotations)?)?;
         let d_key = flat(rope::backward(d_key, context.rotations)?)?;
-        let mut d_normed = context.linear_backward(&d_query, &saved.input_normed, self.q_proj)?;
-        context.linear_backward_into(&mut d_normed, &d_key, &saved.input_normed, self.k_proj)?;
-        context.linear_backward_into(&mut d_normed, &flat(d_value)?, &saved.input_normed, self.v_proj)?;
+        let input_normed = normed(&saved.input_normed, x, self.input_norm)?;
+        let mut d_normed = context.linear_backward(&d_query, &input_normed, self.q_proj)?;
+        context.linear_backward_into(&mut d_normed, &d_key, &input_normed, self.k_proj)?;
+        context.linear_backward_into(&mut d_normed, &flat(d_value)?, &input_normed, self.v_proj)?;
         let dx = rms_norm::backward_plus(
             &d_normed,
             x,

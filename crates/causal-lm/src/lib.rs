@@ -42,6 +42,7 @@ mod load;
 mod model;
 pub mod ops;
 mod parameters;
+mod recompute;
 mod rows;
 pub mod save;
 
@@ -49,7 +50,8 @@ pub use config::{Config, Family, RopeParameters, RopeScaling};
 pub use error::Error;
 pub use generate::SamplingOptions;
 pub use load::LoadReport;
-pub use model::{CausalLm, LossSums, ModelOptions, Recompute};
+pub use model::{CausalLm, LossSums, ModelOptions};
 pub use ops::attention::AttentionKind;
 pub use parameters::{ParameterKind, ParameterSpec, Parameters};
+pub use recompute::Recompute;
 pub use rows::{Rows, TokenBatch};

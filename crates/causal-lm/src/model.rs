@@ -4,19 +4,10 @@ use crate::block::{Activations, Block, Context, Linear};
 use crate::ops::attention::AttentionKind;
 use crate::ops::{cross_entropy, embedding, rms_norm, rope};
 use crate::parameters::{ParameterId, ParameterKind, ParameterSpec, Parameters};
+use crate::recompute::{Kept, Recompute};
 use crate::{Config, Error, TokenBatch};
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
-
-/// What the backward keeps of the forward.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Recompute {
-    /// Everything: fastest, most memory.
-    None,
-    /// A block's input alone; the rest is computed again (Chen et al., arXiv 1604.06174). What transformers calls gradient checkpointing.
-    #[default]
-    Block,
-}
 
 /// How a model is held and run.
 #[derive(Debug, Clone)]
@@ -157,6 +148,22 @@ impl CausalLm {
         cross_entropy::forward(&self.normed(&hidden)?.0, &head, &batch.targets, self.chunk_tokens())
     }
 
+    /// Changes what the backward computes again.
+    pub fn set_recompute(&mut self, recompute: Recompute) {
+        self.options.recompute = recompute;
+    }
+
+    /// How many blocks of a batch of so many tokens are kept as they are or without norms; of the others the input alone is.
+    pub fn kept_blocks(&self, num_tokens: i64) -> usize {
+        self.kept(num_tokens).iter().filter(|kept| **kept != Kept::Input).count()
+    }
+
+    fn kept(&self, num_tokens: i64) -> Vec<Kept> {
+        let [rest, norms] = Activations::bytes_per_token(&self.config, self.compute);
+        let tokens = u64::try_from(num_tokens).unwrap_or(0);
+        self.options.recompute.plan(self.blocks.len(), tokens * rest, tokens * norms)
+    }
+
     /// Logits of every token, `[n, v]` in the compute type. For short inputs: nothing is done in chunks.
     ///
     /// # Errors
@@ -183,10 +190,14 @@ impl CausalLm {
         // Forward, keeping each block's input and, unless it is to be computed again, its inside.
         let mut hidden = self.embed(batch)?; // [n, d]
         let mut kept: Vec<(Tensor, Option<Activations>)> = Vec::with_capacity(self.blocks.len());
-        for block in &self.blocks {
+        for (block, keep) in self.blocks.iter().zip(self.kept(batch.rows.num_tokens())) {
             let activations = block.activations(&context, &hidden)?;
             let output = block.output(&context, &activations)?;
-            let activations = (self.options.recompute == Recompute::None).then_some(activations);
+            let activations = match keep {
+                Kept::All => Some(activations),
+                Kept::WithoutNorms => Some(activations.without_norms()),
+                Kept::Input => None,
+            };
             kept.push((std::mem::replace(&mut hidden, output), activations));
         }
 

@@ -60,7 +60,11 @@ fn logits_loss_and_gradients_equal_transformers() {
         let batch = golden.batch();
         for (kind, tolerance) in [(Kind::Double, 1e-9), (Kind::Float, 2e-5)] {
             for attention in [AttentionKind::Flash, AttentionKind::Eager] {
-                for (recompute, chunk) in [(Recompute::Block, 1 << 20), (Recompute::None, 200)] {
+                // Of 30 tokens and two blocks, one block fits; of float64 none.
+                let some = Recompute::Within { bytes: 30_000 };
+                for (recompute, chunk) in
+                    [(Recompute::Block, 1 << 20), (Recompute::None, 200), (Recompute::Cheap, 1 << 20), (some, 1 << 20)]
+                {
                     let mut model = load(case, kind, |options| {
                         options.attention = attention;
                         options.recompute = recompute;

@@ -82,6 +82,18 @@ char* torch_ext_cuda_memory(int64_t index, int64_t* current, int64_t* peak) {
   });
 }
 
+// Bytes that tensors could still take on CUDA device `index`: what the driver has free, and what the allocator holds unused.
+char* torch_ext_cuda_available(int64_t index, int64_t* bytes) {
+  return guarded([&] {
+    const auto device = static_cast<c10::DeviceIndex>(index);
+    auto* allocator = allocator_of(index);
+    const auto stats = allocator->getDeviceStats(device);
+    const auto aggregate = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+    const int64_t unused = stats.reserved_bytes[aggregate].current - stats.allocated_bytes[aggregate].current;
+    *bytes = static_cast<int64_t>(allocator->getMemoryInfo(device).first) + unused;
+  });
+}
+
 char* torch_ext_cuda_reset_peak(int64_t index) {
   return guarded([&] { allocator_of(index)->resetPeakStats(static_cast<c10::DeviceIndex>(index)); });
 }

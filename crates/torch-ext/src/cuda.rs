@@ -85,6 +85,18 @@ pub fn memory(index: usize) -> Result<Memory, Error> {
     Ok(Memory { current_bytes: u64::try_from(current).unwrap_or(0), peak_bytes: u64::try_from(peak).unwrap_or(0) })
 }
 
+/// Bytes that tensors could still take on CUDA device `index`. Other processes may take them first.
+///
+/// # Errors
+/// [`Error::Torch`] without CUDA or when there is no such device.
+pub fn available_memory(index: usize) -> Result<u64, Error> {
+    let mut bytes = 0;
+    // SAFETY: the pointer is valid for the call.
+    let message = unsafe { shim::torch_ext_cuda_available(device_index(index), &mut bytes) };
+    shim::check("cuda_available", message)?;
+    Ok(u64::try_from(bytes).unwrap_or(0))
+}
+
 /// Starts the peak of [`memory`] anew.
 ///
 /// # Errors
@@ -150,6 +162,7 @@ mod tests {
         if !load() {
             assert!(memory(0).is_err());
             assert!(reset_peak_memory(0).is_err());
+            assert!(available_memory(0).is_err());
             assert!(synchronize(0).is_err());
         }
     }

@@ -16,6 +16,7 @@ unsafe extern "C" {
     ) -> *mut c_char;
     pub(crate) fn torch_ext_cuda_memory(index: i64, current: *mut i64, peak: *mut i64) -> *mut c_char;
     pub(crate) fn torch_ext_cuda_synchronize(index: i64) -> *mut c_char;
+    pub(crate) fn torch_ext_cuda_available(index: i64, bytes: *mut i64) -> *mut c_char;
     pub(crate) fn torch_ext_cuda_reset_peak(index: i64) -> *mut c_char;
     pub(crate) fn torch_ext_cuda_current_stream(index: i64, stream: *mut *mut c_void) -> *mut c_char;
     pub(crate) fn torch_ext_allow_tf32() -> bool;

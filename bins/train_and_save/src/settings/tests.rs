@@ -10,7 +10,7 @@ fn the_two_required_flags_are_the_documented_recipe() {
     assert_eq!(settings.dataset.dataset_name, "yimeng521/sunny_datasets");
     assert_eq!(
         (settings.dtype, settings.attention, settings.recompute),
-        (Some(Kind::BFloat16), AttentionKind::Flash, Recompute::Block)
+        (Some(Kind::BFloat16), AttentionKind::Flash, None)
     );
     let OptimizerKind::GaLoreAdamW { galore, targets } = &settings.optimizer.kind else { panic!() };
     assert_eq!((galore.rank, galore.update_proj_gap, galore.scale), (1024, 500, 1.8));
@@ -19,6 +19,22 @@ fn the_two_required_flags_are_the_documented_recipe() {
     assert_eq!(settings.optimizer.weight_update, WeightUpdate::Exact);
     assert_eq!(settings.prepare.max_length, Some(1024));
     assert_eq!(settings.training, TrainingArguments { output_dir: "o".into(), ..Default::default() });
+}
+
+#[test]
+fn recomputing_follows_gradient_checkpointing_unless_named() {
+    let resolve = |name: Option<&str>, gradient_checkpointing| {
+        let flags = Flags { recompute: name.map(str::to_owned), gradient_checkpointing, ..flags() };
+        Settings::resolve(flags).map(|settings| settings.recompute)
+    };
+    assert_eq!(resolve(None, Some(true)).unwrap(), None);
+    assert_eq!(resolve(None, Some(false)).unwrap(), Some(Recompute::None));
+    assert_eq!(resolve(Some("block"), None).unwrap(), Some(Recompute::Block));
+    assert_eq!(resolve(Some("cheap"), Some(true)).unwrap(), Some(Recompute::Cheap));
+    assert_eq!(resolve(Some("none"), Some(false)).unwrap(), Some(Recompute::None));
+    for (name, checkpointing) in [("all", None), ("block", Some(false)), ("auto", Some(false))] {
+        assert!(resolve(Some(name), checkpointing).unwrap_err().to_string().contains("recompute"), "{name}");
+    }
 }
 
 #[test]
