@@ -167,6 +167,14 @@ pub struct Flags {
     /// Micro-batches in an optimizer step [default: 1]
     #[arg(long, value_name = "N", help_heading = "Training")]
     pub gradient_accumulation_steps: Option<usize>,
+    /// When memory runs out, halve the micro-batch and double the accumulation, so that steps stay the same; for evaluation too
+    /// [default: false]
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean, value_name = "BOOL", help_heading = "Training")]
+    pub auto_find_batch_size: Option<bool>,
+    /// End the run after this many steps in a row whose loss or gradient is NaN or infinite; each of them is skipped. 0: look only when
+    /// a log, an evaluation or a save is due, and end at the first [default: 3]
+    #[arg(long, value_name = "N", help_heading = "Training")]
+    pub max_bad_steps: Option<u64>,
     /// Seed of the row order and of all else that is random [default: 42]
     #[arg(long, value_name = "N", help_heading = "Training")]
     pub seed: Option<u64>,

@@ -10,6 +10,7 @@ mod failure;
 mod flags;
 mod identity;
 mod learner;
+mod memory;
 mod model_source;
 mod optimizer;
 mod results;

@@ -4,6 +4,7 @@ use crate::batches::{Order, Split};
 use crate::failure::Failure;
 use crate::identity::{Identity, RUN_FILE};
 use crate::learner::SftLearner;
+use crate::memory::{Phase, explained};
 use crate::optimizer;
 use crate::settings::{DeviceChoice, Resume, Settings, Terminal};
 use crate::signals::Signals;
@@ -17,6 +18,7 @@ use checkpoint_callbacks::{
 };
 use sft_data::{ChatTokenizer, HubConfig, PrepareReport, SpecialTokensInText, load_splits, prepare};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 use tch::{Device, Kind};
 use trainer_core::{
@@ -42,10 +44,11 @@ pub enum Outcome {
 /// Usage errors for what is found before the first step, others for what fails later.
 pub fn run(settings: Settings) -> Result<Outcome> {
     let started = Instant::now();
-    let prepared = Prepared::new(&settings).map_err(Failure::before_training)?;
+    let loading = |error| Failure::before_training(explained(error, &settings, Phase::Loading));
+    let prepared = Prepared::new(&settings).map_err(loading)?;
     prepared.print_summary(&settings);
     say(&format!("set up in {:.2} s", started.elapsed().as_secs_f64()));
-    prepared.train(&settings)
+    prepared.train(&settings).map_err(|error| explained(error, &settings, Phase::Training))
 }
 
 /// Everything a run needs, checked and loaded; nothing is written yet.
@@ -88,7 +91,10 @@ impl Prepared {
             Ok(Split { examples, batch_size, order, padding, pad_token_id })
         };
         let shuffled = Order::Shuffled { seed: training.seed };
-        let train = split(&splits.train_name, &splits.train, training.per_device_train_batch_size, shuffled)?;
+        let mut train = split(&splits.train_name, &splits.train, training.per_device_train_batch_size, shuffled)?;
+        if let (Some(numbers), Some(examples)) = (&splits.train_numbers, Arc::get_mut(&mut train.examples)) {
+            name_rows_by(examples, numbers);
+        }
         let eval = match (&splits.eval, &splits.eval_name) {
             (Some(rows), name) => {
                 let name = name.as_deref().unwrap_or("test");
@@ -115,7 +121,8 @@ impl Prepared {
         }
         let built = optimizer::build(&mut model, &settings.optimizer)?;
         summary.extend(built.summary);
-        let identity = Identity::new(settings, &model, &train.examples)?;
+        let eval_examples = eval.as_ref().map(|eval| &*eval.examples);
+        let identity = Identity::new(settings, &model, &train.examples, eval_examples)?;
         let learner = SftLearner::new(model, built.optimizer, tokenizer, identity);
         Ok(Self { learner, train, eval, resume, lock, summary })
     }
@@ -160,7 +167,9 @@ impl Prepared {
                         .map(|stop| EarlyStopping::new(stop.patience).with_threshold(stop.threshold)),
                 );
             if let Some(checkpoint) = &resume {
-                let resumed = trainer.resume_from(checkpoint).map_err(Failure::before_training)?;
+                let resumed = trainer
+                    .resume_from(checkpoint)
+                    .map_err(|error| Failure::before_training(explained(error.into(), settings, Phase::Loading)))?;
                 say(&format!("resuming from {} at step {}", checkpoint.display(), resumed.global_step));
                 if let Some(lost) = resumed.lost_best_checkpoint {
                     say(&format!(
@@ -330,6 +339,14 @@ fn model_line(model: &CausalLm) -> String {
         model.compute_dtype(),
         model.options().device
     )
+}
+
+/// Rows that were set apart from others are known by the numbers they had among them.
+fn name_rows_by(examples: &mut [sft_data::Example], numbers: &[u64]) {
+    for row in examples.iter_mut().flat_map(|example| &mut example.rows) {
+        let index = usize::try_from(*row).ok().and_then(|row| row.checked_sub(1));
+        *row = index.and_then(|index| numbers.get(index)).copied().unwrap_or(*row);
+    }
 }
 
 /// A tokenizer of another model can give ids that this one has no embedding for.

@@ -261,6 +261,8 @@ fn training(flags: &Flags, problems: &mut Problems) -> TrainingArguments {
         warmup_ratio: flags.warmup_ratio.unwrap_or(defaults.warmup_ratio),
         warmup_steps: flags.warmup_steps.unwrap_or(defaults.warmup_steps),
         max_grad_norm: flags.max_grad_norm.unwrap_or(defaults.max_grad_norm),
+        max_bad_steps: flags.max_bad_steps.unwrap_or(defaults.max_bad_steps),
+        auto_find_batch_size: flags.auto_find_batch_size.unwrap_or(defaults.auto_find_batch_size),
         logging_strategy: flags.logging_strategy.unwrap_or(defaults.logging_strategy),
         logging_steps: flags.logging_steps.unwrap_or(defaults.logging_steps),
         logging_first_step: flags.logging_first_step.unwrap_or(defaults.logging_first_step),

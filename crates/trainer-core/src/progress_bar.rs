@@ -99,6 +99,8 @@ fn figures(entry: &LogEntry) -> String {
 fn short(value: &Value) -> String {
     match value {
         Value::Null => "not finite".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(values) => short_list(values),
         Value::Number(number) if number.is_f64() => {
             let number = number.as_f64().unwrap_or_default();
             let magnitude = number.abs();
@@ -113,6 +115,12 @@ fn short(value: &Value) -> String {
         }
         other => other.to_string(),
     }
+}
+
+fn short_list(values: &[Value]) -> String {
+    const SHOWN: usize = 32;
+    let shown = values.iter().take(SHOWN).map(Value::to_string).collect::<Vec<_>>().join(", ");
+    if values.len() > SHOWN { format!("{shown} and {} more", values.len() - SHOWN) } else { shown }
 }
 
 #[cfg(test)]
