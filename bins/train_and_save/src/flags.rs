@@ -218,6 +218,9 @@ pub struct Flags {
     /// Newest checkpoints to keep, the best one besides; 0 keeps all [default: 1]
     #[arg(long, value_name = "N", help_heading = "Logging, evaluation, checkpoints")]
     pub save_total_limit: Option<usize>,
+    /// On SIGTERM, SIGINT or SIGHUP save after the current step and end, on SIGUSR1 save and go on; false: end at once [default: true]
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean, value_name = "BOOL", help_heading = "Logging, evaluation, checkpoints")]
+    pub save_on_signal: Option<bool>,
     /// Accepted for compatibility: the best model is in output_dir at the end either way [default: false]
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean, value_name = "BOOL", help_heading = "Logging, evaluation, checkpoints")]
     pub load_best_model_at_end: Option<bool>,

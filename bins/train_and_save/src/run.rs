@@ -44,11 +44,12 @@ pub enum Outcome {
 /// Usage errors for what is found before the first step, others for what fails later.
 pub fn run(settings: Settings) -> Result<Outcome> {
     let started = Instant::now();
+    let signals = Signals::listen(settings.on_signal)?;
     let loading = |error| Failure::before_training(explained(error, &settings, Phase::Loading));
     let prepared = Prepared::new(&settings).map_err(loading)?;
     prepared.print_summary(&settings);
     say(&format!("set up in {:.2} s", started.elapsed().as_secs_f64()));
-    prepared.train(&settings).map_err(|error| explained(error, &settings, Phase::Training))
+    prepared.train(&settings, signals).map_err(|error| explained(error, &settings, Phase::Training))
 }
 
 /// Everything a run needs, checked and loaded; nothing is written yet.
@@ -143,9 +144,8 @@ impl Prepared {
         ));
     }
 
-    fn train(self, settings: &Settings) -> Result<Outcome> {
+    fn train(self, settings: &Settings, signals: Signals) -> Result<Outcome> {
         let Self { mut learner, train, eval, resume, lock, .. } = self;
-        let signals = Signals::listen()?;
         let output_dir = &settings.training.output_dir;
         let training = loop_arguments(&settings.training, &learner);
         let mut store = DirectoryStore::open_locked(lock).map_err(Failure::before_training)?;

@@ -3,6 +3,7 @@
 mod problems;
 
 use crate::flags::{Flags, TextOrBool};
+use crate::signals::OnSignal;
 use anyhow::Result;
 use causal_lm::{AttentionKind, Recompute};
 use galore_optim::{AdamConfig, GaLoreConfig, TargetModules, WeightUpdate, parse_optim_args};
@@ -39,6 +40,7 @@ pub struct Settings {
     pub optimizer: OptimizerSettings,
     pub training: TrainingArguments,
     pub early_stopping: Option<EarlyStop>,
+    pub on_signal: OnSignal,
     pub terminal: Terminal,
 }
 
@@ -181,6 +183,7 @@ impl Settings {
             optimizer,
             training,
             early_stopping,
+            on_signal: if flags.save_on_signal.unwrap_or(true) { OnSignal::Save } else { OnSignal::Leave },
         };
         if settings.model_name.is_empty() {
             problems.put_first("--model_name is missing: a model's folder or its hub id");

@@ -79,6 +79,10 @@ impl Callback for ProgressBar {
         self.print(&line)
     }
 
+    fn on_notice(&mut self, _context: &Context<'_>, notice: &str, _requests: &mut Requests) -> EventResult {
+        self.print(notice)
+    }
+
     fn on_train_end(&mut self, _context: &Context<'_>, _requests: &mut Requests) -> EventResult {
         if let Output::Terminal(bar) = &self.output {
             bar.finish_and_clear();

@@ -256,7 +256,15 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
     ) -> Result<()> {
         let resumed_from = self.session.resumed_from.as_deref();
         let context = Context { arguments: &self.arguments, state: &self.state, resumed_from };
-        event(&mut self.callbacks, &context, &mut self.requests).map_err(callback_error)
+        let outcome = event(&mut self.callbacks, &context, &mut self.requests).map_err(callback_error);
+        for notice in self.requests.take_notices() {
+            let told = self.callbacks.on_notice(&context, &notice, &mut self.requests).map_err(callback_error);
+            // The event's own error comes first.
+            if outcome.is_ok() {
+                told?;
+            }
+        }
+        outcome
     }
 
     fn learner_error(&self, action: &'static str, source: BoxError) -> Error {
