@@ -122,17 +122,36 @@ fn described(found: torch_ext::OutOfMemory) -> OutOfMemory {
         Place::Cuda(index) => {
             (index.map_or_else(|| "the GPU".to_owned(), |index| format!("cuda:{index}")), free_bytes, total_bytes)
         }
-        Place::Host => ("the CPU".to_owned(), host_bytes("MemAvailable:"), host_bytes("MemTotal:")),
+        Place::Host => {
+            let (free, total) = host_bytes();
+            ("the CPU".to_owned(), free, total)
+        }
     };
     OutOfMemory { device, requested_bytes, free_bytes, total_bytes, source: None }
 }
 
-/// A line of the system's account of its memory. A limit set for the process can be below it.
-fn host_bytes(name: &str) -> Option<u64> {
-    let account = std::fs::read_to_string("/proc/meminfo").ok()?;
+/// What the process may still have, and in all: the machine's memory, or a limit set for the process.
+fn host_bytes() -> (Option<u64>, Option<u64>) {
+    let machine = (kibibytes("/proc/meminfo", "MemAvailable:"), kibibytes("/proc/meminfo", "MemTotal:"));
+    let Some(limit) = address_space_limit().filter(|limit| machine.1.is_none_or(|total| *limit < total)) else {
+        return machine;
+    };
+    let used = kibibytes("/proc/self/status", "VmSize:").unwrap_or(0);
+    (Some(limit.saturating_sub(used)), Some(limit))
+}
+
+/// A line of one of the system's accounts, in bytes.
+fn kibibytes(account: &str, name: &str) -> Option<u64> {
+    let account = std::fs::read_to_string(account).ok()?;
     let line = account.lines().find_map(|line| line.strip_prefix(name))?;
-    let kibibytes: u64 = line.split_whitespace().next()?.parse().ok()?;
-    kibibytes.checked_mul(1024)
+    line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
+}
+
+/// As set by `ulimit -v` or a batch system.
+fn address_space_limit() -> Option<u64> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max address space"))?;
+    line.split_whitespace().next()?.parse().ok()
 }
 
 #[cfg(test)]

@@ -112,10 +112,10 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
         let Err(source) = self.learner.evaluate(batch) else { return Ok(()) };
         let error = self.evaluation_error(source);
         let Error::OutOfMemory { source, .. } = &error else { return Err(error) };
-        let message = source.to_string();
+        let message = step::shortage(source);
         let Some(rows) = self.half(rows, batch.num_rows()) else { return Err(error) };
         self.progress.eval_batch_size = Some(rows);
-        self.log([("out_of_memory", message.into()), ("per_device_eval_batch_size", rows.into())])?;
+        self.log([("out_of_memory", message), ("per_device_eval_batch_size", rows.into())])?;
         self.evaluate_batch(eval, batch)
     }
 

@@ -39,6 +39,12 @@ pub(super) fn batch_size(arguments: &TrainingArguments, asked: usize, found: Opt
     found.filter(|found| arguments.auto_find_batch_size && (1..asked).contains(found)).unwrap_or(asked)
 }
 
+/// What is said of a lack of memory, but for that.
+pub(super) fn shortage(error: &OutOfMemory) -> Value {
+    let text = error.to_string();
+    text.strip_prefix("out of memory ").unwrap_or(&text).into()
+}
+
 /// A batch in parts of `rows` rows or less.
 pub(super) fn split<S: BatchSource>(
     source: &S,
@@ -60,7 +66,7 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
         loop {
             let Err(error) = self.forward_backward(window) else { return Ok(()) };
             let Error::OutOfMemory { source, .. } = &error else { return Err(error) };
-            let message = source.to_string();
+            let message = shortage(source);
             let largest = window.iter().map(BatchInfo::num_rows).max().unwrap_or(0);
             let Some(rows) = self.half(self.train_batch_size(), largest) else { return Err(error) };
             let outcome = self.learner.discard_window();
@@ -69,7 +75,7 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
             let in_a_batch = self.arguments.per_device_train_batch_size.div_ceil(rows);
             let accumulation = self.arguments.gradient_accumulation_steps * in_a_batch;
             self.log([
-                ("out_of_memory", message.into()),
+                ("out_of_memory", message),
                 ("per_device_train_batch_size", rows.into()),
                 ("gradient_accumulation_steps", accumulation.into()),
             ])?;
