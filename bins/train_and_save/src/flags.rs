@@ -233,6 +233,9 @@ pub struct Flags {
     /// Stop after this many evaluations in a row without improvement [default: never]
     #[arg(long, value_name = "N", help_heading = "Logging, evaluation, checkpoints")]
     pub early_stopping_patience: Option<u64>,
+    /// Warn when a logged loss is more than this many times the median of the 16 before it [default: never]
+    #[arg(long, value_name = "X", help_heading = "Logging, evaluation, checkpoints")]
+    pub loss_spike_factor: Option<f64>,
     /// What counts as improvement [default: 0]
     #[arg(long, value_name = "X", help_heading = "Logging, evaluation, checkpoints")]
     pub early_stopping_threshold: Option<f64>,

@@ -13,7 +13,7 @@ use crate::{model_source, results, summary};
 use anyhow::{Context, Result, bail};
 use causal_lm::{CausalLm, ModelOptions};
 use checkpoint_callbacks::{
-    BestModelCheckpointCallback, DirectoryStore, EarlyStopping, OutputDirLock, OutputDirUse, Rotation,
+    BestModelCheckpointCallback, DirectoryStore, EarlyStopping, LossSpike, OutputDirLock, OutputDirUse, Rotation,
     check_output_dir, newest_complete, publish, recover, verify,
 };
 use sft_data::{ChatTokenizer, HubConfig, PrepareReport, SpecialTokensInText, load_splits, prepare};
@@ -165,7 +165,8 @@ impl Prepared {
                     settings
                         .early_stopping
                         .map(|stop| EarlyStopping::new(stop.patience).with_threshold(stop.threshold)),
-                );
+                )
+                .with_callback(settings.loss_spike_factor.map(LossSpike::new));
             if let Some(checkpoint) = &resume {
                 let resumed = trainer
                     .resume_from(checkpoint)

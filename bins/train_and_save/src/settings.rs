@@ -40,6 +40,8 @@ pub struct Settings {
     pub optimizer: OptimizerSettings,
     pub training: TrainingArguments,
     pub early_stopping: Option<EarlyStop>,
+    /// Above which factor a loss is worth a warning.
+    pub loss_spike_factor: Option<f64>,
     pub on_signal: OnSignal,
     pub terminal: Terminal,
 }
@@ -148,6 +150,9 @@ impl Settings {
                 "use a fraction below 1 or a number of rows",
             );
         }
+        if flags.loss_spike_factor.is_some_and(|factor| !factor.is_finite() || factor <= 1.0) {
+            problems.add("loss_spike_factor", flags.loss_spike_factor.unwrap_or_default(), "use a number above 1");
+        }
         if let Some(threshold) = flags.early_stopping_threshold {
             if is_below(threshold, 0.0) {
                 problems.add("early_stopping_threshold", threshold, "use 0 or more");
@@ -183,6 +188,7 @@ impl Settings {
             optimizer,
             training,
             early_stopping,
+            loss_spike_factor: flags.loss_spike_factor,
             on_signal: if flags.save_on_signal.unwrap_or(true) { OnSignal::Save } else { OnSignal::Leave },
         };
         if settings.model_name.is_empty() {

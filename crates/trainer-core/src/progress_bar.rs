@@ -166,6 +166,19 @@ mod tests {
     }
 
     #[test]
+    fn words_and_lists_are_shown_and_notices_are_lines() {
+        let rows: Vec<u64> = (1..=34).collect();
+        assert_eq!(short(&json!("loss is NaN")), "loss is NaN");
+        assert!(short(&json!(rows)).ends_with("31, 32 and 2 more"), "{}", short(&json!(rows)));
+        let written = Shared::default();
+        let context =
+            Context { arguments: &TrainingArguments::default(), state: &TrainerState::default(), resumed_from: None };
+        let mut bar = ProgressBar::lines(written.clone());
+        bar.on_notice(&context, "saved", &mut Requests::default()).unwrap();
+        assert_eq!(String::from_utf8(written.0.borrow().clone()).unwrap(), "saved\n");
+    }
+
+    #[test]
     fn four_significant_digits() {
         let shown = [0.0, 1.0, -0.012345, 12345.678, 1.5e7].map(|value| short(&json!(value)));
         assert_eq!(shown, ["0", "1.000", "-0.01235", "12346", "1.500e7"]);
