@@ -70,6 +70,7 @@ fn remove_variables(command: &mut Command, prefixes: &[&str]) {
 pub struct Training {
     arguments: Vec<OsString>,
     num_threads: usize,
+    address_space_kib: Option<u64>,
 }
 
 impl Training {
@@ -89,13 +90,20 @@ impl Training {
     /// Without any argument.
     pub fn bare() -> Self {
         // The tests run side by side.
-        Self { arguments: Vec::new(), num_threads: 1 }
+        Self { arguments: Vec::new(), num_threads: 1, address_space_kib: None }
     }
 
     /// Computes on this many threads in place of one.
     #[must_use]
     pub fn threads(mut self, num_threads: usize) -> Self {
         self.num_threads = num_threads;
+        self
+    }
+
+    /// Gives the process no more address space than this, so that allocations beyond it fail.
+    #[must_use]
+    pub fn address_space_limit_kib(mut self, limit: u64) -> Self {
+        self.address_space_kib = Some(limit);
         self
     }
 
@@ -127,7 +135,14 @@ impl Training {
     /// When the program cannot be built or started.
     pub fn start(&self) -> Result<Running> {
         let home = tempfile::tempdir()?;
-        let mut command = Command::new(program()?);
+        let mut command = match self.address_space_kib {
+            None => Command::new(program()?),
+            Some(limit) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", "ulimit -v \"$0\" && exec \"$@\"", &limit.to_string()]).arg(program()?);
+                shell
+            }
+        };
         remove_variables(&mut command, &USER_VARIABLES);
         command.args(&self.arguments).current_dir(home.path());
         command.env("HOME", home.path()).env("HF_HOME", home.path().join("hf")).env("HF_HUB_OFFLINE", "1");
@@ -168,6 +183,13 @@ impl Running {
         let command = format!("kill -{signal} {}", self.child.id());
         ensure!(Command::new("sh").args(["-c", &command]).status()?.success(), "{command}");
         Ok(())
+    }
+
+    /// The most address space it has had, where the system says.
+    pub fn address_space_kib(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmPeak:"))?;
+        line.split_whitespace().next()?.parse().ok()
     }
 
     /// Kills it at once: it gets no chance to clean up.

@@ -53,6 +53,17 @@ impl Weights {
         Ok(weights)
     }
 
+    /// With zeros in one row of a matrix.
+    ///
+    /// # Errors
+    /// When there is no such row.
+    pub fn with_zero_row(mut self, name: &str, row: usize) -> Result<Self> {
+        let (shape, values) = self.tensors.get_mut(name).with_context(|| format!("no tensor {name}"))?;
+        let width = shape.last().copied().unwrap_or(1);
+        values.get_mut(row * width..(row + 1) * width).with_context(|| format!("{name} has no row {row}"))?.fill(0.0);
+        Ok(self)
+    }
+
     /// Each rounded to the nearest bfloat16, ties to even.
     #[must_use]
     pub fn rounded_to_bfloat16(mut self) -> Self {

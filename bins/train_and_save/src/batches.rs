@@ -35,6 +35,8 @@ pub struct MicroBatch {
     num_rows: usize,
     num_target_tokens: usize,
     num_tokens: usize,
+    /// Which examples of the split are in it.
+    examples: Vec<usize>,
 }
 
 impl BatchInfo for MicroBatch {
@@ -69,6 +71,7 @@ impl Split {
             num_rows: batch.num_rows,
             num_target_tokens: batch.num_target_tokens(),
             num_tokens: batch.num_tokens(),
+            examples: rows.to_vec(),
         })
     }
 }
@@ -96,6 +99,15 @@ impl BatchSource for Split {
         })?;
         Ok(Box::new(prepared))
     }
+
+    fn split(&self, batch: &MicroBatch, num_rows: usize) -> Result<Vec<MicroBatch>, BoxError> {
+        batch.examples.chunks(num_rows.max(1)).map(|examples| self.micro_batch(examples)).collect()
+    }
+
+    fn row_numbers(&self, batch: &MicroBatch) -> Vec<u64> {
+        let rows = |example: &usize| self.examples[*example].rows.iter().copied();
+        batch.examples.iter().flat_map(rows).collect()
+    }
 }
 
 #[cfg(test)]
@@ -103,7 +115,9 @@ mod tests {
     use super::*;
 
     fn split(order: Order) -> Split {
-        let example = |id: u32| Example { input_ids: vec![id; 2], labels: None, segment_lengths: vec![2] };
+        let rows = |id: u32| vec![u64::from(id) + 11];
+        let example =
+            |id: u32| Example { input_ids: vec![id; 2], labels: None, segment_lengths: vec![2], rows: rows(id) };
         Split { examples: (0..5).map(example).collect(), batch_size: 2, order, padding: Padding::Free, pad_token_id: 0 }
     }
 
@@ -124,5 +138,17 @@ mod tests {
         assert_eq!(ids(&shuffled, 3, 1), whole[1..]);
         assert_ne!(whole, ids(&shuffled, 4, 0));
         assert_eq!(shuffled.num_batches(), 3);
+    }
+
+    #[test]
+    fn parts_of_a_batch_are_its_rows_in_order() {
+        let split = Split { batch_size: 5, ..split(Order::Shuffled { seed: 42 }) };
+        let batch = split.batches(0, 0).unwrap().next().unwrap().unwrap();
+        let ids = |batch: &MicroBatch| Vec::<i64>::try_from(batch.tokens.input_ids()).unwrap();
+        let parts = split.split(&batch, 2).unwrap();
+        assert_eq!(parts.iter().map(BatchInfo::num_rows).collect::<Vec<_>>(), [2, 2, 1]);
+        assert_eq!(parts.iter().flat_map(ids).collect::<Vec<_>>(), ids(&batch));
+        let numbers: Vec<u64> = ids(&batch).iter().step_by(2).map(|id| *id as u64 + 11).collect();
+        assert_eq!(split.row_numbers(&batch), numbers);
     }
 }

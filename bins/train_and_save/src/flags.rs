@@ -171,6 +171,14 @@ pub struct Flags {
     /// Micro-batches in an optimizer step [default: 1]
     #[arg(long, value_name = "N", help_heading = "Training")]
     pub gradient_accumulation_steps: Option<usize>,
+    /// When memory runs out, halve the micro-batch and double the accumulation, so that steps stay the same; for evaluation too
+    /// [default: false]
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean, value_name = "BOOL", help_heading = "Training")]
+    pub auto_find_batch_size: Option<bool>,
+    /// End the run after this many steps in a row whose loss or gradient is NaN or infinite; each of them is skipped. 0: look only when
+    /// a log, an evaluation or a save is due, and end at the first [default: 3]
+    #[arg(long, value_name = "N", help_heading = "Training")]
+    pub max_bad_steps: Option<u64>,
     /// Seed of the row order and of all else that is random [default: 42]
     #[arg(long, value_name = "N", help_heading = "Training")]
     pub seed: Option<u64>,
@@ -214,6 +222,9 @@ pub struct Flags {
     /// Newest checkpoints to keep, the best one besides; 0 keeps all [default: 1]
     #[arg(long, value_name = "N", help_heading = "Logging, evaluation, checkpoints")]
     pub save_total_limit: Option<usize>,
+    /// On SIGTERM, SIGINT or SIGHUP save after the current step and end, on SIGUSR1 save and go on; false: end at once [default: true]
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean, value_name = "BOOL", help_heading = "Logging, evaluation, checkpoints")]
+    pub save_on_signal: Option<bool>,
     /// Accepted for compatibility: the best model is in output_dir at the end either way [default: false]
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean, value_name = "BOOL", help_heading = "Logging, evaluation, checkpoints")]
     pub load_best_model_at_end: Option<bool>,
@@ -226,6 +237,9 @@ pub struct Flags {
     /// Stop after this many evaluations in a row without improvement [default: never]
     #[arg(long, value_name = "N", help_heading = "Logging, evaluation, checkpoints")]
     pub early_stopping_patience: Option<u64>,
+    /// Warn when a logged loss is more than this many times the median of the 16 before it [default: never]
+    #[arg(long, value_name = "X", help_heading = "Logging, evaluation, checkpoints")]
+    pub loss_spike_factor: Option<f64>,
     /// What counts as improvement [default: 0]
     #[arg(long, value_name = "X", help_heading = "Logging, evaluation, checkpoints")]
     pub early_stopping_threshold: Option<f64>,

@@ -23,6 +23,9 @@ pub struct Identity {
     dataset_name: String,
     /// SHA-256 over the token ids and labels of the training rows, in order.
     train_rows: String,
+    /// The same of the rows to evaluate on, if there are any.
+    #[serde(default)]
+    eval_rows: Option<String>,
     /// SHA-256 over config.json, less what has no influence on the arithmetic.
     model_config: String,
     /// Type of the weights.
@@ -44,11 +47,12 @@ impl Identity {
     ///
     /// # Errors
     /// None in practice: settings are plain data.
-    pub fn new(settings: &Settings, model: &CausalLm, train: &[Example]) -> Result<Self> {
+    pub fn new(settings: &Settings, model: &CausalLm, train: &[Example], eval: Option<&[Example]>) -> Result<Self> {
         Ok(Self {
             model_name: settings.model_name.clone(),
             dataset_name: settings.dataset.dataset_name.clone(),
             train_rows: digest_rows(train),
+            eval_rows: eval.map(digest_rows),
             model_config: digest_model(model)?,
             dtype: format!("{:?}", model.parameters().flat_weights().f_kind()?),
             optimizer: Optimizer::new(&settings.optimizer)?,
@@ -80,6 +84,10 @@ impl Identity {
             }
         };
         compare("the training rows", saved.train_rows == self.train_rows, &saved.dataset_name, &self.dataset_name);
+        // Evaluations may be turned on or off on the way, but those of other rows tell nothing of which checkpoint is best.
+        let has_both = saved.eval_rows.is_some() && self.eval_rows.is_some();
+        let is_same = !has_both || saved.eval_rows == self.eval_rows;
+        compare("the evaluation rows", is_same, &saved.dataset_name, &self.dataset_name);
         compare(
             "the model's config.json",
             saved.model_config == self.model_config,
@@ -171,7 +179,13 @@ mod tests {
         Identity {
             model_name: "m".into(),
             dataset_name: "d".into(),
-            train_rows: digest_rows(&[Example { input_ids: vec![1, 2], labels: None, segment_lengths: vec![2] }]),
+            train_rows: digest_rows(&[Example {
+                input_ids: vec![1, 2],
+                labels: None,
+                segment_lengths: vec![2],
+                rows: vec![1],
+            }]),
+            eval_rows: Some("e".into()),
             model_config: "c".into(),
             dtype: "BFloat16".into(),
             optimizer: Optimizer {
@@ -191,7 +205,7 @@ mod tests {
         let renamed = Identity { model_name: "elsewhere/m".into(), ..identity() };
         renamed.check(folder.path()).unwrap();
 
-        let rows = [Example { input_ids: vec![1, 3], labels: None, segment_lengths: vec![2] }];
+        let rows = [Example { input_ids: vec![1, 3], labels: None, segment_lengths: vec![2], rows: vec![1] }];
         let mut changed = Identity { train_rows: digest_rows(&rows), dtype: "Float".into(), ..identity() };
         changed.optimizer.optim_args = Some(serde_json::json!({"rank": 8}));
         let message = changed.check(folder.path()).unwrap_err().to_string();
@@ -200,6 +214,23 @@ mod tests {
         {
             assert!(message.contains(expected), "{message}");
         }
-        assert!(!message.contains("config.json"), "{message}");
+        assert!(!message.contains("config.json") && !message.contains("evaluation"), "{message}");
+    }
+
+    #[test]
+    fn other_evaluation_rows_are_named_and_none_are_no_change() {
+        let folder = tempfile::tempdir().unwrap();
+        identity().write(folder.path()).unwrap();
+        Identity { eval_rows: None, ..identity() }.check(folder.path()).unwrap();
+        let changed = Identity { eval_rows: Some("f".into()), ..identity() };
+        let message = changed.check(folder.path()).unwrap_err().to_string();
+        assert!(message.contains("changed since: the evaluation rows (was d, is d);"), "{message}");
+
+        // A checkpoint from before they were part of it.
+        let path = folder.path().join(RUN_FILE);
+        let mut saved: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        saved.as_object_mut().unwrap().remove("eval_rows").unwrap();
+        std::fs::write(&path, saved.to_string()).unwrap();
+        changed.check(folder.path()).unwrap();
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::batches::MicroBatch;
 use crate::identity::Identity;
+use crate::memory::noted;
 use crate::optimizer::OPTIMIZER_FILE;
 use anyhow::Result;
 use causal_lm::{CausalLm, LossSums, TokenBatch};
@@ -10,7 +11,7 @@ use serde_json::{Map, Value};
 use sft_data::ChatTokenizer;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
-use trainer_core::{BoxError, EvalSums, Learner, StepRecord, StepRequest};
+use trainer_core::{BoxError, EvalSums, Learner, StepRecord, StepRequest, WindowFigures};
 
 /// Weights looked at together for values that are not finite.
 const FINITE_CHECK_ELEMENTS: usize = 16 << 20;
@@ -25,11 +26,22 @@ pub struct SftLearner {
     window: Window,
     /// Steps whose figures are still on the device.
     steps: Vec<Step>,
+    /// Sums of the evaluation batches so far.
+    evaluation: Option<Evaluation>,
 }
 
 #[derive(Default)]
 struct Window {
     sums: Option<LossSums>,
+    target_tokens: u64,
+    /// Once it was asked for.
+    grad_norm: Option<Tensor>,
+}
+
+/// On the device, the loss in float64.
+struct Evaluation {
+    loss: Tensor,
+    correct: Tensor,
     target_tokens: u64,
 }
 
@@ -42,7 +54,8 @@ struct Step {
 
 impl SftLearner {
     pub fn new(model: CausalLm, optimizer: Box<dyn Optimizer>, tokenizer: ChatTokenizer, identity: Identity) -> Self {
-        Self { model, optimizer, tokenizer, identity, window: Window::default(), steps: Vec::new() }
+        let (window, steps, evaluation) = (Window::default(), Vec::new(), None);
+        Self { model, optimizer, tokenizer, identity, window, steps, evaluation }
     }
 
     fn device(&self) -> Device {
@@ -54,10 +67,8 @@ impl SftLearner {
     }
 }
 
-impl Learner for SftLearner {
-    type Batch = MicroBatch;
-
-    fn forward_backward(&mut self, batch: &MicroBatch, window_target_tokens: u64) -> Result<(), BoxError> {
+impl SftLearner {
+    fn add_micro_batch(&mut self, batch: &MicroBatch, window_target_tokens: u64) -> Result<(), BoxError> {
         let batch = self.to_device(batch)?;
         let sums = self.model.forward_backward(&batch, 1.0 / window_target_tokens as f64)?;
         self.window.target_tokens = window_target_tokens;
@@ -70,19 +81,72 @@ impl Learner for SftLearner {
         Ok(())
     }
 
-    fn optimizer_step(&mut self, request: StepRequest) -> Result<(), BoxError> {
-        let gradients = self.model.parameters_mut().flat_gradients()?;
-        let grad_norm = global_gradient_norm(&[&gradients])?;
+    fn grad_norm(&mut self) -> Result<Tensor, BoxError> {
+        let norm = match self.window.grad_norm.take() {
+            Some(norm) => norm,
+            None => global_gradient_norm(&[&self.model.parameters_mut().flat_gradients()?])?,
+        };
+        Ok(self.window.grad_norm.insert(norm).shallow_clone())
+    }
+
+    fn look_at_window(&mut self) -> Result<Option<WindowFigures>, BoxError> {
+        let grad_norm = self.grad_norm()?.f_to_kind(Kind::Double)?;
+        let Some(LossSums { loss, .. }) = &self.window.sums else { return Ok(None) };
+        // One copy for both: what takes time is the wait for the backward.
+        let both = Tensor::f_stack(&[&loss.f_to_kind(Kind::Double)?, &grad_norm], 0)?.f_to_device(Device::Cpu)?;
+        let (loss, grad_norm) = (both.f_double_value(&[0])?, both.f_double_value(&[1])?);
+        Ok(Some(WindowFigures { loss: loss / self.window.target_tokens as f64, grad_norm }))
+    }
+
+    fn clip_and_update(&mut self, request: StepRequest) -> Result<(), BoxError> {
+        let grad_norm = self.grad_norm()?;
+        let Window { sums, target_tokens, .. } = std::mem::take(&mut self.window);
         if let Some(max_norm) = request.max_grad_norm {
-            clip_gradients(&[gradients], max_norm, &grad_norm)?;
+            clip_gradients(&[self.model.parameters_mut().flat_gradients()?], max_norm, &grad_norm)?;
         }
-        self.optimizer.step(request.learning_rate)?;
-        self.model.parameters_mut().zero_gradients()?;
-        let Window { sums, target_tokens } = std::mem::take(&mut self.window);
+        // Before the update, which may fail of what is in the record.
         if let Some(LossSums { loss, correct }) = sums {
             self.steps.push(Step { loss, correct, grad_norm, target_tokens });
         }
+        self.optimizer.step(request.learning_rate)?;
+        Ok(self.model.parameters_mut().zero_gradients()?)
+    }
+
+    fn add_evaluation(&mut self, batch: &MicroBatch) -> Result<(), BoxError> {
+        let batch = self.to_device(batch)?;
+        let LossSums { loss, correct } = self.model.loss(&batch)?;
+        let (loss, target_tokens) = (loss.f_to_kind(Kind::Double)?, u64::try_from(batch.num_targets())?);
+        // Summed up where it is: to read it would be to wait for the device at each batch.
+        self.evaluation = Some(match &self.evaluation {
+            None => Evaluation { loss, correct, target_tokens },
+            Some(earlier) => Evaluation {
+                loss: earlier.loss.f_add(&loss)?,
+                correct: earlier.correct.f_add(&correct)?,
+                target_tokens: earlier.target_tokens + target_tokens,
+            },
+        });
         Ok(())
+    }
+}
+
+impl Learner for SftLearner {
+    type Batch = MicroBatch;
+
+    fn forward_backward(&mut self, batch: &MicroBatch, window_target_tokens: u64) -> Result<(), BoxError> {
+        noted(self.add_micro_batch(batch, window_target_tokens))
+    }
+
+    fn window_figures(&mut self) -> Result<Option<WindowFigures>, BoxError> {
+        noted(self.look_at_window())
+    }
+
+    fn discard_window(&mut self) -> Result<(), BoxError> {
+        self.window = Window::default();
+        Ok(self.model.parameters_mut().zero_gradients()?)
+    }
+
+    fn optimizer_step(&mut self, request: StepRequest) -> Result<(), BoxError> {
+        noted(self.clip_and_update(request))
     }
 
     fn take_step_records(&mut self) -> Result<Vec<StepRecord>, BoxError> {
@@ -97,14 +161,16 @@ impl Learner for SftLearner {
         std::mem::take(&mut self.steps).into_iter().map(to_record).collect()
     }
 
-    fn evaluate(&mut self, batch: &MicroBatch) -> Result<EvalSums, BoxError> {
-        let batch = self.to_device(batch)?;
-        let sums = self.model.loss(&batch)?;
-        Ok(EvalSums {
-            loss_sum: sums.loss.f_double_value(&[])?,
-            correct_tokens: u64::try_from(sums.correct.f_int64_value(&[])?)?,
-            target_tokens: u64::try_from(batch.num_targets())?,
-        })
+    fn evaluate(&mut self, batch: &MicroBatch) -> Result<(), BoxError> {
+        noted(self.add_evaluation(batch))
+    }
+
+    fn take_eval_sums(&mut self) -> Result<EvalSums, BoxError> {
+        let Some(Evaluation { loss, correct, target_tokens }) = self.evaluation.take() else {
+            return Ok(EvalSums::default());
+        };
+        let correct_tokens = u64::try_from(correct.f_int64_value(&[])?)?;
+        Ok(EvalSums { loss_sum: loss.f_double_value(&[])?, correct_tokens, target_tokens })
     }
 
     fn save_model(&mut self, dir: &Path) -> Result<(), BoxError> {
@@ -120,9 +186,12 @@ impl Learner for SftLearner {
     }
 
     fn load_checkpoint(&mut self, dir: &Path) -> Result<(), BoxError> {
-        self.identity.check(dir)?;
-        self.model.load_weights(dir)?;
-        Ok(self.optimizer.load(&dir.join(OPTIMIZER_FILE))?)
+        let mut load = || -> Result<(), BoxError> {
+            self.identity.check(dir)?;
+            self.model.load_weights(dir)?;
+            Ok(self.optimizer.load(&dir.join(OPTIMIZER_FILE))?)
+        };
+        noted(load())
     }
 
     fn check_finite(&mut self) -> Result<(), BoxError> {

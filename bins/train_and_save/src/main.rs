@@ -13,6 +13,7 @@ mod learner;
 mod memory;
 mod model_source;
 mod optimizer;
+mod recompute;
 mod results;
 mod run;
 mod settings;

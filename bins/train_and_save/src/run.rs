@@ -4,19 +4,21 @@ use crate::batches::{Order, Split};
 use crate::failure::Failure;
 use crate::identity::{Identity, RUN_FILE};
 use crate::learner::SftLearner;
+use crate::memory::{Phase, explained};
 use crate::optimizer;
 use crate::settings::{DeviceChoice, Resume, Settings, Terminal};
 use crate::signals::Signals;
 use crate::terminal::say;
-use crate::{memory, model_source, results, summary};
+use crate::{model_source, recompute, results, summary};
 use anyhow::{Context, Result, bail};
 use causal_lm::{CausalLm, ModelOptions};
 use checkpoint_callbacks::{
-    BestModelCheckpointCallback, DirectoryStore, EarlyStopping, OutputDirLock, OutputDirUse, Rotation,
+    BestModelCheckpointCallback, DirectoryStore, EarlyStopping, LossSpike, OutputDirLock, OutputDirUse, Rotation,
     check_output_dir, newest_complete, publish, recover, verify,
 };
 use sft_data::{ChatTokenizer, HubConfig, PrepareReport, SpecialTokensInText, load_splits, prepare};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 use tch::{Device, Kind};
 use trainer_core::{
@@ -42,10 +44,12 @@ pub enum Outcome {
 /// Usage errors for what is found before the first step, others for what fails later.
 pub fn run(settings: Settings) -> Result<Outcome> {
     let started = Instant::now();
-    let prepared = Prepared::new(&settings).map_err(Failure::before_training)?;
+    let signals = Signals::listen(settings.on_signal)?;
+    let loading = |error| Failure::before_training(explained(error, &settings, Phase::Loading));
+    let prepared = Prepared::new(&settings).map_err(loading)?;
     prepared.print_summary(&settings);
     say(&format!("set up in {:.2} s", started.elapsed().as_secs_f64()));
-    prepared.train(&settings)
+    prepared.train(&settings, signals).map_err(|error| explained(error, &settings, Phase::Training))
 }
 
 /// Everything a run needs, checked and loaded; nothing is written yet.
@@ -88,7 +92,10 @@ impl Prepared {
             Ok(Split { examples, batch_size, order, padding, pad_token_id })
         };
         let shuffled = Order::Shuffled { seed: training.seed };
-        let train = split(&splits.train_name, &splits.train, training.per_device_train_batch_size, shuffled)?;
+        let mut train = split(&splits.train_name, &splits.train, training.per_device_train_batch_size, shuffled)?;
+        if let (Some(numbers), Some(examples)) = (&splits.train_numbers, Arc::get_mut(&mut train.examples)) {
+            name_rows_by(examples, numbers);
+        }
         let eval = match (&splits.eval, &splits.eval_name) {
             (Some(rows), name) => {
                 let name = name.as_deref().unwrap_or("test");
@@ -118,9 +125,10 @@ impl Prepared {
         if settings.recompute.is_none() {
             // Weights, gradients and the optimizer's state have their memory by now.
             let full_batch = train.full_batch_tokens();
-            summary.push(memory::choose_recompute(&mut model, full_batch));
+            summary.push(recompute::choose(&mut model, full_batch));
         }
-        let identity = Identity::new(settings, &model, &train.examples)?;
+        let eval_examples = eval.as_ref().map(|eval| &*eval.examples);
+        let identity = Identity::new(settings, &model, &train.examples, eval_examples)?;
         let learner = SftLearner::new(model, built.optimizer, tokenizer, identity);
         Ok(Self { learner, train, eval, resume, lock, summary })
     }
@@ -141,9 +149,8 @@ impl Prepared {
         ));
     }
 
-    fn train(self, settings: &Settings) -> Result<Outcome> {
+    fn train(self, settings: &Settings, signals: Signals) -> Result<Outcome> {
         let Self { mut learner, train, eval, resume, lock, .. } = self;
-        let signals = Signals::listen()?;
         let output_dir = &settings.training.output_dir;
         let training = loop_arguments(&settings.training, &learner);
         let mut store = DirectoryStore::open_locked(lock).map_err(Failure::before_training)?;
@@ -163,9 +170,12 @@ impl Prepared {
                     settings
                         .early_stopping
                         .map(|stop| EarlyStopping::new(stop.patience).with_threshold(stop.threshold)),
-                );
+                )
+                .with_callback(settings.loss_spike_factor.map(LossSpike::new));
             if let Some(checkpoint) = &resume {
-                let resumed = trainer.resume_from(checkpoint).map_err(Failure::before_training)?;
+                let resumed = trainer
+                    .resume_from(checkpoint)
+                    .map_err(|error| Failure::before_training(explained(error.into(), settings, Phase::Loading)))?;
                 say(&format!("resuming from {} at step {}", checkpoint.display(), resumed.global_step));
                 if let Some(lost) = resumed.lost_best_checkpoint {
                     say(&format!(
@@ -335,6 +345,14 @@ fn model_line(model: &CausalLm) -> String {
         model.compute_dtype(),
         model.options().device
     )
+}
+
+/// Rows that were set apart from others are known by the numbers they had among them.
+fn name_rows_by(examples: &mut [sft_data::Example], numbers: &[u64]) {
+    for row in examples.iter_mut().flat_map(|example| &mut example.rows) {
+        let index = usize::try_from(*row).ok().and_then(|row| row.checked_sub(1));
+        *row = index.and_then(|index| numbers.get(index)).copied().unwrap_or(*row);
+    }
 }
 
 /// A tokenizer of another model can give ids that this one has no embedding for.

@@ -3,6 +3,7 @@
 mod problems;
 
 use crate::flags::{Flags, TextOrBool};
+use crate::signals::OnSignal;
 use anyhow::Result;
 use causal_lm::{AttentionKind, Recompute};
 use galore_optim::{AdamConfig, GaLoreConfig, TargetModules, WeightUpdate, parse_optim_args};
@@ -40,6 +41,9 @@ pub struct Settings {
     pub optimizer: OptimizerSettings,
     pub training: TrainingArguments,
     pub early_stopping: Option<EarlyStop>,
+    /// Above which factor a loss is worth a warning.
+    pub loss_spike_factor: Option<f64>,
+    pub on_signal: OnSignal,
     pub terminal: Terminal,
 }
 
@@ -147,6 +151,9 @@ impl Settings {
                 "use a fraction below 1 or a number of rows",
             );
         }
+        if flags.loss_spike_factor.is_some_and(|factor| !factor.is_finite() || factor <= 1.0) {
+            problems.add("loss_spike_factor", flags.loss_spike_factor.unwrap_or_default(), "use a number above 1");
+        }
         if let Some(threshold) = flags.early_stopping_threshold {
             if is_below(threshold, 0.0) {
                 problems.add("early_stopping_threshold", threshold, "use 0 or more");
@@ -182,6 +189,8 @@ impl Settings {
             optimizer,
             training,
             early_stopping,
+            loss_spike_factor: flags.loss_spike_factor,
+            on_signal: if flags.save_on_signal.unwrap_or(true) { OnSignal::Save } else { OnSignal::Leave },
         };
         if settings.model_name.is_empty() {
             problems.put_first("--model_name is missing: a model's folder or its hub id");
@@ -262,6 +271,8 @@ fn training(flags: &Flags, problems: &mut Problems) -> TrainingArguments {
         warmup_ratio: flags.warmup_ratio.unwrap_or(defaults.warmup_ratio),
         warmup_steps: flags.warmup_steps.unwrap_or(defaults.warmup_steps),
         max_grad_norm: flags.max_grad_norm.unwrap_or(defaults.max_grad_norm),
+        max_bad_steps: flags.max_bad_steps.unwrap_or(defaults.max_bad_steps),
+        auto_find_batch_size: flags.auto_find_batch_size.unwrap_or(defaults.auto_find_batch_size),
         logging_strategy: flags.logging_strategy.unwrap_or(defaults.logging_strategy),
         logging_steps: flags.logging_steps.unwrap_or(defaults.logging_steps),
         logging_first_step: flags.logging_first_step.unwrap_or(defaults.logging_first_step),

@@ -5,6 +5,7 @@
 //!             └ EarlyStopping ─ request_stop                             │ save
 //!                                                                        ▼
 //!            DirectoryStore: .checkpoint-N.partial ─ fsync, manifest, rename ─▶ checkpoint-N
+//! on_log ───── LossSpike ─ notify (and request_stop)
 //! on_save ──── Rotation: deletes what is neither among the newest nor the best
 //!
 //! a run holds OutputDirLock (DirectoryStore does, while it is open): two runs never write to one folder
@@ -49,6 +50,7 @@ mod early_stopping;
 mod error;
 mod find;
 mod lock;
+mod loss_spike;
 mod manifest;
 mod names;
 mod output_dir;
@@ -62,6 +64,7 @@ pub use early_stopping::EarlyStopping;
 pub use error::{Error, Result};
 pub use find::{Checkpoint, Newest, Skipped, find_checkpoints, newest_complete};
 pub use lock::OutputDirLock;
+pub use loss_spike::{LossSpike, OnSpike};
 pub use manifest::{MANIFEST_FILE_NAME, verify};
 pub use output_dir::{OutputDirUse, check_output_dir};
 pub use publish::{NOT_PUBLISHED, publish};

@@ -4,6 +4,7 @@
 //! - [`kernels`]: fused kernels, compiled for the GPU at hand when the program runs.
 //! - [`eigen`]: eigenvectors of many symmetric matrices in one call.
 //! - [`flash`]: variable-length flash attention, whose forward tch's generated bindings leave out.
+//! - [`OutOfMemory`]: what libtorch's message says of memory that could not be had.
 //! - [`MappedFile`]: a read-only view of a file, for weights that need not be read twice.
 //!
 //! This is the only crate of the workspace with unsafe code: thin calls into a C++ shim (`shim/shim.cpp`), `dlopen`, `mmap`, and
@@ -22,10 +23,12 @@ mod error;
 pub mod flash;
 pub mod kernels;
 mod mapped_file;
+mod out_of_memory;
 mod shim;
 
 pub use error::Error;
 pub use mapped_file::MappedFile;
+pub use out_of_memory::{OutOfMemory, Place};
 
 /// The folder of the project inside the user's cache (`$XDG_CACHE_HOME` or `~/.cache`), where set-up keeps libtorch.
 pub fn cache_dir() -> Option<std::path::PathBuf> {

@@ -19,6 +19,7 @@ struct Line {
     loss: f64,
     targets: u64,
     records: Vec<StepRecord>,
+    eval: EvalSums,
 }
 
 struct Points(Vec<[f64; 2]>);
@@ -58,8 +59,19 @@ impl Learner for Line {
         Ok(std::mem::take(&mut self.records))
     }
 
-    fn evaluate(&mut self, batch: &Points) -> Result<EvalSums, BoxError> {
-        Ok(EvalSums { loss_sum: self.loss_sum(batch), correct_tokens: 0, target_tokens: batch.num_target_tokens() })
+    fn discard_window(&mut self) -> Result<(), BoxError> {
+        (self.gradient, self.loss, self.targets) = ([0.0; 2], 0.0, 0);
+        Ok(())
+    }
+
+    fn evaluate(&mut self, batch: &Points) -> Result<(), BoxError> {
+        let (loss_sum, target_tokens) = (self.loss_sum(batch), batch.num_target_tokens());
+        self.eval += EvalSums { loss_sum, correct_tokens: 0, target_tokens };
+        Ok(())
+    }
+
+    fn take_eval_sums(&mut self) -> Result<EvalSums, BoxError> {
+        Ok(std::mem::take(&mut self.eval))
     }
 
     fn save_model(&mut self, dir: &Path) -> Result<(), BoxError> {

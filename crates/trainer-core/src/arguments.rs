@@ -81,6 +81,13 @@ pub struct TrainingArguments {
     pub warmup_steps: f64,
     /// Gradients are scaled down to this norm; 0 turns clipping off. Default 1.
     pub max_grad_norm: f64,
+    /// End the run after this many steps in a row whose loss or gradient norm is not finite; each of them updates
+    /// nothing. To know in time, the host waits for the device before each update. 0: it does not; figures are looked at
+    /// when they are due, and the first that is not finite ends the run. Default 3.
+    pub max_bad_steps: u64,
+    /// When memory runs out, go on with micro-batches of half as many rows, and twice as many of them in an optimizer
+    /// step. Default false.
+    pub auto_find_batch_size: bool,
     /// When to log. Default steps.
     pub logging_strategy: IntervalStrategy,
     /// Optimizer steps between logs. Default 85.
@@ -129,6 +136,8 @@ impl Default for TrainingArguments {
             warmup_ratio: 0.1,
             warmup_steps: 0.0,
             max_grad_norm: 1.0,
+            max_bad_steps: 3,
+            auto_find_batch_size: false,
             logging_strategy: IntervalStrategy::Steps,
             logging_steps: 85.0,
             logging_first_step: false,

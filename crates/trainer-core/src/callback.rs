@@ -35,7 +35,7 @@ pub type EventResult = Result<(), BoxError>;
 ///     on_step_begin                        before the first micro-batch of an optimizer step
 ///       on_substep_end                     after each micro-batch but the last
 ///       on_pre_optimizer_step              gradients are complete
-///       on_optimizer_step                  weights are updated
+///       on_optimizer_step                  weights are updated, or were left alone
 ///     on_step_end                          global_step and epoch count the step
 ///     [on_log] [on_log on_evaluate] [on_save]
 ///   on_epoch_end
@@ -84,7 +84,7 @@ pub trait Callback {
         Ok(())
     }
 
-    /// The optimizer step was taken; `global_step` does not count it yet.
+    /// The optimizer step was taken, or skipped because it is not finite; `global_step` does not count it yet.
     fn on_optimizer_step(&mut self, _context: &Context<'_>, _requests: &mut Requests) -> EventResult {
         Ok(())
     }
@@ -107,6 +107,11 @@ pub trait Callback {
 
     /// A checkpoint is complete at `checkpoint`.
     fn on_save(&mut self, _context: &Context<'_>, _checkpoint: &Path, _requests: &mut Requests) -> EventResult {
+        Ok(())
+    }
+
+    /// A callback has something to tell the user ([`Requests::notify`]). Not an event of HF's.
+    fn on_notice(&mut self, _context: &Context<'_>, _notice: &str, _requests: &mut Requests) -> EventResult {
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::ArgumentProblem;
+use crate::{ArgumentProblem, OutOfMemory};
 
 /// The error type of the traits users implement; anything fits in it.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
@@ -77,25 +77,69 @@ pub enum Error {
         /// Steps taken.
         expected: usize,
     },
-    /// The loss or the gradient norm of a step, or the loss of an evaluation, is NaN or infinite.
+    /// The loss or the gradient norm of a step is NaN or infinite, and so were those of as many steps before it as may be
+    /// skipped.
     #[error(
-        "{quantity} is {value} at step {step}: training has diverged; lower learning_rate, lengthen the warm-up, or look at the rows of that step. Nothing was saved after it"
+        "{quantity} is {value} at step {step}{}{}: lower learning_rate, lengthen the warm-up, or look at those rows; {}",
+        nth_in_a_row(*in_a_row), on_rows(rows), last_checkpoint(checkpoint.as_ref())
     )]
-    NonFinite {
-        /// `loss`, `grad_norm` or `eval_loss`.
+    BadSteps {
+        /// `loss` or `grad_norm`.
         quantity: &'static str,
         /// NaN or an infinity.
         value: f64,
         /// The optimizer step, counted from 1.
         step: u64,
+        /// Steps up to this one that were not finite.
+        in_a_row: u64,
+        /// The rows of the step, by their numbers in the dataset; empty if the source does not number them.
+        rows: Vec<u64>,
+        /// The last checkpoint, saved before the first of these steps or between them; it is finite.
+        checkpoint: Option<PathBuf>,
+    },
+    /// The loss of an evaluation is NaN or infinite.
+    #[error(
+        "eval_loss is {value} at step {step}: lower learning_rate, lengthen the warm-up, or look at the evaluation rows; {}",
+        last_checkpoint(checkpoint.as_ref())
+    )]
+    NonFiniteEvaluation {
+        /// NaN or an infinity.
+        value: f64,
+        /// The optimizer step.
+        step: u64,
+        /// The last checkpoint; it is finite.
+        checkpoint: Option<PathBuf>,
+    },
+    /// Memory ran out.
+    #[error("{action} at step {step} with {rows} rows in a batch: {source}")]
+    OutOfMemory {
+        /// What the learner was doing.
+        action: &'static str,
+        /// The optimizer step, counted from 1.
+        step: u64,
+        /// The most rows in a batch.
+        rows: usize,
+        /// What there was and what was asked for.
+        source: OutOfMemory,
+    },
+    /// A batch cannot be split into smaller ones.
+    #[error("the {split} batches cannot be made smaller: {source}")]
+    SplitBatch {
+        /// `training` or `evaluation`.
+        split: &'static str,
+        /// What the source said.
+        source: BoxError,
     },
     /// The model is not finite, although the losses are.
     #[error(
-        "the model is not finite after step {step}: {source}; training has diverged: lower learning_rate or lengthen the warm-up. It was not saved"
+        "the model is not finite after step {step}: {source}; lower learning_rate or lengthen the warm-up. It was not saved; {}",
+        last_checkpoint(checkpoint.as_ref())
     )]
     NonFiniteModel {
         /// The optimizer step.
         step: u64,
+        /// The last checkpoint; it is finite.
+        checkpoint: Option<PathBuf>,
         /// What the learner found.
         source: BoxError,
     },
@@ -153,6 +197,28 @@ pub enum Error {
         /// Where and why.
         source: serde_json::Error,
     },
+}
+
+fn nth_in_a_row(in_a_row: u64) -> String {
+    if in_a_row > 1 { format!(", the last of {in_a_row} steps in a row that are not finite") } else { String::new() }
+}
+
+fn on_rows(rows: &[u64]) -> String {
+    const SHOWN: usize = 64;
+    if rows.is_empty() {
+        return String::new();
+    }
+    let shown: Vec<String> = rows.iter().take(SHOWN).map(u64::to_string).collect();
+    let more = rows.len().saturating_sub(SHOWN);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!(", rows {}{more} of the training split", shown.join(", "))
+}
+
+fn last_checkpoint(path: Option<&PathBuf>) -> String {
+    path.map_or_else(
+        || "no checkpoint was saved before".to_owned(),
+        |path| format!("the last good checkpoint is {}", path.display()),
+    )
 }
 
 fn join(problems: &[ArgumentProblem]) -> String {

@@ -10,7 +10,11 @@ use crate::{BatchInfo, BoxError};
 ///
 /// For one optimizer step the loop calls [`forward_backward`](Self::forward_backward) once a micro-batch, then
 /// [`optimizer_step`](Self::optimizer_step). Neither has to wait for the device: figures come to the host in
-/// [`take_step_records`](Self::take_step_records), which the loop calls when a log, an evaluation or a save is due.
+/// [`take_step_records`](Self::take_step_records), which the loop calls when a log, an evaluation or a save is due, and
+/// before that in [`window_figures`](Self::window_figures), when steps that are not finite are to be skipped.
+///
+/// A learner that runs out of memory says so with an [`OutOfMemory`](crate::OutOfMemory); the loop can then go on with
+/// smaller batches.
 pub trait Learner {
     /// One micro-batch.
     type Batch: BatchInfo;
@@ -21,14 +25,31 @@ pub trait Learner {
     /// in the whole accumulation window (at least 1), so that accumulation does not change the result.
     fn forward_backward(&mut self, batch: &Self::Batch, window_target_tokens: u64) -> Result<(), BoxError>;
 
+    /// Loss and gradient norm of the micro-batches since the last optimizer step, before anything is updated. The host
+    /// waits for the device here. Called before each optimizer step unless `max_bad_steps` is 0. Default: `None`, which
+    /// leaves a step that is not finite to be found in its record.
+    fn window_figures(&mut self) -> Result<Option<WindowFigures>, BoxError> {
+        Ok(None)
+    }
+
+    /// Forgets the micro-batches since the last optimizer step, as if they had never been: gradients and figures are
+    /// those of before, and weights and optimizer are left alone. Called in place of an optimizer step, and after running
+    /// out of memory in a forward or backward.
+    fn discard_window(&mut self) -> Result<(), BoxError>;
+
     /// Clips, updates, and clears the gradients.
     fn optimizer_step(&mut self, request: StepRequest) -> Result<(), BoxError>;
 
     /// One record for each optimizer step since the last call, in order. This is where the host waits for the device.
+    /// A step has its record even when its update failed.
     fn take_step_records(&mut self) -> Result<Vec<StepRecord>, BoxError>;
 
-    /// Sums over one evaluation batch. Must leave weights, gradients and random state as they are.
-    fn evaluate(&mut self, batch: &Self::Batch) -> Result<EvalSums, BoxError>;
+    /// Adds one evaluation batch to the sums of [`take_eval_sums`](Self::take_eval_sums), or nothing if it fails. Must
+    /// leave weights, gradients and random state as they are, and need not wait for the device.
+    fn evaluate(&mut self, batch: &Self::Batch) -> Result<(), BoxError>;
+
+    /// The sums over the evaluation batches since the last call.
+    fn take_eval_sums(&mut self) -> Result<EvalSums, BoxError>;
 
     /// Writes model and tokenizer files, as `from_pretrained` loads them, into `dir`.
     fn save_model(&mut self, dir: &Path) -> Result<(), BoxError>;
@@ -63,6 +84,15 @@ pub struct StepRequest {
     pub learning_rate: f64,
     /// Scale gradients down to this norm; `None`: leave them. Never 0 or less.
     pub max_grad_norm: Option<f64>,
+}
+
+/// What is known of a step before it updates anything.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct WindowFigures {
+    /// Mean loss over the target tokens of the accumulation window.
+    pub loss: f64,
+    /// Norm of the gradient.
+    pub grad_norm: f64,
 }
 
 /// What one optimizer step did.

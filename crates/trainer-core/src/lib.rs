@@ -5,15 +5,15 @@
 //! TrainingArguments ─ Plan, Schedule ─┐
 //!     BatchSource ── windows ──▶ Trainer::train ── events ──▶ Callbacks
 //!                                  │  ▲      ◀── Requests ──┘
-//!          forward_backward, step  ▼  │ StepRecords (only when a log is due)
+//!          forward_backward, step  ▼  │ WindowFigures; StepRecords (only when a log is due)
 //!                                Learner
 //!                                  └── check_finite, save_model, save_training_state ──▶ CheckpointStore
 //! ```
 //!
 //! What happens when, and every figure that is logged, is as in Hugging Face's Trainer 5.17, with these differences: loss
 //! is divided by the target tokens of the whole accumulation window, `learning_rate` is the one used in the step,
-//! `eval_loss` is weighted by tokens, a loss, gradient or weight that is not finite ends the run before it is saved, and a
-//! resumed run goes on bit for bit, in the middle of an epoch too.
+//! `eval_loss` is weighted by tokens, a step whose loss or gradient is not finite updates nothing, what is not finite is
+//! never saved, and a resumed run goes on bit for bit, in the middle of an epoch too.
 //!
 //! ```
 //! use trainer_core::{TrainingArguments, Trainer, testing::{PlainStore, ToyLearner, ToySource}};
@@ -42,6 +42,7 @@ mod error;
 mod json;
 mod learner;
 mod metrics_file;
+mod out_of_memory;
 mod plan;
 mod progress;
 mod progress_bar;
@@ -58,8 +59,9 @@ mod trainer;
 pub use arguments::{ArgumentProblem, IntervalStrategy, SaveStrategy, StepTiming, TrainingArguments};
 pub use callback::{Callback, Context, EventResult};
 pub use error::{BoxError, Error, Result};
-pub use learner::{EvalSums, Learner, StepRecord, StepRequest};
+pub use learner::{EvalSums, Learner, StepRecord, StepRequest, WindowFigures};
 pub use metrics_file::MetricsFile;
+pub use out_of_memory::OutOfMemory;
 pub use plan::{Due, Plan};
 pub use progress::{PROGRESS_FILE_NAME, TRAINING_ARGS_FILE_NAME};
 pub use progress_bar::ProgressBar;

@@ -26,6 +26,12 @@ pub(crate) struct Progress {
     pub total_loss: f64,
     /// Since the last log.
     pub since_log: SinceLog,
+    /// Steps that were not finite and were skipped.
+    #[serde(default)]
+    pub bad_steps: BadSteps,
+    /// Rows in an evaluation batch, when memory allowed for less than was asked for. That of training is in the state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eval_batch_size: Option<usize>,
     /// What must not change.
     pub fixed: Fixed,
 }
@@ -39,6 +45,23 @@ pub(crate) struct SinceLog {
     pub last_grad_norm: f64,
     pub correct_tokens: u64,
     pub target_tokens: u64,
+}
+
+/// Counts steps that updated nothing because they were not finite.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct BadSteps {
+    /// Since the last step that was finite.
+    pub in_a_row: u64,
+    /// In the whole run.
+    pub total: u64,
+}
+
+impl BadSteps {
+    pub fn add(&mut self) {
+        self.in_a_row += 1;
+        self.total += 1;
+    }
 }
 
 /// What the position in the data depends on.
@@ -60,6 +83,8 @@ impl Progress {
             epoch_end_done: false,
             total_loss: 0.0,
             since_log: SinceLog::default(),
+            bad_steps: BadSteps::default(),
+            eval_batch_size: None,
             fixed,
         }
     }

@@ -79,6 +79,10 @@ impl Callback for ProgressBar {
         self.print(&line)
     }
 
+    fn on_notice(&mut self, _context: &Context<'_>, notice: &str, _requests: &mut Requests) -> EventResult {
+        self.print(notice)
+    }
+
     fn on_train_end(&mut self, _context: &Context<'_>, _requests: &mut Requests) -> EventResult {
         if let Output::Terminal(bar) = &self.output {
             bar.finish_and_clear();
@@ -99,6 +103,8 @@ fn figures(entry: &LogEntry) -> String {
 fn short(value: &Value) -> String {
     match value {
         Value::Null => "not finite".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(values) => short_list(values),
         Value::Number(number) if number.is_f64() => {
             let number = number.as_f64().unwrap_or_default();
             let magnitude = number.abs();
@@ -113,6 +119,12 @@ fn short(value: &Value) -> String {
         }
         other => other.to_string(),
     }
+}
+
+fn short_list(values: &[Value]) -> String {
+    const SHOWN: usize = 32;
+    let shown = values.iter().take(SHOWN).map(Value::to_string).collect::<Vec<_>>().join(", ");
+    if values.len() > SHOWN { format!("{shown} and {} more", values.len() - SHOWN) } else { shown }
 }
 
 #[cfg(test)]
@@ -151,6 +163,19 @@ mod tests {
             text,
             "step 85/540  epoch 1.57  loss 2.714  learning_rate 9.831e-6  num_tokens 1234  perplexity not finite\n"
         );
+    }
+
+    #[test]
+    fn words_and_lists_are_shown_and_notices_are_lines() {
+        let rows: Vec<u64> = (1..=34).collect();
+        assert_eq!(short(&json!("loss is NaN")), "loss is NaN");
+        assert!(short(&json!(rows)).ends_with("31, 32 and 2 more"), "{}", short(&json!(rows)));
+        let written = Shared::default();
+        let context =
+            Context { arguments: &TrainingArguments::default(), state: &TrainerState::default(), resumed_from: None };
+        let mut bar = ProgressBar::lines(written.clone());
+        bar.on_notice(&context, "saved", &mut Requests::default()).unwrap();
+        assert_eq!(String::from_utf8(written.0.borrow().clone()).unwrap(), "saved\n");
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub struct Requests {
     save: bool,
     stop: bool,
     best_metric: Option<f64>,
+    notices: Vec<String>,
 }
 
 impl Requests {
@@ -44,6 +45,12 @@ impl Requests {
         self.best_metric = Some(metric);
     }
 
+    /// Tell the user something, in one line: it reaches every callback as [`on_notice`](crate::Callback::on_notice), and
+    /// so the terminal, when all have seen the current event.
+    pub fn notify(&mut self, notice: impl Into<String>) {
+        self.notices.push(notice.into());
+    }
+
     /// Whether a stop was asked for.
     pub fn is_stop_requested(&self) -> bool {
         self.stop
@@ -69,6 +76,10 @@ impl Requests {
 
     pub(crate) fn take_save(&mut self) -> bool {
         std::mem::take(&mut self.save)
+    }
+
+    pub(crate) fn take_notices(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.notices)
     }
 
     pub(crate) fn take_best_metric(&mut self) -> Option<f64> {

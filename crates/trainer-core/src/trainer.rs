@@ -9,8 +9,8 @@ use serde_json::{Map, Value};
 
 use crate::{
     BatchInfo, BatchSource, Batches, BoxError, Callback, CheckpointStore, Context, Error, EventResult,
-    IntervalStrategy, Learner, LogEntry, Plan, Requests, Result, SaveStrategy, Schedule, StepRequest, StepTiming,
-    TrainerState, TrainingArguments,
+    IntervalStrategy, Learner, LogEntry, OutOfMemory, Plan, Requests, Result, SaveStrategy, Schedule, StepRequest,
+    StepTiming, TrainerState, TrainingArguments,
     callback::CallbackFailure,
     plan::Due,
     progress::{Fixed, Progress},
@@ -19,7 +19,9 @@ use crate::{
 
 mod between_steps;
 mod resume;
+mod step;
 pub use resume::Resumed;
+use step::{NotFinite, StepPosition, Update};
 
 #[cfg(test)]
 mod tests;
@@ -50,7 +52,7 @@ struct Session {
     num_steps: u64,
     num_rows: u64,
     /// Steps whose records the learner has not given yet.
-    num_unrecorded_steps: usize,
+    unrecorded: Vec<StepPosition>,
     /// The step that was saved last.
     saved_step: Option<u64>,
 }
@@ -99,7 +101,7 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
                 clock: StepClock::default(),
                 num_steps: 0,
                 num_rows: 0,
-                num_unrecorded_steps: 0,
+                unrecorded: Vec::new(),
                 saved_step: None,
             },
             arguments,
@@ -160,27 +162,17 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
                 }
                 self.emit(Callbacks::on_step_begin)?;
 
-                let target_tokens = window.iter().map(BatchInfo::num_target_tokens).sum::<u64>().max(1);
-                for (index, batch) in window.iter().enumerate() {
-                    let outcome = self.learner.forward_backward(batch, target_tokens);
-                    outcome.map_err(|source| self.learner_error("forward and backward", source))?;
-                    if index + 1 < window.len() {
-                        self.emit(Callbacks::on_substep_end)?;
-                    }
-                }
-
+                self.accumulate(&window)?;
                 self.emit(Callbacks::on_pre_optimizer_step)?;
-                let request = StepRequest {
-                    learning_rate: self.schedule.learning_rate(self.state.global_step),
-                    max_grad_norm: (self.arguments.max_grad_norm > 0.0).then_some(self.arguments.max_grad_norm),
-                };
-                let outcome = self.learner.optimizer_step(request);
-                outcome.map_err(|source| self.learner_error("the optimizer step", source))?;
+                let update = self.update()?;
                 self.emit(Callbacks::on_optimizer_step)?;
 
-                self.count_step(&window, started)?;
+                self.count_step(&window, &update, started)?;
                 self.requests.add(self.plan.due_after_step(&self.arguments, self.state.global_step));
                 self.emit(Callbacks::on_step_end)?;
+                if let Update::Skipped(bad) = update {
+                    self.log_skipped(&window, bad)?;
+                }
                 self.log_evaluate_save()?;
             }
 
@@ -220,7 +212,7 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
     }
 
     /// Counts an optimizer step over `window` that began at `started`.
-    fn count_step(&mut self, window: &[L::Batch], started: Instant) -> Result<()> {
+    fn count_step(&mut self, window: &[L::Batch], update: &Update, started: Instant) -> Result<()> {
         let tokens = window.iter().map(BatchInfo::num_tokens).sum();
         let is_timed_alone = self.arguments.step_timing == StepTiming::Step || self.session.clock.is_new();
         if is_timed_alone {
@@ -235,7 +227,10 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
         self.progress.micro_batches_done += window.len();
         self.progress.epoch_end_done = false;
         self.session.num_steps += 1;
-        self.session.num_unrecorded_steps += 1;
+        match update {
+            Update::Taken => self.progress.bad_steps.in_a_row = 0,
+            Update::Skipped(_) => self.progress.bad_steps.add(),
+        }
         self.session.num_rows += window.iter().map(BatchInfo::num_rows).sum::<u64>();
         self.state.num_input_tokens_seen = self.state.num_input_tokens_seen.saturating_add(tokens);
         self.state.global_step += 1;
@@ -261,11 +256,29 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
     ) -> Result<()> {
         let resumed_from = self.session.resumed_from.as_deref();
         let context = Context { arguments: &self.arguments, state: &self.state, resumed_from };
-        event(&mut self.callbacks, &context, &mut self.requests).map_err(callback_error)
+        let outcome = event(&mut self.callbacks, &context, &mut self.requests).map_err(callback_error);
+        for notice in self.requests.take_notices() {
+            let told = self.callbacks.on_notice(&context, &notice, &mut self.requests).map_err(callback_error);
+            // The event's own error comes first.
+            if outcome.is_ok() {
+                told?;
+            }
+        }
+        outcome
     }
 
     fn learner_error(&self, action: &'static str, source: BoxError) -> Error {
-        Error::Learner { action, step: self.state.global_step + 1, source }
+        let step = self.state.global_step + 1;
+        match source.downcast::<OutOfMemory>() {
+            Ok(source) => Error::OutOfMemory { action, step, rows: self.train_batch_size(), source: *source },
+            Err(source) => Error::Learner { action, step, source },
+        }
+    }
+
+    /// The checkpoint to go on from, should the run end now.
+    fn last_checkpoint(&self) -> Option<PathBuf> {
+        let saved = self.session.saved_step.map(|step| self.store.path(step));
+        saved.or_else(|| self.session.resumed_from.clone())
     }
 }
 
@@ -277,7 +290,11 @@ fn state_for(plan: &Plan, arguments: &TrainingArguments, state: TrainerState) ->
         logging_steps: plan.logging_steps,
         eval_steps: plan.eval_steps,
         save_steps: plan.save_steps,
-        train_batch_size: Some(arguments.per_device_train_batch_size),
+        train_batch_size: Some(step::batch_size(
+            arguments,
+            arguments.per_device_train_batch_size,
+            state.train_batch_size,
+        )),
         ..state
     }
 }

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod best;
+mod disturbed;
 mod files;
 mod formats;
 mod parity;

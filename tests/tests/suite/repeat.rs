@@ -150,6 +150,7 @@ fn a_signal_ends_the_run_with_a_checkpoint_to_go_on_from() -> Result<()> {
             running.wait()
         })?;
         ensure!(stopped.exit_code() == Some(128 + number), "{signal}: {:?}: {}", stopped.exit_code(), stopped.stderr);
+        ensure!(stopped.stderr.contains(&format!("stopped by signal {number} after step ")), "{}", stopped.stderr);
         training(&parts, &settings).flags("--resume_from_checkpoint true").run()?.succeeded()?;
         ensure_same(&whole.output_dir(), &parts.output_dir(), "checkpoint-120")?;
     }

@@ -100,6 +100,7 @@ fn what_cannot_be_is_refused() {
             "packed rows are not padded",
         ),
         (Flags { test_size: Some(f64::NAN), ..flags() }, "test_size"),
+        (Flags { loss_spike_factor: Some(1.0), ..flags() }, "loss_spike_factor is 1: use a number above 1"),
         (Flags { early_stopping_threshold: Some(0.1), ..flags() }, "no effect without early_stopping_patience"),
     ] {
         let message = Settings::resolve(flags).unwrap_err().to_string();

@@ -9,6 +9,7 @@ fn example(lengths: &[usize], first_id: u32) -> Example {
         input_ids: (first_id..first_id + total as u32).collect(),
         labels: None,
         segment_lengths: lengths.iter().map(|&length| length as u32).collect(),
+        rows: vec![],
     }
 }
 
@@ -51,6 +52,7 @@ fn padding_equals_trl() {
                     .get("labels")
                     .map(|labels| labels.as_array().unwrap().iter().map(|label| label.as_i64().unwrap()).collect()),
                 segment_lengths: vec![example["input_ids"].as_array().unwrap().len() as u32],
+                rows: vec![],
             })
             .collect();
         let batch = collate(&examples.iter().collect::<Vec<_>>());

@@ -88,6 +88,8 @@ impl Default for DatasetConfig {
 pub struct Splits {
     /// Rows to train on.
     pub train: Vec<Row>,
+    /// The numbers that they have in the split they were read from, counted from 1; `None` where that is their order.
+    pub train_numbers: Option<Vec<u64>>,
     /// Rows to evaluate on.
     pub eval: Option<Vec<Row>>,
     /// Name of the split trained on.
@@ -117,19 +119,22 @@ pub fn load_splits(config: &DatasetConfig, hub: &HubConfig) -> Result<Splits, Er
     let train_files = source.fetch(files_of(&train_name).unwrap_or_default())?;
     let shape = reader.detect_shape(&train_files, &train_name)?;
     let mut train = reader.rows(&train_files, &shape, &train_name)?;
+    let mut train_numbers = None;
     let (eval, eval_name) = match (eval_name, config.test_size) {
         (Some(name), _) => {
             let files = source.fetch(files_of(&name).unwrap_or_default())?;
             (Some(reader.rows(&files, &shape, &name)?), Some(name))
         }
         (None, Some(test_size)) if config.evaluation != Evaluation::Off => {
-            let (rest, test) = holdout::train_test_split(train, test_size, config.seed)?;
-            train = rest;
-            (Some(test), Some("test".to_owned()))
+            let numbered = train.into_iter().zip(1..).collect();
+            let (rest, test) = holdout::train_test_split(numbered, test_size, config.seed)?;
+            let (rest, numbers) = rest.into_iter().unzip();
+            (train, train_numbers) = (rest, Some(numbers));
+            (Some(test.into_iter().map(|(row, _)| row).collect()), Some("test".to_owned()))
         }
         _ => (None, None),
     };
-    Ok(Splits { train, eval, train_name, eval_name, source: format!("{source}, {shape}") })
+    Ok(Splits { train, train_numbers, eval, train_name, eval_name, source: format!("{source}, {shape}") })
 }
 
 fn choose_splits(

@@ -94,6 +94,8 @@ fn a_lone_split_needs_a_size_for_the_second_one() {
         assert_eq!(folder.load(name, |config| config.evaluation = Evaluation::Optional).unwrap().train.len(), 10);
         let split = folder.load(name, |config| config.test_size = Some(0.3)).unwrap();
         assert_eq!((split.train.len(), split.eval.map(|rows| rows.len())), (7, Some(3)));
+        let numbers: Vec<String> = split.train_numbers.unwrap().iter().map(|number| (number - 1).to_string()).collect();
+        assert_eq!(texts(&split.train), numbers, "rows keep their number in the file");
         assert_eq!(split.eval_name.as_deref(), Some("test"));
         let off = folder.load(name, |config| {
             config.test_size = Some(0.3);

@@ -96,6 +96,8 @@ pub struct Example {
     pub labels: Option<Vec<i64>>,
     /// Lengths of the documents in it, in order; one entry unless packed. Their sum is `t`.
     pub segment_lengths: Vec<u32>,
+    /// Numbers of the rows that are in it, whole or in part, counted from 1 in the order they were given to [`prepare`].
+    pub rows: Vec<u64>,
 }
 
 /// Examples and what was done to get them.
@@ -148,6 +150,7 @@ pub fn prepare(rows: &[Row], tokenizer: &ChatTokenizer, config: &PrepareConfig) 
     let mut kept = Vec::with_capacity(rows.len());
     for (index, row) in tokenized.into_iter().enumerate() {
         let mut row = row.map_err(|source| Error::Row { row: index + 1, source: Box::new(source) })?;
+        row.number = index as u64 + 1;
         if row.num_targets() == 0 {
             report.dropped_empty += 1;
             continue;
@@ -206,7 +209,7 @@ impl Example {
 impl From<TokenRow> for Example {
     fn from(row: TokenRow) -> Self {
         let segment_lengths = vec![row.input_ids.len() as u32];
-        Self { input_ids: row.input_ids, labels: row.labels, segment_lengths }
+        Self { input_ids: row.input_ids, labels: row.labels, segment_lengths, rows: vec![row.number] }
     }
 }
 

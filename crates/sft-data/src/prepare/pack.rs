@@ -21,13 +21,26 @@ pub(super) fn best_fit_decreasing(rows: Vec<TokenRow>, limit: usize) -> Vec<Exam
 pub(super) fn wrapped(rows: &[TokenRow], limit: usize) -> Vec<Example> {
     let lot_to_examples = |lot: &[TokenRow]| {
         let stream = concatenate(lot.iter().map(Piece::from));
-        let examples: Vec<Example> = split(&[TokenRow { input_ids: stream.input_ids, labels: stream.labels }], limit)
-            .into_iter()
-            .map(|piece| concatenate([piece]))
-            .collect();
+        let rows_of = rows_by_piece(lot, limit);
+        let stream = [TokenRow { input_ids: stream.input_ids, labels: stream.labels, number: 0 }];
+        let pieces = split(&stream, limit).into_iter().zip(rows_of);
+        let examples: Vec<Example> = pieces.map(|(piece, rows)| Example { rows, ..concatenate([piece]) }).collect();
         examples
     };
     rows.chunks(ROWS_PER_LOT).flat_map(lot_to_examples).filter(has_targets).collect()
+}
+
+/// Which rows each piece of `limit` tokens has something of, when they lie end to end.
+fn rows_by_piece(rows: &[TokenRow], limit: usize) -> Vec<Vec<u64>> {
+    let mut pieces: Vec<Vec<u64>> = Vec::new();
+    let mut start = 0;
+    for row in rows.iter().filter(|row| !row.input_ids.is_empty()) {
+        let end = start + row.input_ids.len();
+        pieces.resize_with(end.div_ceil(limit), Vec::new);
+        pieces[start / limit..].iter_mut().for_each(|piece| piece.push(row.number));
+        start = end;
+    }
+    pieces
 }
 
 /// Part of a row.
@@ -35,11 +48,12 @@ pub(super) fn wrapped(rows: &[TokenRow], limit: usize) -> Vec<Example> {
 struct Piece<'a> {
     input_ids: &'a [u32],
     labels: Option<&'a [i64]>,
+    row: u64,
 }
 
 impl<'a> From<&'a TokenRow> for Piece<'a> {
     fn from(row: &'a TokenRow) -> Self {
-        Self { input_ids: &row.input_ids, labels: row.labels.as_deref() }
+        Self { input_ids: &row.input_ids, labels: row.labels.as_deref(), row: row.number }
     }
 }
 
@@ -49,7 +63,7 @@ fn split(rows: &[TokenRow], limit: usize) -> Vec<Piece<'_>> {
         for (index, input_ids) in row.input_ids.chunks(limit).enumerate() {
             let start = index * limit;
             let labels = row.labels.as_ref().map(|labels| &labels[start..start + input_ids.len()]);
-            pieces.push(Piece { input_ids, labels });
+            pieces.push(Piece { input_ids, labels, row: row.number });
         }
     }
     pieces
@@ -93,7 +107,9 @@ fn concatenate<'a>(pieces: impl IntoIterator<Item = Piece<'a>>) -> Example {
         labels
     });
     let segment_lengths = pieces.iter().map(|piece| piece.input_ids.len() as u32).collect();
-    Example { input_ids, labels, segment_lengths }
+    let mut rows: Vec<u64> = pieces.iter().map(|piece| piece.row).collect();
+    rows.dedup();
+    Example { input_ids, labels, segment_lengths, rows }
 }
 
 /// A last piece of one token predicts nothing.

@@ -106,6 +106,7 @@ fn rows_are_counted() {
     assert_eq!(report.tokens, 8 + 2);
     assert_eq!(report.target_tokens, 7 + 1);
     assert_eq!(examples[1].segment_lengths, [2]);
+    assert_eq!([&examples[0].rows, &examples[1].rows], [&[1], &[3]], "numbered before any was dropped");
 }
 
 #[test]

@@ -12,6 +12,8 @@ pub(super) struct TokenRow {
     pub(super) input_ids: Vec<u32>,
     /// `None` if they are the ids themselves.
     pub(super) labels: Option<Vec<i64>>,
+    /// Where it stands among the rows, counted from 1.
+    pub(super) number: u64,
 }
 
 impl TokenRow {
@@ -31,7 +33,7 @@ impl TokenRow {
     fn masked(input_ids: Vec<u32>, counts: impl Fn(usize) -> bool) -> Self {
         let labels = input_ids.iter().enumerate().map(|(i, &id)| if counts(i) { i64::from(id) } else { IGNORE_INDEX });
         let labels = labels.collect();
-        Self { input_ids, labels: Some(labels) }
+        Self { input_ids, labels: Some(labels), number: 0 }
     }
 }
 
@@ -42,7 +44,7 @@ pub(super) fn tokenize(row: &Row, tokenizer: &ChatTokenizer, loss_on: LossOn) ->
         Row::Text(text) if text.is_empty() => Ok(TokenRow::default()),
         Row::Text(text) => {
             let input_ids = tokenizer.encode(&with_eos(text, tokenizer), AddSpecialTokens::Yes)?;
-            Ok(TokenRow { input_ids, labels: None })
+            Ok(TokenRow { input_ids, ..TokenRow::default() })
         }
         Row::Messages(chat) if chat.messages.is_empty() => Ok(TokenRow::default()),
         Row::Messages(chat) if loss_on == LossOn::Assistant => {
@@ -51,7 +53,7 @@ pub(super) fn tokenize(row: &Row, tokenizer: &ChatTokenizer, loss_on: LossOn) ->
         }
         Row::Messages(chat) => {
             let text = tokenizer.render(&chat.messages, &chat.context, AddGenerationPrompt::No)?;
-            Ok(TokenRow { input_ids: tokenizer.encode(&text, AddSpecialTokens::No)?, labels: None })
+            Ok(TokenRow { input_ids: tokenizer.encode(&text, AddSpecialTokens::No)?, ..TokenRow::default() })
         }
         Row::PromptCompletion(row) => prompt_completion(row, tokenizer, loss_on),
     }
@@ -86,7 +88,7 @@ fn prompt_completion(row: &PromptCompletion, tokenizer: &ChatTokenizer, loss_on:
         _ => return Err(Error::MixedTurns),
     };
     if loss_on == LossOn::All {
-        return Ok(TokenRow { input_ids, labels: None });
+        return Ok(TokenRow { input_ids, ..TokenRow::default() });
     }
     // Not the length of the prompt: a template may render it differently alone, and a token may span the border.
     let prompt_length = prompt_ids.iter().zip(&input_ids).take_while(|(a, b)| a == b).count();

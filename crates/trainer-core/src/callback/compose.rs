@@ -29,7 +29,7 @@ macro_rules! with_events {
         $handle! {
             on_train_begin() on_epoch_begin() on_epoch_end() on_step_begin() on_substep_end() on_pre_optimizer_step()
             on_optimizer_step() on_step_end() on_log(entry: &LogEntry) on_evaluate(metrics: &LogEntry)
-            on_save(checkpoint: &Path)
+            on_save(checkpoint: &Path) on_notice(notice: &str)
         }
     };
 }

@@ -163,6 +163,10 @@ impl Callback for Recorder<'_> {
         self.record("on_evaluate", context, (Some(metrics), None), requests)
     }
 
+    fn on_notice(&mut self, context: &Context<'_>, _notice: &str, requests: &mut Requests) -> EventResult {
+        self.record("on_notice", context, (None, None), requests)
+    }
+
     fn on_save(&mut self, context: &Context<'_>, checkpoint: &Path, requests: &mut Requests) -> EventResult {
         self.record("on_save", context, (None, Some(checkpoint)), requests)
     }

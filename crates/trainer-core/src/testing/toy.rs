@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BatchInfo, BatchSource, Batches, BoxError, CheckpointStore, EvalSums, Learner, StepRecord, StepRequest,
-    WriteCheckpoint, json,
+    BatchInfo, BatchSource, Batches, BoxError, CheckpointStore, EvalSums, Learner, OutOfMemory, StepRecord,
+    StepRequest, WindowFigures, WriteCheckpoint, json,
 };
 
 /// Learns the mean of the rows: `loss = ½ (weight − row)²`, one target token a row. A token counts as correct when the
@@ -22,6 +22,8 @@ pub struct ToyLearner {
     eval_loss: Option<Box<dyn Fn(u64) -> f64>>,
     step_loss: Option<Box<dyn Fn(u64) -> f64>>,
     breaks_after: Option<u64>,
+    eval: EvalSums,
+    most_rows: Option<(usize, usize)>,
 }
 
 /// What `save_model` writes.
@@ -55,17 +57,36 @@ impl ToyLearner {
         self
     }
 
-    /// Steps report this loss, a function of the optimizer step, counted from 1.
+    /// Steps report this loss, a function of the optimizer step, counted from 1. One that is skipped does not count.
     #[must_use]
     pub fn with_step_loss(mut self, step_loss: impl Fn(u64) -> f64 + 'static) -> Self {
         self.step_loss = Some(Box::new(step_loss));
         self
     }
 
+    /// Memory runs out in a forward and backward over more than `train` rows, and in an evaluation over more than `eval`.
+    #[must_use]
+    pub fn with_room_for(self, train: usize, eval: usize) -> Self {
+        Self { most_rows: Some((train, eval)), ..self }
+    }
+
     /// The model counts as not finite from optimizer step `step` on, whatever the losses are.
     #[must_use]
     pub fn breaking_after(self, step: u64) -> Self {
         Self { breaks_after: Some(step), ..self }
+    }
+
+    fn check_room(batch: &ToyBatch, most: Option<usize>) -> Result<(), BoxError> {
+        let Some(most) = most.filter(|most| batch.0.len() > *most) else { return Ok(()) };
+        let device = "the toy".to_owned();
+        let bytes = |rows: usize| Some(8 * rows as u64);
+        let (requested_bytes, total_bytes) = (bytes(batch.0.len()), bytes(most));
+        Err(Box::new(OutOfMemory { device, requested_bytes, free_bytes: None, total_bytes, source: None }))
+    }
+
+    /// What the next optimizer step reports.
+    fn loss(&self) -> f64 {
+        self.step_loss.as_ref().map_or(self.window_loss, |loss| loss(self.training.num_steps + 1))
     }
 
     fn sums(&self, batch: &ToyBatch) -> EvalSums {
@@ -88,6 +109,16 @@ impl Learner for ToyLearner {
         for row in &batch.0 {
             self.gradient += (self.model.weight - row) / window_target_tokens as f64;
         }
+        // Found out late, when there is something to discard.
+        Self::check_room(batch, self.most_rows.map(|(train, _)| train))
+    }
+
+    fn window_figures(&mut self) -> Result<Option<WindowFigures>, BoxError> {
+        Ok(Some(WindowFigures { loss: self.loss(), grad_norm: self.gradient.abs() }))
+    }
+
+    fn discard_window(&mut self) -> Result<(), BoxError> {
+        (self.gradient, self.window_loss, self.window) = (0.0, 0.0, EvalSums::default());
         Ok(())
     }
 
@@ -95,9 +126,9 @@ impl Learner for ToyLearner {
         let grad_norm = self.gradient.abs();
         let clip = request.max_grad_norm.map_or(1.0, |max| (max / (grad_norm + 1e-6)).min(1.0));
         self.training.momentum = 0.9 * self.training.momentum + clip * self.gradient;
+        let loss = self.loss();
         self.training.num_steps += 1;
         self.model.weight -= request.learning_rate * self.training.momentum;
-        let loss = self.step_loss.as_ref().map_or(self.window_loss, |loss| loss(self.training.num_steps));
         let EvalSums { correct_tokens, target_tokens, .. } = std::mem::take(&mut self.window);
         self.records.push(StepRecord { loss, grad_norm, correct_tokens, target_tokens });
         (self.gradient, self.window_loss) = (0.0, 0.0);
@@ -108,10 +139,16 @@ impl Learner for ToyLearner {
         Ok(std::mem::take(&mut self.records))
     }
 
-    fn evaluate(&mut self, batch: &ToyBatch) -> Result<EvalSums, BoxError> {
+    fn evaluate(&mut self, batch: &ToyBatch) -> Result<(), BoxError> {
+        Self::check_room(batch, self.most_rows.map(|(_, eval)| eval))?;
         let sums = self.sums(batch);
         let scripted = self.eval_loss.as_ref().map(|loss| loss(self.training.num_steps) * sums.target_tokens as f64);
-        Ok(EvalSums { loss_sum: scripted.unwrap_or(sums.loss_sum), ..sums })
+        self.eval += EvalSums { loss_sum: scripted.unwrap_or(sums.loss_sum), ..sums };
+        Ok(())
+    }
+
+    fn take_eval_sums(&mut self) -> Result<EvalSums, BoxError> {
+        Ok(std::mem::take(&mut self.eval))
     }
 
     fn check_finite(&mut self) -> Result<(), BoxError> {
@@ -167,6 +204,15 @@ impl ToySource {
         let rows = (0..num_rows).map(|row| 5.0 + (row as f64 * 0.7).sin()).collect();
         Self { rows, batch_size: batch_size.max(1) }
     }
+
+    /// The same with another value in row `number`, counted from 1. One that is not finite makes its steps so.
+    #[must_use]
+    pub fn with_row(mut self, number: usize, value: f64) -> Self {
+        if let Some(row) = number.checked_sub(1).and_then(|index| self.rows.get_mut(index)) {
+            *row = value;
+        }
+        self
+    }
 }
 
 impl BatchSource for ToySource {
@@ -188,6 +234,15 @@ impl BatchSource for ToySource {
         }
         let batches: Vec<_> = order.chunks(self.batch_size).map(|rows| Ok(ToyBatch(rows.to_vec()))).collect();
         Ok(Box::new(batches.into_iter().skip(first)))
+    }
+
+    fn split(&self, batch: &ToyBatch, num_rows: usize) -> Result<Vec<ToyBatch>, BoxError> {
+        Ok(batch.0.chunks(num_rows.max(1)).map(|rows| ToyBatch(rows.to_vec())).collect())
+    }
+
+    fn row_numbers(&self, batch: &ToyBatch) -> Vec<u64> {
+        let number = |row: &f64| self.rows.iter().zip(1..).find(|(own, _)| own.to_bits() == row.to_bits());
+        batch.0.iter().filter_map(number).map(|(_, number)| number).collect()
     }
 }
 

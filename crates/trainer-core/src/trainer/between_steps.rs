@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::{
-    EvalSums, json,
+    json,
     progress::{PROGRESS_FILE_NAME, SinceLog, TRAINING_ARGS_FILE_NAME},
     requests::Training,
 };
@@ -27,23 +27,25 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
         Ok(())
     }
 
-    /// Brings the figures of the steps since the last call to the host. A step that is not finite ends the run here,
-    /// before anything of it can be logged or saved.
-    fn take_step_records(&mut self) -> Result<()> {
+    /// Brings the figures of the steps since the last call to the host. A step that is not finite and was not skipped ends
+    /// the run here, before anything of it can be logged or saved.
+    pub(super) fn take_step_records(&mut self) -> Result<()> {
         let started = Instant::now();
         let outcome = self.learner.take_step_records();
         let records = outcome.map_err(|source| self.learner_error("reading step records", source))?;
         self.session.clock.settle(started.elapsed());
 
-        let (last, expected) = (self.state.global_step, std::mem::take(&mut self.session.num_unrecorded_steps));
-        if records.len() != expected {
-            return Err(Error::StepRecords { step: last, found: records.len(), expected });
+        let taken = std::mem::take(&mut self.session.unrecorded);
+        if records.len() != taken.len() {
+            return Err(Error::StepRecords {
+                step: self.state.global_step,
+                found: records.len(),
+                expected: taken.len(),
+            });
         }
-        for (record, step) in records.iter().zip(last + 1 - expected as u64..) {
-            for (quantity, value) in [("loss", record.loss), ("grad_norm", record.grad_norm)] {
-                if !value.is_finite() {
-                    return Err(Error::NonFinite { quantity, value, step });
-                }
+        for (record, position) in records.iter().zip(taken) {
+            if let Some(bad) = NotFinite::find(record.loss, record.grad_norm) {
+                return Err(self.bad_record(bad, position));
             }
             self.progress.add(record);
         }
@@ -53,11 +55,11 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
     fn log_steps(&mut self) -> Result<()> {
         let SinceLog { num_steps, loss_sum, last_grad_norm, correct_tokens, target_tokens } =
             std::mem::take(&mut self.progress.since_log);
-        let last_step = self.state.global_step.saturating_sub(1);
+        let last_update = self.num_updates().saturating_sub(1);
         self.log([
             ("loss", number(loss_sum / num_steps as f64)),
             ("grad_norm", number(last_grad_norm)),
-            ("learning_rate", number(self.schedule.learning_rate(last_step))),
+            ("learning_rate", number(self.schedule.learning_rate(last_update))),
             ("mean_token_accuracy", number(ratio(correct_tokens, target_tokens))),
             ("num_tokens", self.state.num_input_tokens_seen.into()),
         ])?;
@@ -68,16 +70,16 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
         let step = self.state.global_step;
         let eval = self.eval.ok_or(Error::NoEvaluationSplit { step })?;
         let started = Instant::now();
-        let mut sums = EvalSums::default();
         let (mut num_rows, mut num_batches) = (0, 0);
         let data_error = |micro_batch, source| Error::Data { split: "evaluation", epoch: 0, micro_batch, source };
         for batch in eval.batches(0, 0).map_err(|source| data_error(0, source))? {
             let batch = batch.map_err(|source| data_error(num_batches, source))?;
-            let outcome = self.learner.evaluate(&batch);
-            sums += outcome.map_err(|source| Error::Learner { action: "evaluation", step, source })?;
+            self.evaluate_batch(eval, &batch)?;
             num_rows += batch.num_rows();
             num_batches += 1;
         }
+        let outcome = self.learner.take_eval_sums();
+        let sums = outcome.map_err(|source| self.evaluation_error(source))?;
         if sums.target_tokens == 0 {
             return Err(Error::NoEvaluationTargets);
         }
@@ -93,11 +95,36 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
             ("perplexity", number(eval_loss.exp())),
         ])?;
         if !eval_loss.is_finite() {
-            return Err(Error::NonFinite { quantity: "eval_loss", value: eval_loss, step });
+            return Err(Error::NonFiniteEvaluation { value: eval_loss, step, checkpoint: self.last_checkpoint() });
         }
         self.emit(|callbacks, context, requests| callbacks.on_evaluate(context, &entry, requests))?;
         self.note_best(&entry);
         Ok(())
+    }
+
+    /// Adds a batch to the evaluation, in parts if it does not fit into memory as a whole and may be made smaller.
+    fn evaluate_batch(&mut self, eval: &S, batch: &L::Batch) -> Result<()> {
+        let rows = self.eval_batch_size();
+        if batch.num_rows() > rows as u64 {
+            let parts = step::split(eval, "evaluation", batch, rows)?;
+            return parts.iter().try_for_each(|part| self.evaluate_batch(eval, part));
+        }
+        let Err(source) = self.learner.evaluate(batch) else { return Ok(()) };
+        let error = self.evaluation_error(source);
+        let Error::OutOfMemory { source, .. } = &error else { return Err(error) };
+        let message = step::shortage(source);
+        let Some(rows) = self.half(rows, batch.num_rows()) else { return Err(error) };
+        self.progress.eval_batch_size = Some(rows);
+        self.log([("out_of_memory", message), ("per_device_eval_batch_size", rows.into())])?;
+        self.evaluate_batch(eval, batch)
+    }
+
+    fn evaluation_error(&self, source: BoxError) -> Error {
+        let (action, step) = ("evaluation", self.state.global_step);
+        match source.downcast::<OutOfMemory>() {
+            Ok(source) => Error::OutOfMemory { action, step, rows: self.eval_batch_size(), source: *source },
+            Err(source) => Error::Learner { action, step, source },
+        }
     }
 
     /// Takes a callback's word for the best evaluation, or compares as HF's Trainer does when it is asked to.
@@ -118,7 +145,11 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
 
     fn check_finite(&mut self) -> Result<()> {
         let outcome = self.learner.check_finite();
-        outcome.map_err(|source| Error::NonFiniteModel { step: self.state.global_step, source })
+        outcome.map_err(|source| Error::NonFiniteModel {
+            step: self.state.global_step,
+            checkpoint: self.last_checkpoint(),
+            source,
+        })
     }
 
     fn save(&mut self) -> Result<()> {
@@ -150,7 +181,7 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
     }
 
     /// Appends an entry to the log history and tells the callbacks.
-    fn log<const N: usize>(&mut self, figures: [(&str, Value); N]) -> Result<LogEntry> {
+    pub(super) fn log<const N: usize>(&mut self, figures: [(&str, Value); N]) -> Result<LogEntry> {
         let mut entry: LogEntry = figures.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
         entry.insert("epoch".to_owned(), self.state.epoch.into());
         entry.insert("step".to_owned(), self.state.global_step.into());
@@ -196,9 +227,9 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
             .collect()
     }
 
-    /// Of all steps of the run.
+    /// Of all steps of the run that updated something.
     fn mean_loss(&self) -> f64 {
-        self.progress.total_loss / self.state.global_step.max(1) as f64
+        self.progress.total_loss / self.num_updates().max(1) as f64
     }
 }
 

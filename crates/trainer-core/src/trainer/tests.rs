@@ -5,9 +5,11 @@ use serde_json::json;
 use super::*;
 use crate::testing::{Expected, PlainStore, Recorded, Recorder, Recording, ToyLearner, ToySource};
 
+mod bad_steps;
 mod events;
 mod failures;
 mod figures;
+mod out_of_memory;
 mod resuming;
 
 /// A folder, splits of 18 and 6 rows in batches of 4 and 5 micro-batches an epoch in windows of 2: 3 steps an epoch.

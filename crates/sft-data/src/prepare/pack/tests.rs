@@ -3,7 +3,7 @@ use super::*;
 use crate::testing::{Random, golden, numbers};
 
 fn rows(ids: Vec<Vec<u32>>) -> Vec<TokenRow> {
-    ids.into_iter().map(|input_ids| TokenRow { input_ids, labels: None }).collect()
+    ids.into_iter().zip(1..).map(|(input_ids, number)| TokenRow { input_ids, labels: None, number }).collect()
 }
 
 /// As `prepare` does it: what is too long is cut off before packing, unless the strategy splits it.
@@ -49,9 +49,10 @@ fn packing_equals_trl() {
         let expected: Vec<Example> = expected_ids
             .into_iter()
             .zip(expected_lengths)
-            .map(|(input_ids, segment_lengths)| Example { input_ids, labels: None, segment_lengths })
+            .map(|(input_ids, segment_lengths)| Example { input_ids, labels: None, segment_lengths, rows: vec![] })
             .filter(has_targets)
             .collect();
+        let packed: Vec<Example> = packed.into_iter().map(|example| Example { rows: vec![], ..example }).collect();
         assert_eq!(packed, expected, "{packing:?} to {limit}");
     }
 }
@@ -97,6 +98,13 @@ fn every_token_is_there_once_and_nothing_is_too_long() {
                 let total: u32 = example.segment_lengths.iter().sum();
                 assert_eq!(total as usize, example.input_ids.len());
                 assert!(example.input_ids.len() <= limit);
+                let has_part = |row: &Vec<u32>| row.iter().any(|id| example.input_ids.contains(id));
+                let mut expected: Vec<u64> = (1..).zip(&ids).filter(|(_, row)| has_part(row)).map(|(n, _)| n).collect();
+                let mut found = example.rows.clone();
+                found.sort_unstable();
+                found.dedup();
+                expected.sort_unstable();
+                assert_eq!(found, expected, "{packing:?}");
                 let labels = example.labels.as_ref().unwrap();
                 assert!(labels.iter().zip(&example.input_ids).all(|(&label, &id)| label == i64::from(id) * 10));
                 if packing == Packing::BestFitDecreasing {
@@ -116,10 +124,11 @@ fn every_token_is_there_once_and_nothing_is_too_long() {
 
 #[test]
 fn rows_with_and_without_labels_share_an_example() {
-    let masked = TokenRow { input_ids: vec![1, 2, 3], labels: Some(vec![-100, 2, 3]) };
-    let plain = TokenRow { input_ids: vec![4, 5], labels: None };
+    let masked = TokenRow { input_ids: vec![1, 2, 3], labels: Some(vec![-100, 2, 3]), number: 7 };
+    let plain = TokenRow { input_ids: vec![4, 5], labels: None, number: 6 };
     let packed = best_fit_decreasing(vec![plain, masked], 5);
     assert_eq!(packed.len(), 1);
     assert_eq!(packed[0].labels, Some(vec![-100, 2, 3, 4, 5]));
     assert_eq!(packed[0].segment_lengths, [3, 2]);
+    assert_eq!(packed[0].rows, [7, 6]);
 }

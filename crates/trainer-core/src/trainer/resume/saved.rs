@@ -1,7 +1,7 @@
 //! Files may be damaged or made up: what is counted on from here must not overflow, nor contradict itself.
 
 use super::*;
-use crate::progress::SinceLog;
+use crate::progress::{BadSteps, SinceLog};
 
 /// Counts beyond this are not exact as floats, and no run gets there.
 const MAX_COUNT: u64 = 1 << 53;
@@ -12,6 +12,7 @@ pub(super) fn check(plan: &Plan, state: &TrainerState, progress: &Progress, chec
         Err(Error::SavedValue { path: checkpoint.join(file), field, value, expected: expected.to_owned() })
     };
     let SinceLog { num_steps, correct_tokens, target_tokens, .. } = progress.since_log;
+    let BadSteps { in_a_row, total } = progress.bad_steps;
     for (file, field, count) in [
         (TrainerState::FILE_NAME, "global_step", state.global_step),
         (TrainerState::FILE_NAME, "num_input_tokens_seen", state.num_input_tokens_seen),
@@ -29,9 +30,16 @@ pub(super) fn check(plan: &Plan, state: &TrainerState, progress: &Progress, chec
         let expected = format!("an epoch has {in_epoch} micro-batches");
         return error(PROGRESS_FILE_NAME, "micro_batches_done", done.to_string(), &expected);
     }
-    if num_steps > state.global_step {
-        let expected = format!("{} says {} steps in all", TrainerState::FILE_NAME, state.global_step);
-        return error(PROGRESS_FILE_NAME, "since_log.num_steps", num_steps.to_string(), &expected);
+    for (field, count, most) in [
+        ("bad_steps.total", total, state.global_step),
+        ("bad_steps.in_a_row", in_a_row, total),
+        ("since_log.num_steps", num_steps, state.global_step.saturating_sub(total)),
+    ] {
+        if count > most {
+            let steps = state.global_step;
+            let expected = format!("it can be {most} at most after {steps} steps, {total} of them skipped");
+            return error(PROGRESS_FILE_NAME, field, count.to_string(), &expected);
+        }
     }
     if !(state.epoch.is_finite() && state.epoch >= 0.0) {
         return error(TrainerState::FILE_NAME, "epoch", state.epoch.to_string(), "it must be 0 or more");

@@ -127,6 +127,26 @@ fn requests_are_honoured_once_after_the_step() {
 }
 
 #[test]
+fn a_notice_reaches_all_after_its_event() {
+    let (bench, recording) = (Bench::new(), Recording::default());
+    let telling = on_event(|seen, requests| {
+        if seen.event == "on_step_end" && seen.step == 2 {
+            requests.notify("look");
+        }
+        if seen.event == "on_notice" {
+            requests.notify("not told for ever"); // with the next event
+        }
+        Ok(())
+    });
+    let callbacks: Vec<Box<dyn Callback + '_>> =
+        vec![Box::new(Recorder::new(&recording)), Box::new(telling), Box::new(Recorder::new(&recording))];
+    bench.train_with(bench.arguments(), &mut ToyLearner::default(), callbacks).unwrap();
+    let names = recording.names();
+    let first = names.iter().position(|name| *name == "on_notice").unwrap();
+    assert_eq!(names[first - 2..first + 2], ["on_step_end", "on_step_end", "on_notice", "on_notice"]);
+}
+
+#[test]
 fn a_stop_ends_the_run_after_the_step() {
     let bench = Bench::new();
     let stop = on_event(|seen, requests| {

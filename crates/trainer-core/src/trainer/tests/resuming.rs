@@ -225,6 +225,9 @@ fn values_that_no_run_writes_are_named() {
         (progress, "/epoch", json!(u64::MAX)),
         (progress, "/epoch", json!((1u64 << 53) - 1)),
         (progress, "/micro_batches_done", json!(u64::MAX)),
+        (progress, "/bad_steps/total", json!(4)),
+        (progress, "/bad_steps/total", json!(u64::MAX)),
+        (progress, "/bad_steps/in_a_row", json!(1)),
         (progress, "/since_log/num_steps", json!(4)),
         (progress, "/since_log/num_steps", json!(u64::MAX)),
         (progress, "/since_log/correct_tokens", json!(u64::MAX)),
@@ -246,6 +249,21 @@ fn values_that_no_run_writes_are_named() {
         assert!(is_contradiction || message.contains(&format!("{named}: {field} is ")), "{message}");
     }
     bench.resume(bench.arguments(), &mut ToyLearner::default(), &checkpoint).unwrap();
+}
+
+/// As those of a program that did not count skipped steps.
+#[test]
+fn a_checkpoint_without_counts_of_bad_steps_has_none() {
+    let bench = Bench::new();
+    let mut learner = ToyLearner::default();
+    bench.train(bench.arguments(), &mut learner).unwrap();
+    let path = bench.path().join("checkpoint-3").join(PROGRESS_FILE_NAME);
+    let mut progress: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    progress.as_object_mut().unwrap().shift_remove("bad_steps").unwrap();
+    std::fs::write(&path, progress.to_string()).unwrap();
+    let mut resumed = ToyLearner::default();
+    bench.resume(bench.arguments(), &mut resumed, &bench.path().join("checkpoint-3")).unwrap();
+    assert_eq!(resumed.weight().to_bits(), learner.weight().to_bits());
 }
 
 #[test]

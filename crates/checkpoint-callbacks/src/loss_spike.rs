@@ -1,0 +1,218 @@
+//! Watches the training loss for jumps.
+
+use std::collections::VecDeque;
+
+use serde_json::{Value, json};
+use trainer_core::{Callback, Context, EventResult, LogEntry, Requests};
+
+/// Logged losses the median is taken of.
+const WINDOW: usize = 16;
+
+/// Logged losses there must be before one is called a spike: a run's first losses fall fast and tell little.
+const LEAST: usize = 4;
+
+/// Tells the user when a logged training loss exceeds the median of the 16 before it by a factor. Spikes count in later
+/// medians, so a loss that stays high is reported until it is the rule.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LossSpike {
+    factor: f64,
+    reaction: OnSpike,
+    /// The losses of the last logs, the oldest first.
+    losses: VecDeque<f64>,
+    num_spikes: u64,
+}
+
+/// What follows from a spike.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnSpike {
+    /// A notice.
+    #[default]
+    Warn,
+    /// A notice, and the end of the run after this step. Nothing is saved for it: the checkpoint before is the one to go
+    /// on from.
+    Stop,
+}
+
+impl LossSpike {
+    /// Calls a loss above `factor` times the median a spike. The factor must be a number above 1.
+    pub fn new(factor: f64) -> Self {
+        Self { factor, reaction: OnSpike::Warn, losses: VecDeque::new(), num_spikes: 0 }
+    }
+
+    /// Default: [`OnSpike::Warn`].
+    #[must_use]
+    pub fn with_reaction(self, reaction: OnSpike) -> Self {
+        Self { reaction, ..self }
+    }
+
+    /// The usual loss, once enough are known.
+    fn median(&self) -> Option<f64> {
+        let mut sorted: Vec<f64> = self.losses.iter().copied().collect();
+        sorted.sort_by(f64::total_cmp);
+        let middle = sorted.len() / 2;
+        match sorted.len() {
+            0..LEAST => None,
+            count if count % 2 == 1 => Some(sorted[middle]),
+            _ => Some((sorted[middle - 1] + sorted[middle]) / 2.0),
+        }
+    }
+}
+
+impl Callback for LossSpike {
+    fn on_train_begin(&mut self, _context: &Context<'_>, _requests: &mut Requests) -> EventResult {
+        if self.factor.is_finite() && self.factor > 1.0 {
+            return Ok(());
+        }
+        Err(format!("the factor of a loss spike is {}: give a number above 1", self.factor).into())
+    }
+
+    fn on_log(&mut self, context: &Context<'_>, entry: &LogEntry, requests: &mut Requests) -> EventResult {
+        let Some(loss) = entry.get("loss").and_then(Value::as_f64) else { return Ok(()) };
+        if let Some(usual) = self.median().filter(|usual| loss > self.factor * usual) {
+            self.num_spikes = self.num_spikes.saturating_add(1);
+            let step = context.state.global_step;
+            let action = match self.reaction {
+                OnSpike::Warn => "",
+                OnSpike::Stop => "; the run ends",
+            };
+            requests.notify(format!(
+                "warning: the loss at step {step} is {loss:.4}, more than {} times the usual {usual:.4}{action}",
+                self.factor
+            ));
+            if self.reaction == OnSpike::Stop {
+                requests.request_stop();
+            }
+        }
+        self.losses.push_back(loss);
+        if self.losses.len() > WINDOW {
+            self.losses.pop_front();
+        }
+        Ok(())
+    }
+
+    fn state(&self) -> Option<Value> {
+        Some(json!({
+            "args": { "factor": self.factor },
+            "attributes": { "losses": self.losses, "num_spikes": self.num_spikes },
+        }))
+    }
+
+    /// Takes the losses and the count; the factor is that of this run's arguments.
+    fn restore(&mut self, state: &Value) -> EventResult {
+        let losses = state["attributes"]["losses"].as_array().ok_or("losses is missing or no list")?;
+        let losses = losses.iter().map(|loss| loss.as_f64().ok_or("a loss is no number"));
+        self.losses = losses.collect::<Result<_, _>>()?;
+        self.losses.drain(..self.losses.len().saturating_sub(WINDOW));
+        self.num_spikes = state["attributes"]["num_spikes"].as_u64().ok_or("num_spikes is missing or not a count")?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::RefCell, path::Path, rc::Rc};
+
+    use trainer_core::{
+        SaveStrategy, TrainOutput, Trainer, TrainingArguments,
+        testing::{PlainStore, ToyLearner, ToySource},
+    };
+
+    use super::*;
+
+    /// What reaches the terminal.
+    #[derive(Clone, Default)]
+    struct Notices(Rc<RefCell<Vec<String>>>);
+
+    impl Callback for Notices {
+        fn on_notice(&mut self, _: &Context<'_>, notice: &str, _: &mut Requests) -> EventResult {
+            self.0.borrow_mut().push(notice.to_owned());
+            Ok(())
+        }
+    }
+
+    /// A run of 40 logged steps whose losses follow the function.
+    fn run(
+        dir: &Path,
+        spike: LossSpike,
+        loss: impl Fn(u64) -> f64 + 'static,
+        resume: Option<u64>,
+    ) -> (TrainOutput, Vec<String>) {
+        let arguments = TrainingArguments {
+            output_dir: dir.to_owned(),
+            num_train_epochs: 10.0,
+            logging_steps: 1.0,
+            save_strategy: SaveStrategy::Steps,
+            save_steps: 1.0,
+            ..Default::default()
+        };
+        let (train, eval) = (ToySource::new(32, 8), ToySource::new(8, 8));
+        let (mut learner, mut store) = (ToyLearner::default().with_step_loss(loss), PlainStore::new(dir));
+        let notices = Notices::default();
+        let mut trainer = Trainer::new(arguments, &mut learner, &train, Some(&eval), &mut store).unwrap();
+        if let Some(step) = resume {
+            trainer.resume_from(&dir.join(format!("checkpoint-{step}"))).unwrap();
+        }
+        let output = trainer.with_callback(notices.clone()).with_callback(spike).train().unwrap();
+        (output, notices.0.take())
+    }
+
+    fn falling_with_spike_at(at: u64, height: f64) -> impl Fn(u64) -> f64 {
+        move |step| if step == at { height } else { 3.0 - 0.01 * step as f64 }
+    }
+
+    #[test]
+    fn a_jump_is_told_once_with_step_and_figures() {
+        let dir = tempfile::tempdir().unwrap();
+        let (output, notices) = run(dir.path(), LossSpike::new(1.5), falling_with_spike_at(20, 6.0), None);
+        assert_eq!(notices, ["warning: the loss at step 20 is 6.0000, more than 1.5 times the usual 2.8850"]);
+        assert_eq!(output.state.global_step, 40);
+        let (_, notices) = run(dir.path(), LossSpike::new(2.5), falling_with_spike_at(20, 6.0), None);
+        assert_eq!(notices, [""; 0]);
+        let (_, notices) = run(dir.path(), LossSpike::new(1.5), falling_with_spike_at(4, 6.0), None);
+        assert_eq!(notices, [""; 0], "too early to tell");
+    }
+
+    #[test]
+    fn what_stays_high_becomes_the_rule() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_, notices) = run(dir.path(), LossSpike::new(1.5), |step| if step < 20 { 1.0 } else { 2.0 }, None);
+        assert_eq!(notices.len(), WINDOW / 2, "{notices:?}");
+    }
+
+    #[test]
+    fn it_may_end_the_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let spike = LossSpike::new(1.5).with_reaction(OnSpike::Stop);
+        let (output, notices) = run(dir.path(), spike, falling_with_spike_at(20, 6.0), None);
+        assert_eq!(output.state.global_step, 20);
+        assert!(notices[0].ends_with("the usual 2.8850; the run ends"), "{notices:?}");
+    }
+
+    #[test]
+    fn a_resumed_run_knows_the_losses_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let (straight, _) = run(dir.path(), LossSpike::new(1.5), falling_with_spike_at(20, 6.0), None);
+        let expected = straight.state.stateful_callbacks["LossSpike"].clone();
+        assert_eq!(expected["attributes"]["num_spikes"], 1);
+        let (resumed, notices) = run(dir.path(), LossSpike::new(1.5), falling_with_spike_at(20, 6.0), Some(19));
+        assert_eq!((resumed.state.stateful_callbacks["LossSpike"].clone(), notices.len()), (expected, 1));
+
+        let mut restored = LossSpike::new(2.0);
+        for broken in [json!({}), json!({ "attributes": { "losses": ["x"], "num_spikes": 0 } })] {
+            assert!(restored.restore(&broken).is_err());
+        }
+        let long = json!({ "attributes": { "losses": vec![1.0; 1000], "num_spikes": u64::MAX } });
+        restored.restore(&long).unwrap();
+        assert_eq!(restored.losses.len(), WINDOW);
+    }
+
+    #[test]
+    fn an_impossible_factor_is_refused() {
+        for factor in [1.0, 0.0, f64::NAN, f64::INFINITY] {
+            let (arguments, state) = (TrainingArguments::default(), trainer_core::TrainerState::default());
+            let context = Context { arguments: &arguments, state: &state, resumed_from: None };
+            let error = LossSpike::new(factor).on_train_begin(&context, &mut Requests::default()).unwrap_err();
+            assert!(error.to_string().contains(&format!("is {factor}: give a number above 1")), "{error}");
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Running out of memory, as the loop understands it.
+
+use std::fmt;
+
+use crate::BoxError;
+
+/// What a [`Learner`](crate::Learner) returns when memory ran out: the one error of its that the loop can do something about.
+#[derive(Debug, thiserror::Error)]
+#[error("out of memory on {device}{}", Figures(self))]
+pub struct OutOfMemory {
+    /// Where, in words: `cuda:0`, `the CPU`.
+    pub device: String,
+    /// Bytes asked for, if known.
+    pub requested_bytes: Option<u64>,
+    /// Bytes free, if known.
+    pub free_bytes: Option<u64>,
+    /// Bytes there are in all, if known.
+    pub total_bytes: Option<u64>,
+    /// The error it was made of.
+    pub source: Option<BoxError>,
+}
+
+struct Figures<'a>(&'a OutOfMemory);
+
+impl fmt::Display for Figures<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let OutOfMemory { requested_bytes, free_bytes, total_bytes, .. } = self.0;
+        if let Some(requested) = requested_bytes {
+            write!(formatter, ": {} were asked for", in_units(*requested))?;
+        }
+        let before = if requested_bytes.is_some() { "," } else { ":" };
+        match (free_bytes, total_bytes) {
+            (Some(free), Some(total)) => {
+                write!(formatter, "{before} {} of {} are free", in_units(*free), in_units(*total))
+            }
+            (Some(free), None) => write!(formatter, "{before} {} are free", in_units(*free)),
+            (None, Some(total)) => write!(formatter, "{before} there are {} in all", in_units(*total)),
+            (None, None) => Ok(()),
+        }
+    }
+}
+
+/// In the units that torch prints.
+fn in_units(bytes: u64) -> String {
+    const GIB: f64 = (1u64 << 30) as f64;
+    const MIB: f64 = (1u64 << 20) as f64;
+    let number = bytes as f64;
+    if number >= GIB {
+        format!("{:.2} GiB", number / GIB)
+    } else if number >= MIB {
+        format!("{:.2} MiB", number / MIB)
+    } else {
+        format!("{bytes} bytes")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_known_is_said() {
+        let error = |requested_bytes, free_bytes, total_bytes| {
+            let device = "cuda:0".to_owned();
+            OutOfMemory { device, requested_bytes, free_bytes, total_bytes, source: None }.to_string()
+        };
+        let (asked, free, total) = (Some(3 << 29), Some(300 << 20), Some(80 << 30));
+        assert_eq!(
+            error(asked, free, total),
+            "out of memory on cuda:0: 1.50 GiB were asked for, 300.00 MiB of 80.00 GiB are free"
+        );
+        assert_eq!(error(Some(5), free, None), "out of memory on cuda:0: 5 bytes were asked for, 300.00 MiB are free");
+        assert_eq!(error(None, None, total), "out of memory on cuda:0: there are 80.00 GiB in all");
+        assert_eq!(error(None, None, None), "out of memory on cuda:0");
+    }
+}
