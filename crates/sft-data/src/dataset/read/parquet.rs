@@ -1,10 +1,8 @@
 //! Parquet, read row by row.
 
-use std::cell::Cell;
 use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::path::Path;
-use std::sync::{Arc, Once};
+use std::sync::Arc;
 
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
@@ -13,7 +11,7 @@ use parquet::schema::types::Type;
 use serde_json::{Map, Value};
 
 use super::OnRecord;
-use crate::{Error, Position};
+use crate::{Error, Position, guard};
 
 pub(super) fn columns(path: &Path) -> Result<Vec<String>, Error> {
     guarded(path, || {
@@ -27,35 +25,11 @@ pub(super) fn read(path: &Path, columns: &[&str], on_record: &mut OnRecord<'_>) 
     guarded(path, || read_rows(path, columns, on_record))
 }
 
-/// The library asserts on some damaged files instead of returning an error.
 fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
-    silence_panics_while_guarded();
-    GUARDED.set(true);
-    // Whatever the closure leaves half done is given up with the error.
-    let outcome = catch_unwind(AssertUnwindSafe(work));
-    GUARDED.set(false);
-    outcome.unwrap_or_else(|_| {
+    guard::guarded(work).unwrap_or_else(|_| {
         let problem = "cannot be read as Parquet (it is damaged); fetch it again".to_owned();
         Err(Error::BadFile { path: path.to_owned(), problem })
     })
-}
-
-thread_local! {
-    /// Whether this thread is inside [`guarded`].
-    static GUARDED: Cell<bool> = const { Cell::new(false) };
-}
-
-/// A panic that becomes an error must not be reported as one besides; all others still are.
-fn silence_panics_while_guarded() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let report = take_hook();
-        set_hook(Box::new(move |panic| {
-            if !GUARDED.get() {
-                report(panic);
-            }
-        }));
-    });
 }
 
 fn read_rows(path: &Path, columns: &[&str], on_record: &mut OnRecord<'_>) -> Result<(), Error> {
