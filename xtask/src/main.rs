@@ -6,6 +6,7 @@
 
 mod checks;
 mod demo;
+mod fuzz;
 mod install;
 mod python;
 mod setup;
@@ -20,6 +21,8 @@ cargo xtask <verb>
   setup --cuda  fetch PyTorch with CUDA as well, for a GPU machine without a Python torch
   demo          make a small model and dataset in demo-out/, train on them on the CPU, write a sample
   test          everything CI checks: lint, then all tests
+  fuzz --minutes <n> [target]
+                read changed files for so long each: config, weights, tokenizer, template, checkpoint, optimizer, dataset
   lint          formatting, dependency direction, clippy, documentation
   validate      test, then demo: run it before a release
   install       build train_and_save in release mode and put it into cargo's bin folder
@@ -32,6 +35,7 @@ fn main() -> ExitCode {
     let result = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["setup"] => setup::ensure().map(|place| println!("libtorch {}: {}", setup::VERSION, place.display())),
         ["setup", "--cuda"] => setup::cuda(),
+        ["fuzz", ref arguments @ ..] => fuzz::run(arguments),
         ["demo"] => demo::run(),
         ["test"] => checks::test(),
         ["lint"] => checks::lint(),

@@ -19,6 +19,11 @@ pub(crate) fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, Panicked> {
     outcome.map_err(|_| Panicked)
 }
 
+/// As [`guarded`], for work of the tokenizers library, which asserts on files it cannot parse and on models without an unknown token.
+pub(crate) fn guarded_tokenizer<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> tokenizers::Result<T> {
+    guarded(work).unwrap_or_else(|panicked| Err(panicked.into()))
+}
+
 thread_local! {
     /// Whether this thread is inside [`guarded`].
     static GUARDED: Cell<bool> = const { Cell::new(false) };

@@ -5,6 +5,7 @@ use tokenizers::{AddedToken, Tokenizer};
 
 use super::files::TokenizerFiles;
 use crate::Error;
+use crate::guard::guarded_tokenizer;
 
 /// The roles that transformers knows; a template sees each as a variable.
 const ROLES: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
@@ -74,9 +75,11 @@ impl SpecialTokens {
             .map(|content| AddedToken::from(content, true))
             .collect();
         let refused = |source| Error::Tokenize { what: "its own special tokens".to_owned(), source };
-        tokenizer.add_tokens(listed).map_err(refused)?;
-        tokenizer.add_special_tokens(named).map_err(refused)?;
-        Ok(())
+        let add = || {
+            tokenizer.add_tokens(listed)?;
+            tokenizer.add_special_tokens(named)
+        };
+        guarded_tokenizer(add).map(|_| ()).map_err(refused)
     }
 
     /// The EOS token and its id. Where the tokenizer names none, the model's configuration does.
