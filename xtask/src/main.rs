@@ -11,6 +11,7 @@ mod install;
 mod python;
 mod setup;
 mod shell;
+mod soak;
 
 use std::process::ExitCode;
 
@@ -23,6 +24,8 @@ cargo xtask <verb>
   test          everything CI checks: lint, then all tests
   fuzz --minutes <n> [target]
                 read changed files for so long each: config, weights, tokenizer, template, checkpoint, optimizer, dataset
+  soak --minutes <n>
+                a run that logs, evaluates and saves all the time; fails when its memory or its open files grow
   lint          formatting, dependency direction, clippy, documentation
   validate      test, then demo: run it before a release
   install       build train_and_save in release mode and put it into cargo's bin folder
@@ -36,6 +39,7 @@ fn main() -> ExitCode {
         ["setup"] => setup::ensure().map(|place| println!("libtorch {}: {}", setup::VERSION, place.display())),
         ["setup", "--cuda"] => setup::cuda(),
         ["fuzz", ref arguments @ ..] => fuzz::run(arguments),
+        ["soak", ref arguments @ ..] => soak::run(arguments),
         ["demo"] => demo::run(),
         ["test"] => checks::test(),
         ["lint"] => checks::lint(),

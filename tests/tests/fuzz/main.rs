@@ -4,6 +4,7 @@
 //! Each target takes sound files, changes one of them in a few places that proptest chooses, and reads them as a run does. A panic, a
 //! case that takes too long or too much memory fails the test, and proptest looks for the smallest change that does it. The short form is
 //! part of the suite; `cargo xtask fuzz --minutes N [target]` is the long one.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "all of it is a test")]
 
 mod mutate;
 mod targets;
@@ -32,6 +33,8 @@ const LONGEST_CASE: Duration = Duration::from_secs(10);
 /// What reading may take whatever the size: buffers, a thread's state, libtorch's tables.
 const FREE_BYTES: usize = 8 << 20;
 
+type Read = Box<dyn Fn(&Path, &Path)>;
+
 /// A file of a case.
 struct Seed {
     name: &'static str,
@@ -48,7 +51,7 @@ struct Target {
     /// Bytes of memory that a byte of the files may take.
     bytes_per_byte: usize,
     /// Reads the folder; the path is that of the changed file.
-    read: Box<dyn Fn(&Path, &Path)>,
+    read: Read,
 }
 
 impl Target {

@@ -88,7 +88,7 @@ impl Mutation {
         let number = NUMBERS[self.length as usize % NUMBERS.len()];
         match self.what % 16 {
             0 => Value::Null,
-            1 => Value::Bool(self.length % 2 == 0),
+            1 => Value::Bool(self.length.is_multiple_of(2)),
             2..=5 => Value::from(number),
             6 => Value::from(-(number.min(1 << 60) as i64)),
             7 => Value::from(f64::from(self.length) / 7.0),
@@ -137,7 +137,7 @@ impl Mutation {
     fn text(&self, mut bytes: Vec<u8>, words: &[&str]) -> Vec<u8> {
         let word = words[self.what as usize % words.len()];
         let at = self.at as usize % (bytes.len() + 1);
-        let end = if self.how % 2 == 0 { at } else { (at + self.length as usize % 24).min(bytes.len()) };
+        let end = if self.how.is_multiple_of(2) { at } else { (at + self.length as usize % 24).min(bytes.len()) };
         bytes.splice(at..end, word.bytes());
         bytes
     }
