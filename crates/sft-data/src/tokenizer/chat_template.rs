@@ -161,8 +161,9 @@ fn replace_generation_tags(source: &str) -> (String, bool) {
     let mut rest = source;
     let mut found = false;
     while let Some(start) = rest.find("{%") {
-        let Some(length) = rest[start..].find("%}") else { break };
-        let tag = &rest[start + 2..start + length];
+        let Some(length) = rest[start + 2..].find("%}") else { break };
+        let end = start + 2 + length;
+        let tag = &rest[start + 2..end];
         let bare = tag.trim_matches(['-', '+']).trim();
         replaced.push_str(&rest[..start]);
         if let Some(statement) = match bare {
@@ -176,9 +177,9 @@ fn replace_generation_tags(source: &str) -> (String, bool) {
             let (before, after) = (control(tag.chars().next()), control(tag.chars().last()));
             let _ = write!(replaced, "{{%{before} {statement} {after}%}}");
         } else {
-            replaced.push_str(&rest[start..start + length + 2]);
+            replaced.push_str(&rest[start..end + 2]);
         }
-        rest = &rest[start + length + 2..];
+        rest = &rest[end + 2..];
     }
     replaced.push_str(rest);
     (replaced, found)

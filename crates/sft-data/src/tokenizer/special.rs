@@ -1,5 +1,7 @@
 //! Which tokens are special, by role.
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value};
 use tokenizers::{AddedToken, Tokenizer};
 
@@ -67,11 +69,13 @@ impl SpecialTokens {
     /// an ordinary entry of the vocabulary or not at all.
     pub(super) fn add_to(&self, tokenizer: &mut Tokenizer) -> Result<(), Error> {
         let known = tokenizer.get_added_tokens_decoder();
-        let is_known = |content: &str| known.values().any(|token| token.content == content);
-        let listed: Vec<_> = self.listed.iter().filter(|token| !is_known(&token.content)).cloned().collect();
+        let known: HashSet<&str> = known.values().map(|token| token.content.as_str()).collect();
+        let listed_names: HashSet<&str> = self.listed.iter().map(|token| token.content.as_str()).collect();
+        let listed: Vec<_> =
+            self.listed.iter().filter(|token| !known.contains(token.content.as_str())).cloned().collect();
         let named = self.roles.values().filter_map(Value::as_str).chain(self.extra.iter().map(String::as_str));
         let named: Vec<_> = named
-            .filter(|content| !is_known(content) && !self.listed.iter().any(|token| token.content == *content))
+            .filter(|content| !known.contains(content) && !listed_names.contains(content))
             .map(|content| AddedToken::from(content, true))
             .collect();
         let refused = |source| Error::Tokenize { what: "its own special tokens".to_owned(), source };

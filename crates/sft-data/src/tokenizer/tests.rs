@@ -177,3 +177,17 @@ fn damaged_folders_are_named() {
     fs::write(folder.path().join("chat_template.jinja"), "{% if %}").unwrap();
     assert!(error_of(&folder).starts_with("chat template, parsing it: syntax error"), "{}", error_of(&folder));
 }
+
+/// The library panics where these cannot be parsed.
+#[test]
+fn a_broken_decoder_is_an_error() {
+    for part in ["decoder", "post_processor", "pre_tokenizer"] {
+        let folder = copy("qwen");
+        let path = folder.path().join("tokenizer.json");
+        let text = fs::read_to_string(&path).unwrap();
+        let at = text.find(&format!("\"{part}\"")).unwrap();
+        let open = at + text[at..].find('{').unwrap() + 1;
+        fs::write(&path, format!("{}?{}", &text[..open], &text[open..])).unwrap();
+        assert!(error_of(&folder).contains("tokenizer.json: not a tokenizer that can be loaded"), "{part}");
+    }
+}

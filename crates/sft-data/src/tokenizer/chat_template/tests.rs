@@ -49,6 +49,8 @@ fn generation_tags_keep_their_whitespace_control() {
     );
     assert_eq!(replace_generation_tags("{% generation_x %} {%"), ("{% generation_x %} {%".to_owned(), false));
     assert_eq!(replace_generation_tags("{%"), ("{%".to_owned(), false));
+    assert_eq!(replace_generation_tags("{%} a"), ("{%} a".to_owned(), false));
+    assert_eq!(replace_generation_tags("{%} generation %} a"), ("{%} generation %} a".to_owned(), false));
 }
 
 #[test]
