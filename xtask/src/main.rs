@@ -6,10 +6,12 @@
 
 mod checks;
 mod demo;
+mod fuzz;
 mod install;
 mod python;
 mod setup;
 mod shell;
+mod soak;
 
 use std::process::ExitCode;
 
@@ -20,6 +22,10 @@ cargo xtask <verb>
   setup --cuda  fetch PyTorch with CUDA as well, for a GPU machine without a Python torch
   demo          make a small model and dataset in demo-out/, train on them on the CPU, write a sample
   test          everything CI checks: lint, then all tests
+  fuzz --minutes <n> [target]
+                read changed files for so long each: config, weights, tokenizer, template, checkpoint, optimizer, dataset
+  soak --minutes <n>
+                a run that logs, evaluates and saves all the time; fails when its memory or its open files grow
   lint          formatting, dependency direction, clippy, documentation
   validate      test, then demo: run it before a release
   install       build train_and_save in release mode and put it into cargo's bin folder
@@ -32,6 +38,8 @@ fn main() -> ExitCode {
     let result = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["setup"] => setup::ensure().map(|place| println!("libtorch {}: {}", setup::VERSION, place.display())),
         ["setup", "--cuda"] => setup::cuda(),
+        ["fuzz", ref arguments @ ..] => fuzz::run(arguments),
+        ["soak", ref arguments @ ..] => soak::run(arguments),
         ["demo"] => demo::run(),
         ["test"] => checks::test(),
         ["lint"] => checks::lint(),

@@ -167,6 +167,16 @@ pub enum Error {
         #[source]
         source: minijinja::Error,
     },
+    /// The chat template does more than putting a chat into words takes.
+    #[error(
+        "chat template, {during}: stopped, as {reason}; is it damaged or hostile? --chat_template_path names another"
+    )]
+    ChatTemplateStopped {
+        /// What was being done.
+        during: String,
+        /// Which bound it met.
+        reason: String,
+    },
     /// The tokens of the assistant's turns cannot be told from the others.
     #[error("assistant_only_loss: {problem}")]
     AssistantMask {

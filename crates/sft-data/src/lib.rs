@@ -44,6 +44,7 @@
 mod batch;
 mod dataset;
 mod error;
+mod guard;
 mod hub;
 mod order;
 mod prepare;

@@ -240,6 +240,9 @@ fn truncated_and_foreign_files_are_errors() {
     let foreign = Tensor::zeros([2], (Kind::Float, Device::Cpu));
     Tensor::write_safetensors(&[("a", foreign)], &path).unwrap();
     assert!(model.optimizer.load(&path).unwrap_err().to_string().contains("no optimizer state of this program"));
+    let header = r#"{"a":{"dtype":"U8","shape":[18446744073709551615],"data_offsets":[0,18446744073709551615]}}"#;
+    std::fs::write(&path, [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat()).unwrap();
+    assert!(matches!(model.optimizer.load(&path).unwrap_err(), Error::StateFile { .. }), "a size that overflows");
     let missing = directory.path().join("missing");
     assert!(matches!(model.optimizer.load(&missing).unwrap_err(), Error::Io { .. }));
     assert!(matches!(model.optimizer.save(&directory.path().join("no/folder")).unwrap_err(), Error::Io { .. }));

@@ -14,31 +14,90 @@ pub(super) fn is_pattern(text: &str) -> bool {
     text.contains(['*', '?', '['])
 }
 
+/// Where an earlier `*` may still take more, there is no need to go back to one before it: what it could take, the later one can too. So
+/// this takes no more than the product of the lengths, whoever wrote the pattern.
 fn matches_parts(pattern: &[&str], path: &[&str]) -> bool {
-    match pattern {
-        [] => path.is_empty(),
-        // At the end it stands for a file, not for nothing.
-        ["**"] => !path.is_empty(),
-        ["**", rest @ ..] => (0..=path.len()).any(|skipped| matches_parts(rest, &path[skipped..])),
-        [first, rest @ ..] => {
-            path.first()
-                .is_some_and(|part| matches_part(&first.chars().collect::<Vec<_>>(), &part.chars().collect::<Vec<_>>()))
-                && matches_parts(rest, &path[1..])
+    // At the end `**` stands for a file, not for nothing.
+    let (pattern, path, ends_open) = match (pattern, path) {
+        ([before @ .., "**"], [parts @ .., _]) => (before, parts, true),
+        ([.., "**"], []) => return false,
+        _ => (pattern, path, false),
+    };
+    let (mut at, mut in_path, mut star) = (0, 0, None);
+    while in_path < path.len() {
+        match pattern.get(at) {
+            Some(&"**") => {
+                star = Some((at, in_path));
+                at += 1;
+            }
+            Some(part) if matches_part(part, path[in_path]) => (at, in_path) = (at + 1, in_path + 1),
+            None if ends_open => return true,
+            _ => match &mut star {
+                Some((before, taken)) => {
+                    *taken += 1;
+                    (at, in_path) = (*before + 1, *taken);
+                }
+                None => return false,
+            },
         }
     }
+    pattern[at..].iter().all(|part| *part == "**")
 }
 
-fn matches_part(pattern: &[char], text: &[char]) -> bool {
-    match pattern {
-        [] => text.is_empty(),
-        ['*', rest @ ..] => (0..=text.len()).any(|skipped| matches_part(rest, &text[skipped..])),
-        ['?', rest @ ..] => !text.is_empty() && matches_part(rest, &text[1..]),
-        ['[', rest @ ..] => match set(rest) {
-            Some((set, rest)) => text.first().is_some_and(|&c| set.contains(c)) && matches_part(rest, &text[1..]),
-            None => text.first() == Some(&'[') && matches_part(rest, &text[1..]),
-        },
-        [c, rest @ ..] => text.first() == Some(c) && matches_part(rest, &text[1..]),
+/// One part of a pattern, `*` and `?` and sets resolved.
+enum Piece<'a> {
+    AnyText,
+    AnyCharacter,
+    OneOf(CharacterSet<'a>),
+    Character(char),
+}
+
+fn pieces(mut pattern: &[char]) -> Vec<Piece<'_>> {
+    let mut pieces = Vec::new();
+    while let [first, rest @ ..] = pattern {
+        pattern = rest;
+        pieces.push(match first {
+            '*' => Piece::AnyText,
+            '?' => Piece::AnyCharacter,
+            '[' => match set(rest) {
+                Some((set, rest)) => {
+                    pattern = rest;
+                    Piece::OneOf(set)
+                }
+                None => Piece::Character('['),
+            },
+            other => Piece::Character(*other),
+        });
     }
+    pieces
+}
+
+fn matches_part(pattern: &str, text: &str) -> bool {
+    let pattern: Vec<char> = pattern.chars().collect();
+    let (pieces, text) = (pieces(&pattern), text.chars().collect::<Vec<_>>());
+    let (mut at, mut in_text, mut star) = (0, 0, None);
+    while in_text < text.len() {
+        let fits = match pieces.get(at) {
+            Some(Piece::AnyText) => {
+                star = Some((at, in_text));
+                at += 1;
+                continue;
+            }
+            Some(Piece::AnyCharacter) => true,
+            Some(Piece::OneOf(set)) => set.contains(text[in_text]),
+            Some(Piece::Character(c)) => *c == text[in_text],
+            None => false,
+        };
+        if fits {
+            (at, in_text) = (at + 1, in_text + 1);
+        } else if let Some((before, taken)) = &mut star {
+            *taken += 1;
+            (at, in_text) = (*before + 1, *taken);
+        } else {
+            return false;
+        }
+    }
+    pieces[at..].iter().all(|piece| matches!(piece, Piece::AnyText))
 }
 
 struct CharacterSet<'a> {

@@ -104,10 +104,7 @@ fn tokenize_with_mask(
     tokenizer: &ChatTokenizer,
 ) -> Result<(Vec<u32>, Vec<bool>), Error> {
     let rendered = tokenizer.render_with_assistant_spans(messages, context)?;
-    let encoding = tokenizer
-        .backend()
-        .encode(rendered.text.as_str(), false)
-        .map_err(|source| Error::Tokenize { what: "a conversation".to_owned(), source })?;
+    let encoding = tokenizer.encode_with_offsets(&rendered.text)?;
     let said_by_assistant = encoding
         .get_offsets()
         .iter()

@@ -2,19 +2,26 @@
 //!
 //! transformers compiles templates with `trim_blocks` and `lstrip_blocks`, adds `raise_exception`, `strftime_now` and
 //! its own `tojson`, and a `{% generation %}` block that says which part the assistant wrote. Templates call methods of
-//! Python's strings and dictionaries, which `minijinja-contrib` supplies.
+//! Python's strings and dictionaries, which `minijinja-contrib` supplies. What a hostile template could do is bounded by [`sandbox`].
 
-use std::fmt::Write as _;
+mod sandbox;
+mod to_json;
+
+use std::fmt::{Display, Write as _};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Kwargs, Serde, Value};
+use minijinja::value::{Serde, Value};
 use minijinja::{Environment, Error as TemplateError, ErrorKind, State};
+use minijinja_contrib::pycompat::unknown_method_callback;
 use serde_json::Value as Json;
 
 use super::AddGenerationPrompt;
 use super::special::SpecialTokens;
 use crate::{ChatContext, Error};
+use sandbox::{FUEL, PATIENCE, Unfinished};
 
 const NAME: &str = "chat_template";
 const GENERATION_BLOCK: &str = "__generation_block";
@@ -27,8 +34,16 @@ pub(super) const GENERATION_END: char = '\u{fdd1}';
 /// A compiled template. Cloning is cheap.
 #[derive(Debug, Clone)]
 pub(super) struct ChatTemplate {
-    environment: Arc<Environment<'static>>,
+    compiled: Arc<Compiled>,
     has_generation_blocks: bool,
+}
+
+#[derive(Debug)]
+struct Compiled {
+    environment: Environment<'static>,
+    patience: Duration,
+    /// A render took too long. That of the next row would too.
+    is_endless: AtomicBool,
 }
 
 /// Whether `{% generation %}` blocks leave [`GENERATION_START`] and [`GENERATION_END`] in the output.
@@ -41,22 +56,13 @@ pub(super) enum Marks {
 impl ChatTemplate {
     pub(super) fn compile(source: String) -> Result<Self, Error> {
         let (source, has_generation_blocks) = replace_generation_tags(&source);
-        let mut environment = Environment::new();
-        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
-        environment
-            .set_syntax(syntax.map_err(|source| Error::ChatTemplate { during: "setting up".to_owned(), source })?);
-        environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.add_filter("tojson", to_json);
-        // In Python, `None` cannot be iterated over.
-        environment.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
-        environment.add_function("raise_exception", raise_exception);
-        environment.add_function("strftime_now", strftime_now);
-        environment.add_filter(GENERATION_BLOCK, generation_block);
-        environment
-            .add_template_owned(NAME, source)
-            .map_err(|source| Error::ChatTemplate { during: "parsing it".to_owned(), source })?;
-        Ok(Self { environment: Arc::new(environment), has_generation_blocks })
+        let failed = |during: &str, source| Error::ChatTemplate { during: during.to_owned(), source };
+        let mut environment = environment().map_err(|source| failed("setting up", source))?;
+        let parse = move || environment.add_template_owned(NAME, source).map(|()| environment);
+        let parsed = sandbox::run(PATIENCE, parse).map_err(|reason| stopped("parsing it".to_owned(), &reason))?;
+        let environment = parsed.map_err(|source| failed("parsing it", source))?;
+        let compiled = Compiled { environment, patience: PATIENCE, is_endless: AtomicBool::new(false) };
+        Ok(Self { compiled: Arc::new(compiled), has_generation_blocks })
     }
 
     /// Whether the template says itself what the assistant wrote.
@@ -91,11 +97,61 @@ impl ChatTemplate {
         variables.insert("add_generation_prompt".to_owned(), Json::Bool(prompt == AddGenerationPrompt::Yes));
         variables.insert(MARK.to_owned(), Json::Bool(marks == Marks::Leave));
         variables.extend(context.template_kwargs.clone());
-        self.environment
-            .get_template(NAME)
-            .and_then(|template| template.render(Serde(&variables)))
-            .map_err(|source| Error::ChatTemplate { during: format!("given {} messages", messages.len()), source })
+        let during = format!("given {} messages", messages.len());
+        if self.compiled.is_endless.load(Ordering::Relaxed) {
+            return Err(stopped(during, &Unfinished::TooLong));
+        }
+        let (compiled, patience) = (self.compiled.clone(), self.compiled.patience);
+        let render = move || compiled.environment.get_template(NAME)?.render(Serde(&variables));
+        match sandbox::run(patience, render) {
+            Ok(Ok(text)) => Ok(text),
+            Ok(Err(error)) if error.kind() == ErrorKind::OutOfFuel => Err(stopped(
+                during,
+                &format!("it takes more than {FUEL} instructions, or as much text as {FUEL} are worth"),
+            )),
+            Ok(Err(source)) => Err(Error::ChatTemplate { during, source }),
+            Err(reason) => {
+                self.compiled.is_endless.fetch_or(reason == Unfinished::TooLong, Ordering::Relaxed);
+                Err(stopped(during, &reason))
+            }
+        }
     }
+}
+
+fn environment() -> Result<Environment<'static>, TemplateError> {
+    let mut environment = Environment::new();
+    environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
+    environment.set_fuel(Some(FUEL));
+    // Errors would carry values of the template out of the sandbox.
+    environment.set_debug(false);
+    environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+    environment.set_unknown_method_callback(method);
+    environment.add_filter("tojson", to_json::to_json);
+    // In Python, `None` cannot be iterated over.
+    environment.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
+    environment.add_function("raise_exception", raise_exception);
+    environment.add_function("strftime_now", strftime_now);
+    environment.add_filter(GENERATION_BLOCK, generation_block);
+    Ok(environment)
+}
+
+fn stopped(during: String, reason: &dyn Display) -> Error {
+    Error::ChatTemplateStopped { during, reason: reason.to_string() }
+}
+
+/// A method of Python. The engine charges for what it returns; what it reads is charged here.
+fn method(state: &mut State, value: &Value, name: &str, arguments: &[Value]) -> Result<Value, TemplateError> {
+    let read = value.as_str().map(|text| text.len() / 64).or(value.len()).unwrap_or(0);
+    state.consume_fuel(read as u64)?;
+    if name == "format" && value.as_str().is_some_and(has_wide_field) {
+        return Err(TemplateError::new(ErrorKind::InvalidOperation, "str.format: a width of 1000 or more"));
+    }
+    unknown_method_callback(state, value, name, arguments)
+}
+
+/// Whether a format has a number of four digits: what is padded to its width takes memory before it is charged.
+fn has_wide_field(format: &str) -> bool {
+    format.as_bytes().windows(4).any(|window| window.iter().all(u8::is_ascii_digit))
 }
 
 /// Writes `{% generation %}` as a filter block, which the engine knows, with its whitespace control left as it is. (A
@@ -105,8 +161,9 @@ fn replace_generation_tags(source: &str) -> (String, bool) {
     let mut rest = source;
     let mut found = false;
     while let Some(start) = rest.find("{%") {
-        let Some(length) = rest[start..].find("%}") else { break };
-        let tag = &rest[start + 2..start + length];
+        let Some(length) = rest[start + 2..].find("%}") else { break };
+        let end = start + 2 + length;
+        let tag = &rest[start + 2..end];
         let bare = tag.trim_matches(['-', '+']).trim();
         replaced.push_str(&rest[..start]);
         if let Some(statement) = match bare {
@@ -120,9 +177,9 @@ fn replace_generation_tags(source: &str) -> (String, bool) {
             let (before, after) = (control(tag.chars().next()), control(tag.chars().last()));
             let _ = write!(replaced, "{{%{before} {statement} {after}%}}");
         } else {
-            replaced.push_str(&rest[start..start + length + 2]);
+            replaced.push_str(&rest[start..end + 2]);
         }
-        rest = &rest[start + length + 2..];
+        rest = &rest[end + 2..];
     }
     replaced.push_str(rest);
     (replaced, found)
@@ -143,97 +200,6 @@ fn strftime_now(format: &str) -> Result<String, TemplateError> {
         TemplateError::new(ErrorKind::InvalidOperation, format!("strftime_now: unknown date format {format:?}"))
     })?;
     Ok(text)
-}
-
-/// `json.dumps(value, ensure_ascii=False, indent=…, separators=…, sort_keys=…)`.
-fn to_json(value: Value, arguments: Kwargs) -> Result<String, TemplateError> {
-    let failed = |problem: String| TemplateError::new(ErrorKind::BadSerialization, format!("tojson: {problem}"));
-    let json = serde_json::to_value(&value).map_err(|error| failed(error.to_string()))?;
-    let indent: Option<Value> = arguments.get("indent")?;
-    let indent = match indent.filter(|indent| !indent.is_none()) {
-        None => None,
-        Some(indent) if indent.is_number() => indent.as_usize().map(|width| " ".repeat(width)),
-        Some(indent) => Some(indent.to_string()),
-    };
-    let separators: Option<Vec<String>> = arguments.get("separators")?;
-    let sort_keys = arguments.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
-    arguments.get::<Option<bool>>("ensure_ascii")?;
-    arguments.assert_all_used()?;
-    let (item, key) = match separators.as_deref() {
-        Some([item, key]) => (item.clone(), key.clone()),
-        Some(other) => return Err(failed(format!("separators must be two strings, not {}", other.len()))),
-        None if indent.is_some() => (",".to_owned(), ": ".to_owned()),
-        None => (", ".to_owned(), ": ".to_owned()),
-    };
-    let mut text = String::new();
-    JsonWriter { indent, item, key, sort_keys }
-        .write(&json, 0, &mut text)
-        .map_err(|error| failed(error.to_string()))?;
-    Ok(text)
-}
-
-/// Writes JSON with Python's spacing.
-struct JsonWriter {
-    indent: Option<String>,
-    item: String,
-    key: String,
-    sort_keys: bool,
-}
-
-impl JsonWriter {
-    fn write(&self, json: &Json, depth: usize, out: &mut String) -> Result<(), serde_json::Error> {
-        match json {
-            Json::Array(items) => {
-                self.group('[', ']', items.len(), depth, out, |index, out| self.write(&items[index], depth + 1, out))
-            }
-            Json::Object(entries) => {
-                let mut entries: Vec<_> = entries.iter().collect();
-                if self.sort_keys {
-                    entries.sort_by_key(|&(key, _)| key);
-                }
-                self.group('{', '}', entries.len(), depth, out, |index, out| {
-                    let (key, value) = entries[index];
-                    out.push_str(&serde_json::to_string(key)?);
-                    out.push_str(&self.key);
-                    self.write(value, depth + 1, out)
-                })
-            }
-            scalar => {
-                out.push_str(&serde_json::to_string(scalar)?);
-                Ok(())
-            }
-        }
-    }
-
-    fn group(
-        &self,
-        open: char,
-        close: char,
-        length: usize,
-        depth: usize,
-        out: &mut String,
-        mut entry: impl FnMut(usize, &mut String) -> Result<(), serde_json::Error>,
-    ) -> Result<(), serde_json::Error> {
-        let break_line = |depth: usize, out: &mut String| {
-            if let Some(indent) = &self.indent {
-                out.push('\n');
-                out.push_str(&indent.repeat(depth));
-            }
-        };
-        out.push(open);
-        for index in 0..length {
-            if index > 0 {
-                out.push_str(&self.item);
-            }
-            break_line(depth + 1, out);
-            entry(index, out)?;
-        }
-        if length > 0 {
-            break_line(depth, out);
-        }
-        out.push(close);
-        Ok(())
-    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use tokenizers::Tokenizer;
 
 use crate::Error;
+use crate::guard::guarded_tokenizer;
 
 /// Every file that Hugging Face tokenizers read or write, `tokenizer.json` first.
 const NAMES: [&str; 13] = [
@@ -95,8 +96,8 @@ impl TokenizerFiles {
     pub(super) fn tokenizer(&self) -> Result<Tokenizer, Error> {
         let path = self.dir.join("tokenizer.json");
         let bytes = self.bytes("tokenizer.json").unwrap_or_default();
-        let mut tokenizer =
-            Tokenizer::from_bytes(bytes).map_err(|source| Error::TokenizerFile { path: path.clone(), source })?;
+        let mut tokenizer = guarded_tokenizer(|| Tokenizer::from_bytes(bytes))
+            .map_err(|source| Error::TokenizerFile { path: path.clone(), source })?;
         // A tokenizer saved after use can carry a length limit and padding; neither belongs to the vocabulary.
         tokenizer.with_truncation(None).map_err(|source| Error::TokenizerFile { path, source })?;
         tokenizer.with_padding(None);

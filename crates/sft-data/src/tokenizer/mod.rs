@@ -14,8 +14,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::Value;
-use tokenizers::Tokenizer;
+use tokenizers::{Encoding, Tokenizer};
 
+use crate::guard::guarded_tokenizer;
 use crate::{ChatContext, Error};
 use chat_template::ChatTemplate;
 use files::TokenizerFiles;
@@ -132,9 +133,7 @@ impl ChatTokenizer {
     /// # Errors
     /// If the tokenizer refuses the text, as one without an unknown token can.
     pub fn encode(&self, text: &str, special: AddSpecialTokens) -> Result<Vec<u32>, Error> {
-        let encoding = self
-            .tokenizer
-            .encode_fast(text, special == AddSpecialTokens::Yes)
+        let encoding = guarded_tokenizer(|| self.tokenizer.encode_fast(text, special == AddSpecialTokens::Yes))
             .map_err(|source| Error::Tokenize { what: "a text".to_owned(), source })?;
         Ok(encoding.get_ids().to_vec())
     }
@@ -144,8 +143,7 @@ impl ChatTokenizer {
     /// # Errors
     /// If the decoder fails. Ids beyond the vocabulary are left out.
     pub fn decode(&self, ids: &[u32], special: SpecialTokensInText) -> Result<String, Error> {
-        self.tokenizer
-            .decode(ids, special == SpecialTokensInText::Skip)
+        guarded_tokenizer(|| self.tokenizer.decode(ids, special == SpecialTokensInText::Skip))
             .map_err(|source| Error::Tokenize { what: format!("{} ids", ids.len()), source })
     }
 
@@ -192,8 +190,10 @@ impl ChatTokenizer {
         self.files.write(dir)
     }
 
-    pub(crate) fn backend(&self) -> &Tokenizer {
-        &self.tokenizer
+    /// As [`encode`](Self::encode) without special tokens, with the bytes that each token stands for.
+    pub(crate) fn encode_with_offsets(&self, text: &str) -> Result<Encoding, Error> {
+        guarded_tokenizer(|| self.tokenizer.encode(text, false))
+            .map_err(|source| Error::Tokenize { what: "a conversation".to_owned(), source })
     }
 
     pub(crate) fn render(

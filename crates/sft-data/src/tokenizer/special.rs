@@ -1,10 +1,13 @@
 //! Which tokens are special, by role.
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value};
 use tokenizers::{AddedToken, Tokenizer};
 
 use super::files::TokenizerFiles;
 use crate::Error;
+use crate::guard::guarded_tokenizer;
 
 /// The roles that transformers knows; a template sees each as a variable.
 const ROLES: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
@@ -66,17 +69,21 @@ impl SpecialTokens {
     /// an ordinary entry of the vocabulary or not at all.
     pub(super) fn add_to(&self, tokenizer: &mut Tokenizer) -> Result<(), Error> {
         let known = tokenizer.get_added_tokens_decoder();
-        let is_known = |content: &str| known.values().any(|token| token.content == content);
-        let listed: Vec<_> = self.listed.iter().filter(|token| !is_known(&token.content)).cloned().collect();
+        let known: HashSet<&str> = known.values().map(|token| token.content.as_str()).collect();
+        let listed_names: HashSet<&str> = self.listed.iter().map(|token| token.content.as_str()).collect();
+        let listed: Vec<_> =
+            self.listed.iter().filter(|token| !known.contains(token.content.as_str())).cloned().collect();
         let named = self.roles.values().filter_map(Value::as_str).chain(self.extra.iter().map(String::as_str));
         let named: Vec<_> = named
-            .filter(|content| !is_known(content) && !self.listed.iter().any(|token| token.content == *content))
+            .filter(|content| !known.contains(content) && !listed_names.contains(content))
             .map(|content| AddedToken::from(content, true))
             .collect();
         let refused = |source| Error::Tokenize { what: "its own special tokens".to_owned(), source };
-        tokenizer.add_tokens(listed).map_err(refused)?;
-        tokenizer.add_special_tokens(named).map_err(refused)?;
-        Ok(())
+        let add = || {
+            tokenizer.add_tokens(listed)?;
+            tokenizer.add_special_tokens(named)
+        };
+        guarded_tokenizer(add).map(|_| ()).map_err(refused)
     }
 
     /// The EOS token and its id. Where the tokenizer names none, the model's configuration does.

@@ -177,3 +177,32 @@ fn damaged_folders_are_named() {
     fs::write(folder.path().join("chat_template.jinja"), "{% if %}").unwrap();
     assert!(error_of(&folder).starts_with("chat template, parsing it: syntax error"), "{}", error_of(&folder));
 }
+
+/// The library panics where these cannot be parsed.
+#[test]
+fn a_broken_decoder_is_an_error() {
+    for part in ["decoder", "post_processor", "pre_tokenizer"] {
+        let folder = copy("qwen");
+        let path = folder.path().join("tokenizer.json");
+        let text = fs::read_to_string(&path).unwrap();
+        let at = text.find(&format!("\"{part}\"")).unwrap();
+        let open = at + text[at..].find('{').unwrap() + 1;
+        fs::write(&path, format!("{}?{}", &text[..open], &text[open..])).unwrap();
+        assert!(error_of(&folder).contains("tokenizer.json: not a tokenizer that can be loaded"), "{part}");
+    }
+}
+
+/// Each character doubles what this tries; the library gives up after ten million, and panics.
+#[test]
+fn a_hostile_regular_expression_is_an_error() {
+    let folder = copy("qwen");
+    edit(&folder, "tokenizer.json", |value| {
+        let pattern = json!({"Regex": "(a|aa)+$"});
+        value["pre_tokenizer"] = json!({"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": false});
+    });
+    let tokenizer = ChatTokenizer::from_dir(folder.path()).unwrap();
+    let started = std::time::Instant::now();
+    let error = tokenizer.encode(&("a".repeat(300) + "b"), AddSpecialTokens::No).unwrap_err();
+    assert!(message(&error).contains("the tokenizer refused a text"), "{}", message(&error));
+    assert!(started.elapsed().as_secs() < 5, "{:?}", started.elapsed());
+}

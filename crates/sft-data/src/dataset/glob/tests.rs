@@ -28,7 +28,20 @@ fn parts_match_as_in_a_shell() {
         ("**/train/**", "x/train/y/z", true),
         ("中*", "中文", true),
         ("", "a", false),
+        ("**/**/a", "a", true),
+        ("**/b/**/c", "a/b/b/x/c", true),
+        ("**/b/**/c", "a/b/b/x/d", false),
+        ("*ab*ac", "xababac", true),
+        ("a*", "a", true),
     ] {
         assert_eq!(matches(pattern, path), expected, "{pattern:?} over {path:?}");
     }
+}
+
+/// A card's patterns are its author's.
+#[test]
+fn no_pattern_takes_long() {
+    let (stars, folders) = ("*a".repeat(100) + "b", "**/a/".repeat(100) + "b");
+    assert!(!matches(&stars, &"a".repeat(255)));
+    assert!(!matches(&folders, &"a/".repeat(255)));
 }

@@ -15,8 +15,11 @@ pub(super) fn columns(path: &Path, delimiter: u8) -> Result<Vec<String>, Error> 
     Ok(start(path, delimiter)?.1)
 }
 
-pub(super) fn read(path: &Path, delimiter: u8, on_record: &mut OnRecord<'_>) -> Result<(), Error> {
+pub(super) fn read(path: &Path, delimiter: u8, wanted: &[&str], on_record: &mut OnRecord<'_>) -> Result<(), Error> {
     let (mut reader, columns) = start(path, delimiter)?;
+    // Not the others: a header of many names would make each row as long, whatever is in it.
+    let kept: Vec<(usize, &String)> =
+        columns.iter().enumerate().filter(|(_, column)| wanted.contains(&column.as_str())).collect();
     let mut fields = ByteRecord::new();
     let mut last = (Position::Line(1), false);
     while reader.read_byte_record(&mut fields).map_err(|error| from_csv(path, error))? {
@@ -27,7 +30,7 @@ pub(super) fn read(path: &Path, delimiter: u8, on_record: &mut OnRecord<'_>) -> 
             return Err(Error::BadRow { path: path.to_owned(), at, problem });
         }
         let mut record = Record::new();
-        for (index, column) in columns.iter().enumerate() {
+        for &(index, column) in &kept {
             let text = utf8(fields.get(index).unwrap_or_default(), path, at)?;
             record.insert(column.clone(), if text.is_empty() { Value::Null } else { Value::from(text) });
         }

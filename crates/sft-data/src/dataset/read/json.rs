@@ -14,18 +14,15 @@ use crate::{Error, Position};
 const RECORDS_FOR_COLUMNS: usize = 1000;
 
 pub(super) fn columns(path: &Path) -> Result<Vec<String>, Error> {
-    let mut columns: Vec<String> = Vec::new();
+    // A map that keeps its order, as a set of that kind.
+    let mut columns = Record::new();
     let mut seen = 0;
     read(path, &mut |_, record| {
-        for (name, _) in record {
-            if !columns.contains(&name) {
-                columns.push(name);
-            }
-        }
+        columns.extend(record.into_iter().map(|(name, _)| (name, Value::Null)));
         seen += 1;
         Ok(if seen < RECORDS_FOR_COLUMNS { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
     })?;
-    Ok(columns)
+    Ok(columns.into_iter().map(|(name, _)| name).collect())
 }
 
 pub(super) fn read(path: &Path, on_record: &mut OnRecord<'_>) -> Result<(), Error> {

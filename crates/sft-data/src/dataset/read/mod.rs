@@ -28,8 +28,8 @@ pub(super) fn read(path: &Path, format: Format, columns: &[&str], on_record: &mu
     match format {
         Format::Parquet => parquet::read(path, columns, on_record),
         Format::Json => json::read(path, on_record),
-        Format::Csv => csv::read(path, b',', on_record),
-        Format::Tsv => csv::read(path, b'\t', on_record),
+        Format::Csv => csv::read(path, b',', columns, on_record),
+        Format::Tsv => csv::read(path, b'\t', columns, on_record),
         Format::Text => text::read(path, on_record),
     }
 }
@@ -49,7 +49,9 @@ pub(super) fn columns(path: &Path, format: Format) -> Result<Vec<String>, Error>
 fn open(path: &Path) -> Result<BufReader<Box<dyn Read>>, Error> {
     const GZIP: [u8; 2] = [0x1f, 0x8b];
     const ZSTANDARD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
-    let mut file = BufReader::new(File::open(path).map_err(|source| Error::io(path, source))?);
+    let file = File::open(path).map_err(|source| Error::io(path, source))?;
+    let size = file.metadata().map_err(|source| Error::io(path, source))?.len();
+    let mut file = BufReader::new(file);
     let start = file.fill_buf().map_err(|source| Error::io(path, source))?;
     let reader: Box<dyn Read> = if start.starts_with(&GZIP) {
         Box::new(flate2::bufread::MultiGzDecoder::new(file))
@@ -58,6 +60,7 @@ fn open(path: &Path) -> Result<BufReader<Box<dyn Read>>, Error> {
     } else {
         Box::new(file)
     };
+    let reader: Box<dyn Read> = Box::new(Bounded { inner: reader, left: most_bytes(size) });
     let mut reader = BufReader::with_capacity(1 << 16, reader);
     let start = reader.fill_buf().map_err(|source| unreadable(path, source))?;
     if start.starts_with(&[0xff, 0xfe]) || start.starts_with(&[0xfe, 0xff]) {
@@ -71,6 +74,28 @@ fn open(path: &Path) -> Result<BufReader<Box<dyn Read>>, Error> {
         reader.consume(3);
     }
     Ok(reader)
+}
+
+/// What the content of a file of `size` bytes may come to: no text that is worth training on is compressed better than gzip can.
+fn most_bytes(size: u64) -> u64 {
+    const MOST_BYTES_OF_ONE: u64 = 1032;
+    const FREE_BYTES: u64 = 1 << 30;
+    size.saturating_mul(MOST_BYTES_OF_ONE).saturating_add(FREE_BYTES)
+}
+
+/// Fails where the content has more bytes than it may.
+struct Bounded<R> {
+    inner: R,
+    left: u64,
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.inner.read(buffer)?;
+        let left = self.left.checked_sub(length as u64);
+        self.left = left.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "it holds too much for its size"))?;
+        Ok(length)
+    }
 }
 
 /// An error while reading: of a compressed file most likely its own.

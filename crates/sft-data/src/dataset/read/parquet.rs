@@ -1,10 +1,11 @@
-//! Parquet, read row by row.
+//! Parquet, read row by row. Pages are checked before the library takes memory for them, and rows that come to much more than the
+//! file, as a dictionary allows, are refused.
 
-use std::cell::Cell;
+mod pages;
+
 use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::path::Path;
-use std::sync::{Arc, Once};
+use std::sync::Arc;
 
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
@@ -12,8 +13,9 @@ use parquet::record::{Field, Row};
 use parquet::schema::types::Type;
 use serde_json::{Map, Value};
 
-use super::OnRecord;
-use crate::{Error, Position};
+use super::{OnRecord, most_bytes};
+use crate::{Error, Position, guard};
+use pages::Column;
 
 pub(super) fn columns(path: &Path) -> Result<Vec<String>, Error> {
     guarded(path, || {
@@ -27,40 +29,18 @@ pub(super) fn read(path: &Path, columns: &[&str], on_record: &mut OnRecord<'_>) 
     guarded(path, || read_rows(path, columns, on_record))
 }
 
-/// The library asserts on some damaged files instead of returning an error.
 fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
-    silence_panics_while_guarded();
-    GUARDED.set(true);
-    // Whatever the closure leaves half done is given up with the error.
-    let outcome = catch_unwind(AssertUnwindSafe(work));
-    GUARDED.set(false);
-    outcome.unwrap_or_else(|_| {
+    guard::guarded(work).unwrap_or_else(|_| {
         let problem = "cannot be read as Parquet (it is damaged); fetch it again".to_owned();
         Err(Error::BadFile { path: path.to_owned(), problem })
     })
 }
 
-thread_local! {
-    /// Whether this thread is inside [`guarded`].
-    static GUARDED: Cell<bool> = const { Cell::new(false) };
-}
-
-/// A panic that becomes an error must not be reported as one besides; all others still are.
-fn silence_panics_while_guarded() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let report = take_hook();
-        set_hook(Box::new(move |panic| {
-            if !GUARDED.get() {
-                report(panic);
-            }
-        }));
-    });
-}
-
 fn read_rows(path: &Path, columns: &[&str], on_record: &mut OnRecord<'_>) -> Result<(), Error> {
     let reader = open(path)?;
     let schema = reader.metadata().file_metadata().schema();
+    let size = check_pages(path, &reader, columns)?;
+    let mut left = most_bytes(size);
     let wanted = schema.get_fields().iter().filter(|field| columns.contains(&field.name())).cloned().collect();
     let projection = Type::group_type_builder(schema.name()).with_fields(wanted).build();
     let projection = projection.map_err(|error| damaged(path, &error))?;
@@ -69,11 +49,53 @@ fn read_rows(path: &Path, columns: &[&str], on_record: &mut OnRecord<'_>) -> Res
         let at = Position::Row(index as u64 + 1);
         let bad = |problem: String| Error::BadRow { path: path.to_owned(), at, problem };
         let row = row.map_err(|error| bad(error.to_string()))?;
-        if on_record(at, object(&row).map_err(bad)?)?.is_break() {
+        let record = object(&row).map_err(bad)?;
+        let bytes: u64 = record.iter().map(|(name, value)| name.len() as u64 + text_bytes(value)).sum();
+        left = left.checked_sub(bytes.max(LEAST_ROW_BYTES)).ok_or_else(|| {
+            let problem = format!("row {} is more than a file of {size} bytes may hold; is it damaged?", index + 1);
+            Error::BadFile { path: path.to_owned(), problem }
+        })?;
+        if on_record(at, record)?.is_break() {
             break;
         }
     }
     Ok(())
+}
+
+/// What a row takes that holds nothing.
+const LEAST_ROW_BYTES: u64 = 32;
+
+fn text_bytes(value: &Value) -> u64 {
+    match value {
+        Value::String(text) => text.len() as u64,
+        Value::Array(items) => items.iter().map(text_bytes).sum::<u64>() + LEAST_ROW_BYTES,
+        Value::Object(entries) => {
+            entries.iter().map(|(name, value)| name.len() as u64 + text_bytes(value)).sum::<u64>() + LEAST_ROW_BYTES
+        }
+        _ => 8,
+    }
+}
+
+/// Looks at the headers of all pages to be read; returns the size of the file.
+fn check_pages(path: &Path, reader: &SerializedFileReader<File>, columns: &[&str]) -> Result<u64, Error> {
+    let failed = |source| Error::io(path, source);
+    let file = File::open(path).map_err(failed)?;
+    let size = file.metadata().map_err(failed)?.len();
+    for chunk in reader.metadata().row_groups().iter().flat_map(|group| group.columns()) {
+        let name = chunk.column_path().parts().first();
+        if !name.is_some_and(|name| columns.contains(&name.as_str())) {
+            continue;
+        }
+        let (start, length) = chunk.byte_range();
+        let num_values = u64::try_from(chunk.num_values()).unwrap_or(0);
+        let column = Column { start, length: length.min(size.saturating_sub(start)), num_values };
+        pages::check(&file, &column).map_err(|error| {
+            let problem =
+                format!("cannot be read as Parquet (column {} has {error}); fetch it again", chunk.column_path());
+            Error::BadFile { path: path.to_owned(), problem }
+        })?;
+    }
+    Ok(size)
 }
 
 fn open(path: &Path) -> Result<Arc<SerializedFileReader<File>>, Error> {

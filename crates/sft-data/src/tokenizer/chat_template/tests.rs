@@ -1,4 +1,6 @@
 use super::*;
+use std::time::{Duration, Instant};
+
 use crate::testing::{golden, message, tokenizer, tokenizer_with_template};
 
 #[test]
@@ -47,6 +49,8 @@ fn generation_tags_keep_their_whitespace_control() {
     );
     assert_eq!(replace_generation_tags("{% generation_x %} {%"), ("{% generation_x %} {%".to_owned(), false));
     assert_eq!(replace_generation_tags("{%"), ("{%".to_owned(), false));
+    assert_eq!(replace_generation_tags("{%} a"), ("{%} a".to_owned(), false));
+    assert_eq!(replace_generation_tags("{%} generation %} a"), ("{%} generation %} a".to_owned(), false));
 }
 
 #[test]
@@ -68,8 +72,87 @@ fn a_template_sees_further_variables() {
     assert_eq!(template.render(&[], &context, AddGenerationPrompt::No).unwrap(), "False <|im_end|>");
 }
 
+/// Each of these would take a machine down if it were let.
 #[test]
-fn endless_recursion_is_an_error() {
-    let template = tokenizer_with_template("qwen", "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}");
-    assert!(template.apply_chat_template(&[], AddGenerationPrompt::No).is_err());
+fn what_a_hostile_template_does_is_stopped() {
+    let grown = "{% set ns = namespace(x=[1]) %}{% for i in range(100) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}";
+    let nested =
+        "{% set ns = namespace(x=[]) %}{% for i in range(99999) %}{% for j in range(9999) %}{% set ns.x = [ns.x] %}";
+    let (after_grown, after_nested) =
+        (|rest| format!("{grown}{rest}"), |rest| format!("{nested}{rest}{{% endfor %}}{{% endfor %}}"));
+    for (template, expected) in [
+        ("{% for a in range(10**9) %}{% endfor %}", "range has too many elements"),
+        ("{% for a in range(99999) %}{% for b in range(99999) %}x{% endfor %}{% endfor %}", "stopped"),
+        ("{{ 'a' * 10**9 }}", "stopped"),
+        ("{% set ns = namespace(x='a') %}{% for i in range(99) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}", "stopped"),
+        (
+            "{% set ns = namespace(x='a') %}{% for i in range(99) %}{% set ns.x = ns.x.replace('a', 'aa') %}{% endfor %}",
+            "stopped",
+        ),
+        (
+            "{% set s = 'ab' * 1000000 %}{% for i in range(99999) %}{% if s.count('b') %}{% endif %}{% endfor %}",
+            "stopped",
+        ),
+        ("{{ 10**10**9 }}", "unable to calculate"),
+        ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "recursion limit"),
+        ("{% macro f(g) %}{{ g(g) }}{% endmacro %}{{ f(f) }}", "recursion limit"),
+        ("{% for a in [[[]]] recursive %}{{ loop([[1]]) }}{% endfor %}", "recursion limit"),
+        ("{% include 'chat_template' %}", "chat_template"),
+        ("{% include '/etc/passwd' %}", "template not found"),
+        ("{% import '/etc/passwd' as p %}", "template not found"),
+        ("{% extends 'chat_template' %}", "chat_template"),
+        ("{{ '%999999999s'|format('a') }}", "stopped"),
+        ("{{ '{:999999999}'.format('a') }}", "a width of 1000 or more"),
+        ("{{ 'a'|indent(10**9) }}", "stopped"),
+        ("{{ [[1]]|tojson(indent=10**9) }}", "indent is more than 64"),
+        ("{{ range(9999)|list|tojson(separators=['x' * 1000000, ':']) }}", "the text is too long"),
+        ("{{ range(9)|batch(10**9, 'x')|list }}", "stopped"),
+        (&after_grown("{{ ns.x|tojson }}"), "stopped"),
+        (&after_nested(""), "stopped"),
+        (&after_nested("{% if i == 5 and j == 0 %}{{ ns.x }}{% endif %}"), "stopped"),
+        (&after_nested("{% if i == 3 and j == 0 %}{{ ns.x|tojson }}{% endif %}"), "stopped"),
+        (&after_nested("{% if i == 3 and j == 0 and ns.x == [ns.x] %}{% endif %}"), "stopped"),
+    ] {
+        let started = Instant::now();
+        let error = tokenizer_with_template("qwen", template).apply_chat_template(&[], AddGenerationPrompt::No);
+        let error = message(&error.expect_err(template));
+        assert!(error.contains(expected), "{template}: {error}");
+        assert!(started.elapsed() < Duration::from_secs(3), "{template}: {:?}", started.elapsed());
+    }
+}
+
+/// What it leaves running would have an end after some seconds, so that it does not outlive the tests.
+#[test]
+fn a_template_that_took_too_long_is_not_tried_again() {
+    let grown = "{% set ns = namespace(x=[1], y=[1]) %}\
+        {% for i in range(26) %}{% set ns.x = [ns.x, ns.x] %}{% set ns.y = [ns.y, ns.y] %}{% endfor %}{{ ns.x == ns.y }}";
+    let mut template = ChatTemplate::compile(grown.to_owned()).unwrap();
+    Arc::get_mut(&mut template.compiled).unwrap().patience = Duration::from_millis(100);
+    let tokenizer = tokenizer("qwen");
+    let mut times = [Duration::ZERO; 2];
+    for time in &mut times {
+        let started = Instant::now();
+        let found = template.render(&[], &ChatContext::default(), &tokenizer.special, AddGenerationPrompt::No);
+        *time = started.elapsed();
+        let error = message(&found.unwrap_err());
+        assert!(error.contains("stopped, as it takes longer than"), "{error}");
+    }
+    assert!(times[0] >= Duration::from_millis(100) && times[1] < times[0], "{times:?}");
+}
+
+#[test]
+fn bounds_are_far_from_what_a_chat_takes() {
+    let golden = golden("templates.json");
+    let turn = |role: &str| serde_json::json!({"role": role, "content": "A sentence of some length. ".repeat(40)});
+    let messages: Vec<Json> = (0..1000).map(|index| turn(if index % 2 == 0 { "user" } else { "assistant" })).collect();
+    let mut num_rendered = 0;
+    for case in golden["cases"].as_array().unwrap() {
+        let name = case["tokenizer"].as_str().unwrap();
+        let tokenizer = tokenizer_with_template(name, case["template"].as_str().unwrap());
+        match tokenizer.apply_chat_template(&messages, AddGenerationPrompt::Yes) {
+            Ok(text) => num_rendered += usize::from(text.len() > 1_000_000),
+            Err(error) => assert!(!message(&error).contains("stopped"), "{}: {}", case["template"], message(&error)),
+        }
+    }
+    assert!(num_rendered > 5, "{num_rendered}");
 }

@@ -1,0 +1,145 @@
+//! Files that are not what they should be: whatever is in them, reading them ends in a result or an error, soon, with memory in proportion
+//! to their size.
+//!
+//! Each target takes sound files, changes one of them in a few places that proptest chooses, and reads them as a run does. A panic, a
+//! case that takes too long or too much memory fails the test, and proptest looks for the smallest change that does it. The short form is
+//! part of the suite; `cargo xtask fuzz --minutes N [target]` is the long one.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "all of it is a test")]
+
+mod mutate;
+mod targets;
+
+use std::cell::RefCell;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use mutate::{Content, Mutation};
+use peak_alloc::PeakAlloc;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::test_runner::{RngAlgorithm, TestCaseError, TestRng, TestRunner};
+
+#[global_allocator]
+static MEMORY: PeakAlloc = PeakAlloc;
+
+/// Set by `cargo xtask fuzz`.
+const MINUTES: &str = "FUZZ_MINUTES";
+/// Of each of the two seeds, in the short form.
+const SHORT: Duration = Duration::from_millis(800);
+const LONGEST_CASE: Duration = Duration::from_secs(10);
+/// What reading may take whatever the size: buffers, a thread's state, libtorch's tables.
+const FREE_BYTES: usize = 8 << 20;
+
+type Read = Box<dyn Fn(&Path, &Path)>;
+
+/// A file of a case.
+struct Seed {
+    name: &'static str,
+    bytes: Vec<u8>,
+    content: Content,
+}
+
+/// What reads the files.
+struct Target {
+    /// Those that are changed, one in each case.
+    seeds: Vec<Seed>,
+    /// Those that lie beside them as they are.
+    beside: Vec<(&'static str, Vec<u8>)>,
+    /// Bytes of memory that a byte of the files may take.
+    bytes_per_byte: usize,
+    /// Reads the folder; the path is that of the changed file.
+    read: Read,
+}
+
+impl Target {
+    /// One at a time, since memory is that of the process.
+    fn fuzz(&self, name: &str) {
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        // In memory where the system has a place for that: a case is some writes and little work.
+        let memory = Path::new("/dev/shm");
+        let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
+        let dir = folder.path();
+        for (name, bytes) in &self.beside {
+            std::fs::write(dir.join(name), bytes).unwrap();
+        }
+        for seed in &self.seeds {
+            std::fs::write(dir.join(seed.name), &seed.bytes).unwrap();
+        }
+        let minutes: Option<f64> = std::env::var(MINUTES).ok().map(|minutes| minutes.parse().unwrap());
+        let random = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
+        let time = minutes.map_or(SHORT, |minutes| Duration::from_secs_f64(minutes * 30.0));
+        for seed in [1, random] {
+            let report = RefCell::new(Report::default());
+            let started = Instant::now();
+            let mut bytes = [0; 32];
+            bytes[..8].copy_from_slice(&seed.to_le_bytes());
+            let config = ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() };
+            let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
+            let strategy = (any::<prop::sample::Index>(), vec(any::<Mutation>(), 0..5));
+            while started.elapsed() < time {
+                let outcome = runner.run(&strategy, |(which, changes)| {
+                    self.case(dir, which.get(&self.seeds), &changes, &mut report.borrow_mut())
+                });
+                // A runner counts its cases once and for all.
+                let (config, rng) = (runner.config().clone(), runner.new_rng());
+                runner = TestRunner::new_with_rng(config, rng);
+                if let Err(failure) = outcome {
+                    panic!("{name}, seed {seed}: {failure}");
+                }
+            }
+            println!("{name}, seed {seed}: {}", report.borrow());
+        }
+    }
+
+    fn case(&self, dir: &Path, seed: &Seed, changes: &[Mutation], report: &mut Report) -> Result<(), TestCaseError> {
+        let path = dir.join(seed.name);
+        let bytes = mutate::mutated(&seed.bytes, seed.content, changes);
+        std::fs::write(&path, &bytes).unwrap();
+        let files =
+            self.seeds.iter().map(|seed| seed.bytes.len()).chain(self.beside.iter().map(|(_, bytes)| bytes.len()));
+        let size = files.sum::<usize>() + bytes.len();
+
+        let before = MEMORY.current_usage();
+        MEMORY.reset_peak_usage();
+        let started = Instant::now();
+        let outcome = catch_unwind(AssertUnwindSafe(|| (self.read)(dir, &path)));
+        let time = started.elapsed();
+        let memory = MEMORY.peak_usage().saturating_sub(before);
+
+        let problem = match outcome {
+            Err(_) => Some("a panic".to_owned()),
+            Ok(()) if time > LONGEST_CASE => Some(format!("takes {time:?}")),
+            Ok(()) if memory > FREE_BYTES + self.bytes_per_byte * size => Some(format!("{memory} bytes for {size}")),
+            Ok(()) => None,
+        };
+        if let Some(problem) = problem {
+            let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("fuzz-failure-{}", seed.name));
+            std::fs::write(&kept, &bytes).unwrap();
+            return Err(TestCaseError::fail(format!("{problem}, reading {}", kept.display())));
+        }
+        std::fs::write(&path, &seed.bytes).unwrap();
+        report.num_cases += 1;
+        report.longest = report.longest.max(time);
+        report.most_memory = report.most_memory.max(memory);
+        Ok(())
+    }
+}
+
+/// What the cases took.
+#[derive(Default)]
+struct Report {
+    num_cases: usize,
+    longest: Duration,
+    most_memory: usize,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { num_cases, longest, most_memory } = self;
+        write!(f, "{num_cases} cases, the longest {longest:?}, {} KiB of memory at most", most_memory / 1024)
+    }
+}

@@ -1,0 +1,23 @@
+//! `cargo xtask fuzz`: the long form of the whole-program tests' `fuzz`.
+
+use anyhow::{Context, Result, bail};
+
+use crate::{setup, shell};
+
+/// `--minutes <number>`, and a target or nothing for all of them.
+pub fn run(arguments: &[&str]) -> Result<()> {
+    let (minutes, target) = match arguments {
+        ["--minutes", minutes] => (*minutes, None),
+        ["--minutes", minutes, target] => (*minutes, Some(*target)),
+        _ => bail!("fuzz takes --minutes <number> and a target or nothing"),
+    };
+    let number: f64 = minutes.parse().with_context(|| format!("--minutes {minutes}"))?;
+    if !(number > 0.0 && number.is_finite()) {
+        bail!("--minutes {minutes}: more than 0");
+    }
+    setup::ensure()?;
+    let mut command = shell::cargo();
+    command.args(["test", "--locked", "-p", "whole-program-tests", "--test", "fuzz", "--"]);
+    command.args(["--nocapture", "--test-threads", "1"]).args(target);
+    shell::run("fuzz", command.env("FUZZ_MINUTES", minutes).env("RUST_BACKTRACE", "0"))
+}
