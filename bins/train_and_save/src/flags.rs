@@ -155,6 +155,10 @@ pub struct Flags {
     /// learning rate's updates) [default: exact]
     #[arg(long, value_name = "NAME", help_heading = "Optimizer")]
     pub bf16_weight_update: Option<String>,
+    /// Type of Adam's moments: float32, or bfloat16 for half the memory (GaLore's bases are then float16) [default: auto: bfloat16
+    /// on CUDA for bfloat16 weights, else float32]
+    #[arg(long, value_name = "NAME", help_heading = "Optimizer")]
+    pub optim_state_dtype: Option<String>,
 
     /// Passes over the training split [default: 10]
     #[arg(long, value_name = "X", help_heading = "Training")]

@@ -6,6 +6,7 @@
 use crate::settings::{OptimizerKind, OptimizerSettings, Settings};
 use anyhow::{Context, Result, bail};
 use causal_lm::{CausalLm, ParameterSpec};
+use galore_optim::MomentDtype;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sft_data::Example;
@@ -39,6 +40,9 @@ struct Optimizer {
     optim_args: Option<Value>,
     optim_target_modules: Option<Value>,
     bf16_weight_update: Value,
+    /// Of the moments. Checkpoints of versions that had no choice do not say.
+    #[serde(default)]
+    optim_state_dtype: MomentDtype,
     adam: Value,
 }
 
@@ -47,7 +51,13 @@ impl Identity {
     ///
     /// # Errors
     /// None in practice: settings are plain data.
-    pub fn new(settings: &Settings, model: &CausalLm, train: &[Example], eval: Option<&[Example]>) -> Result<Self> {
+    pub fn new(
+        settings: &Settings,
+        model: &CausalLm,
+        moments: MomentDtype,
+        train: &[Example],
+        eval: Option<&[Example]>,
+    ) -> Result<Self> {
         Ok(Self {
             model_name: settings.model_name.clone(),
             dataset_name: settings.dataset.dataset_name.clone(),
@@ -55,7 +65,7 @@ impl Identity {
             eval_rows: eval.map(digest_rows),
             model_config: digest_model(model)?,
             dtype: format!("{:?}", model.parameters().flat_weights().f_kind()?),
-            optimizer: Optimizer::new(&settings.optimizer)?,
+            optimizer: Optimizer::new(&settings.optimizer, moments)?,
         })
     }
 
@@ -104,6 +114,11 @@ impl Identity {
         compare("optim_target_modules", before_targets == now_targets, &before_targets, &now_targets);
         let (before_update, now_update) = (before.bf16_weight_update.to_string(), now.bf16_weight_update.to_string());
         compare("bf16_weight_update", before_update == now_update, &before_update, &now_update);
+        let [before_state, now_state] = [before, now].map(|run| match run.optim_state_dtype {
+            MomentDtype::Float32 => "float32",
+            MomentDtype::Bfloat16 => "bfloat16",
+        });
+        compare("optim_state_dtype", before_state == now_state, before_state, now_state);
         if differences.is_empty() {
             return Ok(());
         }
@@ -116,7 +131,7 @@ impl Identity {
 }
 
 impl Optimizer {
-    fn new(settings: &OptimizerSettings) -> Result<Self> {
+    fn new(settings: &OptimizerSettings, moments: MomentDtype) -> Result<Self> {
         let (optim, optim_args, optim_target_modules) = match &settings.kind {
             OptimizerKind::AdamW => ("adamw_torch", None, None),
             OptimizerKind::GaLoreAdamW { galore, targets } => {
@@ -128,6 +143,7 @@ impl Optimizer {
             optim_args,
             optim_target_modules,
             bf16_weight_update: serde_json::to_value(settings.weight_update)?,
+            optim_state_dtype: moments,
             adam: serde_json::to_value(&settings.adam)?,
         })
     }
@@ -193,6 +209,7 @@ mod tests {
                 optim_args: Some(serde_json::json!({"rank": 4})),
                 optim_target_modules: None,
                 bf16_weight_update: "exact".into(),
+                optim_state_dtype: MomentDtype::Float32,
                 adam: Value::Null,
             },
         }

@@ -4,10 +4,10 @@ use crate::settings::{OptimizerKind, OptimizerSettings};
 use anyhow::Result;
 use causal_lm::{CausalLm, ParameterKind};
 use galore_optim::{
-    AdamConfig, AdamW, GaLoreAdamW, Optimizer, Parameter, ParameterGroup, WeightUpdate, select_targets,
+    AdamConfig, AdamW, GaLoreAdamW, MomentDtype, Optimizer, Parameter, ParameterGroup, WeightUpdate, select_targets,
 };
 use std::collections::HashSet;
-use tch::Kind;
+use tch::{Device, Kind};
 
 /// The optimizer's state in a checkpoint.
 pub const OPTIMIZER_FILE: &str = "optimizer.safetensors";
@@ -15,6 +15,8 @@ pub const OPTIMIZER_FILE: &str = "optimizer.safetensors";
 /// The optimizer, and what there is to say about it.
 pub struct Built {
     pub optimizer: Box<dyn Optimizer>,
+    /// Type of its moments.
+    pub moments: MomentDtype,
     pub summary: Vec<String>,
 }
 
@@ -48,13 +50,23 @@ pub fn build(model: &mut CausalLm, settings: &OptimizerSettings) -> Result<Built
             decayed.push(parameter);
         }
     }
-    let adam = &settings.adam;
+    let flat_weights = model.parameters().flat_weights();
+    let moments = settings.moments.unwrap_or(match (flat_weights.device(), flat_weights.kind()) {
+        // As wide as the weights, as in torch. The host has memory, and rounding there would cost more than it saves.
+        (Device::Cuda(_), Kind::BFloat16) => MomentDtype::Bfloat16,
+        _ => MomentDtype::Float32,
+    });
+    let adam = &AdamConfig { moments, ..settings.adam.clone() };
     let others = vec![
         ParameterGroup { parameters: decayed, adam: adam.clone() },
         ParameterGroup { parameters: not_decayed, adam: AdamConfig { weight_decay: 0.0, ..adam.clone() } },
     ];
+    let kept = match moments {
+        MomentDtype::Float32 => "float32",
+        MomentDtype::Bfloat16 => "bfloat16, rounded stochastically",
+    };
     let mut constants = format!(
-        "betas ({}, {}), epsilon {:e}, weight decay {}",
+        "betas ({}, {}), epsilon {:e}, weight decay {}, moments in {kept}",
         adam.beta1, adam.beta2, adam.epsilon, adam.weight_decay
     );
     if model.parameters().flat_weights().kind() != Kind::Float {
@@ -67,7 +79,7 @@ pub fn build(model: &mut CausalLm, settings: &OptimizerSettings) -> Result<Built
     match &settings.kind {
         OptimizerKind::AdamW => {
             let optimizer = Box::new(AdamW::new(others, settings.weight_update)?);
-            Ok(Built { optimizer, summary: vec![format!("adamw_torch: {constants}")] })
+            Ok(Built { optimizer, moments, summary: vec![format!("adamw_torch: {constants}")] })
         }
         OptimizerKind::GaLoreAdamW { galore, .. } => {
             let shapes: Vec<Vec<i64>> = galore_group.iter().map(|parameter| parameter.weight.size()).collect();
@@ -101,6 +113,7 @@ pub fn build(model: &mut CausalLm, settings: &OptimizerSettings) -> Result<Built
             let targets = ParameterGroup { parameters: galore_group, adam: adam.clone() };
             Ok(Built {
                 optimizer: Box::new(GaLoreAdamW::new(targets, others, galore, settings.weight_update)?),
+                moments,
                 summary,
             })
         }

@@ -128,7 +128,7 @@ impl Prepared {
             summary.push(recompute::choose(&mut model, full_batch));
         }
         let eval_examples = eval.as_ref().map(|eval| &*eval.examples);
-        let identity = Identity::new(settings, &model, &train.examples, eval_examples)?;
+        let identity = Identity::new(settings, &model, built.moments, &train.examples, eval_examples)?;
         let learner = SftLearner::new(model, built.optimizer, tokenizer, identity);
         Ok(Self { learner, train, eval, resume, lock, summary })
     }

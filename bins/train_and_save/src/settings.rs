@@ -6,7 +6,7 @@ use crate::flags::{Flags, TextOrBool};
 use crate::signals::OnSignal;
 use anyhow::Result;
 use causal_lm::{AttentionKind, Recompute};
-use galore_optim::{AdamConfig, GaLoreConfig, TargetModules, WeightUpdate, parse_optim_args};
+use galore_optim::{AdamConfig, GaLoreConfig, MomentDtype, TargetModules, WeightUpdate, parse_optim_args};
 use sft_data::{DatasetConfig, Evaluation, LossOn, Packing, PrepareConfig, TokenizerOptions};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -80,6 +80,8 @@ pub struct OptimizerSettings {
     pub kind: OptimizerKind,
     pub adam: AdamConfig,
     pub weight_update: WeightUpdate,
+    /// `None`: by device and weights.
+    pub moments: Option<MomentDtype>,
 }
 
 #[derive(Debug)]
@@ -232,6 +234,7 @@ fn optimizer(flags: &Flags, problems: &mut Problems) -> OptimizerSettings {
         beta2: flags.adam_beta2.unwrap_or(defaults.beta2),
         epsilon: flags.adam_epsilon.unwrap_or(defaults.epsilon),
         weight_decay: flags.weight_decay.unwrap_or(defaults.weight_decay),
+        ..defaults
     };
     problems.check(adam.validate());
     let weight_update = match flags.bf16_weight_update.as_deref() {
@@ -245,7 +248,16 @@ fn optimizer(flags: &Flags, problems: &mut Problems) -> OptimizerSettings {
             WeightUpdate::Exact
         }
     };
-    OptimizerSettings { kind, adam, weight_update }
+    let moments = match flags.optim_state_dtype.as_deref() {
+        None | Some("auto") => None,
+        Some("float32") => Some(MomentDtype::Float32),
+        Some("bfloat16") => Some(MomentDtype::Bfloat16),
+        Some(other) => {
+            problems.add("optim_state_dtype", other, "use float32, bfloat16 or auto");
+            None
+        }
+    };
+    OptimizerSettings { kind, adam, weight_update, moments }
 }
 
 fn training(flags: &Flags, problems: &mut Problems) -> TrainingArguments {

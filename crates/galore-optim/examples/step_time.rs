@@ -1,9 +1,11 @@
 //! Time of a step on weights of the shapes of a 135M-parameter Llama on the CPU, or of a 0.5B Qwen with gradients in bfloat16 on a GPU:
-//! `cargo run --release -p galore-optim --example step_time -- [galore|adamw] [float32|exact|nearest|stochastic] [rank] [layers] [cpu|cuda]`
+//! `cargo run --release -p galore-optim --example step_time -- [galore|adamw] [float32|exact|nearest|stochastic] [rank] [layers] [cpu|cuda] [float32|bfloat16 moments]`
 
 use std::time::Instant;
 
-use galore_optim::{AdamConfig, AdamW, GaLoreAdamW, GaLoreConfig, Optimizer, Parameter, ParameterGroup, WeightUpdate};
+use galore_optim::{
+    AdamConfig, AdamW, GaLoreAdamW, GaLoreConfig, MomentDtype, Optimizer, Parameter, ParameterGroup, WeightUpdate,
+};
 use tch::{Device, Kind, Tensor};
 
 /// Hidden width, that of keys and values, that inside the MLP, vocabulary.
@@ -28,6 +30,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let [hidden, key_value, intermediate, vocabulary] = if device == Device::Cpu { LLAMA } else { QWEN };
     let gradient_kind = if device == Device::Cpu { Kind::Float } else { Kind::BFloat16 };
+    let moments = if argument(5, "float32") == "bfloat16" { MomentDtype::Bfloat16 } else { MomentDtype::Float32 };
+    let galore_adam = AdamConfig { moments, ..AdamConfig::galore_default() };
     let parameter = |name: String, shape: &[i64]| -> Result<Parameter, tch::TchError> {
         let weight = (Tensor::f_randn(shape, (Kind::Float, device))? * 0.02).f_to_kind(kind)?;
         let gradient = Tensor::f_randn(shape, (Kind::Float, device))?.f_to_kind(gradient_kind)?;
@@ -71,12 +75,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut optimizer: Box<dyn Optimizer> = match argument(0, "galore") {
         "galore" => {
             let galore = GaLoreConfig { rank: argument(2, "128").parse()?, ..GaLoreConfig::default() };
-            let others = vec![group(others, AdamConfig::galore_default())];
-            Box::new(GaLoreAdamW::new(group(linear, AdamConfig::galore_default()), others, &galore, update)?)
+            let others = vec![group(others, galore_adam.clone())];
+            Box::new(GaLoreAdamW::new(group(linear, galore_adam), others, &galore, update)?)
         }
         "adamw" => {
             linear.append(&mut others);
-            Box::new(AdamW::new(vec![group(linear, AdamConfig::torch_default())], update)?)
+            Box::new(AdamW::new(vec![group(linear, AdamConfig { moments, ..AdamConfig::torch_default() })], update)?)
         }
         other => return Err(format!("unknown optimizer `{other}`").into()),
     };

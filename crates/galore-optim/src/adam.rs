@@ -39,7 +39,7 @@ pub(crate) struct AdamStep {
 impl AdamStep {
     /// `step` counts from 1.
     pub(crate) fn new(flavour: Flavour, config: &AdamConfig, learning_rate: f64, step: i64) -> Self {
-        let AdamConfig { beta1, beta2, epsilon, weight_decay } = *config;
+        let AdamConfig { beta1, beta2, epsilon, weight_decay, moments: _ } = *config;
         // powf, as Python's `**` does with a float base: powi may differ in the last bit.
         let correction1 = 1.0 - beta1.powf(step as f64);
         let root_correction2 = (1.0 - beta2.powf(step as f64)).sqrt();
@@ -55,13 +55,14 @@ impl AdamStep {
         AdamStep { flavour, beta1, beta2, epsilon, root_correction2, step_size, decay_before, decay_after }
     }
 
-    /// The same numbers for a kernel, with `step` as the factor on the direction.
-    pub(crate) fn constants(&self, step: f64) -> Constants {
+    /// The same numbers for a kernel, with `step` as the factor on the direction and the key that moments are rounded with.
+    pub(crate) fn constants(&self, step: f64, moments_key: u64) -> Constants {
         Constants {
             beta1: self.beta1,
             beta2: self.beta2,
             epsilon: self.epsilon,
             step,
+            moments_key,
             root: if self.flavour == Flavour::Torch { self.root_correction2 } else { 1.0 },
             decay_before: self.decay_before.unwrap_or(1.0),
             decay_after: self.decay_after.unwrap_or(1.0),

@@ -90,12 +90,43 @@ pub struct AdamConfig {
     pub epsilon: f64,
     /// Decoupled weight decay, per unit of learning rate.
     pub weight_decay: f64,
+    /// Type of the moments.
+    #[serde(default)]
+    pub moments: MomentDtype,
+}
+
+/// What the moments are kept in, and with them a subspace's basis. Steps are computed in float32 from either.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MomentDtype {
+    /// Moments and bases float32.
+    #[default]
+    Float32,
+    /// Moments bfloat16, rounded stochastically; bases float16, whose 11 bits are what a GPU's products in TF32 see of a float32. Half the
+    /// memory.
+    Bfloat16,
+}
+
+impl MomentDtype {
+    pub(crate) fn kind(self) -> tch::Kind {
+        match self {
+            MomentDtype::Float32 => tch::Kind::Float,
+            MomentDtype::Bfloat16 => tch::Kind::BFloat16,
+        }
+    }
+
+    pub(crate) fn basis_kind(self) -> tch::Kind {
+        match self {
+            MomentDtype::Float32 => tch::Kind::Float,
+            MomentDtype::Bfloat16 => tch::Kind::Half,
+        }
+    }
 }
 
 impl AdamConfig {
-    /// What Hugging Face's `galore_adamw` really runs with, the defaults of galore-torch: 0.9, 0.999, 1e-6, 0.
+    /// What Hugging Face's `galore_adamw` really runs with, the defaults of galore-torch: 0.9, 0.999, 1e-6, 0; moments in float32.
     pub fn galore_default() -> Self {
-        AdamConfig { beta1: 0.9, beta2: 0.999, epsilon: 1e-6, weight_decay: 0.0 }
+        AdamConfig { beta1: 0.9, beta2: 0.999, epsilon: 1e-6, weight_decay: 0.0, moments: MomentDtype::Float32 }
     }
 
     /// What `adamw_torch` runs with by the defaults of Hugging Face's `TrainingArguments`: 0.9, 0.999, 1e-8, 0.

@@ -50,7 +50,7 @@ impl Core {
             }
             let projector = match (galore, &parameter.weight.size()[..]) {
                 (None, _) => None,
-                (Some(config), &[rows, cols]) => Some(Projector::new(rows, cols, config)),
+                (Some(config), &[rows, cols]) => Some(Projector::new(rows, cols, config, adam.moments.basis_kind())),
                 (Some(_), shape) => {
                     return Err(Error::TargetNotMatrix { name: parameter.name, shape: shape.to_vec() });
                 }

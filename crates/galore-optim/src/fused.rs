@@ -18,9 +18,10 @@ pub(crate) fn update(
     storage: Storage<'_>,
     gradient: &Tensor,
     (first, second): (&mut Tensor, &mut Tensor),
+    moments_key: u64,
     adam: &AdamStep,
 ) -> Result<(), TchError> {
-    let constants = adam.constants(-adam.step_size);
+    let constants = adam.constants(-adam.step_size, moments_key);
     kernels::adam::full(&mut weight.shallow_clone(), storage, gradient, (first, second), &constants).map_err(failed)
 }
 
@@ -28,10 +29,12 @@ pub(crate) fn update(
 pub(crate) fn direction(
     gradient: &mut Tensor,
     (first, second): (&mut Tensor, &mut Tensor),
+    moments_key: u64,
     adam: &AdamStep,
     scale: f64,
 ) -> Result<(), TchError> {
-    kernels::adam::direction(gradient, (first, second), &adam.constants(-adam.step_size * scale)).map_err(failed)
+    let constants = adam.constants(-adam.step_size * scale, moments_key);
+    kernels::adam::direction(gradient, (first, second), &constants).map_err(failed)
 }
 
 /// `master` (float32) ← the weight.
@@ -41,8 +44,16 @@ pub(crate) fn read_master(weight: &Tensor, storage: Storage<'_>, master: &mut Te
 
 /// The weight ← `master` (float32).
 pub(crate) fn write_master(master: &Tensor, weight: &Tensor, storage: Storage<'_>) -> Result<(), TchError> {
-    const AS_IT_IS: Constants =
-        Constants { beta1: 0.0, beta2: 0.0, epsilon: 0.0, step: 0.0, root: 1.0, decay_before: 1.0, decay_after: 1.0 };
+    const AS_IT_IS: Constants = Constants {
+        beta1: 0.0,
+        beta2: 0.0,
+        epsilon: 0.0,
+        step: 0.0,
+        moments_key: 0,
+        root: 1.0,
+        decay_before: 1.0,
+        decay_after: 1.0,
+    };
     kernels::adam::write_master(master, &mut weight.shallow_clone(), storage, &AS_IT_IS).map_err(failed)
 }
 

@@ -21,7 +21,7 @@
 //! Weights are updated in place and may be views into a larger buffer. They are float32, or bfloat16 with a
 //! [`WeightUpdate`]: at small learning rates most updates are less than half of a bfloat16's last place, and rounding to
 //! nearest loses them. [`WeightUpdate::Exact`] keeps the other 16 bits of a float32 beside each weight. Moments and bases
-//! are float32 always.
+//! are float32, or 16 bits wide by [`MomentDtype`].
 //!
 //! A step allocates nothing large and, decompositions apart, does not wait for the device. On the CPU the elementwise part
 //! runs over ranges that stay in the cache.
@@ -68,6 +68,7 @@ mod fused;
 mod gradients;
 mod in_place;
 mod master;
+mod moments;
 mod optim_args;
 mod optimizer;
 mod parameter;
@@ -78,7 +79,7 @@ mod stack;
 mod state;
 mod targets;
 
-pub use config::{AdamConfig, GaLoreConfig, ProjectionType, WeightUpdate};
+pub use config::{AdamConfig, GaLoreConfig, MomentDtype, ProjectionType, WeightUpdate};
 pub use error::Error;
 pub use gradients::{clip_gradients, global_gradient_norm};
 pub use optim_args::parse_optim_args;

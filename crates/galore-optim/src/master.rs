@@ -9,7 +9,7 @@ use crate::fused;
 use crate::scratch::{Scratch, Slot};
 use crate::{Error, Parameter, WeightUpdate};
 
-use self::stochastic::Noise;
+pub(crate) use self::stochastic::Noise;
 
 /// A weight, flat, and what is kept beside it.
 #[derive(Debug)]

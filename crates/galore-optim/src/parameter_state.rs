@@ -9,6 +9,7 @@ use crate::error::OnParameter;
 use crate::fused;
 use crate::in_place::InPlace;
 use crate::master::MasterWeight;
+use crate::moments::Moments;
 use crate::projector::{Basis, Projector};
 use crate::scratch::{Scratch, Slot};
 use crate::{AdamConfig, Error, Parameter, WeightUpdate};
@@ -21,9 +22,7 @@ pub(crate) struct ParameterState {
     pub(crate) master: MasterWeight,
     /// Steps taken. A parameter without a gradient takes none.
     pub(crate) num_steps: i64,
-    /// Flat, float32, as the second.
-    pub(crate) first_moment: Tensor,
-    pub(crate) second_moment: Tensor,
+    pub(crate) moments: Moments,
     pub(crate) projector: Option<Projector>,
 }
 
@@ -36,17 +35,8 @@ impl ParameterState {
     ) -> Result<Self, Error> {
         let master = MasterWeight::new(&parameter, update)?;
         let numel = projector.as_ref().map_or(master.numel(), |projector| projector.low_rank_shape().iter().product());
-        let zeros = || Tensor::f_zeros([numel], (Kind::Float, parameter.weight.device()));
-        let (first_moment, second_moment) = (zeros()?, zeros()?);
-        Ok(ParameterState {
-            parameter,
-            adam: adam.clone(),
-            master,
-            num_steps: 0,
-            first_moment,
-            second_moment,
-            projector,
-        })
+        let moments = Moments::zeros(&parameter.name, numel, adam.moments, parameter.weight.device())?;
+        Ok(ParameterState { parameter, adam: adam.clone(), master, num_steps: 0, moments, projector })
     }
 
     /// Takes the step, if there is a gradient; returns the time of a decomposition.
@@ -79,13 +69,13 @@ impl ParameterState {
     fn full_update(&mut self, gradient: &Tensor, adam: &AdamStep, scratch: &mut Scratch) -> Result<(), TchError> {
         let gradient = gradient.f_view([-1])?;
         if let Some((weight, storage)) = self.master.for_kernel(self.num_steps).filter(|_| fused::takes(&[&gradient])) {
-            let moments = (&mut self.first_moment, &mut self.second_moment);
-            return fused::update(weight, storage, &gradient, moments, adam);
+            let key = self.moments.key(self.num_steps);
+            let moments = (&mut self.moments.first, &mut self.moments.second);
+            return fused::update(weight, storage, &gradient, moments, key, adam);
         }
         for range @ (start, length) in scratch.chunks(self.master.numel()) {
             let gradient = as_float(&gradient.f_narrow(0, start, length)?, scratch)?;
-            let mut first = self.first_moment.f_narrow(0, start, length)?;
-            let mut second = self.second_moment.f_narrow(0, start, length)?;
+            let (mut first, mut second) = self.moments.begin(range, scratch)?;
             let mut denominator = scratch.floats(Slot::WorkA, length)?;
             let scaled = scratch.floats(Slot::WorkB, length)?;
 
@@ -97,6 +87,7 @@ impl ParameterState {
             master.f_addcdiv_(&scaled, &denominator).done()?;
             decay(&mut master, adam.decay_after)?;
             self.master.finish(range, &master, self.num_steps, scratch)?;
+            self.moments.finish(range, [&first, &second], self.num_steps, scratch)?;
         }
         Ok(())
     }
@@ -128,19 +119,20 @@ impl ParameterState {
         let mut flat = low_rank.f_view([-1])?;
         let in_kernel = fused::takes(&[&flat]);
         if in_kernel {
-            let moments = (&mut self.first_moment, &mut self.second_moment);
-            fused::direction(&mut flat, moments, adam, projector.scale)?;
+            let key = self.moments.key(self.num_steps);
+            let moments = (&mut self.moments.first, &mut self.moments.second);
+            fused::direction(&mut flat, moments, key, adam, projector.scale)?;
         }
         for (start, length) in scratch.chunks(flat.numel() as i64).filter(|_| !in_kernel) {
             let mut range = flat.f_narrow(0, start, length)?;
-            let mut first = self.first_moment.f_narrow(0, start, length)?;
-            let mut second = self.second_moment.f_narrow(0, start, length)?;
+            let (mut first, mut second) = self.moments.begin((start, length), scratch)?;
             let mut work = scratch.floats(Slot::WorkA, length)?;
             adam.advance(&range, &mut first, &mut second, &mut work)?;
             adam.denominator(&second, &mut work)?;
             first.f_div_out(&range, &work).done()?;
             // Scaled here, where it is smallest; the multiplication back then adds straight to the weight.
             range.f_mul_scalar_(-adam.step_size * projector.scale).done()?;
+            self.moments.finish((start, length), [&first, &second], self.num_steps, scratch)?;
         }
         let whole = (0, self.master.numel());
         let mut master = match self.master.for_kernel(self.num_steps) {
@@ -169,8 +161,8 @@ impl ParameterState {
         let moment_shape =
             self.projector.as_ref().map_or(shape.clone(), |projector| projector.low_rank_shape().to_vec());
         let mut tensors = vec![
-            (format!("{name}.exp_avg"), self.first_moment.f_view(&moment_shape[..])?),
-            (format!("{name}.exp_avg_sq"), self.second_moment.f_view(&moment_shape[..])?),
+            (format!("{name}.exp_avg"), self.moments.first.f_view(&moment_shape[..])?),
+            (format!("{name}.exp_avg_sq"), self.moments.second.f_view(&moment_shape[..])?),
         ];
         if let Some((suffix, tensor)) = self.master.state() {
             tensors.push((format!("{name}.{suffix}"), tensor.f_view(&shape[..])?));
@@ -188,14 +180,14 @@ impl ParameterState {
         let moment_shape =
             self.projector.as_ref().map_or(shape.clone(), |projector| projector.low_rank_shape().to_vec());
         let mut expected = vec![
-            (format!("{name}.exp_avg"), Kind::Float, moment_shape.clone()),
-            (format!("{name}.exp_avg_sq"), Kind::Float, moment_shape),
+            (format!("{name}.exp_avg"), self.moments.kind(), moment_shape.clone()),
+            (format!("{name}.exp_avg_sq"), self.moments.kind(), moment_shape),
         ];
         if let Some((suffix, tensor)) = self.master.state() {
             expected.push((format!("{name}.{suffix}"), tensor.kind(), shape));
         }
         for (suffix, shape) in self.projector.iter().filter(|_| num_steps > 0).flat_map(Projector::basis_shapes) {
-            expected.push((format!("{name}.{suffix}"), Kind::Float, shape.to_vec()));
+            expected.push((format!("{name}.{suffix}"), self.adam.moments.basis_kind(), shape.to_vec()));
         }
         expected
     }
@@ -205,7 +197,7 @@ impl ParameterState {
         self.num_steps = num_steps;
         let basis = if num_steps > 0 { Basis::Present } else { Basis::Absent };
         match &mut self.projector {
-            Some(projector) => projector.reset(basis, self.first_moment.device()),
+            Some(projector) => projector.reset(basis, self.moments.first.device()),
             None => Ok(()),
         }
     }

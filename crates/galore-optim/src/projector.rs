@@ -28,6 +28,8 @@ pub(crate) struct Projector {
     rows: i64,
     cols: i64,
     rank: i64,
+    /// Of the basis: float32, or float16.
+    kind: Kind,
     side: Side,
     update_proj_gap: i64,
     pub(crate) scale: f64,
@@ -38,7 +40,7 @@ pub(crate) struct Projector {
 }
 
 impl Projector {
-    pub(crate) fn new(rows: i64, cols: i64, config: &GaLoreConfig) -> Self {
+    pub(crate) fn new(rows: i64, cols: i64, config: &GaLoreConfig, kind: Kind) -> Self {
         let tall = rows >= cols;
         // The side is settled here by the weight's shape. galore-torch settles it again on the way back, by the shape of
         // the projected gradient, and so takes the wrong one in `reverse_std` for wide weights at full rank.
@@ -65,6 +67,7 @@ impl Projector {
             rows,
             cols,
             rank: config.effective_rank(rows, cols),
+            kind,
             side,
             update_proj_gap: config.update_proj_gap,
             scale: config.scale,
@@ -131,7 +134,7 @@ impl Projector {
     /// A basis where it is to lie: contiguous, and free of the larger matrix it was part of.
     fn kept(&self, basis: &Tensor) -> Result<Tensor, TchError> {
         match &self.room {
-            None => contiguous(basis),
+            None => contiguous(basis, self.kind),
             Some(room) => {
                 room.shallow_clone().f_copy_(basis)?;
                 Ok(room.shallow_clone())
@@ -172,7 +175,8 @@ impl Projector {
     pub(crate) fn project(&self, gradient: &Tensor, scratch: &mut Scratch) -> Result<Tensor, TchError> {
         let shape = self.low_rank_shape();
         let out = scratch.floats(Slot::LowRank, shape[0] * shape[1])?.f_view(shape)?;
-        match (&self.left, &self.right) {
+        let (left, right) = self.wide_basis(scratch)?;
+        match (&left, &right) {
             (Some(left), None) => left.f_tr()?.f_mm_out(&out, gradient).done()?,
             (None, Some(right)) => gradient.f_mm_out(&out, &right.f_tr()?).done()?,
             (Some(left), Some(right)) => {
@@ -185,6 +189,24 @@ impl Projector {
         Ok(out)
     }
 
+    /// The basis in float32.
+    fn wide_basis(&self, scratch: &mut Scratch) -> Result<(Option<Tensor>, Option<Tensor>), TchError> {
+        let mut wide = |basis: &Option<Tensor>| {
+            let Some(basis) = basis else { return Ok(None) };
+            if self.kind == Kind::Float {
+                return Ok(Some(basis.shallow_clone()));
+            }
+            // With two sides there are two bases, and one buffer would not do.
+            if self.side == Side::Both {
+                return basis.f_to_kind(Kind::Float).map(Some);
+            }
+            let mut floats = scratch.floats(Slot::Basis, basis.numel() as i64)?.f_view(&basis.size()[..])?;
+            floats.f_copy_(basis)?;
+            Ok(Some(floats))
+        };
+        Ok((wide(&self.left)?, wide(&self.right)?))
+    }
+
     /// `weight [rows, cols]` ← `weight` + the back-projection of `direction`.
     pub(crate) fn add_back(
         &self,
@@ -192,7 +214,8 @@ impl Projector {
         weight: &mut Tensor,
         scratch: &mut Scratch,
     ) -> Result<(), TchError> {
-        match (&self.left, &self.right) {
+        let (left, right) = self.wide_basis(scratch)?;
+        match (&left, &right) {
             (Some(left), None) => weight.f_addmm_(left, direction).done()?,
             (None, Some(right)) => weight.f_addmm_(direction, right).done()?,
             (Some(left), Some(right)) => {
@@ -223,7 +246,7 @@ impl Projector {
         for (suffix, shape) in self.basis_shapes().filter(|_| presence == Basis::Present) {
             let room = match &self.room {
                 Some(room) => room.shallow_clone(),
-                None => Tensor::f_zeros(shape, (Kind::Float, device))?,
+                None => Tensor::f_zeros(shape, (self.kind, device))?,
             };
             if suffix == "basis_left" { self.left = Some(room) } else { self.right = Some(room) }
         }
@@ -284,8 +307,8 @@ fn no_basis() -> TchError {
 }
 
 /// A contiguous copy, even of what is contiguous already: a narrowed view would keep the whole alive.
-fn contiguous(tensor: &Tensor) -> Result<Tensor, TchError> {
-    let mut copy = Tensor::f_empty(tensor.size(), (tensor.kind(), tensor.device()))?;
+fn contiguous(tensor: &Tensor, kind: Kind) -> Result<Tensor, TchError> {
+    let mut copy = Tensor::f_empty(tensor.size(), (kind, tensor.device()))?;
     copy.f_copy_(tensor)?;
     Ok(copy)
 }

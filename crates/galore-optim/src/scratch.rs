@@ -24,6 +24,11 @@ pub(crate) enum Slot {
     Master,
     /// First operand of elementwise work.
     WorkA,
+    /// Moments in float32.
+    FirstMoment,
+    SecondMoment,
+    /// A basis in float32.
+    Basis,
     /// Second operand of elementwise work.
     WorkB,
 }

@@ -72,21 +72,16 @@ impl Stack {
         };
         let count = members.len() as i64;
         let device = weights.device();
-        let floats = |[rows, cols]: [i64; 2]| Tensor::f_zeros([count, rows, cols], (Kind::Float, device));
-        let low_rank_shape = projector.low_rank_shape();
-        let (first_moments, second_moments) = (floats(low_rank_shape)?, floats(low_rank_shape)?);
-        let bases = floats(basis_shape)?;
+        let zeros = |[rows, cols]: [i64; 2], kind| Tensor::f_zeros([count, rows, cols], (kind, device));
+        let (low_rank_shape, kind) = (projector.low_rank_shape(), first.moments.kind());
+        let (first_moments, second_moments) = (zeros(low_rank_shape, kind)?, zeros(low_rank_shape, kind)?);
+        let bases = zeros(basis_shape, first.adam.moments.basis_kind())?;
         let has_hidden = matches!(first.master.for_kernel(0), Some((_, Storage::HiddenBits(_))));
         let hidden_shape = if has_hidden { weights.size() } else { vec![0] };
         let hidden = Tensor::f_zeros(hidden_shape, (Kind::Int16, device))?;
         for (member, index) in members.iter_mut().zip(0..) {
-            for (moment, stacked) in
-                [(&mut member.first_moment, &first_moments), (&mut member.second_moment, &second_moments)]
-            {
-                let mut room = stacked.f_select(0, index)?.f_view([-1])?;
-                room.f_copy_(moment)?;
-                *moment = room;
-            }
+            let room = |stacked: &Tensor| stacked.f_select(0, index)?.f_view([-1]);
+            member.moments.move_to(room(&first_moments)?, room(&second_moments)?)?;
             if has_hidden {
                 member.master.move_hidden(hidden.f_select(0, index)?.f_view([-1])?)?;
             }
@@ -111,11 +106,11 @@ impl Stack {
         learning_rate: f64,
         scratches: &mut Vec<Scratch>,
     ) -> Result<Duration, Error> {
-        let scratch = Scratch::of(scratches, self.weights.device());
-        let refresh_time = self.refresh_if_due(members, scratch)?;
+        let refresh_time = self.refresh_if_due(members)?;
         let first = &members[0];
         let adam = AdamStep::new(flavour, &first.adam, learning_rate, first.num_steps + 1);
         let scale = first.projector.as_ref().map_or(1.0, |projector| projector.scale);
+        let scratch = Scratch::of(scratches, self.weights.device());
         let (_, rows, cols) = self.weights.size3()?;
         for chunk @ (start, _) in self.chunks(CHUNK_ELEMENTS / (rows * cols)) {
             self.update(members, chunk, &adam, scale, scratch).on(&first_name(members, start), "the update")?;
@@ -125,7 +120,7 @@ impl Stack {
     }
 
     /// Makes all bases anew, where that is due; returns the time it took.
-    fn refresh_if_due(&self, members: &mut [ParameterState], scratch: &mut Scratch) -> Result<Duration, Error> {
+    fn refresh_if_due(&self, members: &mut [ParameterState]) -> Result<Duration, Error> {
         let due = |member: &ParameterState| {
             member.projector.as_ref().is_some_and(|projector| projector.is_due(member.num_steps))
         };
@@ -136,10 +131,10 @@ impl Stack {
         let order = self.bases.size().into_iter().skip(1).max().unwrap_or(1);
         for (start, count) in self.chunks(REFRESH_ELEMENTS / (order * order)) {
             let chunk = &mut members[start as usize..(start + count) as usize];
-            if self.refresh(chunk, (start, count), scratch).is_err() {
+            if self.refresh(chunk, (start, count)).is_err() {
                 // Once more one by one, to name the one that fails.
                 for (member, index) in chunk.iter_mut().zip(0..) {
-                    let result = self.refresh(std::slice::from_mut(member), (start + index, 1), scratch);
+                    let result = self.refresh(std::slice::from_mut(member), (start + index, 1));
                     let gradient = self.gradients.f_select(0, start + index);
                     let gradient = gradient.on(&member.parameter.name, "reading the gradient")?;
                     result.map_err(|source| undecomposed(&member.parameter.name, &gradient, source))?;
@@ -149,16 +144,11 @@ impl Stack {
         Ok(start_of_all.elapsed())
     }
 
-    fn refresh(
-        &self,
-        members: &mut [ParameterState],
-        (start, count): (i64, i64),
-        scratch: &mut Scratch,
-    ) -> Result<(), TchError> {
+    fn refresh(&self, members: &mut [ParameterState], (start, count): (i64, i64)) -> Result<(), TchError> {
         let part = |stacked: &Tensor| stacked.f_narrow(0, start, count);
         let gradients = part(&self.gradients)?;
-        let mut floats = scratch.floats(Slot::Gradient, gradients.numel() as i64)?.f_view(&gradients.size()[..])?;
-        floats.f_copy_(&gradients)?;
+        // Not a buffer of the optimizer's: this is larger than a step's, and wanted once in hundreds of steps.
+        let floats = gradients.f_to_kind(Kind::Float)?;
         let projectors = || members.iter().filter_map(|member| member.projector.as_ref());
         let rank = projectors().map(Projector::rank).max().unwrap_or(0);
         let mut bases = part(&self.bases)?;
@@ -197,6 +187,14 @@ impl Stack {
             }
         };
         let (mut first, mut second) = (part(&self.first_moments)?, part(&self.second_moments)?);
+        let bases = match bases.kind() {
+            Kind::Float => bases,
+            _ => {
+                let mut floats = scratch.floats(Slot::Basis, bases.numel() as i64)?.f_view(&bases.size()[..])?;
+                floats.f_copy_(&bases)?;
+                floats
+            }
+        };
         let mut low_rank = scratch.floats(Slot::LowRank, first.numel() as i64)?.f_view(&first.size()[..])?;
 
         let _tf32 = fused::allow_tf32(&weights)?;
@@ -204,7 +202,10 @@ impl Stack {
             OneSide::Right => gradients.f_bmm_out(&low_rank, &bases.f_transpose(1, 2)?).done()?,
             OneSide::Left => bases.f_transpose(1, 2)?.f_bmm_out(&low_rank, &gradients).done()?,
         }
-        fused::direction(&mut low_rank, (&mut first, &mut second), adam, scale)?;
+        // One launch for all: the first one's bits, and the element's index among them, tell elements apart.
+        let leader = &members[start as usize];
+        let key = leader.moments.key(leader.num_steps);
+        fused::direction(&mut low_rank, (&mut first, &mut second), key, adam, scale)?;
 
         let storage = match members[0].master.for_kernel(members[0].num_steps) {
             Some((_, storage)) => storage,

@@ -227,6 +227,8 @@ fn dtype(kind: Kind) -> Result<Dtype, TchError> {
         Kind::Int64 => Ok(Dtype::I64),
         Kind::Float => Ok(Dtype::F32),
         Kind::Int16 => Ok(Dtype::I16),
+        Kind::BFloat16 => Ok(Dtype::BF16),
+        Kind::Half => Ok(Dtype::F16),
         other => Err(TchError::Kind(format!("no optimizer state is {other:?}"))),
     }
 }

@@ -50,6 +50,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         beta2: 0.999,
         epsilon: 1e-6,
         step: -1e-5,
+        moments_key: 3,
         root: 1.0,
         decay_before: 1.0,
         decay_after: 1.0,
@@ -62,6 +63,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     })?;
     time("adam, embedding, stochastic", 22.0 * n as f64, || {
         adam::full(&mut embedding, Storage::Stochastic { key: 7 }, &gradient, (&mut first, &mut second), &constants)
+    })?;
+    let narrow = || Tensor::f_zeros([n], (Kind::BFloat16, device));
+    let (mut first, mut second) = (narrow()?, narrow()?);
+    time("adam, embedding, hidden bits, bfloat16 moments", 18.0 * n as f64, || {
+        adam::full(&mut embedding, Storage::HiddenBits(&hidden), &gradient, (&mut first, &mut second), &constants)
     })?;
     let n = 2816 * 1024;
     let mut low_rank = floats(n)?;

@@ -10,13 +10,13 @@ use crate::in_place::InPlace;
 
 /// The random bits of one parameter.
 #[derive(Debug)]
-pub(super) struct Noise {
+pub(crate) struct Noise {
     pub(super) seed: u64,
     parameter: u64,
 }
 
 impl Noise {
-    pub(super) fn new(seed: u64, name: &str) -> Self {
+    pub(crate) fn new(seed: u64, name: &str) -> Self {
         // FNV-1a
         let parameter = name
             .bytes()
@@ -25,7 +25,7 @@ impl Noise {
     }
 
     /// `weight` (bfloat16) ← `master` (float32), elements `start..` of the parameter. The two work buffers are int32.
-    pub(super) fn round(
+    pub(crate) fn round(
         &self,
         master: &Tensor,
         weight: &mut Tensor,
@@ -40,7 +40,7 @@ impl Noise {
     }
 
     /// Keys the bits of one step.
-    pub(super) fn key(&self, step: i64) -> u64 {
+    pub(crate) fn key(&self, step: i64) -> u64 {
         mix(self.seed ^ mix(self.parameter ^ mix(step as u64)))
     }
 

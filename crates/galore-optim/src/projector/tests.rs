@@ -28,7 +28,10 @@ fn eigenvectors_capture_what_singular_vectors_do() {
                 let decay = (Tensor::arange(cols, (Kind::Float, device)) * (-9.0 / cols as f64)).exp();
                 let gradient = Tensor::randn([rows, cols], (Kind::Float, device)) * decay * size;
                 let config = GaLoreConfig { rank, proj_type, ..GaLoreConfig::default() };
-                let (mut by_svd, mut ours) = (Projector::new(rows, cols, &config), Projector::new(rows, cols, &config));
+                let (mut by_svd, mut ours) = (
+                    Projector::new(rows, cols, &config, Kind::Float),
+                    Projector::new(rows, cols, &config, Kind::Float),
+                );
                 by_svd.refresh_by_svd(&gradient).unwrap();
                 ours.refresh_by_eigenvectors(&gradient).unwrap();
                 let scaled = &gradient / size;
@@ -54,7 +57,7 @@ fn eigenvectors_capture_what_singular_vectors_do() {
 #[test]
 fn a_gradient_with_nan_gives_no_basis_and_one_of_zeros_does() {
     let config = GaLoreConfig { rank: 2, ..GaLoreConfig::default() };
-    let mut projector = Projector::new(5, 3, &config);
+    let mut projector = Projector::new(5, 3, &config, Kind::Float);
     let gradient = Tensor::zeros([5, 3], (Kind::Float, Device::Cpu));
     projector.refresh_by_eigenvectors(&gradient).unwrap();
     assert!(projector.refresh_by_eigenvectors(&(gradient + f64::NAN)).is_err());

@@ -7,6 +7,7 @@
 )]
 
 mod against_python;
+mod narrow_moments;
 mod odd_input;
 mod on_gpu;
 mod state_files;

@@ -1,8 +1,8 @@
 //! Parameters, gradients and settings that cannot be taken.
 
 use galore_optim::{
-    AdamConfig, AdamW, Error, GaLoreAdamW, GaLoreConfig, Optimizer, Parameter, ProjectionType, TargetModules,
-    WeightUpdate, clip_gradients, global_gradient_norm, select_targets,
+    AdamConfig, AdamW, Error, GaLoreAdamW, GaLoreConfig, MomentDtype, Optimizer, Parameter, ProjectionType,
+    TargetModules, WeightUpdate, clip_gradients, global_gradient_norm, select_targets,
 };
 use tch::{Device, Kind, Tensor};
 
@@ -132,7 +132,13 @@ fn settings_out_of_range_are_reported_together() {
     for part in ["rank = 0", "update_proj_gap = -1", "scale = NaN"] {
         assert!(error.contains(part), "{error}");
     }
-    let adam = AdamConfig { beta1: 1.0, beta2: -0.1, epsilon: -1e-8, weight_decay: f64::INFINITY };
+    let adam = AdamConfig {
+        beta1: 1.0,
+        beta2: -0.1,
+        epsilon: -1e-8,
+        weight_decay: f64::INFINITY,
+        moments: MomentDtype::Float32,
+    };
     let error = AdamW::new(vec![group(vec![], adam)], WeightUpdate::Exact).unwrap_err().to_string();
     for part in ["beta1 = 1", "beta2 = -0.1", "epsilon = -0.00000001", "weight_decay = inf"] {
         assert!(error.contains(part), "{error}");

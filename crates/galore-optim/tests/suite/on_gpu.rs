@@ -1,6 +1,8 @@
 //! A step on the GPU, fused kernels and TF32 products included, against the plain float32 one on the CPU. Nothing to test without a GPU.
 
-use galore_optim::{AdamConfig, AdamW, GaLoreAdamW, GaLoreConfig, Optimizer, ProjectionType, WeightUpdate};
+use galore_optim::{
+    AdamConfig, AdamW, GaLoreAdamW, GaLoreConfig, MomentDtype, Optimizer, ProjectionType, WeightUpdate,
+};
 use tch::{Device, Kind, Tensor};
 
 use crate::{group, parameter, random};
@@ -15,7 +17,12 @@ struct Side {
     optimizer: Box<dyn Optimizer>,
 }
 
-fn side(device: Device, kind: Kind, update: WeightUpdate, galore: Option<&GaLoreConfig>) -> Side {
+fn side(
+    device: Device,
+    (kind, update): (Kind, WeightUpdate),
+    moments: MomentDtype,
+    galore: Option<&GaLoreConfig>,
+) -> Side {
     // The first are targets, views into one buffer: those of one shape take their step together. Odd lengths leave a rest for the last
     // thread, and views off the boundaries of wide accesses; the matrices reach past one block.
     let shapes: [&[i64]; NUM_TARGETS + 3] = [
@@ -50,7 +57,7 @@ fn side(device: Device, kind: Kind, update: WeightUpdate, galore: Option<&GaLore
     let parameters = |range: std::ops::Range<usize>| {
         range.map(|index| parameter(&format!("p{index}"), &weights[index], &gradients[index])).collect()
     };
-    let adam = AdamConfig { weight_decay: 0.1, ..AdamConfig::galore_default() };
+    let adam = AdamConfig { weight_decay: 0.1, moments, ..AdamConfig::galore_default() };
     let optimizer: Box<dyn Optimizer> = match galore {
         None => Box::new(AdamW::new(vec![group(parameters(0..NUM_TARGETS + 3), adam)], update).unwrap()),
         Some(galore) => {
@@ -78,17 +85,19 @@ fn a_step_on_the_gpu_is_that_of_the_cpu() {
     }
     let galore = |proj_type| Some(GaLoreConfig { rank: 12, update_proj_gap: 100, scale: 1.0, proj_type });
     let folder = tempfile::tempdir().unwrap();
-    for (kind, update) in [
-        (Kind::Float, WeightUpdate::Exact),
-        (Kind::BFloat16, WeightUpdate::Exact),
-        (Kind::BFloat16, WeightUpdate::Stochastic { seed: 5 }),
-        (Kind::BFloat16, WeightUpdate::Nearest),
+    for (kind, update, moments) in [
+        (Kind::Float, WeightUpdate::Exact, MomentDtype::Float32),
+        (Kind::Float, WeightUpdate::Exact, MomentDtype::Bfloat16),
+        (Kind::BFloat16, WeightUpdate::Exact, MomentDtype::Float32),
+        (Kind::BFloat16, WeightUpdate::Exact, MomentDtype::Bfloat16),
+        (Kind::BFloat16, WeightUpdate::Stochastic { seed: 5 }, MomentDtype::Bfloat16),
+        (Kind::BFloat16, WeightUpdate::Nearest, MomentDtype::Float32),
     ] {
         for galore in
             [None, galore(ProjectionType::Std), galore(ProjectionType::ReverseStd), galore(ProjectionType::Full)]
         {
-            let mut cpu = side(Device::Cpu, kind, update, galore.as_ref());
-            let mut gpu = side(Device::Cuda(0), kind, update, galore.as_ref());
+            let mut cpu = side(Device::Cpu, (kind, update), moments, galore.as_ref());
+            let mut gpu = side(Device::Cuda(0), (kind, update), moments, galore.as_ref());
             // One step on the CPU, which makes the basis; the GPU goes on from there.
             cpu.step(0);
             let state = folder.path().join("state");
@@ -109,12 +118,18 @@ fn a_step_on_the_gpu_is_that_of_the_cpu() {
                 // Products in TF32 are off by 5e-4, which Adam's division by small second moments enlarges. Where a sum lands near a
                 // boundary of rounding, a weight in bfloat16 is off by a unit in its last place, up to 0.004 beside changes of 0.05 and
                 // less; that happens to about one in a hundred.
+                // Moments in bfloat16 draw other bits where a stack takes its step together: each is off by up to 0.8 %, at random.
                 let bound = match (kind, galore.is_some() && index < NUM_TARGETS) {
+                    (Kind::Float, _) if moments == MomentDtype::Bfloat16 => 1e-2,
                     (Kind::Float, false) => 1e-5,
                     (Kind::Float, true) => 5e-3,
                     _ => 4e-2,
                 };
-                assert!(error <= bound * change, "{kind:?} {update:?} {galore:?} p{index}: {:.2e}", error / change);
+                assert!(
+                    error <= bound * change,
+                    "{kind:?} {update:?} {moments:?} {galore:?} p{index}: {:.2e}",
+                    error / change
+                );
             }
         }
     }

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use galore_optim::{AdamConfig, AdamW, Error, GaLoreAdamW, GaLoreConfig, Optimizer, ProjectionType, WeightUpdate};
+use galore_optim::{
+    AdamConfig, AdamW, Error, GaLoreAdamW, GaLoreConfig, MomentDtype, Optimizer, ProjectionType, WeightUpdate,
+};
 use tch::{Device, Kind, Tensor};
 
 use crate::{bits_equal, group, parameter, random};
@@ -21,11 +23,13 @@ struct Setup {
     kind: Kind,
     update: WeightUpdate,
     galore: Option<GaLoreConfig>,
+    moments: MomentDtype,
 }
 
 impl Setup {
     fn galore(kind: Kind, update: WeightUpdate, proj_type: ProjectionType) -> Self {
-        Setup { kind, update, galore: Some(GaLoreConfig { rank: 4, update_proj_gap: 4, scale: 1.8, proj_type }) }
+        let galore = Some(GaLoreConfig { rank: 4, update_proj_gap: 4, scale: 1.8, proj_type });
+        Setup { kind, update, galore, moments: MomentDtype::Float32 }
     }
 
     fn start(&self) -> Vec<Tensor> {
@@ -37,6 +41,7 @@ impl Setup {
         let gradients: Vec<Tensor> =
             weights.iter().map(|weight| Tensor::zeros(weight.size(), (Kind::Float, Device::Cpu))).collect();
         let part = |indices: std::ops::Range<usize>, adam: AdamConfig| {
+            let adam = AdamConfig { moments: self.moments, ..adam };
             group(indices.map(|i| parameter(SHAPES[i].0, &weights[i], &gradients[i])).collect(), adam)
         };
         let optimizer: Box<dyn Optimizer> = match &self.galore {
@@ -85,7 +90,11 @@ fn resumes_bit_for_bit() {
         (Kind::Half, WeightUpdate::Exact),
     ] {
         setups.push(Setup::galore(kind, update, ProjectionType::Std));
-        setups.push(Setup { kind, update, galore: None });
+        setups.push(Setup { kind, update, galore: None, moments: MomentDtype::Float32 });
+    }
+    for proj_type in [ProjectionType::Std, ProjectionType::Full] {
+        let setup = Setup::galore(Kind::BFloat16, WeightUpdate::Exact, proj_type);
+        setups.push(Setup { moments: MomentDtype::Bfloat16, ..setup });
     }
     for setup in setups {
         let directory = tempfile::tempdir().unwrap();

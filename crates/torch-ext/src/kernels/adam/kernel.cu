@@ -2,12 +2,13 @@
 //   m ← m + (g − m)(1 − β1),  v ← v + (g² − v)(1 − β2),  w ← (w · before + step · m / (√v / root + ε)) · after
 // BF16: the gradient is bfloat16, else float32.  STORAGE: how the weight is kept:
 //   0 float32 · 1 bfloat16 and the master's other 16 bits (hidden) · 2 bfloat16 rounded stochastically · 3 bfloat16 to nearest
-// Bytes an element: gradient, 16 for the moments, and 8, 8, 4 or 4 for the weight. Floor for 155.6 M embedding weights, bfloat16
+// NARROW_MOMENTS: moments are bfloat16, rounded stochastically, else float32.
+// Bytes an element: gradient, 16 or 8 for the moments, and 8, 8, 4 or 4 for the weight. Floor for 155.6 M embedding weights, bfloat16
 // with hidden bits: 4.0 GB, 1.35 ms at 3 TB/s.
 
 struct Constants {
   float rate1, rate2, epsilon, step, root, before, after;
-  u32 key_low, key_high;
+  u32 key_low, key_high, moments_key_low, moments_key_high;
 };
 
 // torch's lerp.
@@ -16,15 +17,47 @@ __device__ __forceinline__ float blend(float from, float to, float weight) {
 }
 
 // Murmur3's finaliser over the element's index, keyed twice.
-__device__ __forceinline__ u32 noise(i64 index, const Constants& c) {
-  u32 hash = static_cast<u32>(index) ^ c.key_low;
+__device__ __forceinline__ u32 noise(i64 index, u32 key_low, u32 key_high) {
+  u32 hash = static_cast<u32>(index) ^ key_low;
   hash ^= hash >> 16;
   hash *= 0x85ebca6bu;
-  hash ^= c.key_high;
+  hash ^= key_high;
   hash ^= hash >> 13;
   hash *= 0xc2b2ae35u;
   hash ^= hash >> 16;
-  return hash & 0xffffu;
+  return hash;
+}
+
+// Up or down at random, by the lower 16 bits of `bits`. What is not finite stays so: its pattern has no room for a carry.
+__device__ __forceinline__ u16 rounded_stochastically(float x, u32 bits) {
+  const u32 pattern = __float_as_uint(x);
+  if ((pattern & 0x7f800000u) == 0x7f800000u) return to_bfloat16(x);
+  return static_cast<u16>((pattern + (bits & 0xffffu)) >> 16);
+}
+
+#if NARROW_MOMENTS
+typedef u16 M;
+#else
+typedef float M;
+#endif
+
+template <int N>
+__device__ __forceinline__ void store_moments(M* first, M* second, const float (&m)[N], const float (&v)[N], i64 i,
+                                              const Constants& c) {
+#if NARROW_MOMENTS
+  Pack<N, M> packed_m, packed_v;
+#pragma unroll
+  for (int k = 0; k < N; ++k) {
+    const u32 bits = noise(i + k, c.moments_key_low, c.moments_key_high);
+    packed_m.at[k] = rounded_stochastically(m[k], bits);
+    packed_v.at[k] = rounded_stochastically(v[k], bits >> 16);
+  }
+  *reinterpret_cast<Pack<N, M>*>(first + i) = packed_m;
+  *reinterpret_cast<Pack<N, M>*>(second + i) = packed_v;
+#else
+  store(first + i, m);
+  store(second + i, v);
+#endif
 }
 
 #if STORAGE == 0
@@ -49,14 +82,14 @@ __device__ __forceinline__ void split(float master, W& weight, u16& hidden, i64 
   weight = static_cast<u16>((bits + 0x8000u) >> 16);
   hidden = static_cast<u16>(bits);
 #elif STORAGE == 2
-  weight = static_cast<u16>((bits + noise(index, c)) >> 16);
+  weight = rounded_stochastically(master, noise(index, c.key_low, c.key_high));
 #else
   narrow(master, weight);
 #endif
 }
 
 template <int N>
-__device__ __forceinline__ void update(W* weight, u16* hidden, const T* gradient, float* first, float* second, i64 i,
+__device__ __forceinline__ void update(W* weight, u16* hidden, const T* gradient, M* first, M* second, i64 i,
                                        const Constants& c) {
   float g[N], m[N], v[N];
   load(gradient + i, g);
@@ -75,8 +108,7 @@ __device__ __forceinline__ void update(W* weight, u16* hidden, const T* gradient
     master += c.step * m[k] / (sqrtf(v[k]) / c.root + c.epsilon);
     split(master * c.after, w.at[k], h.at[k], i + k, c);
   }
-  store(first + i, m);
-  store(second + i, v);
+  store_moments(first, second, m, v, i, c);
   *reinterpret_cast<Pack<N, W>*>(weight + i) = w;
 #if STORAGE == 1
   *reinterpret_cast<Pack<N, u16>*>(hidden + i) = h;
@@ -84,7 +116,7 @@ __device__ __forceinline__ void update(W* weight, u16* hidden, const T* gradient
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-adam_full(W* weight, u16* hidden, const T* gradient, float* first, float* second, i64 n, Constants c) {
+adam_full(W* weight, u16* hidden, const T* gradient, M* first, M* second, i64 n, Constants c) {
   const i64 i = (static_cast<i64>(blockIdx.x) * blockDim.x + threadIdx.x) * VEC;
   if (i + VEC <= n) {
     update<VEC>(weight, hidden, gradient, first, second, i, c);
@@ -95,7 +127,7 @@ adam_full(W* weight, u16* hidden, const T* gradient, float* first, float* second
 
 // The projected gradient becomes the direction step · m / (√v / root + ε).
 template <int N>
-__device__ __forceinline__ void direct(float* gradient, float* first, float* second, i64 i, const Constants& c) {
+__device__ __forceinline__ void direct(float* gradient, M* first, M* second, i64 i, const Constants& c) {
   float g[N], m[N], v[N];
   load(gradient + i, g);
   load(first + i, m);
@@ -106,12 +138,11 @@ __device__ __forceinline__ void direct(float* gradient, float* first, float* sec
     v[k] = blend(v[k], g[k] * g[k], c.rate2);
     g[k] = c.step * m[k] / (sqrtf(v[k]) / c.root + c.epsilon);
   }
-  store(first + i, m);
-  store(second + i, v);
+  store_moments(first, second, m, v, i, c);
   store(gradient + i, g);
 }
 
-extern "C" __global__ void __launch_bounds__(256) adam_direction(float* gradient, float* first, float* second, i64 n, Constants c) {
+extern "C" __global__ void __launch_bounds__(256) adam_direction(float* gradient, M* first, M* second, i64 n, Constants c) {
   const i64 i = (static_cast<i64>(blockIdx.x) * blockDim.x + threadIdx.x) * VEC;
   if (i + VEC <= n) {
     direct<VEC>(gradient, first, second, i, c);

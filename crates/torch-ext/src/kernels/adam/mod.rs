@@ -36,6 +36,8 @@ pub struct Constants {
     pub epsilon: f64,
     /// Factor on the direction, its sign included.
     pub step: f64,
+    /// Of this step and parameter: moments in bfloat16 are rounded up or down at random, by its hash with an element's index.
+    pub moments_key: u64,
     /// What the root of the second moment is divided by.
     pub root: f64,
     /// Factor on the weight before the update.
@@ -51,12 +53,12 @@ impl Constants {
         let factors = [self.root, self.decay_before, self.decay_after];
         let mut words: Vec<u32> = rates.iter().chain(&factors).map(|&value| (value as f32).to_bits()).collect();
         let key = if let Storage::Stochastic { key } = storage { key } else { 0 };
-        words.extend([key as u32, (key >> 32) as u32]);
+        words.extend([key, self.moments_key].iter().flat_map(|key| [*key as u32, (key >> 32) as u32]));
         Argument::Words(words)
     }
 }
 
-/// One step of a weight. All are flat or of one shape; gradient float32 or bfloat16, moments float32.
+/// One step of a weight. All are flat or of one shape; gradient and moments float32 or bfloat16.
 ///
 /// # Errors
 /// [`Error::Operand`] for operands that do not fit, [`Error::Kernel`] when it cannot be compiled or launched.
@@ -71,8 +73,7 @@ pub fn full(
     let numel = weight.numel() as i64;
     check_weight(weight, storage, numel)?;
     check(NAME, "gradient", gradient, weight, kind, numel)?;
-    check(NAME, "first moment", first, weight, Kind::Float, numel)?;
-    check(NAME, "second moment", second, weight, Kind::Float, numel)?;
+    let moments = check_moments(first, second, weight, numel)?;
     let arguments = [
         pointer(weight),
         optional(hidden(storage)),
@@ -82,10 +83,10 @@ pub fn full(
         Argument::Long(numel),
         constants.argument(storage),
     ];
-    run("adam_full", kind, storage, &[weight, gradient, first, second], numel, &arguments)
+    run("adam_full", (kind, moments), storage, &[weight, gradient, first, second], numel, &arguments)
 }
 
-/// A projected gradient, float32, becomes its step: `gradient ← step · m / (√v / root + ε)`.
+/// A projected gradient, float32, becomes its step, by moments in float32 or bfloat16: `gradient ← step · m / (√v / root + ε)`.
 ///
 /// # Errors
 /// As [`full`].
@@ -96,12 +97,11 @@ pub fn direction(
 ) -> Result<(), Error> {
     let numel = gradient.numel() as i64;
     check(NAME, "gradient", gradient, gradient, Kind::Float, numel)?;
-    check(NAME, "first moment", first, gradient, Kind::Float, numel)?;
-    check(NAME, "second moment", second, gradient, Kind::Float, numel)?;
+    let moments = check_moments(first, second, gradient, numel)?;
     let storage = Storage::Float;
     let arguments =
         [pointer(gradient), pointer(first), pointer(second), Argument::Long(numel), constants.argument(storage)];
-    run("adam_direction", Kind::Float, storage, &[gradient, first, second], numel, &arguments)
+    run("adam_direction", (Kind::Float, moments), storage, &[gradient, first, second], numel, &arguments)
 }
 
 /// `master` (float32) ← the weight.
@@ -113,7 +113,7 @@ pub fn read_master(weight: &Tensor, storage: Storage<'_>, master: &mut Tensor) -
     check_weight(weight, storage, numel)?;
     check(NAME, "master", master, weight, Kind::Float, numel)?;
     let arguments = [pointer(weight), optional(hidden(storage)), pointer(master), Argument::Long(numel)];
-    run("read_master", Kind::Float, storage, &[weight, master], numel, &arguments)
+    run("read_master", (Kind::Float, Kind::Float), storage, &[weight, master], numel, &arguments)
 }
 
 /// The weight ← `master` (float32) times `constants.decay_after`.
@@ -136,11 +136,18 @@ pub fn write_master(
         Argument::Long(numel),
         constants.argument(storage),
     ];
-    run("write_master", Kind::Float, storage, &[weight, master], numel, &arguments)
+    run("write_master", (Kind::Float, Kind::Float), storage, &[weight, master], numel, &arguments)
 }
 
 fn hidden<'a>(storage: Storage<'a>) -> Option<&'a Tensor> {
     if let Storage::HiddenBits(hidden) = storage { Some(hidden) } else { None }
+}
+
+fn check_moments(first: &Tensor, second: &Tensor, like: &Tensor, numel: i64) -> Result<Kind, Error> {
+    let kind = element_kind(NAME, first)?;
+    check(NAME, "first moment", first, like, kind, numel)?;
+    check(NAME, "second moment", second, like, kind, numel)?;
+    Ok(kind)
 }
 
 fn check_weight(weight: &Tensor, storage: Storage<'_>, numel: i64) -> Result<(), Error> {
@@ -154,7 +161,7 @@ fn check_weight(weight: &Tensor, storage: Storage<'_>, numel: i64) -> Result<(),
 
 fn run(
     function: &'static str,
-    kind: Kind,
+    (kind, moments): (Kind, Kind),
     storage: Storage<'_>,
     operands: &[&Tensor],
     numel: i64,
@@ -170,7 +177,7 @@ fn run(
         Storage::Stochastic { .. } => 2,
         Storage::Nearest => 3,
     };
-    let definitions = [("STORAGE", number)];
+    let definitions = [("STORAGE", number), ("NARROW_MOMENTS", i64::from(moments == Kind::BFloat16))];
     let source = Source { name: NAME, text: include_str!("kernel.cu"), kind, width, definitions: &definitions };
     let blocks = blocks_for((numel + width.0 - 1) / width.0);
     launch(&source, function, Grid { blocks, threads: THREADS }, operands[0], arguments)
