@@ -23,10 +23,12 @@ mod data;
 pub mod goldens;
 mod program;
 mod results;
+mod torture;
 mod weights;
 
 pub use case::Case;
 pub use data::{Dataset, sentences};
 pub use program::{Finished, Running, Training};
 pub use results::{Results, TIME_KEYS, file_names, without_times};
+pub use torture::{Tortured, torture};
 pub use weights::Weights;

@@ -70,7 +70,8 @@ fn remove_variables(command: &mut Command, prefixes: &[&str]) {
 pub struct Training {
     arguments: Vec<OsString>,
     num_threads: usize,
-    address_space_kib: Option<u64>,
+    /// A shell's, with the command to run in `"$@"`.
+    script: Option<String>,
 }
 
 impl Training {
@@ -90,7 +91,7 @@ impl Training {
     /// Without any argument.
     pub fn bare() -> Self {
         // The tests run side by side.
-        Self { arguments: Vec::new(), num_threads: 1, address_space_kib: None }
+        Self { arguments: Vec::new(), num_threads: 1, script: None }
     }
 
     /// Computes on this many threads in place of one.
@@ -102,9 +103,8 @@ impl Training {
 
     /// Gives the process no more address space than this, so that allocations beyond it fail.
     #[must_use]
-    pub fn address_space_limit_kib(mut self, limit: u64) -> Self {
-        self.address_space_kib = Some(limit);
-        self
+    pub fn address_space_limit_kib(self, limit: u64) -> Self {
+        self.under(format!("ulimit -v {limit} && exec \"$@\""))
     }
 
     /// Adds one flag. Its value may have spaces.
@@ -118,6 +118,13 @@ impl Training {
     #[must_use]
     pub fn flags(mut self, text: &str) -> Self {
         self.arguments.extend(text.split_whitespace().map(OsString::from));
+        self
+    }
+
+    /// Runs it from a shell script, which has the command in `"$@"`.
+    #[must_use]
+    pub fn under(mut self, script: impl Into<String>) -> Self {
+        self.script = Some(script.into());
         self
     }
 
@@ -135,11 +142,11 @@ impl Training {
     /// When the program cannot be built or started.
     pub fn start(&self) -> Result<Running> {
         let home = tempfile::tempdir()?;
-        let mut command = match self.address_space_kib {
+        let mut command = match &self.script {
             None => Command::new(program()?),
-            Some(limit) => {
+            Some(script) => {
                 let mut shell = Command::new("sh");
-                shell.args(["-c", "ulimit -v \"$0\" && exec \"$@\"", &limit.to_string()]).arg(program()?);
+                shell.args(["-c", script, "sh"]).arg(program()?);
                 shell
             }
         };

@@ -12,6 +12,7 @@ mod python;
 mod setup;
 mod shell;
 mod soak;
+mod torture;
 
 use std::process::ExitCode;
 
@@ -27,6 +28,8 @@ cargo xtask <verb>
   soak --minutes <n>
                 a run that logs, evaluates and saves all the time; fails when its memory or its open files grow
   lint          formatting, dependency direction, clippy, documentation
+  torture [kills] [seed]
+                kill whole runs at random instants and resume them, 200 times
   validate      test, then demo: run it before a release
   install       build train_and_save in release mode and put it into cargo's bin folder
   help          this text
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         ["test"] => checks::test(),
         ["lint"] => checks::lint(),
         ["validate"] => checks::test().and_then(|()| demo::run()),
+        ["torture", ref rest @ ..] if rest.len() <= 2 => torture::run(rest),
         ["install"] => install::run(),
         ["help" | "--help" | "-h"] => {
             println!("{HELP}");

@@ -69,14 +69,12 @@ impl Identity {
         })
     }
 
-    /// Writes it into a checkpoint.
+    /// The text of its file.
     ///
     /// # Errors
-    /// When the file cannot be written.
-    pub fn write(&self, dir: &Path) -> Result<()> {
-        let path = dir.join(RUN_FILE);
-        let text = serde_json::to_string_pretty(self)? + "\n";
-        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+    /// None in practice: it is plain data.
+    pub fn to_text(&self) -> Result<String> {
+        Ok(serde_json::to_string_pretty(self)? + "\n")
     }
 
     /// Refuses to go on from a checkpoint of another run.
@@ -218,7 +216,7 @@ mod tests {
     #[test]
     fn what_changed_is_named_and_what_may_change_is_not() {
         let folder = tempfile::tempdir().unwrap();
-        identity().write(folder.path()).unwrap();
+        std::fs::write(folder.path().join(RUN_FILE), identity().to_text().unwrap()).unwrap();
         let renamed = Identity { model_name: "elsewhere/m".into(), ..identity() };
         renamed.check(folder.path()).unwrap();
 
@@ -237,7 +235,7 @@ mod tests {
     #[test]
     fn other_evaluation_rows_are_named_and_none_are_no_change() {
         let folder = tempfile::tempdir().unwrap();
-        identity().write(folder.path()).unwrap();
+        std::fs::write(folder.path().join(RUN_FILE), identity().to_text().unwrap()).unwrap();
         Identity { eval_rows: None, ..identity() }.check(folder.path()).unwrap();
         let changed = Identity { eval_rows: Some("f".into()), ..identity() };
         let message = changed.check(folder.path()).unwrap_err().to_string();

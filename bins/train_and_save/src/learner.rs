@@ -1,17 +1,18 @@
 //! The model and its optimizer, as the loop drives them.
 
 use crate::batches::MicroBatch;
-use crate::identity::Identity;
+use crate::identity::{Identity, RUN_FILE};
 use crate::memory::noted;
 use crate::optimizer::OPTIMIZER_FILE;
 use anyhow::Result;
-use causal_lm::{CausalLm, LossSums, TokenBatch};
+use causal_lm::{CausalLm, LossSums, ModelFile, TokenBatch};
 use galore_optim::{Optimizer, clip_gradients, global_gradient_norm};
 use serde_json::{Map, Value};
 use sft_data::ChatTokenizer;
 use std::path::Path;
+use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
-use trainer_core::{BoxError, EvalSums, Learner, StepRecord, StepRequest, WindowFigures};
+use trainer_core::{BoxError, EvalSums, Learner, StepRecord, StepRequest, WindowFigures, WriteCheckpoint};
 
 /// Weights looked at together for values that are not finite.
 const FINITE_CHECK_ELEMENTS: usize = 16 << 20;
@@ -20,7 +21,7 @@ const FINITE_CHECK_ELEMENTS: usize = 16 << 20;
 pub struct SftLearner {
     pub model: CausalLm,
     pub optimizer: Box<dyn Optimizer>,
-    pub tokenizer: ChatTokenizer,
+    pub tokenizer: Arc<ChatTokenizer>,
     pub identity: Identity,
     /// Sums of the micro-batches since the last optimizer step.
     window: Window,
@@ -54,8 +55,24 @@ struct Step {
 
 impl SftLearner {
     pub fn new(model: CausalLm, optimizer: Box<dyn Optimizer>, tokenizer: ChatTokenizer, identity: Identity) -> Self {
+        let tokenizer = Arc::new(tokenizer);
         let (window, steps, evaluation) = (Window::default(), Vec::new(), None);
         Self { model, optimizer, tokenizer, identity, window, steps, evaluation }
+    }
+
+    /// Bytes of the model's files, and of those that a checkpoint holds besides. Text files other than the tokenizer's are
+    /// not counted.
+    pub fn file_bytes(&self) -> Result<(u64, u64)> {
+        let parameters = self.model.parameters();
+        let weights =
+            parameters.num_parameters().unsigned_abs() * parameters.flat_weights().f_kind()?.elt_size_in_bytes() as u64;
+        let tokenizer: usize = self.tokenizer.files().iter().map(|(_, bytes)| bytes.len()).sum();
+        Ok((weights + tokenizer as u64, self.optimizer.state_bytes()))
+    }
+
+    /// Writes the model as it is when that is called, without a copy of it.
+    pub fn model_as_it_is(&self) -> Result<WriteCheckpoint> {
+        Ok(write_model(self.model.files()?, Arc::clone(&self.tokenizer)))
     }
 
     fn device(&self) -> Device {
@@ -65,6 +82,19 @@ impl SftLearner {
     fn to_device(&self, batch: &MicroBatch) -> Result<TokenBatch, causal_lm::Error> {
         batch.tokens.to_device(self.device())
     }
+}
+
+/// Writes model and tokenizer files, as `from_pretrained` loads them. The weights' memory is given back file by file.
+fn write_model(files: Vec<ModelFile>, tokenizer: Arc<ChatTokenizer>) -> WriteCheckpoint {
+    Box::new(move |folder| {
+        for file in files {
+            folder.write_file(Path::new(file.name()), &mut |to| Ok(file.write_to(to)?))?;
+        }
+        tokenizer
+            .files()
+            .iter()
+            .try_for_each(|(path, bytes)| folder.write_file(path, &mut |to| Ok(to.write_all(bytes)?)))
+    })
 }
 
 impl SftLearner {
@@ -173,16 +203,15 @@ impl Learner for SftLearner {
         Ok(EvalSums { loss_sum: loss.f_double_value(&[])?, correct_tokens, target_tokens })
     }
 
-    fn save_model(&mut self, dir: &Path) -> Result<(), BoxError> {
-        self.model.save(dir)?;
-        self.tokenizer.save(dir)?;
-        Ok(())
-    }
-
-    fn save_training_state(&mut self, dir: &Path) -> Result<(), BoxError> {
-        // Row order and stochastic rounding depend on seed, epoch and step alone: there is no other random state.
-        self.identity.write(dir)?;
-        Ok(self.optimizer.save(&dir.join(OPTIMIZER_FILE))?)
+    fn snapshot(&mut self) -> Result<WriteCheckpoint, BoxError> {
+        let write_model = write_model(self.model.snapshot()?, Arc::clone(&self.tokenizer));
+        // Row order and stochastic rounding depend on seed, epoch and step alone: there is no random state.
+        let (identity, optimizer) = (self.identity.to_text()?, self.optimizer.snapshot()?);
+        Ok(Box::new(move |folder| {
+            write_model(folder)?;
+            folder.write_file(Path::new(RUN_FILE), &mut |to| Ok(to.write_all(identity.as_bytes())?))?;
+            folder.write_file(Path::new(OPTIMIZER_FILE), &mut |to| Ok(optimizer.write_to(to)?))
+        }))
     }
 
     fn load_checkpoint(&mut self, dir: &Path) -> Result<(), BoxError> {
@@ -199,6 +228,11 @@ impl Learner for SftLearner {
         let parameters = self.model.parameters();
         let is_finite = |tensor: &Tensor| -> Result<bool, BoxError> {
             let flat = tensor.f_view([-1])?;
+            // Quick, as it needs no copy: in the weights' own type, but for float16, which has no room for a sum.
+            let kind = if flat.f_kind()? == Kind::Half { Kind::Float } else { flat.f_kind()? };
+            if flat.f_sum(kind)?.f_double_value(&[])?.is_finite() {
+                return Ok(true);
+            }
             let length = flat.size1()?;
             let mut total = Tensor::f_zeros([0i64; 0], (Kind::Double, flat.device()))?;
             // In pieces: on a GPU the sum makes a float64 copy first, eight bytes for each two of the weights.

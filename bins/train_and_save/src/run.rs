@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use causal_lm::{CausalLm, ModelOptions};
 use checkpoint_callbacks::{
     BestModelCheckpointCallback, DirectoryStore, EarlyStopping, LossSpike, OutputDirLock, OutputDirUse, Rotation,
-    check_output_dir, newest_complete, publish, recover, verify,
+    SpaceNeeded, check_output_dir, check_space, newest_complete, publish, recover, verify,
 };
 use sft_data::{ChatTokenizer, HubConfig, PrepareReport, SpecialTokensInText, load_splits, prepare};
 use std::path::{Path, PathBuf};
@@ -22,8 +22,8 @@ use std::sync::Arc;
 use std::time::Instant;
 use tch::{Device, Kind};
 use trainer_core::{
-    CheckpointStore, Learner, MetricsFile, ProgressBar, SaveStrategy, StepTiming, TrainOutput, Trainer, TrainerState,
-    TrainingArguments,
+    BatchSource, CheckpointStore, IntervalStrategy, MetricsFile, Plan, ProgressBar, SaveReport, SaveStrategy,
+    StepTiming, TrainOutput, Trainer, TrainerState, TrainingArguments,
 };
 
 /// How a run ended.
@@ -130,6 +130,7 @@ impl Prepared {
         let eval_examples = eval.as_ref().map(|eval| &*eval.examples);
         let identity = Identity::new(settings, &model, built.moments, &train.examples, eval_examples)?;
         let learner = SftLearner::new(model, built.optimizer, tokenizer, identity);
+        check_space(&training.output_dir, &space_needed(training, &train, &learner)?)?;
         Ok(Self { learner, train, eval, resume, lock, summary })
     }
 
@@ -188,12 +189,38 @@ impl Prepared {
         };
         let step = output.state.global_step;
         if let Some(signal) = signals.received().filter(|_| step < output.state.max_steps) {
+            if let Some(error) = &output.saves.last_error {
+                bail!("stopped by signal {signal} after step {step}, and {error}; what was saved before is whole");
+            }
             say(&format!("stopped by signal {signal} after step {step}; go on with --resume_from_checkpoint true"));
             return Ok(Outcome::Stopped { signal });
         }
-        finish(settings, &output, &mut learner)?;
+        finish(settings, &output, &learner)?;
+        let SaveReport { num_saved, num_failed, last_error } = &output.saves;
+        if let (0, Some(error)) = (num_saved, last_error) {
+            bail!("none of {num_failed} checkpoints could be saved: {error}; the model is in {}", output_dir.display());
+        }
         Ok(Outcome::Complete)
     }
+}
+
+/// What the run will write, at its fullest.
+fn space_needed(training: &TrainingArguments, train: &Split, learner: &SftLearner) -> Result<SpaceNeeded> {
+    let plan = Plan::new(training, train.num_batches());
+    let num_saves = match training.save_strategy {
+        SaveStrategy::No => 0,
+        SaveStrategy::Epoch => plan.num_train_epochs,
+        SaveStrategy::Steps => plan.max_steps.div_ceil(plan.save_steps.max(1)),
+        // As many as there are better evaluations.
+        SaveStrategy::Best => 3,
+    };
+    let (model_bytes, state_bytes) = learner.file_bytes()?;
+    let checkpoint_bytes = model_bytes + state_bytes;
+    let has_best = num_saves > 0 && training.eval_strategy != IntervalStrategy::No;
+    // A final model is written whole first, and copied into place.
+    let model_bytes = if has_best { model_bytes } else { 2 * model_bytes };
+    let needed = SpaceNeeded { checkpoint_bytes, num_checkpoints: 0, model_bytes };
+    Ok(needed.with_rotation(num_saves, training.save_total_limit))
 }
 
 /// The loop's arguments: the user's, less what is done here.
@@ -209,7 +236,7 @@ fn loop_arguments(training: &TrainingArguments, learner: &SftLearner) -> Trainin
 }
 
 /// Puts the best model, or the final one where nothing was evaluated and saved, into the output folder, and the results beside it.
-fn finish(settings: &Settings, output: &TrainOutput, learner: &mut SftLearner) -> Result<()> {
+fn finish(settings: &Settings, output: &TrainOutput, learner: &SftLearner) -> Result<()> {
     let output_dir = &settings.training.output_dir;
     let state = &output.state;
     let finished = TrainerState::load(&output_dir.join(TrainerState::FILE_NAME)).map(|finished| finished.global_step);
@@ -234,12 +261,14 @@ fn finish(settings: &Settings, output: &TrainOutput, learner: &mut SftLearner) -
     Ok(())
 }
 
-fn publish_final_model(learner: &mut SftLearner, output_dir: &Path, global_step: u64) -> Result<()> {
+fn publish_final_model(learner: &SftLearner, output_dir: &Path, global_step: u64) -> Result<()> {
     // Written whole in a folder of its own first: an earlier model in the output folder must not end half overwritten.
     let staging = output_dir.join(".final-model");
     let mut store = DirectoryStore::open(&staging)?;
-    let saved = store.save(global_step, &mut |dir| learner.save_model(dir));
+    store.save(global_step, learner.model_as_it_is()?);
+    let saved = store.wait().map_or_else(|| Err("nothing was saved".into()), |saved| saved.outcome);
     let published = saved.map_err(anyhow::Error::from_boxed).and_then(|model| Ok(publish(&model, output_dir, &[])?));
+    drop(store);
     let removed = std::fs::remove_dir_all(&staging);
     published?;
     removed.with_context(|| format!("cannot remove {}", staging.display()))

@@ -55,3 +55,4 @@ pub use ops::attention::AttentionKind;
 pub use parameters::{ParameterKind, ParameterSpec, Parameters};
 pub use recompute::Recompute;
 pub use rows::{Rows, TokenBatch};
+pub use save::ModelFile;

@@ -8,7 +8,7 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 use torch_ext::MappedFile;
 
 /// What a load found besides the model.
@@ -202,13 +202,4 @@ fn own_dtype(config: &Config, tensors: &WeightTensors<'_>) -> Kind {
     }
     let embedding = tensors.tensors.get("model.embed_tokens.weight");
     embedding.and_then(|(_, view)| kind_of(view.dtype())).unwrap_or(Kind::Float)
-}
-
-/// A tensor's bytes on the host, for writing.
-pub(crate) fn host_bytes(tensor: &Tensor) -> Result<Vec<u8>, Error> {
-    let host = tensor.f_to_device(Device::Cpu)?.f_contiguous()?;
-    let numel = host.numel();
-    let mut bytes = vec![0; numel * host.f_kind()?.elt_size_in_bytes()];
-    host.f_copy_data_u8(&mut bytes, numel)?;
-    Ok(bytes)
 }

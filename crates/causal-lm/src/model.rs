@@ -5,7 +5,8 @@ use crate::ops::attention::AttentionKind;
 use crate::ops::{cross_entropy, embedding, rms_norm, rope};
 use crate::parameters::{ParameterId, ParameterKind, ParameterSpec, Parameters};
 use crate::recompute::{Kept, Recompute};
-use crate::{Config, Error, TokenBatch};
+use crate::save::{MAX_SHARD_BYTES, Moment};
+use crate::{Config, Error, ModelFile, TokenBatch};
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
@@ -136,6 +137,23 @@ impl CausalLm {
     /// [`Error::Write`] names the file; [`Error::Torch`] when weights cannot be copied to the host.
     pub fn save(&self, dir: &Path) -> Result<(), Error> {
         crate::save::save(self, dir)
+    }
+
+    /// The files that [`save`](Self::save) writes, in its order. They share the weights' memory: they are to be written
+    /// before the weights change.
+    ///
+    /// # Errors
+    /// [`Error::Torch`] from libtorch.
+    pub fn files(&self) -> Result<Vec<ModelFile>, Error> {
+        crate::save::files(self, Moment::Writing, MAX_SHARD_BYTES)
+    }
+
+    /// The same with a copy of the weights in host memory, to be written while training goes on.
+    ///
+    /// # Errors
+    /// [`Error::TorchExt`] when memory is lacking.
+    pub fn snapshot(&self) -> Result<Vec<ModelFile>, Error> {
+        crate::save::files(self, Moment::Now, MAX_SHARD_BYTES)
     }
 
     /// Loss of a batch without gradients.

@@ -2,6 +2,8 @@
 //!
 //! `cargo run -p checkpoint-callbacks --example atomic_save`
 
+use std::path::Path;
+
 use checkpoint_callbacks::{DirectoryStore, newest_complete};
 use trainer_core::{BoxError, CheckpointStore};
 
@@ -9,7 +11,15 @@ fn main() -> Result<(), BoxError> {
     let output_dir = std::env::temp_dir().join("atomic_save");
     let mut store = DirectoryStore::open(&output_dir)?;
     for step in [10, 20] {
-        store.save(step, &mut |folder| Ok(std::fs::write(folder.join("weights"), vec![step as u8; 1 << 20])?))?;
+        let weights = vec![step as u8; 1 << 20];
+        // Written by a thread of the store's; it owns what it needs.
+        store.save(
+            step,
+            Box::new(move |folder| folder.write_file(Path::new("weights"), &mut |file| Ok(file.write_all(&weights)?))),
+        );
+        if let Some(saved) = store.wait() {
+            println!("saved:   {}", saved.outcome?.display());
+        }
     }
 
     // A disk that loses the end of a file.

@@ -1,14 +1,15 @@
 //! Files and folders that survive a crash of the machine.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
-    io::{Read, Write},
+    io::{self, ErrorKind, Read, Write},
     path::{Path, PathBuf},
 };
 
 use sha2::{Digest, Sha256};
 
-use crate::{Error, Result};
+use crate::{Error, Result, disk::Disk};
 
 const CHUNK_BYTES: usize = 1 << 20;
 
@@ -32,60 +33,146 @@ pub(crate) fn files_under(dir: &Path) -> Result<Vec<PathBuf>> {
 /// Size and SHA-256 (in hexadecimal) of a file.
 pub(crate) fn digest(path: &Path) -> Result<(u64, String)> {
     let mut file = File::open(path).map_err(Error::file("open", path))?;
-    pass_through(&mut file, &mut std::io::sink()).map_err(Error::file("read", path))
+    let mut digest = RunningDigest::default();
+    let mut buffer = vec![0; CHUNK_BYTES];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(digest.finish()),
+            Ok(read) => digest.update(&buffer[..read]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(Error::file("read", path)(error)),
+        }
+    }
 }
 
 /// Copies a file and flushes the copy to the disk; returns size and SHA-256 of what was read.
-pub(crate) fn copy(from: &Path, to: &Path) -> Result<(u64, String)> {
+pub(crate) fn copy(disk: &dyn Disk, from: &Path, to: &Path) -> Result<(u64, String)> {
     let mut source = File::open(from).map_err(Error::file("open", from))?;
-    let mut target = File::create(to).map_err(Error::file("create", to))?;
-    let copied = pass_through(&mut source, &mut target).map_err(Error::file("copy to", to))?;
-    target.sync_all().map_err(Error::file("flush", to))?;
-    Ok(copied)
-}
-
-fn pass_through(from: &mut impl Read, to: &mut impl Write) -> std::io::Result<(u64, String)> {
-    let mut hasher = Sha256::new();
+    let mut target = NewFile::create(disk, to)?;
     let mut buffer = vec![0; CHUNK_BYTES];
-    let mut size = 0;
     loop {
-        let read = from.read(&mut buffer)?;
-        if read == 0 {
-            break;
+        match source.read(&mut buffer) {
+            Ok(0) => return target.finish(),
+            Ok(read) => target.write_all(&buffer[..read]).map_err(|error| target.error(error))?,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(Error::file("read", from)(error)),
         }
-        hasher.update(&buffer[..read]);
-        to.write_all(&buffer[..read])?;
-        size += read as u64;
     }
-    let hex = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok((size, hex))
 }
 
-/// Flushes a file or a folder's entries to the disk.
-pub(crate) fn sync(path: &Path) -> Result<()> {
-    let flushed = File::open(path).and_then(|file| file.sync_all());
+#[derive(Default)]
+struct RunningDigest {
+    hasher: Sha256,
+    size: u64,
+}
+
+impl RunningDigest {
+    fn update(&mut self, bytes: &[u8]) {
+        self.hasher.update(bytes);
+        self.size += bytes.len() as u64;
+    }
+
+    fn finish(self) -> (u64, String) {
+        (self.size, self.hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+}
+
+/// A file that is hashed while it is written.
+pub(crate) struct NewFile<'a> {
+    disk: &'a dyn Disk,
+    path: &'a Path,
+    file: File,
+    digest: RunningDigest,
+    /// What the disk said when a write failed: writers put it in words of their own.
+    failure: Option<io::Error>,
+}
+
+impl<'a> NewFile<'a> {
+    pub fn create(disk: &'a dyn Disk, path: &'a Path) -> Result<Self> {
+        let file = disk.create_file(path).map_err(Error::file("create", path))?;
+        Ok(Self { disk, path, file, digest: RunningDigest::default(), failure: None })
+    }
+
+    /// The error to report when a writer came back with `error`.
+    pub fn error(&mut self, error: io::Error) -> Error {
+        Error::file("write", self.path)(self.failure.take().unwrap_or(error))
+    }
+
+    /// What the disk said, if it was the disk.
+    pub fn failure(&mut self) -> Option<Error> {
+        self.failure.take().map(Error::file("write", self.path))
+    }
+
+    /// Flushes it to the disk; returns size and SHA-256.
+    pub fn finish(self) -> Result<(u64, String)> {
+        self.disk.sync(&self.file).map_err(Error::file("flush", self.path))?;
+        Ok(self.digest.finish())
+    }
+}
+
+impl Write for NewFile<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // What was just hashed is still in the cache when it is written.
+        let bytes = &bytes[..bytes.len().min(CHUNK_BYTES)];
+        match self.disk.write(&mut self.file, bytes) {
+            Ok(written) => {
+                self.digest.update(&bytes[..written]);
+                Ok(written)
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => Err(error),
+            Err(error) => {
+                let kind = error.kind();
+                self.failure = Some(error);
+                Err(kind.into())
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Flushes a folder's entries to the disk.
+pub(crate) fn sync(disk: &dyn Disk, path: &Path) -> Result<()> {
+    let flushed = File::open(path).and_then(|file| disk.sync(&file));
     flushed.map_err(Error::file("flush", path))
 }
 
 /// Flushes `dir` and all folders in it. Their files must be flushed already.
-pub(crate) fn sync_folders(dir: &Path) -> Result<()> {
+pub(crate) fn sync_folders(disk: &dyn Disk, dir: &Path) -> Result<()> {
     for entry in fs::read_dir(dir).map_err(Error::file("list", dir))? {
         let path = entry.map_err(Error::file("list", dir))?.path();
         if path.is_dir() {
-            sync_folders(&path)?;
+            sync_folders(disk, &path)?;
         }
     }
-    sync(dir)
+    sync(disk, dir)
 }
 
-pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
-    fs::rename(from, to).map_err(Error::file("move into place", to))
+/// Flushes the folders of some files, each once.
+pub(crate) fn sync_folders_of<'a>(disk: &dyn Disk, files: impl Iterator<Item = &'a Path>) -> Result<()> {
+    let folders: BTreeSet<&Path> = files.filter_map(Path::parent).collect();
+    folders.into_iter().try_for_each(|folder| sync(disk, folder))
 }
 
-/// Removes a folder, or nothing if it is not there.
-pub(crate) fn remove_folder(path: &Path) -> Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::file("remove", path)(error)),
-        _ => Ok(()),
+pub(crate) fn rename(disk: &dyn Disk, from: &Path, to: &Path) -> Result<()> {
+    disk.rename(from, to).map_err(Error::file("move into place", to))
+}
+
+/// Removes a folder with all that is in it, or nothing if it is not there.
+pub(crate) fn remove_folder(disk: &dyn Disk, path: &Path) -> Result<()> {
+    let entries = match fs::read_dir(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(Error::file("list", path))?,
+    };
+    for entry in entries {
+        let entry = entry.map_err(Error::file("list", path))?;
+        let inner = entry.path();
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => remove_folder(disk, &inner)?,
+            _ => disk.remove_file(&inner).map_err(Error::file("remove", &inner))?,
+        }
     }
+    disk.remove_folder(path).map_err(Error::file("remove", path))
 }

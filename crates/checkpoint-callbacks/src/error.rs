@@ -49,6 +49,23 @@ pub enum Error {
         /// Why it failed.
         source: std::io::Error,
     },
+    /// The output folder's file system has too little room.
+    #[error(
+        "output_dir {}: {needed} bytes are needed, for {num_checkpoints} checkpoints of {checkpoint_bytes} bytes beside one another and the model, and {free} bytes are free; make room, choose another folder, or lower save_total_limit or the number of saves",
+        .path.display()
+    )]
+    OutputDirFull {
+        /// The folder.
+        path: PathBuf,
+        /// Bytes that the run will write and not delete, at its fullest.
+        needed: u64,
+        /// Bytes that can be written.
+        free: u64,
+        /// Checkpoints beside one another.
+        num_checkpoints: u64,
+        /// Size of one.
+        checkpoint_bytes: u64,
+    },
     /// Another run holds the output folder's lock.
     #[error("output_dir {} is in use by another run: wait for its end, or choose another --output_dir", .path.display())]
     OutputDirLocked {

@@ -71,7 +71,7 @@ mod tests {
     use trainer_core::CheckpointStore;
 
     use super::*;
-    use crate::DirectoryStore;
+    use crate::{DirectoryStore, testing::save};
 
     #[test]
     fn finds_checkpoints_by_number_and_nothing_else() {
@@ -91,7 +91,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut store = DirectoryStore::open(dir.path()).unwrap();
         for step in [1, 2, 3] {
-            store.save(step, &mut |dir| Ok(fs::write(dir.join("model"), "weights")?)).unwrap();
+            save(&mut store, step, "weights").unwrap();
         }
         fs::write(store.path(3).join("model"), "weight").unwrap();
         fs::create_dir(store.path(4)).unwrap();

@@ -45,6 +45,7 @@
 #![forbid(unsafe_code)]
 
 mod best;
+mod disk;
 mod durable;
 mod early_stopping;
 mod error;
@@ -57,7 +58,10 @@ mod output_dir;
 mod publish;
 mod recover;
 mod rotation;
+mod space;
 mod store;
+#[cfg(test)]
+mod testing;
 
 pub use best::BestModelCheckpointCallback;
 pub use early_stopping::EarlyStopping;
@@ -70,4 +74,5 @@ pub use output_dir::{OutputDirUse, check_output_dir};
 pub use publish::{NOT_PUBLISHED, publish};
 pub use recover::recover;
 pub use rotation::{Rotation, which_to_delete};
+pub use space::{SpaceNeeded, check_space};
 pub use store::DirectoryStore;

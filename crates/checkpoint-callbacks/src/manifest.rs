@@ -2,13 +2,19 @@
 
 use std::{
     fs,
+    io::Write,
     path::{Path, PathBuf},
     sync::atomic::{AtomicUsize, Ordering},
 };
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result, durable};
+use crate::{
+    Error, Result,
+    disk::Disk,
+    durable::{self, NewFile},
+    names::parse_checkpoint,
+};
 
 /// The manifest's name in a checkpoint.
 pub const MANIFEST_FILE_NAME: &str = "manifest.json";
@@ -31,20 +37,13 @@ pub(crate) struct FileEntry {
 }
 
 impl Manifest {
-    /// Flushes all files of `dir` to the disk and writes its manifest, flushed as well.
-    pub fn write(dir: &Path, global_step: u64) -> Result<()> {
-        let paths = durable::files_under(dir)?;
-        let files = in_parallel(&paths, |path| {
-            let full = dir.join(path);
-            durable::sync(&full)?;
-            let (size, sha256) = durable::digest(&full)?;
-            Ok(FileEntry { path: path.clone(), size, sha256 })
-        })?;
+    /// Writes it into `dir`, whose files it lists, and flushes it.
+    pub fn write(&self, disk: &dyn Disk, dir: &Path) -> Result<()> {
         let path = dir.join(MANIFEST_FILE_NAME);
-        let text = serde_json::to_vec_pretty(&Self { global_step, files })
-            .map_err(|source| Error::Json { path: path.clone(), source })?;
-        fs::write(&path, text).map_err(Error::file("write", &path))?;
-        durable::sync(&path)
+        let text = serde_json::to_vec_pretty(self).map_err(|source| Error::Json { path: path.clone(), source })?;
+        let mut file = NewFile::create(disk, &path)?;
+        file.write_all(&text).map_err(|error| file.error(error))?;
+        file.finish().map(drop)
     }
 
     /// Reads a checkpoint's manifest.
@@ -67,6 +66,10 @@ impl Manifest {
 pub fn verify(checkpoint: &Path) -> Result<()> {
     let incomplete = |reason: String| Error::Incomplete { path: checkpoint.to_owned(), reason };
     let manifest = Manifest::read(checkpoint)?;
+    let step_of_name = checkpoint.file_name().and_then(|name| parse_checkpoint(name.to_str()?));
+    if step_of_name.is_some_and(|step| step != manifest.global_step) {
+        return Err(incomplete(format!("{MANIFEST_FILE_NAME} is that of step {}", manifest.global_step)));
+    }
     // Sizes first: they find nearly all damage and cost nothing.
     for FileEntry { path, size, .. } in &manifest.files {
         match fs::metadata(checkpoint.join(path)) {
@@ -116,13 +119,14 @@ fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> Result<R> + S
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::write_manifest;
 
     fn checkpoint() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("model.safetensors"), vec![7; 3 << 20]).unwrap();
         fs::create_dir(dir.path().join("sub")).unwrap();
         fs::write(dir.path().join("sub/empty"), "").unwrap();
-        Manifest::write(dir.path(), 12).unwrap();
+        write_manifest(dir.path(), 12);
         dir
     }
 
@@ -160,6 +164,31 @@ mod tests {
             harm(dir.path());
             let message = verify(dir.path()).unwrap_err().to_string();
             assert!(message.contains(expected), "{message}");
+        }
+    }
+
+    /// A manifest has no checksum of its own: every part of it is compared with something.
+    #[test]
+    fn any_flipped_bit_of_the_manifest_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let checkpoint = dir.path().join("checkpoint-12");
+        fs::create_dir_all(&checkpoint).unwrap();
+        fs::write(checkpoint.join("model"), "weights").unwrap();
+        write_manifest(&checkpoint, 12);
+        verify(&checkpoint).unwrap();
+        let path = checkpoint.join(MANIFEST_FILE_NAME);
+        let text = fs::read(&path).unwrap();
+        for place in 0..text.len() {
+            for bit in 0..8 {
+                let mut flipped = text.clone();
+                flipped[place] ^= 1 << bit;
+                fs::write(&path, &flipped).unwrap();
+                let is_white = |byte: u8| matches!(byte, b' ' | b'\n' | b'\t' | b'\r');
+                if !(is_white(text[place]) && is_white(flipped[place])) {
+                    let context = String::from_utf8_lossy(&flipped[place.saturating_sub(20)..]).into_owned();
+                    verify(&checkpoint).expect_err(&context);
+                }
+            }
         }
     }
 

@@ -8,7 +8,12 @@ use std::{
 
 use trainer_core::{PROGRESS_FILE_NAME, TRAINING_ARGS_FILE_NAME, TrainerState};
 
-use crate::{Error, MANIFEST_FILE_NAME, Result, durable, manifest::Manifest};
+use crate::{
+    Error, MANIFEST_FILE_NAME, Result,
+    disk::{Disk, RealDisk},
+    durable,
+    manifest::Manifest,
+};
 
 /// Files of a checkpoint that are of use to a resumed run only and stay there. A `*` at the end stands for any rest.
 pub const NOT_PUBLISHED: &[&str] = &[
@@ -26,10 +31,20 @@ pub const NOT_PUBLISHED: &[&str] = &[
 /// Copies all files of `checkpoint` to `output_dir` but those of [`NOT_PUBLISHED`] and `also_excluded`, and returns their
 /// paths there.
 ///
-/// Each is written beside its place, compared with the checkpoint's manifest, and renamed; weights come last, their index
-/// very last, so that a model is never described by files it does not have. Weights of an earlier model that the new one
-/// does not name are removed.
+/// Each is written beside its place and compared with the checkpoint's manifest. When all are there and flushed they are
+/// renamed: weights last, their index very last, so that a model is never described by files it does not have. What fails
+/// before, a full disk say, leaves an earlier model as it was. Weights of an earlier model that the new one does not name are
+/// removed.
 pub fn publish(checkpoint: &Path, output_dir: &Path, also_excluded: &[&str]) -> Result<Vec<PathBuf>> {
+    publish_on(&RealDisk, checkpoint, output_dir, also_excluded)
+}
+
+pub(crate) fn publish_on(
+    disk: &dyn Disk,
+    checkpoint: &Path,
+    output_dir: &Path,
+    also_excluded: &[&str],
+) -> Result<Vec<PathBuf>> {
     let manifest = Manifest::read(checkpoint)?;
     let is_excluded = |path: &Path| {
         let name = path.to_string_lossy();
@@ -39,37 +54,51 @@ pub fn publish(checkpoint: &Path, output_dir: &Path, also_excluded: &[&str]) -> 
     files.retain(|path| !is_excluded(path));
     files.sort_by(|one, other| weight_rank(one).cmp(&weight_rank(other)).then(one.cmp(other)));
 
-    for path in &files {
-        publish_file(checkpoint, output_dir, path, &manifest)?;
+    let mut staged = Vec::new();
+    let outcome = files
+        .iter()
+        .try_for_each(|path| stage(disk, checkpoint, output_dir, path, &manifest, &mut staged))
+        .and_then(|()| staged.iter().try_for_each(|Staged { path, target }| durable::rename(disk, path, target)));
+    if outcome.is_err() {
+        // The first error is the one to report; those in place already are not found here any more.
+        staged.iter().for_each(|staged| drop(disk.remove_file(&staged.path)));
     }
-    remove_stale_weights(output_dir, &files)?;
-    durable::sync(output_dir)?;
-    Ok(files.iter().map(|path| output_dir.join(path)).collect())
+    outcome?;
+    remove_stale_weights(disk, output_dir, &files)?;
+    durable::sync_folders_of(disk, staged.iter().map(|staged| staged.target.as_path()))?;
+    Ok(staged.into_iter().map(|staged| staged.target).collect())
 }
 
-fn publish_file(checkpoint: &Path, output_dir: &Path, path: &Path, manifest: &Manifest) -> Result<()> {
+/// A file beside its place.
+struct Staged {
+    path: PathBuf,
+    target: PathBuf,
+}
+
+fn stage(
+    disk: &dyn Disk,
+    checkpoint: &Path,
+    output_dir: &Path,
+    path: &Path,
+    manifest: &Manifest,
+    staged: &mut Vec<Staged>,
+) -> Result<()> {
     let incomplete = |reason| Error::Incomplete { path: checkpoint.to_owned(), reason };
     let Some(entry) = manifest.entry(path) else {
         return Err(incomplete(format!("{} is not in its {MANIFEST_FILE_NAME}", path.display())));
     };
     let target = output_dir.join(path);
     if let Some(folder) = target.parent() {
-        fs::create_dir_all(folder).map_err(Error::file("create", folder))?;
+        disk.create_folder(folder).map_err(Error::file("create", folder))?;
     }
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let staged = target.with_file_name(format!(".{name}.partial"));
-    let copied = durable::copy(&checkpoint.join(path), &staged).and_then(|(size, sha256)| {
-        if (size, &sha256) == (entry.size, &entry.sha256) {
-            durable::rename(&staged, &target)
-        } else {
-            Err(incomplete(format!("{} is not what was saved (its SHA-256 differs)", path.display())))
-        }
-    });
-    if copied.is_err() {
-        // The first error is the one to report.
-        let _ = fs::remove_file(&staged);
+    let beside = target.with_file_name(format!(".{name}.partial"));
+    staged.push(Staged { path: beside.clone(), target });
+    let (size, sha256) = durable::copy(disk, &checkpoint.join(path), &beside)?;
+    if (size, &sha256) == (entry.size, &entry.sha256) {
+        return Ok(());
     }
-    copied
+    Err(incomplete(format!("{} is not what was saved (its SHA-256 differs)", path.display())))
 }
 
 /// Files first, then weights, then the index that names them.
@@ -88,13 +117,13 @@ fn is_weights(name: &str) -> bool {
     is_shard || name == "model.safetensors" || name == "model.safetensors.index.json"
 }
 
-fn remove_stale_weights(output_dir: &Path, published: &[PathBuf]) -> Result<()> {
+fn remove_stale_weights(disk: &dyn Disk, output_dir: &Path, published: &[PathBuf]) -> Result<()> {
     for entry in fs::read_dir(output_dir).map_err(Error::file("list", output_dir))? {
         let entry = entry.map_err(Error::file("list", output_dir))?;
         let name = entry.file_name();
         let is_new = published.iter().any(|path| path.as_os_str().cmp(&name) == Ordering::Equal);
         if !is_new && is_weights(&name.to_string_lossy()) {
-            fs::remove_file(entry.path()).map_err(Error::file("remove", &entry.path()))?;
+            disk.remove_file(&entry.path()).map_err(Error::file("remove", &entry.path()))?;
         }
     }
     Ok(())
@@ -107,6 +136,7 @@ fn matches_pattern(name: &str, pattern: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::write_manifest;
 
     fn write(dir: &Path, files: &[(&str, &str)]) {
         for (name, content) in files {
@@ -138,7 +168,7 @@ mod tests {
     fn model_and_tokenizer_go_and_the_rest_stays() {
         let (checkpoint, output) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         write(checkpoint.path(), &SHARDED);
-        Manifest::write(checkpoint.path(), 1).unwrap();
+        write_manifest(checkpoint.path(), 1);
         let stale = [("model.safetensors", "a"), ("model-00003-of-00003.safetensors", "b"), ("config.json", "old")];
         write(output.path(), &stale);
         write(output.path(), &[("metrics.jsonl", "kept"), ("trainer_state.json", "kept")]);
@@ -172,7 +202,7 @@ mod tests {
     fn a_damaged_checkpoint_is_not_published_over_a_good_model() {
         let (checkpoint, output) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         write(checkpoint.path(), &[("model.safetensors", "weights")]);
-        Manifest::write(checkpoint.path(), 1).unwrap();
+        write_manifest(checkpoint.path(), 1);
         write(checkpoint.path(), &[("model.safetensors", "weightz")]);
         write(output.path(), &[("model.safetensors", "good")]);
         let message = publish(checkpoint.path(), output.path(), &[]).unwrap_err().to_string();

@@ -6,7 +6,9 @@
 use std::{fs, path::Path};
 
 use crate::{
-    Error, OutputDirLock, Result, durable,
+    Error, OutputDirLock, Result,
+    disk::RealDisk,
+    durable,
     find::Checkpoint,
     names::{Sibling, checkpoint_path},
 };
@@ -24,9 +26,9 @@ pub fn recover(output_dir: &Path) -> Result<()> {
 pub(crate) fn put_back(output_dir: &Path) -> Result<()> {
     let found = moved_aside(output_dir)?;
     for Checkpoint { global_step, path } in &found {
-        durable::rename(path, &checkpoint_path(output_dir, *global_step))?;
+        durable::rename(&RealDisk, path, &checkpoint_path(output_dir, *global_step))?;
     }
-    if found.is_empty() { Ok(()) } else { durable::sync(output_dir) }
+    if found.is_empty() { Ok(()) } else { durable::sync(&RealDisk, output_dir) }
 }
 
 /// Checkpoints that were moved aside and have no successor, by step.
@@ -62,14 +64,14 @@ mod tests {
     use trainer_core::CheckpointStore;
 
     use super::*;
-    use crate::{DirectoryStore, OutputDirUse, check_output_dir, newest_complete};
+    use crate::{DirectoryStore, OutputDirUse, check_output_dir, newest_complete, testing::save};
 
     /// A folder with checkpoints 2 and 4, the latter moved aside.
     fn interrupted() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         let mut store = DirectoryStore::open(dir.path()).unwrap();
         for step in [2, 4] {
-            store.save(step, &mut |dir| Ok(fs::write(dir.join("model"), "weights")?)).unwrap();
+            save(&mut store, step, "weights").unwrap();
         }
         fs::rename(store.path(4), dir.path().join(".checkpoint-4.replaced")).unwrap();
         dir

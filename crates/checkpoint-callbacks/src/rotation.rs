@@ -1,26 +1,70 @@
 //! Deletes old checkpoints. Which ones is decided apart from deleting them.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc, thread::JoinHandle};
 
 use trainer_core::{Callback, Context, EventResult, Requests};
 
-use crate::{Result, durable, find_checkpoints, names::Sibling, output_dir::is_inside};
+use crate::{
+    disk::{Disk, RealDisk},
+    durable, find_checkpoints,
+    names::{Sibling, checkpoint_path, parse_checkpoint},
+    output_dir::is_inside,
+};
 
 /// Keeps the newest checkpoints, as many as `save_total_limit` says, and the best one besides.
 ///
 /// Checkpoints beyond the step just saved are deleted only when the run goes on from a checkpoint of the same folder: then
 /// they are its own, of a time it was resumed from before. Those of anybody else are left alone.
 ///
+/// A checkpoint goes at once by name, and its files go on a thread of their own: training does not wait for gigabytes to be
+/// given back. What cannot be deleted is no reason to end a run; the next save tries again.
+///
 /// HF's limit counts the best among them when it is above 1; with a limit of 1 both keep the best and the newest.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Rotation {
     limit: usize,
+    disk: Arc<dyn Disk>,
+    deleting: Option<JoinHandle<()>>,
 }
 
 impl Rotation {
     /// Keeps `limit` checkpoints (at least 1) besides the best.
     pub fn new(limit: usize) -> Self {
-        Self { limit: limit.max(1) }
+        Self::on(Arc::new(RealDisk), limit)
+    }
+
+    pub(crate) fn on(disk: Arc<dyn Disk>, limit: usize) -> Self {
+        Self { limit: limit.max(1), disk, deleting: None }
+    }
+
+    /// Deletes checkpoints. Those that are renamed look like checkpoints no more, so none is ever half deleted.
+    fn delete(&mut self, output_dir: &Path, steps: &[u64]) {
+        let mut going = Vec::new();
+        for step in steps {
+            let path = Sibling::Deleted.path(output_dir, *step);
+            let removed = durable::remove_folder(&*self.disk, &path);
+            if removed.and_then(|()| durable::rename(&*self.disk, &checkpoint_path(output_dir, *step), &path)).is_ok() {
+                going.push(path);
+            }
+        }
+        let disk = Arc::clone(&self.disk);
+        let work = move || going.iter().for_each(|path| drop(durable::remove_folder(&*disk, path)));
+        self.finish();
+        // Without a thread to be had, the next run clears up.
+        self.deleting = std::thread::Builder::new().name("rotation".to_owned()).spawn(work).ok();
+    }
+
+    fn finish(&mut self) {
+        if let Some(thread) = self.deleting.take() {
+            // It has no errors to tell of, and nothing in it panics.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Rotation {
+    fn drop(&mut self) {
+        self.finish();
     }
 }
 
@@ -39,27 +83,27 @@ pub fn which_to_delete(existing: &[u64], newest: u64, limit: usize, best: Option
 impl Callback for Rotation {
     fn on_save(&mut self, context: &Context<'_>, checkpoint: &Path, _requests: &mut Requests) -> EventResult {
         let output_dir = checkpoint.parent().unwrap_or(checkpoint);
-        let mut existing: Vec<u64> = find_checkpoints(output_dir)?.iter().map(|found| found.global_step).collect();
         let state = context.state;
+        // The run may have gone on since.
+        let newest = step_of(checkpoint).unwrap_or(state.global_step);
+        let mut existing: Vec<u64> = find_checkpoints(output_dir)?.iter().map(|found| found.global_step).collect();
         if !context.resumed_from.is_some_and(|origin| is_inside(origin, output_dir)) {
-            existing.retain(|step| *step <= state.global_step);
+            existing.retain(|step| *step <= newest);
         }
         // A best evaluation that was not saved has no checkpoint: what is recorded counts, not the best step.
-        let recorded = state.best_model_checkpoint.as_deref().and_then(Path::file_name);
-        let recorded = recorded.and_then(|name| crate::names::parse_checkpoint(name.to_str()?));
-        for step in which_to_delete(&existing, state.global_step, self.limit, recorded) {
-            delete(output_dir, step)?;
-        }
+        let best = state.best_model_checkpoint.as_deref().and_then(step_of);
+        self.delete(output_dir, &which_to_delete(&existing, newest, self.limit, best));
+        Ok(())
+    }
+
+    fn on_train_end(&mut self, _context: &Context<'_>, _requests: &mut Requests) -> EventResult {
+        self.finish();
         Ok(())
     }
 }
 
-/// Renames first, so that no half-deleted folder looks like a checkpoint.
-fn delete(output_dir: &Path, global_step: u64) -> Result<()> {
-    let going = Sibling::Deleted.path(output_dir, global_step);
-    durable::remove_folder(&going)?;
-    durable::rename(&crate::names::checkpoint_path(output_dir, global_step), &going)?;
-    durable::remove_folder(&going)
+fn step_of(checkpoint: &Path) -> Option<u64> {
+    parse_checkpoint(checkpoint.file_name()?.to_str()?)
 }
 
 #[cfg(test)]

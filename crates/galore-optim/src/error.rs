@@ -129,6 +129,9 @@ pub enum Error {
     /// A tensor operation on no parameter in particular failed.
     #[error("libtorch operation failed")]
     Torch(#[from] TchError),
+    /// A call that tch lacks failed.
+    #[error(transparent)]
+    TorchExt(#[from] torch_ext::Error),
     /// A state file cannot be read or written.
     #[error("optimizer state {path}: {action} failed", path = path.display())]
     Io {
@@ -140,6 +143,9 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// What a state was being written to failed.
+    #[error("the optimizer's state could not be written")]
+    Write(#[source] std::io::Error),
     /// A state file is not a complete safetensors file of this crate.
     #[error("optimizer state {path}: {reason}", path = path.display())]
     StateFile {

@@ -85,4 +85,5 @@ pub use gradients::{clip_gradients, global_gradient_norm};
 pub use optim_args::parse_optim_args;
 pub use optimizer::{AdamW, GaLoreAdamW, Optimizer};
 pub use parameter::{Parameter, ParameterGroup};
+pub use state::StateSnapshot;
 pub use targets::{TargetModules, select_targets};

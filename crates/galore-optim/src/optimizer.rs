@@ -7,6 +7,7 @@ use tch::Tensor;
 
 use crate::adam::Flavour;
 use crate::core::Core;
+use crate::state::StateSnapshot;
 use crate::{Error, GaLoreConfig, ParameterGroup, WeightUpdate, state};
 
 /// An optimizer over named parameters.
@@ -34,6 +35,15 @@ pub trait Optimizer {
     /// # Errors
     /// [`Error::Io`], [`Error::Torch`].
     fn save(&self, path: &Path) -> Result<(), Error>;
+
+    /// A copy of the state in host memory, to be written while further steps are taken. It is as large as the state.
+    ///
+    /// # Errors
+    /// [`Error::TorchExt`] when memory is lacking or a tensor cannot be read.
+    fn snapshot(&self) -> Result<StateSnapshot, Error>;
+
+    /// How large a state file gets, in bytes, but for its header.
+    fn state_bytes(&self) -> u64;
 
     /// Reads a state that [`Optimizer::save`] wrote. With the weights of the same moment, training goes on bit for bit as
     /// if it had not stopped. Nothing changes if the file does not fit.
@@ -114,6 +124,14 @@ macro_rules! optimize_by_core {
 
                 fn save(&self, path: &Path) -> Result<(), Error> {
                     state::save(&self.0, path)
+                }
+
+                fn snapshot(&self) -> Result<StateSnapshot, Error> {
+                    StateSnapshot::copy(&self.0)
+                }
+
+                fn state_bytes(&self) -> u64 {
+                    state::full_size_bytes(&self.0)
                 }
 
                 fn load(&mut self, path: &Path) -> Result<(), Error> {

@@ -1,17 +1,18 @@
-//! The state as a safetensors file, tensor by tensor: at no time is more than one of them in memory twice.
+//! The state as a safetensors file, written in pieces from the tensors themselves or from a copy in host memory.
 //!
 //! The header's `__metadata__` holds `format`, `optimizer`, `num_steps` and, with stochastic rounding, `seed`. Headers are
 //! written in order, so equal states are equal files.
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{BufReader, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 use serde_json::{Map, Value, json};
 use tch::{Device, Kind, TchError, Tensor};
+use torch_ext::HostCopy;
 
 use crate::Error;
 use crate::core::Core;
@@ -19,6 +20,8 @@ use crate::core::Core;
 /// Version of the layout.
 const FORMAT: &str = "galore-optim 1";
 const LENGTH_BYTES: u64 = 8;
+/// Elements written at a time.
+const PIECE_ELEMENTS: i64 = 1 << 20;
 /// As in the safetensors crate.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
 
@@ -36,45 +39,93 @@ fn step_name(parameter: &str) -> String {
     format!("{parameter}.step")
 }
 
+/// The state of an optimizer at one moment, as it is written to a file.
+#[derive(Debug)]
+pub struct StateSnapshot {
+    metadata: Value,
+    /// In the order of the file.
+    tensors: Vec<(String, Tensor)>,
+    /// Their bytes, where they are not to be those of the time of writing.
+    copy: Option<HostCopy>,
+}
+
+impl StateSnapshot {
+    /// The state as it is now. Its tensors are those of the optimizer: it must be written before the next step.
+    pub(crate) fn borrow(core: &Core) -> Result<Self, Error> {
+        let mut metadata = json!({
+            "format": FORMAT,
+            "optimizer": core.optimizer_name(),
+            "num_steps": core.num_steps.to_string(),
+        });
+        if let Some(seed) = core.seed() {
+            metadata["seed"] = json!(seed.to_string());
+        }
+        let mut tensors = tensors(core)?;
+        // Widest first keeps every tensor aligned.
+        tensors.sort_by_key(|(_, tensor)| std::cmp::Reverse(tensor.kind().elt_size_in_bytes()));
+        Ok(Self { metadata, tensors, copy: None })
+    }
+
+    /// The state as it is now, copied to host memory: steps taken later do not change it.
+    pub(crate) fn copy(core: &Core) -> Result<Self, Error> {
+        let snapshot = Self::borrow(core)?;
+        let tensors: Vec<Tensor> = snapshot.tensors.iter().map(|(_, tensor)| tensor.shallow_clone()).collect();
+        Ok(Self { copy: Some(HostCopy::of(&tensors)?), ..snapshot })
+    }
+
+    /// Writes the state file, as [`Optimizer::save`](crate::Optimizer::save) does.
+    ///
+    /// # Errors
+    /// [`Error::Write`] if `file` fails, [`Error::Torch`] if a tensor cannot be read.
+    pub fn write_to(&self, file: &mut dyn Write) -> Result<(), Error> {
+        let mut header = Map::from_iter([("__metadata__".to_owned(), self.metadata.clone())]);
+        let mut end = 0;
+        for (name, tensor) in &self.tensors {
+            let start = end;
+            end += num_bytes(tensor);
+            let info = json!({ "dtype": dtype(tensor.kind())?.to_string(), "shape": tensor.size(), "data_offsets": [start, end] });
+            header.insert(name.clone(), info);
+        }
+        let mut header = Value::Object(header).to_string().into_bytes();
+        header.resize(header.len().next_multiple_of(LENGTH_BYTES as usize), b' ');
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.append(&mut header);
+        file.write_all(&bytes).map_err(Error::Write)?;
+        if let Some(copy) = &self.copy {
+            return file.write_all(copy).map_err(Error::Write);
+        }
+        for (_, tensor) in &self.tensors {
+            let flat = tensor.f_contiguous()?.f_view([-1])?;
+            let length = flat.size1()?;
+            for start in (0..length).step_by(PIECE_ELEMENTS as usize) {
+                let piece = flat.f_narrow(0, start, PIECE_ELEMENTS.min(length - start))?.f_to_device(Device::Cpu)?;
+                bytes.resize(num_bytes(&piece), 0);
+                piece.f_copy_data_u8(&mut bytes, piece.numel())?;
+                file.write_all(&bytes).map_err(Error::Write)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn num_bytes(tensor: &Tensor) -> usize {
+    tensor.numel() * tensor.kind().elt_size_in_bytes()
+}
+
 pub(crate) fn save(core: &Core, path: &Path) -> Result<(), Error> {
-    let mut tensors = tensors(core)?;
-    // Widest first keeps every tensor aligned.
-    tensors.sort_by_key(|(_, tensor)| std::cmp::Reverse(tensor.kind().elt_size_in_bytes()));
-
-    let mut header = Map::new();
-    let mut metadata = json!({
-        "format": FORMAT,
-        "optimizer": core.optimizer_name(),
-        "num_steps": core.num_steps.to_string(),
-    });
-    if let Some(seed) = core.seed() {
-        metadata["seed"] = json!(seed.to_string());
-    }
-    header.insert("__metadata__".to_owned(), metadata);
-    let mut end = 0;
-    for (name, tensor) in &tensors {
-        let start = end;
-        end += tensor.numel() * tensor.kind().elt_size_in_bytes();
-        let info =
-            json!({ "dtype": dtype(tensor.kind())?.to_string(), "shape": tensor.size(), "data_offsets": [start, end] });
-        header.insert(name.clone(), info);
-    }
-    let mut header = Value::Object(header).to_string().into_bytes();
-    header.resize(header.len().next_multiple_of(LENGTH_BYTES as usize), b' ');
-
     let io = |source| Error::Io { path: path.to_owned(), action: "writing", source };
-    let mut file = BufWriter::new(File::create(path).map_err(io)?);
-    file.write_all(&(header.len() as u64).to_le_bytes()).map_err(io)?;
-    file.write_all(&header).map_err(io)?;
-    let mut bytes = Vec::new();
-    for (_, tensor) in &tensors {
-        let tensor = tensor.f_to_device(Device::Cpu)?.f_contiguous()?;
-        bytes.resize(tensor.numel() * tensor.kind().elt_size_in_bytes(), 0);
-        tensor.f_copy_data_u8(&mut bytes, tensor.numel())?;
-        file.write_all(&bytes).map_err(io)?;
-    }
-    file.into_inner().map_err(|error| io(error.into_error()))?;
-    Ok(())
+    let mut file = File::create(path).map_err(io)?;
+    StateSnapshot::borrow(core)?.write_to(&mut file).map_err(|error| match error {
+        Error::Write(source) => io(source),
+        other => other,
+    })
+}
+
+/// Bytes of the state file once every parameter has taken a step, but for its header.
+pub(crate) fn full_size_bytes(core: &Core) -> u64 {
+    let expected = core.parameters.iter().flat_map(|state| state.expected(1));
+    let bytes = expected.map(|(_, kind, shape)| shape.iter().product::<i64>() * kind.elt_size_in_bytes() as i64);
+    bytes.sum::<i64>().unsigned_abs() + (core.parameters.len() * size_of::<i64>()) as u64
 }
 
 pub(crate) fn load(core: &mut Core, path: &Path) -> Result<(), Error> {

@@ -17,6 +17,14 @@ pub enum Error {
         /// The system's answer.
         source: std::io::Error,
     },
+    /// The system has not the memory that was asked for.
+    #[error("cannot get {bytes} bytes of memory: {source}")]
+    Memory {
+        /// How much.
+        bytes: usize,
+        /// The system's answer.
+        source: std::io::Error,
+    },
     /// A kernel could not be compiled, loaded or launched.
     #[error("kernel {kernel}: {message}")]
     Kernel {

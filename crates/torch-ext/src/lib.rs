@@ -5,6 +5,7 @@
 //! - [`eigen`]: eigenvectors of many symmetric matrices in one call.
 //! - [`flash`]: variable-length flash attention, whose forward tch's generated bindings leave out.
 //! - [`OutOfMemory`]: what libtorch's message says of memory that could not be had.
+//! - [`HostCopy`]: tensors' bytes in memory of their own, to be written while the tensors change.
 //! - [`MappedFile`]: a read-only view of a file, for weights that need not be read twice.
 //!
 //! This is the only crate of the workspace with unsafe code: thin calls into a C++ shim (`shim/shim.cpp`), `dlopen`, `mmap`, and
@@ -21,12 +22,14 @@ pub mod cuda;
 pub mod eigen;
 mod error;
 pub mod flash;
+mod host_copy;
 pub mod kernels;
 mod mapped_file;
 mod out_of_memory;
 mod shim;
 
 pub use error::Error;
+pub use host_copy::HostCopy;
 pub use mapped_file::MappedFile;
 pub use out_of_memory::{OutOfMemory, Place};
 

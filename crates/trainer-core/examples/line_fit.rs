@@ -7,7 +7,7 @@ use std::path::Path;
 
 use trainer_core::{
     BatchInfo, BatchSource, Batches, BoxError, EvalSums, Learner, ProgressBar, StepRecord, StepRequest, Trainer,
-    TrainingArguments, testing::PlainStore,
+    TrainingArguments, WriteCheckpoint, testing::PlainStore,
 };
 
 /// y = slope · x + offset.
@@ -74,12 +74,11 @@ impl Learner for Line {
         Ok(std::mem::take(&mut self.eval))
     }
 
-    fn save_model(&mut self, dir: &Path) -> Result<(), BoxError> {
-        Ok(std::fs::write(dir.join("line.txt"), format!("{} {}", self.slope, self.offset))?)
-    }
-
-    fn save_training_state(&mut self, _dir: &Path) -> Result<(), BoxError> {
-        Ok(())
+    fn snapshot(&mut self) -> Result<WriteCheckpoint, BoxError> {
+        let text = format!("{} {}", self.slope, self.offset);
+        Ok(Box::new(move |folder| {
+            folder.write_file(Path::new("line.txt"), &mut |file| Ok(file.write_all(text.as_bytes())?))
+        }))
     }
 
     fn load_checkpoint(&mut self, dir: &Path) -> Result<(), BoxError> {

@@ -105,7 +105,9 @@ pub trait Callback {
         Ok(())
     }
 
-    /// A checkpoint is complete at `checkpoint`.
+    /// A checkpoint is complete at `checkpoint`: whole, and flushed to the disk. With a store that writes while training goes
+    /// on, this may be some steps after the one that was saved; `state` is that of now. A checkpoint that could not be
+    /// written has no such event, but an entry in the log history with `save_error`.
     fn on_save(&mut self, _context: &Context<'_>, _checkpoint: &Path, _requests: &mut Requests) -> EventResult {
         Ok(())
     }

@@ -11,8 +11,14 @@ pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
     serde_json::from_slice(&text).map_err(|source| Error::Json { path: path.to_owned(), source })
 }
 
-pub(crate) fn write<T: Serialize>(path: &Path, value: &T) -> Result<()> {
-    let mut text = serde_json::to_vec_pretty(value).map_err(|source| Error::Json { path: path.to_owned(), source })?;
+/// The text of a file that holds `value`.
+pub(crate) fn text<T: Serialize>(value: &T) -> serde_json::Result<Vec<u8>> {
+    let mut text = serde_json::to_vec_pretty(value)?;
     text.push(b'\n');
+    Ok(text)
+}
+
+pub(crate) fn write<T: Serialize>(path: &Path, value: &T) -> Result<()> {
+    let text = text(value).map_err(|source| Error::Json { path: path.to_owned(), source })?;
     std::fs::write(path, text).map_err(|source| Error::File { path: path.to_owned(), source })
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use crate::{BatchInfo, BoxError};
+use crate::{BatchInfo, BoxError, WriteCheckpoint};
 
 /// A model with its optimizer.
 ///
@@ -51,13 +51,12 @@ pub trait Learner {
     /// The sums over the evaluation batches since the last call.
     fn take_eval_sums(&mut self) -> Result<EvalSums, BoxError>;
 
-    /// Writes model and tokenizer files, as `from_pretrained` loads them, into `dir`.
-    fn save_model(&mut self, dir: &Path) -> Result<(), BoxError>;
+    /// A copy of this moment that writes itself: model and tokenizer files, as `from_pretrained` loads them, and what an
+    /// exact resume needs besides (optimizer state, hidden bits, random state). Training goes on while it is written, so it
+    /// shares nothing that changes.
+    fn snapshot(&mut self) -> Result<WriteCheckpoint, BoxError>;
 
-    /// Writes what an exact resume needs besides the model (optimizer state, hidden bits, random state) into `dir`.
-    fn save_training_state(&mut self, dir: &Path) -> Result<(), BoxError>;
-
-    /// Restores both from a checkpoint folder.
+    /// Restores what [`snapshot`](Self::snapshot) wrote into a checkpoint folder.
     fn load_checkpoint(&mut self, dir: &Path) -> Result<(), BoxError>;
 
     /// Fails when a weight is not finite; the error says which. Called before each save and at the end, so that a model

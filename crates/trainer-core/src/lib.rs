@@ -7,7 +7,7 @@
 //!                                  │  ▲      ◀── Requests ──┘
 //!          forward_backward, step  ▼  │ WindowFigures; StepRecords (only when a log is due)
 //!                                Learner
-//!                                  └── check_finite, save_model, save_training_state ──▶ CheckpointStore
+//!                                  └── check_finite, snapshot ──▶ CheckpointStore
 //! ```
 //!
 //! What happens when, and every figure that is logged, is as in Hugging Face's Trainer 5.17, with these differences: loss
@@ -69,6 +69,6 @@ pub use requests::Requests;
 pub use schedule::{Schedule, SchedulerKwargs, SchedulerType};
 pub use source::{BatchInfo, BatchSource, Batches};
 pub use state::{LogEntry, TrainerState};
-pub use store::{CheckpointStore, WriteCheckpoint};
+pub use store::{CheckpointFolder, CheckpointStore, Saved, WriteCheckpoint, WriteContent};
 pub use string_enum::UnknownName;
-pub use trainer::{Resumed, TrainOutput, Trainer};
+pub use trainer::{Resumed, SaveReport, TrainOutput, Trainer};

@@ -11,10 +11,15 @@ use crate::{Callback, Context, EventResult, LogEntry, Requests};
 /// Writes every log entry as a line and flushes it. A run that begins starts the file anew; a resumed one rewrites it from
 /// the checkpoint's log history first, so that nothing from beyond the checkpoint, and no half line, stays. A run that was
 /// complete when it was resumed leaves it as it is, with the summary that no checkpoint holds.
+///
+/// A full disk does not end a run that has begun: a line that could not be written is made up for with the next, as the file
+/// is then written anew from the log history. What is missing at the end is an error.
 #[derive(Debug)]
 pub struct MetricsFile {
     path: PathBuf,
     file: Option<File>,
+    /// Why the last line is not in the file.
+    failure: Option<String>,
 }
 
 impl MetricsFile {
@@ -23,7 +28,7 @@ impl MetricsFile {
 
     /// Writes to `path`; nothing is touched before training begins.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), file: None }
+        Self { path: path.into(), file: None, failure: None }
     }
 
     /// The file, begun with `entries` if this is the first time.
@@ -76,15 +81,30 @@ impl Callback for MetricsFile {
     }
 
     fn on_step_begin(&mut self, context: &Context<'_>, _requests: &mut Requests) -> EventResult {
-        self.open_once(&context.state.log_history)?;
+        if self.failure.is_none() {
+            self.open_once(&context.state.log_history)?;
+        }
         Ok(())
     }
 
     fn on_log(&mut self, context: &Context<'_>, entry: &LogEntry, _requests: &mut Requests) -> EventResult {
         // The entry is the last of the history already.
         let earlier = context.state.log_history.split_last().map_or(&[][..], |(_, earlier)| earlier);
-        let written = write_line(self.open_once(earlier)?, entry);
-        written.map_err(|error| self.describe(&error))?;
+        let path = self.path.display().to_string();
+        let written = self
+            .open_once(earlier)
+            .and_then(|file| write_line(file, entry).map_err(|error| format!("{path}: {error}")));
+        if written.is_err() {
+            self.file = None;
+        }
+        self.failure = written.err();
+        Ok(())
+    }
+
+    fn on_train_end(&mut self, context: &Context<'_>, _requests: &mut Requests) -> EventResult {
+        if self.failure.take().is_some() {
+            self.open_once(&context.state.log_history)?;
+        }
         Ok(())
     }
 }
@@ -139,6 +159,35 @@ mod tests {
         file.on_step_begin(&context, &mut Requests::default()).unwrap();
         assert_eq!(read(), "{\"loss\":0.5,\"step\":1}\n");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing but the file is left");
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_made_up_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, staged) = (dir.path().join("metrics.jsonl"), dir.path().join("metrics.jsonl.partial"));
+        let mut file = MetricsFile::new(&path);
+        begin(&mut file, None).unwrap();
+        log(&mut file, 1);
+        // A device that is always full takes the place of the file.
+        file.file = Some(OpenOptions::new().append(true).open("/dev/full").unwrap());
+        std::fs::create_dir(&staged).unwrap();
+        log(&mut file, 2);
+        log(&mut file, 3);
+        assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 1);
+        std::fs::remove_dir(&staged).unwrap();
+        log(&mut file, 4);
+        assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 4);
+
+        file.file = Some(OpenOptions::new().append(true).open("/dev/full").unwrap());
+        log(&mut file, 5);
+        let state = TrainerState { log_history: (1..=5).map(entry).collect(), ..Default::default() };
+        let context = Context { arguments: &TrainingArguments::default(), state: &state, resumed_from: None };
+        file.on_train_end(&context, &mut Requests::default()).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 5);
+        std::fs::create_dir(&staged).unwrap();
+        file.file = Some(OpenOptions::new().append(true).open("/dev/full").unwrap());
+        log(&mut file, 6);
+        file.on_train_end(&context, &mut Requests::default()).unwrap_err();
     }
 
     #[test]

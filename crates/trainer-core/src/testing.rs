@@ -4,4 +4,4 @@ mod recorder;
 mod toy;
 
 pub use recorder::{Expected, Recorded, Recorder, Recording};
-pub use toy::{PlainStore, ToyBatch, ToyLearner, ToySource};
+pub use toy::{PlainFolder, PlainStore, ToyBatch, ToyLearner, ToySource};

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use crate::{
     BatchInfo, BatchSource, Batches, BoxError, Callback, CheckpointStore, Context, Error, EventResult,
     IntervalStrategy, Learner, LogEntry, OutOfMemory, Plan, Requests, Result, SaveStrategy, Schedule, StepRequest,
-    StepTiming, TrainerState, TrainingArguments,
+    StepTiming, TrainerState, TrainingArguments, WriteCheckpoint,
     callback::CallbackFailure,
     plan::Due,
     progress::{Fixed, Progress},
@@ -19,8 +19,11 @@ use crate::{
 
 mod between_steps;
 mod resume;
+mod saving;
 mod step;
 pub use resume::Resumed;
+pub use saving::SaveReport;
+use saving::{Best, Patience};
 use step::{NotFinite, StepPosition, Update};
 
 #[cfg(test)]
@@ -53,8 +56,13 @@ struct Session {
     num_rows: u64,
     /// Steps whose records the learner has not given yet.
     unrecorded: Vec<StepPosition>,
-    /// The step that was saved last.
+    /// The step that was saved last, or is on its way.
     saved_step: Option<u64>,
+    /// The newest that is there.
+    last_checkpoint: Option<PathBuf>,
+    saves: SaveReport,
+    /// What was best before the evaluation that is.
+    best_before: Best,
 }
 
 /// What a run leaves behind.
@@ -69,6 +77,8 @@ pub struct TrainOutput {
     /// Optimizer steps taken since [`Trainer::train`] was called. 0: the run was complete already, so result files of an
     /// earlier session tell more than this output.
     pub num_steps_this_session: u64,
+    /// What came of the checkpoints since [`Trainer::train`] was called. One that failed has not ended the run.
+    pub saves: SaveReport,
 }
 
 impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
@@ -103,6 +113,9 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
                 num_rows: 0,
                 unrecorded: Vec::new(),
                 saved_step: None,
+                last_checkpoint: None,
+                saves: SaveReport::default(),
+                best_before: Best::default(),
             },
             arguments,
             plan,
@@ -133,13 +146,16 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
     /// Trains to the end, or until a callback asks to stop. After an error `on_train_end` still reaches every callback.
     pub fn train(mut self) -> Result<TrainOutput> {
         self.session.started = Instant::now();
-        let outcome = self.restore_callbacks().and_then(|()| self.run()).and_then(|()| self.finish());
+        let outcome = self.restore_callbacks().and_then(|()| self.run());
+        // Whatever ended the run, a checkpoint on its way is waited for.
+        let settled = self.settle_save(Patience::Wait);
+        let outcome = outcome.and(settled).and_then(|()| self.finish());
         let ended = self.emit(Callbacks::on_train_end);
         let metrics = outcome?;
         ended?;
         let eval_metrics = self.state.log_history.iter().rev().find(|entry| entry.contains_key("eval_loss")).cloned();
-        let num_steps_this_session = self.session.num_steps;
-        Ok(TrainOutput { state: self.state, metrics, eval_metrics, num_steps_this_session })
+        let Session { num_steps, saves, .. } = self.session;
+        Ok(TrainOutput { state: self.state, metrics, eval_metrics, num_steps_this_session: num_steps, saves })
     }
 
     /// The loop: micro-batches, optimizer step, events; then what is due.
@@ -276,9 +292,10 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
     }
 
     /// The checkpoint to go on from, should the run end now.
-    fn last_checkpoint(&self) -> Option<PathBuf> {
-        let saved = self.session.saved_step.map(|step| self.store.path(step));
-        saved.or_else(|| self.session.resumed_from.clone())
+    fn last_checkpoint(&mut self) -> Option<PathBuf> {
+        // One on its way counts if it arrives. What its callbacks say comes after the error that this is asked for.
+        let _ = self.settle_save(Patience::Wait);
+        self.session.last_checkpoint.clone().or_else(|| self.session.resumed_from.clone())
     }
 }
 

@@ -230,7 +230,11 @@ fn checkpoint() {
 fn manifest() {
     let folder = tempfile::tempdir().unwrap();
     let mut store = DirectoryStore::open(folder.path()).unwrap();
-    let path = store.save(1, &mut |dir| Ok(std::fs::write(dir.join("model.safetensors"), [7; 5000])?)).unwrap();
+    let path = {
+        let model = Path::new("model.safetensors");
+        store.save(1, Box::new(move |folder| folder.write_file(model, &mut |file| Ok(file.write_all(&[7; 5000])?))));
+        store.wait().unwrap().outcome.unwrap()
+    };
     let target = Target {
         seeds: vec![seed("manifest.json", std::fs::read(path.join("manifest.json")).unwrap(), Content::Json)],
         beside: vec![("model.safetensors", vec![7; 5000])],

@@ -79,6 +79,28 @@ fn early_stopping_ends_the_run_and_keeps_the_best() -> Result<()> {
 }
 
 #[test]
+fn a_run_resumed_short_of_its_patience_stops_where_the_undisturbed_one_does() -> Result<()> {
+    let (whole, parts) = (Case::new()?, Case::new()?);
+    let patience = "--early_stopping_patience 2 --save_total_limit 0";
+    overfit(&whole)?.flags(patience).run()?.succeeded()?;
+    let whole = Results::in_folder(whole.output_dir());
+    let losses = whole.logged("eval_loss")?;
+    let num_epochs = losses.len();
+    ensure!((3..8).contains(&num_epochs), "not stopped early: {losses:?}");
+
+    // After the last but one evaluation the counter stands at 1 of 2.
+    overfit(&parts)?.flags(patience).flag("num_train_epochs", num_epochs - 1).run()?.succeeded()?;
+    overfit(&parts)?.flags(patience).flags("--resume_from_checkpoint true").run()?.succeeded()?;
+    let parts = Results::in_folder(parts.output_dir());
+    assert_eq!(parts.logged("eval_loss")?, losses);
+    assert_eq!(parts.logged("loss")?, whole.logged("loss")?);
+    for name in ["model.safetensors".to_owned(), format!("checkpoint-{}/optimizer.safetensors", 2 * num_epochs)] {
+        ensure!(parts.bytes(&name)? == whole.bytes(&name)?, "{name} differs");
+    }
+    Ok(())
+}
+
+#[test]
 fn evaluations_and_checkpoints_by_steps() -> Result<()> {
     let case = Case::new()?;
     let steps = "--eval_strategy steps --eval_steps 3 --save_strategy steps --save_steps 3 --save_total_limit 0";

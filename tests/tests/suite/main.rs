@@ -2,9 +2,12 @@
 
 mod bad_input;
 mod best;
+mod damage;
+mod disk;
 mod disturbed;
 mod files;
 mod formats;
 mod parity;
 mod precision;
 mod repeat;
+mod torture;

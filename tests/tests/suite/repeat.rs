@@ -86,6 +86,41 @@ fn one_epoch_resumed_to_two_bfloat16_nearest_in_steps() -> Result<()> {
     extend(&format!("--bf16_weight_update nearest {by_steps} {ADAMW}"), "checkpoint-20")
 }
 
+/// A run to step 12 at once, and one to step 6, in the middle of an epoch, resumed to 12. What is due at the end of a run is due at these
+/// steps anyway.
+fn stop_midway(settings: &str) -> Result<()> {
+    let intervals = "--save_strategy steps --save_steps 6 --eval_strategy steps --eval_steps 3";
+    let settings = format!("--lr_scheduler_type constant {intervals} {settings}");
+    let (whole, parts) = (Case::new()?, Case::new()?);
+    training(&whole, &settings).flags("--max_steps 12").run()?.succeeded()?;
+    training(&parts, &settings).flags("--max_steps 6").run()?.succeeded()?;
+    training(&parts, &settings).flags("--max_steps 12 --resume_from_checkpoint true").run()?.succeeded()?;
+    ensure_same(&whole.output_dir(), &parts.output_dir(), "checkpoint-12")
+}
+
+#[test]
+fn stopped_midway_and_resumed_bfloat16_stochastic_adamw_accumulated() -> Result<()> {
+    stop_midway(&format!("--bf16_weight_update stochastic --gradient_accumulation_steps 3 {ADAMW}"))
+}
+
+#[test]
+fn stopped_midway_and_resumed_bfloat16_exact_adamw_packed() -> Result<()> {
+    stop_midway(&format!("--packing --max_length 48 {ADAMW}"))
+}
+
+#[test]
+fn stopped_midway_and_resumed_bfloat16_exact_galore_packed_accumulated() -> Result<()> {
+    stop_midway(&format!("--packing --max_length 48 --gradient_accumulation_steps 3 {GALORE}"))
+}
+
+#[test]
+fn stopped_midway_and_resumed_bfloat16_exact_galore_of_each_projection() -> Result<()> {
+    for projection in ["reverse_std", "right", "left", "full"] {
+        stop_midway(&format!("{GALORE},proj_type={projection}"))?;
+    }
+    Ok(())
+}
+
 /// A run that `end` has ended after it made this checkpoint and before it was over.
 fn interrupted(
     settings: &str,

@@ -1,5 +1,11 @@
+use std::fs;
+
 use super::*;
-use crate::{find_checkpoints, verify};
+use crate::{
+    find_checkpoints,
+    testing::{files, save},
+    verify,
+};
 
 /// All but the lock, which is there while the store is.
 fn entries(dir: &Path) -> Vec<String> {
@@ -10,8 +16,9 @@ fn entries(dir: &Path) -> Vec<String> {
     names
 }
 
-fn save(store: &mut DirectoryStore, step: u64, content: &str) -> Result<PathBuf, BoxError> {
-    store.save(step, &mut |dir| Ok(fs::write(dir.join("model"), content)?))
+fn outcome(store: &mut DirectoryStore, step: u64, write: WriteCheckpoint) -> Result<PathBuf, BoxError> {
+    store.save(step, write);
+    store.wait().unwrap().outcome
 }
 
 #[test]
@@ -27,17 +34,39 @@ fn a_saved_checkpoint_is_whole() {
 }
 
 #[test]
-fn the_final_name_appears_only_when_all_is_written() {
+fn training_goes_on_while_it_is_written_and_the_name_appears_when_it_is() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = DirectoryStore::open(dir.path()).unwrap();
-    let final_path = store.path(7);
-    let mut write = |staging: &Path| -> Result<(), BoxError> {
-        fs::write(staging.join("model"), "half")?;
-        assert!(!final_path.exists());
-        assert_eq!(staging.parent(), final_path.parent(), "a rename must stay on one file system");
-        Ok(())
-    };
-    store.save(7, &mut write).unwrap();
+    assert!(store.poll().is_none() && store.wait().is_none());
+    let (go_on, may_go_on) = std::sync::mpsc::channel();
+    let write: WriteCheckpoint = Box::new(move |folder| {
+        folder.write_file(Path::new("model"), &mut |to| Ok(to.write_all(b"half")?))?;
+        may_go_on.recv()?;
+        folder.write_file(Path::new("other"), &mut |to| Ok(to.write_all(b"half")?))
+    });
+    store.save(7, write);
+    assert!(store.poll().is_none());
+    assert!(!store.path(7).exists());
+    go_on.send(()).unwrap();
+    let saved = store.wait().unwrap();
+    assert_eq!((saved.global_step, saved.outcome.unwrap()), (7, store.path(7)));
+    verify(&store.path(7)).unwrap();
+    assert!(store.poll().is_none(), "an outcome is told once");
+}
+
+#[test]
+fn a_dropped_store_has_finished_its_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = DirectoryStore::open(dir.path()).unwrap();
+    let write: WriteCheckpoint = Box::new(|folder| {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        files(&[("model", "weights")])(folder)
+    });
+    store.save(7, write);
+    let path = store.path(7);
+    drop(store);
+    verify(&path).unwrap();
+    assert_eq!(entries(dir.path()), ["checkpoint-7"]);
 }
 
 #[test]
@@ -45,15 +74,28 @@ fn a_failed_save_leaves_nothing_and_keeps_the_earlier_ones() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = DirectoryStore::open(dir.path()).unwrap();
     save(&mut store, 7, "good").unwrap();
-    let mut fail = |staging: &Path| -> Result<(), BoxError> {
-        fs::write(staging.join("model"), "half")?;
-        Err("no space left".into())
-    };
     for step in [7, 8] {
-        assert_eq!(store.save(step, &mut fail).unwrap_err().to_string(), "no space left");
+        let fail: WriteCheckpoint = Box::new(|folder| {
+            folder.write_file(Path::new("model"), &mut |to| Ok(to.write_all(b"half")?))?;
+            Err("no space left".into())
+        });
+        assert_eq!(outcome(&mut store, step, fail).unwrap_err().to_string(), "no space left");
         assert_eq!(entries(dir.path()), ["checkpoint-7"]);
     }
     assert_eq!(fs::read_to_string(store.path(7).join("model")).unwrap(), "good");
+}
+
+#[test]
+fn files_go_into_folders_of_the_checkpoint_and_nowhere_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = DirectoryStore::open(dir.path()).unwrap();
+    let path = outcome(&mut store, 7, files(&[("sub/deeper/file", "text"), ("model", "weights")])).unwrap();
+    assert_eq!(fs::read_to_string(path.join("sub/deeper/file")).unwrap(), "text");
+    verify(&path).unwrap();
+    for outside in ["../model", "/tmp/model", "sub/../../model", "."] {
+        let message = outcome(&mut store, 8, files(&[(outside, "text")])).unwrap_err().to_string();
+        assert_eq!(message, format!("{outside} is no path inside a checkpoint"));
+    }
 }
 
 #[test]
@@ -93,13 +135,13 @@ fn opening_clears_up_after_any_interruption() {
 fn a_second_store_is_refused_and_touches_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = DirectoryStore::open(dir.path()).unwrap();
-    let mut while_writing = |staging: &Path| -> Result<(), BoxError> {
-        fs::write(staging.join("model"), "half")?;
-        assert!(matches!(DirectoryStore::open(dir.path()), Err(Error::OutputDirLocked { .. })));
+    let output_dir = dir.path().to_owned();
+    let while_writing: WriteCheckpoint = Box::new(move |folder| {
+        folder.write_file(Path::new("model"), &mut |to| Ok(to.write_all(b"half")?))?;
+        assert!(matches!(DirectoryStore::open(&output_dir), Err(Error::OutputDirLocked { .. })));
         Ok(())
-    };
-    let path = store.save(7, &mut while_writing).unwrap();
-    verify(&path).unwrap();
+    });
+    verify(&outcome(&mut store, 7, while_writing).unwrap()).unwrap();
     drop(store);
     assert!(!dir.path().join(".lock").exists());
     DirectoryStore::open(dir.path()).unwrap();

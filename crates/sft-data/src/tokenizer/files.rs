@@ -139,6 +139,10 @@ impl TokenizerFiles {
         Ok(())
     }
 
+    pub(super) fn contents(&self) -> &[(PathBuf, Vec<u8>)] {
+        &self.contents
+    }
+
     pub(super) fn write(&self, dir: &Path) -> Result<(), Error> {
         fs::create_dir_all(dir).map_err(|source| Error::io(dir, source))?;
         for (name, bytes) in &self.contents {

@@ -190,6 +190,11 @@ impl ChatTokenizer {
         self.files.write(dir)
     }
 
+    /// The files that [`save`](Self::save) writes: paths relative to the folder, and contents.
+    pub fn files(&self) -> &[(PathBuf, Vec<u8>)] {
+        self.files.contents()
+    }
+
     /// As [`encode`](Self::encode) without special tokens, with the bytes that each token stands for.
     pub(crate) fn encode_with_offsets(&self, text: &str) -> Result<Encoding, Error> {
         guarded_tokenizer(|| self.tokenizer.encode(text, false))

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BatchInfo, BatchSource, Batches, BoxError, CheckpointStore, EvalSums, Learner, OutOfMemory, StepRecord,
-    StepRequest, WindowFigures, WriteCheckpoint, json,
+    BatchInfo, BatchSource, Batches, BoxError, CheckpointFolder, CheckpointStore, EvalSums, Learner, OutOfMemory,
+    Saved, StepRecord, StepRequest, WindowFigures, WriteCheckpoint, WriteContent, json,
 };
 
 /// Learns the mean of the rows: `loss = ½ (weight − row)²`, one target token a row. A token counts as correct when the
@@ -26,13 +26,13 @@ pub struct ToyLearner {
     most_rows: Option<(usize, usize)>,
 }
 
-/// What `save_model` writes.
+/// What `model.json` holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Model {
     weight: f64,
 }
 
-/// What `save_training_state` writes.
+/// What `optimizer.json` holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct TrainingState {
     momentum: f64,
@@ -157,12 +157,12 @@ impl Learner for ToyLearner {
         if is_finite { Ok(()) } else { Err("weight is NaN".into()) }
     }
 
-    fn save_model(&mut self, dir: &Path) -> Result<(), BoxError> {
-        Ok(json::write(&dir.join("model.json"), &self.model)?)
-    }
-
-    fn save_training_state(&mut self, dir: &Path) -> Result<(), BoxError> {
-        Ok(json::write(&dir.join("optimizer.json"), &self.training)?)
+    fn snapshot(&mut self) -> Result<WriteCheckpoint, BoxError> {
+        let files = [("model.json", json::text(&self.model)?), ("optimizer.json", json::text(&self.training)?)];
+        Ok(Box::new(move |folder| {
+            let mut files = files.iter();
+            files.try_for_each(|(name, text)| folder.write_file(Path::new(name), &mut |to| Ok(to.write_all(text)?)))
+        }))
     }
 
     fn load_checkpoint(&mut self, dir: &Path) -> Result<(), BoxError> {
@@ -246,28 +246,48 @@ impl BatchSource for ToySource {
     }
 }
 
-/// Writes checkpoints straight into place: enough where nothing interrupts it.
-#[derive(Clone, Debug)]
+/// Writes checkpoints straight into place, at once: enough where nothing interrupts it.
+#[derive(Debug)]
 pub struct PlainStore {
     output_dir: PathBuf,
+    saved: Option<Saved>,
 }
 
 impl PlainStore {
     /// Checkpoints go to `output_dir/checkpoint-<global_step>`.
     pub fn new(output_dir: &Path) -> Self {
-        Self { output_dir: output_dir.to_owned() }
+        Self { output_dir: output_dir.to_owned(), saved: None }
     }
 }
 
 impl CheckpointStore for PlainStore {
-    fn save(&mut self, global_step: u64, write: &mut WriteCheckpoint<'_>) -> Result<PathBuf, BoxError> {
-        let path = self.path(global_step);
-        std::fs::create_dir_all(&path)?;
-        write(&path)?;
-        Ok(path)
+    fn save(&mut self, global_step: u64, write: WriteCheckpoint) {
+        let mut folder = PlainFolder(self.path(global_step));
+        let outcome = write(&mut folder).map(|()| folder.0);
+        self.saved = Some(Saved { global_step, outcome });
+    }
+
+    fn poll(&mut self) -> Option<Saved> {
+        self.saved.take()
+    }
+
+    fn wait(&mut self) -> Option<Saved> {
+        self.saved.take()
     }
 
     fn path(&self, global_step: u64) -> PathBuf {
         self.output_dir.join(format!("checkpoint-{global_step}"))
+    }
+}
+
+/// A folder whose files are written as they come.
+#[derive(Clone, Debug)]
+pub struct PlainFolder(pub PathBuf);
+
+impl CheckpointFolder for PlainFolder {
+    fn write_file(&mut self, path: &Path, content: WriteContent<'_>) -> Result<(), BoxError> {
+        let path = self.0.join(path);
+        std::fs::create_dir_all(path.parent().unwrap_or(&self.0))?;
+        content(&mut std::fs::File::create(path)?)
     }
 }

@@ -3,15 +3,12 @@
 use serde_json::Value;
 
 use super::*;
-use crate::{
-    json,
-    progress::{PROGRESS_FILE_NAME, SinceLog, TRAINING_ARGS_FILE_NAME},
-    requests::Training,
-};
+use crate::progress::SinceLog;
 
 impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
     /// Honours the requests in HF's order.
     pub(super) fn log_evaluate_save(&mut self) -> Result<()> {
+        self.settle_save(Patience::Poll)?;
         if self.requests.is_any_due() {
             self.take_step_records()?;
         }
@@ -97,9 +94,12 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
         if !eval_loss.is_finite() {
             return Err(Error::NonFiniteEvaluation { value: eval_loss, step, checkpoint: self.last_checkpoint() });
         }
+        if self.state.best_model_checkpoint.is_none() {
+            // What is compared with next may be on its way, and not come to be.
+            self.settle_save(Patience::Wait)?;
+        }
         self.emit(|callbacks, context, requests| callbacks.on_evaluate(context, &entry, requests))?;
-        self.note_best(&entry);
-        Ok(())
+        self.note_best(&entry)
     }
 
     /// Adds a batch to the evaluation, in parts if it does not fit into memory as a whole and may be made smaller.
@@ -128,56 +128,26 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
     }
 
     /// Takes a callback's word for the best evaluation, or compares as HF's Trainer does when it is asked to.
-    fn note_best(&mut self, entry: &LogEntry) {
+    fn note_best(&mut self, entry: &LogEntry) -> Result<()> {
         let metric = entry.get(&self.arguments.best_metric_key()).and_then(Value::as_f64);
         let is_improvement = |metric: &f64| self.arguments.is_better(*metric, self.state.best_metric);
         let own = metric.filter(|metric| self.arguments.tracks_best() && is_improvement(metric));
         if let Some(metric) = self.requests.take_best_metric().or(own) {
-            self.state.best_metric = Some(metric);
-            self.state.best_global_step = Some(self.state.global_step);
-            // The earlier best is not the best any more; `save` records the new one, if this step is saved at all.
-            self.state.best_model_checkpoint = None;
+            self.set_best(metric)?;
             if self.arguments.save_strategy == SaveStrategy::Best {
                 self.requests.request_save();
             }
         }
+        Ok(())
     }
 
-    fn check_finite(&mut self) -> Result<()> {
+    pub(super) fn check_finite(&mut self) -> Result<()> {
         let outcome = self.learner.check_finite();
         outcome.map_err(|source| Error::NonFiniteModel {
             step: self.state.global_step,
             checkpoint: self.last_checkpoint(),
             source,
         })
-    }
-
-    fn save(&mut self) -> Result<()> {
-        self.check_finite()?;
-        let step = self.state.global_step;
-        if self.state.best_global_step == Some(step) {
-            self.state.best_model_checkpoint = Some(self.store.path(step));
-        }
-        self.state.stateful_callbacks = match self.callbacks.state() {
-            Some(Value::Object(states)) => states,
-            _ => Map::new(),
-        };
-        let training = if step >= self.plan.max_steps { Training::Complete } else { Training::Underway };
-        let control = self.requests.to_trainer_control(training);
-        self.state.stateful_callbacks.insert("TrainerControl".to_owned(), control);
-
-        let Self { learner, state, progress, arguments, .. } = self;
-        let mut write = |dir: &Path| -> Result<(), BoxError> {
-            learner.save_model(dir)?;
-            learner.save_training_state(dir)?;
-            state.save(&dir.join(TrainerState::FILE_NAME))?;
-            json::write(&dir.join(PROGRESS_FILE_NAME), progress)?;
-            json::write(&dir.join(TRAINING_ARGS_FILE_NAME), arguments)?;
-            Ok(())
-        };
-        let path = self.store.save(step, &mut write).map_err(|source| Error::Save { step, source })?;
-        self.session.saved_step = Some(step);
-        self.emit(|callbacks, context, requests| callbacks.on_save(context, &path, requests))
     }
 
     /// Appends an entry to the log history and tells the callbacks.

@@ -155,14 +155,15 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
     }
 
     /// The error of a step that was found to be not finite when its record came.
-    pub(super) fn bad_record(&self, bad: NotFinite, position: StepPosition) -> Error {
+    pub(super) fn bad_record(&mut self, bad: NotFinite, position: StepPosition) -> Error {
         let StepPosition { step, epoch, micro_batch } = position;
         let batches = self.train.batches(epoch, micro_batch).into_iter().flatten();
         let window = batches.take(self.plan.window_size(micro_batch)).flatten();
-        self.bad_steps(bad, step, window.flat_map(|batch| self.train.row_numbers(&batch)).collect())
+        let rows = window.flat_map(|batch| self.train.row_numbers(&batch)).collect();
+        self.bad_steps(bad, step, rows)
     }
 
-    fn bad_steps(&self, bad: NotFinite, step: u64, rows: Vec<u64>) -> Error {
+    fn bad_steps(&mut self, bad: NotFinite, step: u64, rows: Vec<u64>) -> Error {
         let NotFinite { quantity, value } = bad;
         let (in_a_row, checkpoint) = (self.progress.bad_steps.in_a_row.max(1), self.last_checkpoint());
         Error::BadSteps { quantity, value, step, in_a_row, rows, checkpoint }

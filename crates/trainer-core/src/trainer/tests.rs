@@ -11,6 +11,7 @@ mod failures;
 mod figures;
 mod out_of_memory;
 mod resuming;
+mod saving;
 
 /// A folder, splits of 18 and 6 rows in batches of 4 and 5 micro-batches an epoch in windows of 2: 3 steps an epoch.
 struct Bench {

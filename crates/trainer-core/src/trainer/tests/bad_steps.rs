@@ -101,11 +101,8 @@ fn an_update_that_fails_of_it_is_reported_as_such() {
         fn take_eval_sums(&mut self) -> Result<crate::EvalSums, BoxError> {
             self.0.take_eval_sums()
         }
-        fn save_model(&mut self, dir: &Path) -> Result<(), BoxError> {
-            self.0.save_model(dir)
-        }
-        fn save_training_state(&mut self, dir: &Path) -> Result<(), BoxError> {
-            self.0.save_training_state(dir)
+        fn snapshot(&mut self) -> Result<WriteCheckpoint, BoxError> {
+            self.0.snapshot()
         }
         fn load_checkpoint(&mut self, dir: &Path) -> Result<(), BoxError> {
             self.0.load_checkpoint(dir)

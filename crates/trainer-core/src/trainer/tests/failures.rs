@@ -138,9 +138,28 @@ fn a_source_that_ends_early_or_fails_is_named() {
 }
 
 #[test]
-fn a_save_that_fails_is_named() {
+fn a_save_that_fails_is_logged_and_the_next_one_tried() {
     let bench = Bench::new();
     std::fs::write(bench.path().join("checkpoint-3"), "a file in its place").unwrap();
-    let error = bench.train(bench.arguments(), &mut ToyLearner::default()).unwrap_err();
-    assert!(matches!(error, Error::Save { step: 3, .. }), "{error}");
+    let recording = Recording::default();
+    let output = bench.train_with(bench.arguments(), &mut ToyLearner::default(), Recorder::new(&recording)).unwrap();
+    let SaveReport { num_saved, num_failed, last_error } = output.saves;
+    assert_eq!((num_saved, num_failed, last_error), (2, 1, None));
+    let failure = output.state.log_history.iter().find(|entry| entry.contains_key("save_error")).unwrap();
+    let message = failure["save_error"].as_str().unwrap();
+    assert!(message.starts_with("saving the checkpoint of step 3 failed: "), "{message}");
+    assert_eq!(failure["step"], 3);
+    let heard = recording.events().iter().filter(|seen| seen.entry.as_ref() == Some(failure)).count();
+    assert_eq!(heard, 1, "the terminal and the metrics file hear of it as of any log");
+    let saved: Vec<u64> =
+        recording.events().iter().filter(|seen| seen.event == "on_save").map(|seen| seen.step).collect();
+    assert_eq!(saved, [6, 9]);
+
+    for step in [6, 9] {
+        std::fs::remove_dir_all(bench.path().join(format!("checkpoint-{step}"))).unwrap();
+        std::fs::write(bench.path().join(format!("checkpoint-{step}")), "").unwrap();
+    }
+    let saves = bench.train(bench.arguments(), &mut ToyLearner::default()).unwrap().saves;
+    assert_eq!((saves.num_saved, saves.num_failed), (0, 3));
+    assert!(saves.last_error.unwrap().starts_with("saving the checkpoint of step 9 failed: "));
 }

@@ -1,0 +1,254 @@
+//! Every operation on the disk fails in turn: what is left is the old state or the new one, and a run can go on from it.
+
+use std::{
+    fs::{self, File},
+    io::{self, ErrorKind, Write},
+    path::Path,
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use trainer_core::{Callback, Context, Requests, TrainerState, TrainingArguments};
+
+use super::*;
+use crate::{Rotation, find_checkpoints, newest_complete, publish::publish_on, testing::files, verify};
+
+/// What happens from the chosen operation on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    /// It fails, and all goes well afterwards.
+    Once,
+    /// It and all that follow fail: nothing can be cleaned up, as if the machine had died.
+    FromThenOn,
+    /// No file can be written to any more, but folders can be changed: a full disk. Half of the first write gets through.
+    DiskFull,
+}
+
+/// A disk that counts what is done to it, and fails at one operation.
+#[derive(Debug)]
+struct FaultyDisk {
+    fault: Fault,
+    /// The operation, counted from 0.
+    at: usize,
+    count: AtomicUsize,
+}
+
+impl FaultyDisk {
+    fn new(fault: Fault, at: usize) -> Arc<Self> {
+        Arc::new(Self { fault, at, count: AtomicUsize::new(0) })
+    }
+
+    fn count(&self) -> usize {
+        self.count.load(Ordering::SeqCst)
+    }
+
+    /// Counts an operation; an error if it is to fail.
+    fn pass(&self, fills_the_disk: bool) -> io::Result<()> {
+        let index = self.count.fetch_add(1, Ordering::SeqCst);
+        let fails = match self.fault {
+            Fault::Once => index == self.at,
+            Fault::FromThenOn => index >= self.at,
+            Fault::DiskFull => index >= self.at && fills_the_disk,
+        };
+        if fails { Err(ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+}
+
+fn healthy() -> Arc<FaultyDisk> {
+    FaultyDisk::new(Fault::Once, usize::MAX)
+}
+
+/// The system's own.
+const REAL: RealDisk = RealDisk;
+
+impl Disk for FaultyDisk {
+    fn create_folder(&self, path: &Path) -> io::Result<()> {
+        self.pass(true)?;
+        REAL.create_folder(path)
+    }
+
+    fn create_file(&self, path: &Path) -> io::Result<File> {
+        self.pass(true)?;
+        REAL.create_file(path)
+    }
+
+    /// Writes are short always; the one that fails has written half of it.
+    fn write(&self, file: &mut File, bytes: &[u8]) -> io::Result<usize> {
+        let part = &bytes[..bytes.len().div_ceil(2)];
+        match self.pass(true) {
+            Ok(()) => REAL.write(file, part),
+            Err(error) => {
+                file.write_all(part)?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Counted, and left out: no machine dies in this test, and a flush takes milliseconds.
+    fn sync(&self, _file: &File) -> io::Result<()> {
+        self.pass(true)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.pass(false)?;
+        REAL.rename(from, to)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.pass(false)?;
+        REAL.remove_file(path)
+    }
+
+    fn remove_folder(&self, path: &Path) -> io::Result<()> {
+        self.pass(false)?;
+        REAL.remove_folder(path)
+    }
+}
+
+/// A model whose files all say of which step they are.
+fn checkpoint_of(step: u64, edition: &str) -> WriteCheckpoint {
+    let text = content(step, edition);
+    let names = ["config.json", "tokenizer.json", "model.safetensors", "optimizer.safetensors", "templates/chat.jinja"];
+    files(&names.map(|name| (name, text.as_str())))
+}
+
+fn content(step: u64, edition: &str) -> String {
+    format!("{edition} {step} of some length")
+}
+
+/// The best is that of step 2.
+fn rotate(rotation: &mut Rotation, output_dir: &Path, checkpoint: &Path) {
+    let state = TrainerState {
+        best_model_checkpoint: Some(checkpoint_path(output_dir, 2)),
+        global_step: 100, // the run is further by now
+        ..Default::default()
+    };
+    let context = Context { arguments: &TrainingArguments::default(), state: &state, resumed_from: None };
+    rotation.on_save(&context, checkpoint, &mut Requests::default()).unwrap();
+    rotation.on_train_end(&context, &mut Requests::default()).unwrap();
+}
+
+fn save_on(store: &mut DirectoryStore, step: u64, edition: &str) -> Result<PathBuf, BoxError> {
+    store.save(step, checkpoint_of(step, edition));
+    store.wait().unwrap().outcome
+}
+
+/// A folder with the best checkpoint, 2, the newest, 4, and an earlier model.
+fn prepared() -> tempfile::TempDir {
+    // In memory where there is such a place: hundreds of folders are made.
+    let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+    let mut store = DirectoryStore::open_on(healthy(), OutputDirLock::take(dir.path()).unwrap()).unwrap();
+    for step in [2, 4] {
+        save_on(&mut store, step, "first").unwrap();
+    }
+    for name in ["config.json", "tokenizer.json", "model.safetensors"] {
+        fs::write(dir.path().join(name), content(0, "earlier")).unwrap();
+    }
+    dir
+}
+
+/// What a run does with its folder: saves 6, rotates, saves 6 once more, and publishes the best. Tells which saves succeeded
+/// and whether the model was published.
+fn work(output_dir: &Path, disk: &Arc<FaultyDisk>) -> (Vec<bool>, bool) {
+    let disk: Arc<dyn Disk> = Arc::<FaultyDisk>::clone(disk);
+    let mut store = DirectoryStore::open_on(Arc::clone(&disk), OutputDirLock::take(output_dir).unwrap()).unwrap();
+    let mut rotation = Rotation::on(Arc::clone(&disk), 1);
+    let saves = ["first", "second"].map(|edition| {
+        let saved = save_on(&mut store, 6, edition);
+        if let Ok(path) = &saved {
+            verify(path).unwrap();
+            rotate(&mut rotation, output_dir, path);
+        }
+        saved.is_ok()
+    });
+    let published = publish_on(&*disk, &store.path(2), output_dir, &[]).is_ok();
+    (saves.to_vec(), published)
+}
+
+/// That each file of `folder` says the same, one of `allowed`; returns what it says.
+fn ensure_one_edition(folder: &Path, names: &[&str], allowed: &[String], context: &str) -> String {
+    let texts: Vec<String> = names.iter().map(|name| fs::read_to_string(folder.join(name)).unwrap()).collect();
+    assert!(allowed.contains(&texts[0]), "{context}: {texts:?}");
+    assert!(texts.iter().all(|text| *text == texts[0]), "{context}: {texts:?} in {}", folder.display());
+    texts[0].clone()
+}
+
+fn check(fault: Fault, at: usize) -> bool {
+    let context = format!("{fault:?} at {at}");
+    let dir = prepared();
+    let disk = FaultyDisk::new(fault, at);
+    let (saves, published) = work(dir.path(), &disk);
+    let names = ["config.json", "tokenizer.json", "model.safetensors", "optimizer.safetensors"];
+
+    // As it is left, whoever looks: what has a checkpoint's name is whole, and old or new.
+    let newest_before = find_checkpoints(dir.path()).unwrap();
+    for found in &newest_before {
+        verify(&found.path).unwrap_or_else(|error| panic!("{context}: {error}"));
+        let allowed = ["first", "second"].map(|edition| content(found.global_step, edition));
+        ensure_one_edition(&found.path, &names, &allowed, &context);
+    }
+    // The model in place: each file is whole, of the earlier model or the new one. All are the new one's if publishing
+    // succeeded, and all the earlier one's if the disk was full.
+    let (earlier, new) = (content(0, "earlier"), content(2, "first"));
+    for name in &names[..3] {
+        let text = fs::read_to_string(dir.path().join(name)).unwrap();
+        assert!(text == new || (!published && text == earlier), "{context}: {name} is {text}");
+    }
+    if fault == Fault::DiskFull && !published && fs::read_to_string(dir.path().join(names[2])).unwrap() == earlier {
+        ensure_one_edition(dir.path(), &names[..3], std::slice::from_ref(&earlier), &context);
+    }
+
+    // The next run finds the best and a newest one, and can save, rotate and publish.
+    let newest = newest_complete(dir.path()).unwrap();
+    assert!(newest.skipped.is_empty(), "{context}: {:?}", newest.skipped);
+    let newest = newest.checkpoint.unwrap();
+    let expected: &[u64] = if saves.contains(&true) { &[6] } else { &[4, 6] };
+    assert!(expected.contains(&newest.global_step), "{context}: {newest:?} after {saves:?}");
+    if saves[1] {
+        ensure_one_edition(&newest.path, &names, &[content(6, "second")], &context);
+    }
+    verify(&checkpoint_path(dir.path(), 2)).unwrap();
+
+    assert_eq!(work(dir.path(), &healthy()), (vec![true, true], true), "{context}");
+    let mut left: Vec<String> = fs::read_dir(dir.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name != ".lock")
+        .collect();
+    left.sort();
+    let expected = ["checkpoint-2", "checkpoint-6", "config.json", "model.safetensors", "templates", "tokenizer.json"];
+    assert_eq!(left, expected, "{context}");
+    disk.count() > at
+}
+
+fn check_all(fault: Fault) {
+    let mut num_faults = 0;
+    while check(fault, num_faults) {
+        num_faults += 1;
+    }
+    assert!(num_faults > 80, "{fault:?}: only {num_faults} operations");
+}
+
+#[test]
+fn whichever_operation_fails_the_old_or_the_new_state_is_whole() {
+    check_all(Fault::Once);
+}
+
+#[test]
+fn wherever_everything_ends_the_old_or_the_new_state_is_whole() {
+    check_all(Fault::FromThenOn);
+}
+
+#[test]
+fn whenever_the_disk_is_full_the_old_or_the_new_state_is_whole() {
+    check_all(Fault::DiskFull);
+}
+
+#[test]
+fn a_full_disk_is_named_with_the_file() {
+    let dir = prepared();
+    let disk = FaultyDisk::new(Fault::DiskFull, 0);
+    let lock = OutputDirLock::take(dir.path()).unwrap();
+    let mut store = DirectoryStore::open_on(disk, lock).unwrap();
+    let message = save_on(&mut store, 6, "first").unwrap_err().to_string();
+    assert!(message.contains(".checkpoint-6.partial: no storage space"), "{message}");
+}

@@ -1,0 +1,169 @@
+//! A store that writes while training goes on: what is in a checkpoint, and who hears of it when.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::{Saved, WriteCheckpoint};
+
+/// Tells an outcome only when it was asked `delay` times, or is waited for. The saves of `failing` steps fail.
+struct LateStore {
+    plain: PlainStore,
+    delay: usize,
+    failing: Vec<u64>,
+    on_its_way: Option<(u64, WriteCheckpoint)>,
+    polls: usize,
+}
+
+impl LateStore {
+    fn new(output_dir: &Path, delay: usize, failing: &[u64]) -> Self {
+        Self { plain: PlainStore::new(output_dir), delay, failing: failing.to_vec(), on_its_way: None, polls: 0 }
+    }
+}
+
+impl CheckpointStore for LateStore {
+    fn save(&mut self, global_step: u64, write: WriteCheckpoint) {
+        assert!(self.on_its_way.is_none(), "one at a time");
+        (self.on_its_way, self.polls) = (Some((global_step, write)), 0);
+    }
+
+    fn poll(&mut self) -> Option<Saved> {
+        self.polls += 1;
+        if self.polls > self.delay { self.wait() } else { None }
+    }
+
+    /// Written as late as can be: what the learner has done since must not be in it.
+    fn wait(&mut self) -> Option<Saved> {
+        let (global_step, write) = self.on_its_way.take()?;
+        if self.failing.contains(&global_step) {
+            return Some(Saved { global_step, outcome: Err("no space left".into()) });
+        }
+        self.plain.save(global_step, write);
+        self.plain.wait()
+    }
+
+    fn path(&self, global_step: u64) -> PathBuf {
+        self.plain.path(global_step)
+    }
+}
+
+/// Calls back on every event with the state.
+struct Watch<F>(F);
+
+impl<F: FnMut(&'static str, &TrainerState, Option<&Path>)> Callback for Watch<F> {
+    fn on_step_begin(&mut self, context: &Context<'_>, _requests: &mut Requests) -> EventResult {
+        (self.0)("on_step_begin", context.state, None);
+        Ok(())
+    }
+
+    fn on_save(&mut self, context: &Context<'_>, checkpoint: &Path, _requests: &mut Requests) -> EventResult {
+        (self.0)("on_save", context.state, Some(checkpoint));
+        Ok(())
+    }
+}
+
+/// Losses of the evaluations after epochs 1 to 3, which end with steps 3, 6 and 9.
+fn learner(losses: [f64; 3]) -> ToyLearner {
+    ToyLearner::default().with_eval_loss(move |step| losses[(step as usize).div_ceil(3) - 1])
+}
+
+fn run(
+    bench: &Bench,
+    mut store: LateStore,
+    losses: [f64; 3],
+    watch: impl FnMut(&'static str, &TrainerState, Option<&Path>),
+) -> Result<TrainOutput> {
+    let arguments = TrainingArguments { load_best_model_at_end: true, ..bench.arguments() };
+    let mut learner = learner(losses);
+    let trainer = Trainer::new(arguments, &mut learner, &bench.train, Some(&bench.eval), &mut store)?;
+    trainer.with_callback(Watch(watch)).train()
+}
+
+/// Contents of all checkpoints' files, less times and where the folder is.
+fn contents(bench: &Bench) -> BTreeMap<PathBuf, String> {
+    let mut contents = BTreeMap::new();
+    for step in [3, 6, 9] {
+        let folder = bench.path().join(format!("checkpoint-{step}"));
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let mut text = std::fs::read_to_string(&path).unwrap();
+            if path.ends_with(TrainerState::FILE_NAME) {
+                let mut state = TrainerState::load(&path).unwrap();
+                state.log_history = timeless(&state.log_history);
+                text = serde_json::to_string(&state).unwrap();
+            }
+            let text = text.replace(&bench.path().display().to_string(), "");
+            contents.insert(path.strip_prefix(bench.path()).unwrap().to_owned(), text);
+        }
+    }
+    contents
+}
+
+#[test]
+fn a_checkpoint_written_later_is_that_of_its_step() {
+    let losses = [2.0, 1.0, 3.0];
+    let at_once = Bench::new();
+    run(&at_once, LateStore::new(at_once.path(), 0, &[]), losses, |_, _, _| ()).unwrap();
+    let expected = contents(&at_once);
+    assert_eq!(expected.len(), 15, "{:?}", expected.keys());
+    for delay in [1, 2, 100] {
+        let late = Bench::new();
+        let output = run(&late, LateStore::new(late.path(), delay, &[]), losses, |_, _, _| ()).unwrap();
+        assert_eq!(contents(&late), expected, "told after {delay} steps");
+        assert_eq!(output.state.best_model_checkpoint, Some(late.path().join("checkpoint-6")));
+        assert_eq!((output.saves.num_saved, output.saves.num_failed), (3, 0));
+    }
+}
+
+#[test]
+fn a_checkpoint_is_heard_of_and_on_record_when_it_is_there() {
+    for (delay, heard_at) in [(0, [3, 6, 9]), (2, [5, 8, 9]), (100, [6, 9, 9])] {
+        let bench = Bench::new();
+        let mut heard = Vec::new();
+        let watch = |event, state: &TrainerState, checkpoint: Option<&Path>| {
+            let best = state.best_model_checkpoint.as_deref();
+            assert!(best.is_none_or(Path::exists), "{event} at step {}: {best:?} is not there", state.global_step);
+            if let Some(checkpoint) = checkpoint {
+                heard.push((checkpoint.file_name().unwrap().to_str().unwrap().to_owned(), state.global_step));
+                // Whoever deletes now must be told of a best one, as soon as there is any.
+                assert!(best.is_some(), "{checkpoint:?} at step {}", state.global_step);
+            }
+        };
+        run(&bench, LateStore::new(bench.path(), delay, &[]), [3.0, 2.0, 1.0], watch).unwrap();
+        let expected: Vec<_> =
+            [3, 6, 9].iter().zip(heard_at).map(|(step, at)| (format!("checkpoint-{step}"), at)).collect();
+        assert_eq!(heard, expected, "told after {delay} steps");
+    }
+}
+
+#[test]
+fn a_best_model_that_could_not_be_saved_is_not_the_best() {
+    for delay in [0, 2, 100] {
+        let bench = Bench::new();
+        let store = LateStore::new(bench.path(), delay, &[6]);
+        let output = run(&bench, store, [3.0, 1.0, 2.0], |_, _, _| ()).unwrap();
+        let state = output.state;
+        // Epoch 3 is worse than the lost one and better than the first: of those that are there it is the best.
+        assert_eq!((state.best_global_step, state.best_metric), (Some(9), Some(2.0)), "{delay}");
+        assert_eq!(state.best_model_checkpoint, Some(bench.path().join("checkpoint-9")), "{delay}");
+        assert_eq!(steps_with(&state.log_history, "save_error").len(), 1);
+
+        let bench = Bench::new();
+        let store = LateStore::new(bench.path(), delay, &[9]);
+        let state = run(&bench, store, [3.0, 2.0, 1.0], |_, _, _| ()).unwrap().state;
+        assert_eq!((state.best_global_step, state.best_metric), (Some(6), Some(2.0)), "{delay}");
+        assert_eq!(state.best_model_checkpoint, Some(bench.path().join("checkpoint-6")), "{delay}");
+    }
+}
+
+#[test]
+fn an_error_waits_for_the_checkpoint_on_its_way() {
+    let bench = Bench::new();
+    let mut learner = ToyLearner::default().with_step_loss(|step| if step == 5 { f64::NAN } else { 1.0 });
+    let mut store = LateStore::new(bench.path(), 100, &[]);
+    let arguments = TrainingArguments { max_bad_steps: 1, ..bench.arguments() };
+    let trainer = Trainer::new(arguments, &mut learner, &bench.train, Some(&bench.eval), &mut store).unwrap();
+    let error = trainer.train().unwrap_err();
+    let Error::BadSteps { step: 5, checkpoint, .. } = error else { panic!("{error}") };
+    assert_eq!(checkpoint, Some(bench.path().join("checkpoint-3")));
+    assert!(bench.path().join("checkpoint-3/model.json").exists());
+}

@@ -1,0 +1,198 @@
+//! Runs that are killed again and again, at random instants, until they get to their end all the same.
+//!
+//! After each kill the output folder must be fit for use as it is, and the next run goes on from it; the result must be that of
+//! a run nobody disturbed, bit for bit.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use safetensors::SafeTensors;
+use serde_json::{Map, Value};
+
+use crate::{Case, Dataset, Results, Running, Training, file_names, goldens, sentences, without_times};
+
+/// A run of 24 steps that saves every other one, whole and by name in the output folder at its end.
+const FLAGS: &str = "--max_steps 24 --per_device_train_batch_size 4 --max_length 24 --learning_rate 1e-3 --logging_steps 1 \
+    --eval_strategy steps --eval_steps 2 --save_strategy steps --save_steps 2 --save_total_limit 1 \
+    --optim_args rank=4,update_proj_gap=5,scale=1";
+const LAST_CHECKPOINT: &str = "checkpoint-24";
+const SIGKILL: i32 = 9;
+
+/// What a series of kills has shown.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tortured {
+    /// SIGKILLs sent.
+    pub kills: usize,
+    /// Of them, those that left a checkpoint half written.
+    pub while_saving: usize,
+    /// Of them, those that left the final model half in its place.
+    pub while_publishing: usize,
+    /// Of them, those before the first checkpoint.
+    pub before_any_checkpoint: usize,
+    /// Runs that got to their end.
+    pub runs: usize,
+}
+
+impl fmt::Display for Tortured {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kills, while_saving, while_publishing, before_any_checkpoint, runs } = self;
+        write!(
+            formatter,
+            "{kills} kills ({while_saving} in a save, {while_publishing} while the model was put into place, \
+             {before_any_checkpoint} before the first checkpoint), {runs} runs with the undisturbed run's result"
+        )
+    }
+}
+
+/// Kills runs `kills` times, at instants that follow from `seed`, and calls `progress` after each run.
+///
+/// # Errors
+/// With what was wrong after a kill, or what the result differs in.
+pub fn torture(kills: usize, seed: u64, mut progress: impl FnMut(&Tortured)) -> Result<Tortured> {
+    let case = Case::new()?;
+    let data = Dataset::new(case.path("data"))?.with_texts(&sentences(30, 0), &sentences(6, 0))?;
+    let training = |out: &Path| Training::new(&goldens::model("qwen2"), data.path(), out).flags(FLAGS);
+    let whole = case.path("whole");
+    let started = Instant::now();
+    training(&whole).run()?.succeeded()?;
+    let mut expected = Expected { duration: started.elapsed(), earlier: model_files(&goldens::model("qwen2"))?, whole };
+
+    let mut random = Random(seed);
+    let mut tortured = Tortured::default();
+    while tortured.kills < kills {
+        let out = case.path(&format!("run-{}", tortured.runs));
+        // A model is there from before, as when a run is started into the folder of another one.
+        std::fs::create_dir(&out)?;
+        for (name, bytes) in &expected.earlier {
+            std::fs::write(out.join(name), bytes)?;
+        }
+        loop {
+            let resume = has_checkpoint(&out)?;
+            let flags = if resume { "--resume_from_checkpoint true" } else { "" };
+            let started = Instant::now();
+            let running = training(&out).flags(flags).start()?;
+            let is_spared = tortured.kills >= kills;
+            let finished = if is_spared { running.wait()? } else { kill(running, &out, &expected, &mut random)? };
+            ensure!(!finished.stderr.contains("skipped"), "a checkpoint is damaged: {}", finished.stderr);
+            if finished.signal() != Some(SIGKILL) {
+                finished.succeeded()?;
+                // The machine may have been busy with other things at first: later instants than the end kill nothing.
+                expected.duration = expected.duration.min(started.elapsed());
+                break;
+            }
+            tortured.kills += 1;
+            expected.check_left(&out, &mut tortured).with_context(|| format!("after kill {}", tortured.kills))?;
+        }
+        expected.check_result(&out).with_context(|| format!("after {} kills", tortured.kills))?;
+        std::fs::remove_dir_all(&out)?;
+        tortured.runs += 1;
+        progress(&tortured);
+    }
+    Ok(tortured)
+}
+
+/// Lets a run go for a while: half of the time until it writes something, half of the time for any time.
+fn kill(mut running: Running, out: &Path, expected: &Expected, random: &mut Random) -> Result<crate::Finished> {
+    if random.below(2) == 0 {
+        let (end, num_writes) = (Instant::now() + 2 * expected.duration, 1 + random.below(8));
+        let mut seen = std::collections::BTreeSet::new();
+        while (seen.len() as u64) < num_writes && Instant::now() < end && !running.is_over()? {
+            seen.extend(file_names(out)?.into_iter().filter(|name| name.ends_with(".partial")));
+        }
+        // Mostly in the middle of it, sometimes after it: from 1 µs to 4 ms.
+        std::thread::sleep(Duration::from_micros(1 << random.below(13)));
+    } else {
+        let most = u64::try_from(expected.duration.as_micros())?;
+        std::thread::sleep(Duration::from_micros(random.below(most)));
+    }
+    running.kill()
+}
+
+/// What an undisturbed run leaves, and what was there before.
+struct Expected {
+    duration: Duration,
+    earlier: BTreeMap<String, Vec<u8>>,
+    whole: PathBuf,
+}
+
+impl Expected {
+    /// Whatever looks at the folder now finds a whole model, and checkpoints that have all of their files.
+    fn check_left(&self, out: &Path, tortured: &mut Tortured) -> Result<()> {
+        let names = file_names(out)?;
+        tortured.while_saving += usize::from(names.iter().any(|name| name.starts_with(".checkpoint-")));
+        tortured.while_publishing += usize::from(names.iter().any(|name| {
+            name.ends_with(".partial") && !name.starts_with(".checkpoint-") && name != "metrics.jsonl.partial"
+        }));
+        tortured.before_any_checkpoint += usize::from(!has_checkpoint(out)?);
+        let new = model_files(&self.whole)?;
+        for (name, earlier) in &self.earlier {
+            let found = std::fs::read(out.join(name)).with_context(|| name.clone())?;
+            ensure!(
+                found == *earlier || Some(&found) == new.get(name),
+                "{name} is neither the old one nor the new one"
+            );
+        }
+        SafeTensors::deserialize(&std::fs::read(out.join("model.safetensors"))?)?;
+        for name in names.iter().filter(|name| name.starts_with("checkpoint-")) {
+            let checkpoint = Results::in_folder(out.join(name));
+            let manifest = checkpoint.json("manifest.json")?;
+            for file in manifest["files"].as_array().context("no files")? {
+                let path = file["path"].as_str().context("no path")?;
+                let size = checkpoint.bytes(path)?.len() as u64;
+                ensure!(file["size"].as_u64() == Some(size), "{name}/{path} has {size} bytes");
+            }
+        }
+        Ok(())
+    }
+
+    /// All that a run is for is that of the undisturbed one.
+    fn check_result(&self, out: &Path) -> Result<()> {
+        let (found, whole) = (Results::in_folder(out), Results::in_folder(&self.whole));
+        ensure!(model_files(out)? == model_files(&self.whole)?, "the saved model differs");
+        ensure!(logged(&found)? == logged(&whole)?, "log_history differs");
+        for name in ["model.safetensors", "optimizer.safetensors", "training_progress.json", "run.json"] {
+            let path = format!("{LAST_CHECKPOINT}/{name}");
+            ensure!(found.bytes(&path)? == whole.bytes(&path)?, "{path} differs");
+        }
+        ensure!(file_names(out)? == file_names(&self.whole)?, "other files are left: {:?}", file_names(out)?);
+        Ok(())
+    }
+}
+
+/// The log history, but for its summary: a run killed after its last step has no times to sum up when it goes on.
+fn logged(results: &Results) -> Result<Vec<Map<String, Value>>> {
+    let mut entries = without_times(results.log_history()?);
+    entries.retain(|entry| !entry.contains_key("train_loss"));
+    Ok(entries)
+}
+
+/// Whether there is a checkpoint, be it one that was moved aside.
+fn has_checkpoint(out: &Path) -> Result<bool> {
+    let is_one = |name: &String| name.starts_with("checkpoint-") || name.ends_with(".replaced");
+    Ok(file_names(out)?.iter().any(is_one))
+}
+
+/// Model and tokenizer files of a folder.
+fn model_files(folder: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
+    let names =
+        ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"];
+    let there = names.into_iter().filter(|name| folder.join(name).is_file());
+    there.map(|name| Ok((name.to_owned(), std::fs::read(folder.join(name))?))).collect()
+}
+
+/// SplitMix64.
+struct Random(u64);
+
+impl Random {
+    /// Less than `end`, which is above 0.
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut bits = self.0;
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (bits ^ (bits >> 31)) % end
+    }
+}
