@@ -9,6 +9,9 @@ use std::sync::Arc;
 use tch::Device;
 use trainer_core::{BatchInfo, BatchSource, Batches, BoxError};
 
+/// Any negative number.
+const NO_TARGET: i64 = -1;
+
 /// Examples of one split and how they become batches. Cloning is cheap.
 #[derive(Debug, Clone)]
 pub struct Split {
@@ -17,6 +20,8 @@ pub struct Split {
     pub order: Order,
     pub padding: Padding,
     pub pad_token_id: u32,
+    /// The tokens of a batch are filled up to a multiple of this, by a row that nothing is learned from.
+    pub token_multiple: usize,
 }
 
 /// The order of rows.
@@ -66,8 +71,16 @@ impl Split {
             Padding::Free => batch,
             Padding::Longest(multiple) => batch.pad_to_longest(self.pad_token_id, multiple),
         };
+        let (mut input_ids, mut targets, mut lengths) =
+            (batch.input_ids.clone(), batch.targets(), batch.lengths.clone());
+        let filled = input_ids.len().next_multiple_of(self.token_multiple);
+        if filled > input_ids.len() {
+            lengths.push(filled - input_ids.len());
+            input_ids.resize(filled, i64::from(self.pad_token_id));
+            targets.resize(filled, NO_TARGET);
+        }
         Ok(MicroBatch {
-            tokens: TokenBatch::new(&batch.input_ids, &batch.targets(), &batch.lengths, Device::Cpu)?,
+            tokens: TokenBatch::new(&input_ids, &targets, &lengths, Device::Cpu)?,
             num_rows: batch.num_rows,
             num_target_tokens: batch.num_target_tokens(),
             num_tokens: batch.num_tokens(),
@@ -118,7 +131,14 @@ mod tests {
         let rows = |id: u32| vec![u64::from(id) + 11];
         let example =
             |id: u32| Example { input_ids: vec![id; 2], labels: None, segment_lengths: vec![2], rows: rows(id) };
-        Split { examples: (0..5).map(example).collect(), batch_size: 2, order, padding: Padding::Free, pad_token_id: 0 }
+        Split {
+            examples: (0..5).map(example).collect(),
+            batch_size: 2,
+            order,
+            padding: Padding::Free,
+            pad_token_id: 0,
+            token_multiple: 1,
+        }
     }
 
     fn ids(split: &Split, epoch: u64, first: usize) -> Vec<Vec<i64>> {
@@ -150,5 +170,19 @@ mod tests {
         assert_eq!(parts.iter().flat_map(ids).collect::<Vec<_>>(), ids(&batch));
         let numbers: Vec<u64> = ids(&batch).iter().step_by(2).map(|id| *id as u64 + 11).collect();
         assert_eq!(split.row_numbers(&batch), numbers);
+    }
+
+    #[test]
+    fn filling_up_is_a_row_that_counts_for_nothing() {
+        let rows = [0, 1, 2];
+        let plain = split(Order::Sequential).micro_batch(&rows).unwrap();
+        let filled = Split { token_multiple: 16, ..split(Order::Sequential) }.micro_batch(&rows).unwrap();
+        assert_eq!(filled.tokens.input_ids().size()[0] % 16, 0);
+        assert!(filled.tokens.input_ids().size()[0] > plain.tokens.input_ids().size()[0]);
+        assert_eq!(filled.tokens.num_targets(), plain.tokens.num_targets());
+        assert_eq!(
+            (filled.num_rows(), filled.num_tokens(), filled.num_target_tokens()),
+            (plain.num_rows(), plain.num_tokens(), plain.num_target_tokens())
+        );
     }
 }

@@ -292,7 +292,7 @@ impl CausalLm {
         let rope = &self.config.rope;
         let longest = batch.rows.longest();
         let inverse_frequencies = rope.inverse_frequencies(self.config.head_dim, longest, self.options.device)?;
-        rope::Rotations::new(&batch.rows.positions(), &inverse_frequencies, self.compute)
+        rope::Rotations::new(&batch.rows.positions, &inverse_frequencies, self.compute)
     }
 
     fn context<'a>(&'a self, batch: &'a TokenBatch, rotations: &'a rope::Rotations) -> Context<'a> {

@@ -10,6 +10,8 @@ pub struct Rows {
     longest: i64,
     /// int32 `[rows + 1]`, for flash attention on CUDA.
     pub(crate) cumulative_lengths: Tensor,
+    /// float32 `[n]`: each token's place in its row, for rope's angles.
+    pub(crate) positions: Tensor,
 }
 
 /// Consecutive rows of one length, which attention takes in one call.
@@ -43,12 +45,15 @@ impl Rows {
             ends.push(end);
         }
         let cumulative_lengths = Tensor::f_from_slice(&ends)?.f_to_device(device)?;
-        Ok(Self { lengths, longest, cumulative_lengths })
+        let positions: Vec<f32> = lengths.iter().flat_map(|length| (0..*length).map(|place| place as f32)).collect();
+        let positions = Tensor::f_from_slice(&positions)?.f_to_device(device)?;
+        Ok(Self { lengths, longest, cumulative_lengths, positions })
     }
 
     fn to_device(&self, device: Device) -> Result<Self, Error> {
         let cumulative_lengths = to_device(&self.cumulative_lengths, device)?;
-        Ok(Self { lengths: self.lengths.clone(), longest: self.longest, cumulative_lengths })
+        let positions = to_device(&self.positions, device)?;
+        Ok(Self { lengths: self.lengths.clone(), longest: self.longest, cumulative_lengths, positions })
     }
 
     /// Tokens of all rows, `n`.
@@ -59,10 +64,6 @@ impl Rows {
     /// Tokens of the longest row.
     pub fn longest(&self) -> i64 {
         self.longest
-    }
-
-    pub(crate) fn positions(&self) -> Vec<i64> {
-        self.lengths.iter().flat_map(|length| 0..*length).collect()
     }
 
     pub(crate) fn groups(&self) -> Vec<RowGroup> {
@@ -175,7 +176,8 @@ mod tests {
         let rows = Rows::new(&[3, 3, 1, 3], Device::Cpu).unwrap();
         let group = |start, num_rows, length| RowGroup { start, num_rows, length };
         assert_eq!(rows.groups(), [group(0, 2, 3), group(6, 1, 1), group(7, 1, 3)]);
-        assert_eq!(rows.positions(), [0, 1, 2, 0, 1, 2, 0, 0, 1, 2]);
+        let positions = Vec::<f32>::try_from(&rows.positions).unwrap();
+        assert_eq!(positions, [0.0, 1.0, 2.0, 0.0, 1.0, 2.0, 0.0, 0.0, 1.0, 2.0]);
         assert_eq!(Vec::<i32>::try_from(&rows.cumulative_lengths).unwrap(), [0, 3, 6, 7, 10]);
         assert_eq!((rows.num_tokens(), rows.longest()), (10, 3));
     }

@@ -86,6 +86,8 @@ impl Core {
             index += 1;
         }
         self.num_steps += 1;
+        // torch's allocator keeps what is freed on a GPU, for the next forward among others; the host's would return it to the system.
+        self.scratches.retain(|scratch| !scratch.is_on_gpu());
         Ok(())
     }
 

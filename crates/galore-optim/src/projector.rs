@@ -268,10 +268,11 @@ pub(crate) enum Basis {
     Absent,
 }
 
-/// Gradients `[b, rows, cols]`, each divided by its largest element: squares of small ones would leave float32's range.
+/// Gradients `[b, rows, cols]` in float32, each divided by its largest element: squares of small ones would leave float32's range.
 pub(crate) fn scaled(gradients: &Tensor) -> Result<Tensor, TchError> {
     let largest = gradients.f_abs()?.f_amax([1i64, 2].as_slice(), true)?.f_clamp_min(f64::from(f32::MIN_POSITIVE))?;
-    gradients.f_div(&largest)
+    // A copy even of float32 gradients, to divide in place: while it lives, no other of its size does.
+    gradients.f_to_dtype(Kind::Float, false, true)?.f_div_(&largest)
 }
 
 /// Bases of one side for `gradients [b, rows, cols]`, float32 and [`scaled`]: `[b, rows, rank]` or `[b, rank, cols]`. Each vector has the

@@ -1,4 +1,4 @@
-//! Buffers that live as long as the optimizer, so that a step allocates nothing large.
+//! Buffers that live as long as the optimizer, so that a step allocates nothing large; on a GPU as long as a step.
 //!
 //! On a CPU a fresh buffer costs a page fault for each 4 KiB, about as much as the arithmetic done in it.
 
@@ -50,6 +50,10 @@ impl Scratch {
             all.len() - 1
         });
         &mut all[index]
+    }
+
+    pub(crate) fn is_on_gpu(&self) -> bool {
+        self.device.is_cuda()
     }
 
     /// The first `numel` elements of a slot, float32, content undefined.

@@ -148,12 +148,11 @@ impl Stack {
         let part = |stacked: &Tensor| stacked.f_narrow(0, start, count);
         let gradients = part(&self.gradients)?;
         // Not a buffer of the optimizer's: this is larger than a step's, and wanted once in hundreds of steps.
-        let floats = gradients.f_to_kind(Kind::Float)?;
         let projectors = || members.iter().filter_map(|member| member.projector.as_ref());
         let rank = projectors().map(Projector::rank).max().unwrap_or(0);
         let mut bases = part(&self.bases)?;
         let previous = projectors().all(Projector::has_basis).then_some(&bases);
-        let fresh = projector::basis(&projector::scaled(&floats)?, self.side, rank, previous)?;
+        let fresh = projector::basis(&projector::scaled(&gradients)?, self.side, rank, previous)?;
         bases.f_copy_(&fresh)?;
         members.iter_mut().filter_map(|member| member.projector.as_mut()).for_each(Projector::adopt_room);
         Ok(())

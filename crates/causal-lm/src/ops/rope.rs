@@ -2,7 +2,7 @@
 
 use super::three;
 use crate::Error;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 use torch_ext::kernels;
 use torch_ext::kernels::rope::Direction;
 
@@ -15,13 +15,11 @@ pub struct Rotations {
 }
 
 impl Rotations {
-    /// Angles are positions (one a token) times inverse frequencies `[k / 2]`, in float32 as in transformers; then rounded to `kind`.
+    /// Angles are positions (float32 `[n]`, one a token) times inverse frequencies `[k / 2]`, in float32 as in transformers; then rounded to `kind`.
     ///
     /// # Errors
     /// [`Error::Torch`] from libtorch.
-    pub fn new(positions: &[i64], inverse_frequencies: &Tensor, kind: Kind) -> Result<Self, Error> {
-        let device: Device = inverse_frequencies.device();
-        let positions = Tensor::f_from_slice(positions)?.f_to_device(device)?.f_to_kind(Kind::Float)?;
+    pub fn new(positions: &Tensor, inverse_frequencies: &Tensor, kind: Kind) -> Result<Self, Error> {
         let angles = positions.f_outer(inverse_frequencies)?.f_unsqueeze(1)?; // [n, 1, k / 2]
         let sin = angles.f_sin()?.f_to_kind(kind)?;
         Ok(Self { cos: angles.f_cos()?.f_to_kind(kind)?, minus_sin: sin.f_neg()?, sin })
@@ -67,7 +65,7 @@ mod tests {
 
     #[test]
     fn equals_autograd() {
-        let positions = [0, 1, 2, 0, 70];
+        let positions = Tensor::from_slice(&[0.0f32, 1.0, 2.0, 0.0, 70.0]).to_device(device());
         for (heads, k) in [(1, 2), (3, 8)] {
             each_precision(|kind| {
                 let inverse_frequencies =
@@ -76,11 +74,7 @@ mod tests {
                 let (x, dy) = (random(&[5, heads, k.into()], kind), random(&[5, heads, k.into()], kind));
                 let rotations = Rotations::new(&positions, &inverse_frequencies, kind).unwrap();
                 let reference = |t: &[Tensor]| {
-                    let angles = Tensor::from_slice(&positions)
-                        .to_device(device())
-                        .to_kind(Kind::Float)
-                        .outer(&inverse_frequencies)
-                        .unsqueeze(1);
+                    let angles = positions.outer(&inverse_frequencies).unsqueeze(1);
                     let angles = Tensor::cat(&[&angles, &angles], 2);
                     let halves = t[0].chunk(2, 2);
                     let swapped = Tensor::cat(&[&-&halves[1], &halves[0]], 2);
