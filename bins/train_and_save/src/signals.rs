@@ -27,8 +27,8 @@ pub struct Signals {
     save: Arc<AtomicBool>,
     /// Nothing is to be saved: a signal ends the process where it stands.
     leaves: Arc<AtomicBool>,
-    /// Whether the checkpoint under way was asked for by SIGUSR1.
-    was_asked: bool,
+    /// Steps whose checkpoints were asked for by SIGUSR1 and are under way.
+    asked: Vec<u64>,
 }
 
 impl Signals {
@@ -43,7 +43,7 @@ impl Signals {
             received: Arc::default(),
             save: Arc::default(),
             leaves: Arc::new(AtomicBool::new(true)),
-            was_asked: false,
+            asked: Vec::new(),
         };
         signals.register().context("cannot listen for signals")?;
         Ok(signals)
@@ -74,14 +74,14 @@ impl Signals {
     }
 
     /// Asks the loop for a checkpoint, and for the end if that is meant.
-    fn pass_on(&mut self, requests: &mut Requests) {
+    fn pass_on(&mut self, global_step: u64, requests: &mut Requests) {
         if self.received().is_some() {
             requests.request_save();
             requests.request_stop();
         }
         if self.save.swap(false, Ordering::SeqCst) {
             requests.request_save();
-            self.was_asked = true;
+            self.asked.push(global_step);
         }
     }
 }
@@ -92,19 +92,22 @@ impl Callback for Signals {
         Ok(())
     }
 
-    fn on_step_end(&mut self, _context: &Context<'_>, requests: &mut Requests) -> EventResult {
-        self.pass_on(requests);
+    fn on_step_end(&mut self, context: &Context<'_>, requests: &mut Requests) -> EventResult {
+        self.pass_on(context.state.global_step, requests);
         Ok(())
     }
 
     // An evaluation can take longer than a step.
-    fn on_evaluate(&mut self, _context: &Context<'_>, _metrics: &LogEntry, requests: &mut Requests) -> EventResult {
-        self.pass_on(requests);
+    fn on_evaluate(&mut self, context: &Context<'_>, _metrics: &LogEntry, requests: &mut Requests) -> EventResult {
+        self.pass_on(context.state.global_step, requests);
         Ok(())
     }
 
     fn on_save(&mut self, _context: &Context<'_>, checkpoint: &Path, requests: &mut Requests) -> EventResult {
-        if std::mem::take(&mut self.was_asked) {
+        let is_this = |step: &u64| checkpoint.ends_with(format!("checkpoint-{step}"));
+        if let Some(index) = self.asked.iter().position(is_this) {
+            // Those before it have failed, which the log tells.
+            self.asked.drain(..=index);
             requests.notify(format!("SIGUSR1: saved {}", checkpoint.display()));
         }
         Ok(())
