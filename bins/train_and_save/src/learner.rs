@@ -125,6 +125,8 @@ impl SftLearner {
         // One copy for both: what takes time is the wait for the backward.
         let both = Tensor::f_stack(&[&loss.f_to_kind(Kind::Double)?, &grad_norm], 0)?.f_to_device(Device::Cpu)?;
         let (loss, grad_norm) = (both.f_double_value(&[0])?, both.f_double_value(&[1])?);
+        // Clipping by what the host knows is faster.
+        self.window.grad_norm = Some(both.f_select(0, 1)?.f_to_kind(Kind::Float)?);
         Ok(Some(WindowFigures { loss: loss / self.window.target_tokens as f64, grad_norm }))
     }
 

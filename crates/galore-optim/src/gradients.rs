@@ -38,14 +38,20 @@ fn norm(tensor: &Tensor) -> Result<Tensor, TchError> {
     whole(&Tensor::f_stack(&norms, 0)?)
 }
 
-/// Scales gradients in place by `min(1, max_norm / (norm + 1e-6))`, with `norm` from [`global_gradient_norm`].
+/// Scales gradients in place by `min(1, max_norm / (norm + 1e-6))`, with `norm` from [`global_gradient_norm`], on
+/// any device.
 ///
 /// # Errors
 /// [`Error::Torch`] if a tensor operation fails.
 pub fn clip_gradients(gradients: &[Tensor], max_norm: f64, norm: &Tensor) -> Result<(), Error> {
     let coefficient = norm.f_add_scalar(1e-6)?.f_reciprocal()?.f_mul_scalar(max_norm)?.f_clamp_max(1.0)?;
-    // On the CPU a look at the coefficient is free, and most steps need no pass over the gradients.
-    if coefficient.device() == Device::Cpu && coefficient.f_double_value(&[])? == 1.0 {
+    // On the CPU a look at the coefficient is free. Most steps then need no pass over the gradients, and the others a faster one: on a GPU
+    // multiplication by a number reaches three times the bandwidth of that by a tensor.
+    if coefficient.device() == Device::Cpu {
+        let coefficient = coefficient.f_double_value(&[])?;
+        for gradient in gradients.iter().filter(|_| coefficient != 1.0) {
+            gradient.shallow_clone().f_mul_scalar_(coefficient).done()?;
+        }
         return Ok(());
     }
     for gradient in gradients {
