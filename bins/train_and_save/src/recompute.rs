@@ -3,14 +3,15 @@
 use crate::memory::host_bytes;
 use crate::summary::grouped;
 use causal_lm::{CausalLm, Recompute};
+use galore_optim::Optimizer;
 use std::path::Path;
 use tch::Device;
 
 /// Left free on a GPU: logits, one block's backward, the optimizer's buffers, a decomposition.
 const RESERVE_BYTES: u64 = 2 << 30;
 
-/// Lets the backward keep as much as memory allows; says what that comes to for a batch of `full_batch` tokens.
-pub fn choose(model: &mut CausalLm, full_batch: usize) -> String {
+/// Lets the backward keep as much as memory allows, and decompositions take some of the same memory; says what that comes to for a batch of `full_batch` tokens.
+pub fn choose(model: &mut CausalLm, optimizer: &mut dyn Optimizer, full_batch: usize) -> String {
     let bytes = match model.options().device {
         // What cannot be measured is not used. A tenth is lost between blocks of the allocator.
         Device::Cuda(index) => {
@@ -20,6 +21,10 @@ pub fn choose(model: &mut CausalLm, full_batch: usize) -> String {
         // The rest of the machine's memory is not ours alone.
         _ => host_bytes().0.unwrap_or(0).min(unused_share().unwrap_or(u64::MAX)) / 4,
     };
+    if model.options().device.is_cuda() {
+        // Not at the same time as what the backward keeps.
+        optimizer.allow_refresh_memory((bytes / 2).clamp(600_000_000, 4_000_000_000));
+    }
     model.set_recompute(Recompute::Within { bytes });
     let kept = model.kept_blocks(i64::try_from(full_batch).unwrap_or(i64::MAX));
     format!(

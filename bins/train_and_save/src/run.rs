@@ -123,12 +123,12 @@ impl Prepared {
             summary
                 .push("lm_head.weight differs from the embedding: not tied, although config.json ties them".to_owned());
         }
-        let built = optimizer::build(&mut model, &settings.optimizer)?;
+        let mut built = optimizer::build(&mut model, &settings.optimizer)?;
         summary.extend(built.summary);
         if settings.recompute.is_none() {
             // Weights, gradients and the optimizer's state have their memory by now.
             let full_batch = train.full_batch_tokens();
-            summary.push(recompute::choose(&mut model, full_batch));
+            summary.push(recompute::choose(&mut model, &mut *built.optimizer, full_batch));
         }
         let eval_examples = eval.as_ref().map(|eval| &*eval.examples);
         let identity = Identity::new(settings, &model, built.moments, &train.examples, eval_examples)?;

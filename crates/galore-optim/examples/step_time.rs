@@ -88,6 +88,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
         other => return Err(format!("unknown optimizer `{other}`").into()),
     };
+    optimizer.allow_refresh_memory(4_000_000_000);
     // The last step decomposes again, with everything loaded that the first one had to load.
     for step in 0..=STEPS {
         let (start, before) = (Instant::now(), optimizer.subspace_refresh_time());

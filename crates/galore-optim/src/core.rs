@@ -10,6 +10,9 @@ use crate::scratch::Scratch;
 use crate::stack::Stack;
 use crate::{Error, GaLoreConfig, ParameterGroup, WeightUpdate};
 
+/// About what the backward of a block needs, which is through when the optimizer's turn comes.
+const DEFAULT_REFRESH_BYTES: u64 = 600_000_000;
+
 /// All parameters of an optimizer.
 #[derive(Debug)]
 pub(crate) struct Core {
@@ -20,6 +23,7 @@ pub(crate) struct Core {
     scratches: Vec<Scratch>,
     pub(crate) num_steps: u64,
     pub(crate) refresh_time: Duration,
+    pub(crate) refresh_bytes: u64,
 }
 
 impl Core {
@@ -31,6 +35,7 @@ impl Core {
             scratches: Vec::new(),
             num_steps: 0,
             refresh_time: Duration::ZERO,
+            refresh_bytes: DEFAULT_REFRESH_BYTES,
         }
     }
 
@@ -77,7 +82,8 @@ impl Core {
             if let Some(stack) = stacks.next_if(|stack| stack.members.start == index) {
                 let members = &mut self.parameters[stack.members.clone()];
                 if stack.can_step(members) {
-                    self.refresh_time += stack.step(members, self.flavour, learning_rate, &mut self.scratches)?;
+                    self.refresh_time +=
+                        stack.step(members, self.flavour, learning_rate, self.refresh_bytes, &mut self.scratches)?;
                     index = stack.members.end;
                     continue;
                 }

@@ -22,9 +22,6 @@ use crate::scratch::{Scratch, Slot};
 /// large GPU's cache.
 const CHUNK_ELEMENTS: i64 = 8 * 1024 * 1024;
 
-/// Elements of the Gram matrices decomposed at a time. The solver needs four times their memory besides.
-const REFRESH_ELEMENTS: i64 = 12 * 1024 * 1024;
-
 /// Parameters that lie side by side.
 #[derive(Debug)]
 pub(crate) struct Stack {
@@ -104,9 +101,10 @@ impl Stack {
         members: &mut [ParameterState],
         flavour: Flavour,
         learning_rate: f64,
+        refresh_bytes: u64,
         scratches: &mut Vec<Scratch>,
     ) -> Result<Duration, Error> {
-        let refresh_time = self.refresh_if_due(members)?;
+        let refresh_time = self.refresh_if_due(members, refresh_bytes)?;
         let first = &members[0];
         let adam = AdamStep::new(flavour, &first.adam, learning_rate, first.num_steps + 1);
         let scale = first.projector.as_ref().map_or(1.0, |projector| projector.scale);
@@ -120,7 +118,7 @@ impl Stack {
     }
 
     /// Makes all bases anew, where that is due; returns the time it took.
-    fn refresh_if_due(&self, members: &mut [ParameterState]) -> Result<Duration, Error> {
+    fn refresh_if_due(&self, members: &mut [ParameterState], refresh_bytes: u64) -> Result<Duration, Error> {
         let due = |member: &ParameterState| {
             member.projector.as_ref().is_some_and(|projector| projector.is_due(member.num_steps))
         };
@@ -128,8 +126,13 @@ impl Stack {
             return Ok(Duration::ZERO);
         }
         let start_of_all = Instant::now();
+        // Of each: the Gram matrix, its copy that becomes the vectors, the basis made from them, and four times as much for the solver; the
+        // gradient in float32, and its absolute values.
         let order = self.bases.size().into_iter().skip(1).max().unwrap_or(1);
-        for (start, count) in self.chunks(REFRESH_ELEMENTS / (order * order)) {
+        let (_, rows, cols) = self.weights.size3()?;
+        let bytes_of_one = 4 * (7 * order * order + 2 * rows * cols);
+        let at_most = i64::try_from(refresh_bytes).unwrap_or(i64::MAX) / bytes_of_one.max(1);
+        for (start, count) in self.chunks(at_most) {
             let chunk = &mut members[start as usize..(start + count) as usize];
             if self.refresh(chunk, (start, count)).is_err() {
                 // Once more one by one, to name the one that fails.
