@@ -71,8 +71,9 @@ impl Split {
             Padding::Free => batch,
             Padding::Longest(multiple) => batch.pad_to_longest(self.pad_token_id, multiple),
         };
-        let (mut input_ids, mut targets, mut lengths) =
-            (batch.input_ids.clone(), batch.targets(), batch.lengths.clone());
+        let (num_rows, num_target_tokens, num_tokens) = (batch.num_rows, batch.num_target_tokens(), batch.num_tokens());
+        let mut targets = batch.targets();
+        let sft_data::Batch { mut input_ids, mut lengths, .. } = batch;
         let filled = input_ids.len().next_multiple_of(self.token_multiple);
         if filled > input_ids.len() {
             lengths.push(filled - input_ids.len());
@@ -81,9 +82,9 @@ impl Split {
         }
         Ok(MicroBatch {
             tokens: TokenBatch::new(&input_ids, &targets, &lengths, Device::Cpu)?,
-            num_rows: batch.num_rows,
-            num_target_tokens: batch.num_target_tokens(),
-            num_tokens: batch.num_tokens(),
+            num_rows,
+            num_target_tokens,
+            num_tokens,
             examples: rows.to_vec(),
         })
     }

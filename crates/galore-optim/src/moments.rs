@@ -49,15 +49,7 @@ impl Moments {
         (start, length): (i64, i64),
         scratch: &mut Scratch,
     ) -> Result<(Tensor, Tensor), TchError> {
-        let mut wide = |moment: &Tensor, slot| -> Result<Tensor, TchError> {
-            let range = moment.f_narrow(0, start, length)?;
-            if self.dtype == MomentDtype::Float32 {
-                return Ok(range);
-            }
-            let mut wide = scratch.floats(slot, length)?;
-            wide.f_copy_(&range)?;
-            Ok(wide)
-        };
+        let mut wide = |moment: &Tensor, slot| scratch.widened(slot, &moment.f_narrow(0, start, length)?);
         Ok((wide(&self.first, Slot::FirstMoment)?, wide(&self.second, Slot::SecondMoment)?))
     }
 

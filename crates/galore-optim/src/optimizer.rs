@@ -23,8 +23,8 @@ pub trait Optimizer {
     fn step(&mut self, learning_rate: f64) -> Result<(), Error>;
 
     /// The state as named tensors that share its memory: `<parameter>.exp_avg` and `.exp_avg_sq` (float32 or
-    /// bfloat16), `.step` (int64), and where they are used `.basis_left`, `.basis_right` (float32 or float16), `.hidden_bits` (int16), `.master`
-    /// (float32).
+    /// bfloat16), `.step` (int64), and where they are used `.basis_left`, `.basis_right` (float32 or float16), `.hidden_bits`
+    /// (int16), `.master` (float32).
     ///
     /// # Errors
     /// [`Error::Torch`] if a tensor operation fails.

@@ -74,7 +74,7 @@ impl ParameterState {
             return fused::update(weight, storage, &gradient, moments, key, adam);
         }
         for range @ (start, length) in scratch.chunks(self.master.numel()) {
-            let gradient = as_float(&gradient.f_narrow(0, start, length)?, scratch)?;
+            let gradient = scratch.widened(Slot::Gradient, &gradient.f_narrow(0, start, length)?)?;
             let (mut first, mut second) = self.moments.begin(range, scratch)?;
             let mut denominator = scratch.floats(Slot::WorkA, length)?;
             let scaled = scratch.floats(Slot::WorkB, length)?;
@@ -100,7 +100,7 @@ impl ParameterState {
         scratch: &mut Scratch,
     ) -> Result<Duration, Error> {
         let name = &self.parameter.name;
-        let gradient = as_float(gradient, scratch).on(name, "reading the gradient")?;
+        let gradient = scratch.widened(Slot::Gradient, gradient).on(name, "reading the gradient")?;
         let refresh_time = refresh_if_due(name, self.num_steps, &gradient, projector)?;
         self.projected_update(&gradient, projector, adam, scratch).on(&self.parameter.name, "the update")?;
         Ok(refresh_time)
@@ -227,13 +227,4 @@ pub(crate) fn decay(master: &mut Tensor, factor: Option<f64>) -> Result<(), TchE
         master.f_mul_scalar_(factor).done()?;
     }
     Ok(())
-}
-
-fn as_float(gradient: &Tensor, scratch: &mut Scratch) -> Result<Tensor, TchError> {
-    if gradient.kind() == Kind::Float {
-        return Ok(gradient.shallow_clone());
-    }
-    let mut float = scratch.floats(Slot::Gradient, gradient.numel() as i64)?.f_view(&gradient.size()[..])?;
-    float.f_copy_(gradient)?;
-    Ok(float)
 }

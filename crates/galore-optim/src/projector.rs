@@ -193,16 +193,11 @@ impl Projector {
     fn wide_basis(&self, scratch: &mut Scratch) -> Result<(Option<Tensor>, Option<Tensor>), TchError> {
         let mut wide = |basis: &Option<Tensor>| {
             let Some(basis) = basis else { return Ok(None) };
-            if self.kind == Kind::Float {
-                return Ok(Some(basis.shallow_clone()));
+            match self.side {
+                // With two bases one buffer would not do.
+                Side::Both => basis.f_to_kind(Kind::Float).map(Some),
+                Side::Left | Side::Right => scratch.widened(Slot::Basis, basis).map(Some),
             }
-            // With two sides there are two bases, and one buffer would not do.
-            if self.side == Side::Both {
-                return basis.f_to_kind(Kind::Float).map(Some);
-            }
-            let mut floats = scratch.floats(Slot::Basis, basis.numel() as i64)?.f_view(&basis.size()[..])?;
-            floats.f_copy_(basis)?;
-            Ok(Some(floats))
         };
         Ok((wide(&self.left)?, wide(&self.right)?))
     }

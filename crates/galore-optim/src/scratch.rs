@@ -22,13 +22,14 @@ pub(crate) enum Slot {
     HalfProjected,
     /// Weights in float32.
     Master,
-    /// First operand of elementwise work.
-    WorkA,
-    /// Moments in float32.
+    /// A first moment in float32.
     FirstMoment,
+    /// A second moment in float32.
     SecondMoment,
     /// A basis in float32.
     Basis,
+    /// First operand of elementwise work.
+    WorkA,
     /// Second operand of elementwise work.
     WorkB,
 }
@@ -68,6 +69,16 @@ impl Scratch {
             }
         };
         buffer.f_narrow(0, 0, numel)
+    }
+
+    /// The tensor in float32: itself if that is what it is, else a copy in a slot.
+    pub(crate) fn widened(&mut self, slot: Slot, tensor: &Tensor) -> Result<Tensor, TchError> {
+        if tensor.kind() == Kind::Float {
+            return Ok(tensor.shallow_clone());
+        }
+        let mut floats = self.floats(slot, tensor.numel() as i64)?.f_view(&tensor.size()[..])?;
+        floats.f_copy_(tensor)?;
+        Ok(floats)
     }
 
     /// The same memory as int32.

@@ -150,11 +150,11 @@ impl Stack {
     fn refresh(&self, members: &mut [ParameterState], (start, count): (i64, i64)) -> Result<(), TchError> {
         let part = |stacked: &Tensor| stacked.f_narrow(0, start, count);
         let gradients = part(&self.gradients)?;
-        // Not a buffer of the optimizer's: this is larger than a step's, and wanted once in hundreds of steps.
         let projectors = || members.iter().filter_map(|member| member.projector.as_ref());
         let rank = projectors().map(Projector::rank).max().unwrap_or(0);
         let mut bases = part(&self.bases)?;
         let previous = projectors().all(Projector::has_basis).then_some(&bases);
+        // In memory of their own and no buffer: they are larger than a step's, and wanted once in hundreds of steps.
         let fresh = projector::basis(&projector::scaled(&gradients)?, self.side, rank, previous)?;
         bases.f_copy_(&fresh)?;
         members.iter_mut().filter_map(|member| member.projector.as_mut()).for_each(Projector::adopt_room);
@@ -179,24 +179,9 @@ impl Stack {
         let (weights, bases) = (part(&self.weights)?, part(&self.bases)?);
         let shape = weights.size();
         let numel = weights.numel() as i64;
-        let gradients = part(&self.gradients)?;
-        let gradients = match gradients.kind() {
-            Kind::Float => gradients,
-            _ => {
-                let mut floats = scratch.floats(Slot::Gradient, numel)?.f_view(&shape[..])?;
-                floats.f_copy_(&gradients)?;
-                floats
-            }
-        };
+        let gradients = scratch.widened(Slot::Gradient, &part(&self.gradients)?)?;
         let (mut first, mut second) = (part(&self.first_moments)?, part(&self.second_moments)?);
-        let bases = match bases.kind() {
-            Kind::Float => bases,
-            _ => {
-                let mut floats = scratch.floats(Slot::Basis, bases.numel() as i64)?.f_view(&bases.size()[..])?;
-                floats.f_copy_(&bases)?;
-                floats
-            }
-        };
+        let bases = scratch.widened(Slot::Basis, &bases)?;
         let mut low_rank = scratch.floats(Slot::LowRank, first.numel() as i64)?.f_view(&first.size()[..])?;
 
         let _tf32 = fused::allow_tf32(&weights)?;
