@@ -6,6 +6,7 @@
 
 use crate::{Error, shim};
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
+use std::error::Error as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -45,9 +46,31 @@ fn load_library() -> bool {
     })
 }
 
+/// What `entries` takes from a library of CUDA, from the first of its candidates that can be opened and has them all. It is never unloaded.
+pub(crate) fn open_library<T>(
+    names: &[&str],
+    entries: impl Fn(&Library) -> Result<T, libloading::Error>,
+) -> Result<T, String> {
+    let mut message = "it has no name".to_owned();
+    for path in library_candidates(names) {
+        // SAFETY: a library of the CUDA that libtorch itself loads; initialisers of those touch nothing but themselves.
+        let opened = unsafe { Library::open(Some(&path), RTLD_NOW) }.and_then(|library| {
+            let found = entries(&library)?;
+            std::mem::forget(library);
+            Ok(found)
+        });
+        match opened {
+            Ok(found) => return Ok(found),
+            // The loader's own words are in the source.
+            Err(error) => message = error.source().map_or_else(|| error.to_string(), ToString::to_string),
+        }
+    }
+    Err(message)
+}
+
 /// Where a library of the CUDA toolkit may lie, by its names in order of preference: in the wheels beside the libtorch in use, in
 /// libtorch's own folder, on the loader's path.
-pub(crate) fn library_candidates<'a>(names: &'a [&str]) -> impl Iterator<Item = PathBuf> + use<'a> {
+fn library_candidates<'a>(names: &'a [&str]) -> impl Iterator<Item = PathBuf> + use<'a> {
     const WHEELS: [&str; 4] =
         ["../../nvidia/cu13/lib", "../../nvidia/cuda_nvrtc/lib", "../../nvidia/cusolver/lib", "."];
     let torch = torch_folder();
@@ -156,6 +179,19 @@ fn device_index(index: usize) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_library_is_opened_by_the_name_that_exists_and_with_all_entries() {
+        type Function = extern "C" fn(f64) -> f64;
+        // SAFETY: the name and the signature are those of math.h.
+        let entry =
+            |name: &'static [u8]| move |library: &Library| unsafe { library.get::<Function>(name).map(|f| f(0.0)) };
+        let names = ["libno-such-library.so.1", "libm.so.6"];
+        assert_eq!(open_library(&names, entry(b"cos\0")), Ok(1.0));
+        let lacking = open_library(&names, entry(b"no_such_entry\0")).unwrap_err();
+        assert!(lacking.contains("no_such_entry"), "{lacking}");
+        assert!(open_library(&names[..1], entry(b"cos\0")).unwrap_err().contains("libno-such-library"));
+    }
 
     #[test]
     fn statistics_without_cuda_are_an_error() {

@@ -6,15 +6,15 @@
 
 use crate::Error;
 use crate::kernels::driver;
-use libloading::os::unix::{Library, RTLD_NOW, Symbol};
+use libloading::os::unix::Symbol;
 use std::ffi::{c_int, c_void};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use tch::{Device, Kind, Tensor};
 
 const OPERATION: &str = "eigenvectors";
 
-/// Eigenvectors of symmetric matrices `[batch, n, n]`, float32, as rows `[batch, n, n]`, smallest eigenvalue first. What
-/// is passed for a matrix with NaN is undefined.
+/// Eigenvectors of symmetric matrices `[batch, n, n]`, float32, as rows `[batch, n, n]`, smallest eigenvalue first. For a
+/// matrix with NaN the result is undefined, or an error.
 ///
 /// # Errors
 /// [`Error::Operand`] for another shape or type, [`Error::Torch`] when the solver fails or memory is lacking.
@@ -26,13 +26,15 @@ pub fn eigenvectors(matrices: &Tensor) -> Result<Tensor, Error> {
     if n != columns {
         return Err(refused(&shape));
     }
-    match matrices.device() {
-        Device::Cuda(device) if batch > 0 && n > 0 && solver().is_some() => batched(matrices, device, batch, n),
-        _ => {
-            let vectors = matrices.f_linalg_eigh("L").and_then(|(_, vectors)| vectors.f_transpose(1, 2));
-            vectors.and_then(|vectors| vectors.f_contiguous()).map_err(torch)
-        }
+    if let Device::Cuda(device) = matrices.device()
+        && batch > 0
+        && n > 0
+        && let Some(solver) = solver()
+    {
+        return batched(solver, matrices, device, batch, n);
     }
+    let vectors = matrices.f_linalg_eigh("L").and_then(|(_, vectors)| vectors.f_transpose(1, 2));
+    vectors.and_then(|vectors| vectors.f_contiguous()).map_err(torch)
 }
 
 fn refused(shape: &[i64]) -> Error {
@@ -107,22 +109,22 @@ struct Solver {
 fn solver() -> Option<&'static Solver> {
     const NAMES: [&str; 2] = ["libcusolver.so.12", "libcusolver.so.11"];
     static SOLVER: OnceLock<Option<Solver>> = OnceLock::new();
-    let load = |path: std::path::PathBuf| {
-        // SAFETY: the library that libtorch's CUDA half links; names and signatures are those of cusolverDn.h; never unloaded.
-        unsafe {
-            let library = Library::open(Some(&path), RTLD_NOW)?;
-            let solver = Solver {
-                create: library.get(b"cusolverDnCreate\0")?,
-                create_parameters: library.get(b"cusolverDnCreateParams\0")?,
-                set_stream: library.get(b"cusolverDnSetStream\0")?,
-                buffer_sizes: library.get(b"cusolverDnXsyevBatched_bufferSize\0")?,
-                solve: library.get(b"cusolverDnXsyevBatched\0")?,
-            };
-            std::mem::forget(library);
-            Ok::<_, libloading::Error>(solver)
-        }
+    let load = || {
+        crate::cuda::open_library(&NAMES, |library| {
+            // SAFETY: names and signatures are those of cusolverDn.h.
+            unsafe {
+                Ok(Solver {
+                    create: library.get(b"cusolverDnCreate\0")?,
+                    create_parameters: library.get(b"cusolverDnCreateParams\0")?,
+                    set_stream: library.get(b"cusolverDnSetStream\0")?,
+                    buffer_sizes: library.get(b"cusolverDnXsyevBatched_bufferSize\0")?,
+                    solve: library.get(b"cusolverDnXsyevBatched\0")?,
+                })
+            }
+        })
     };
-    SOLVER.get_or_init(|| crate::cuda::library_candidates(&NAMES).find_map(|path| load(path).ok())).as_ref()
+    // Without it libtorch's solver does, slowly; why it is lacking nobody needs to know.
+    SOLVER.get_or_init(|| load().ok()).as_ref()
 }
 
 fn check(call: &str, status: Status) -> Result<(), Error> {
@@ -146,13 +148,12 @@ fn handles(solver: &Solver, device: usize) -> Result<(Handle, Parameters), Error
     Ok((handle, parameters))
 }
 
-fn batched(matrices: &Tensor, device: usize, batch: i64, n: i64) -> Result<Tensor, Error> {
+fn batched(solver: &Solver, matrices: &Tensor, device: usize, batch: i64, n: i64) -> Result<Tensor, Error> {
     const WITH_VECTORS: c_int = 1;
     const LOWER: c_int = 0;
     const FLOAT32: c_int = 0;
     // The solver is used by one thread at a time: a handle belongs to one stream.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let solver = solver().ok_or_else(|| failed("no batched solver".to_owned()))?;
     let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let on_device = |shape: &[i64], kind| Tensor::f_empty(shape, (kind, matrices.device())).map_err(torch);
     // The vectors replace the matrices. The solver lays out columns one after the other, so its columns are our rows.
@@ -161,7 +162,7 @@ fn batched(matrices: &Tensor, device: usize, batch: i64, n: i64) -> Result<Tenso
     let values = on_device(&[batch, n], Kind::Float)?;
     let info = Tensor::f_zeros([batch], (Kind::Int, matrices.device())).map_err(torch)?;
     let stream = driver::current_stream(device)?;
-    let (device_buffer, mut host_buffer) = driver::within(OPERATION, device, || {
+    driver::within(OPERATION, device, || {
         let (handle, parameters) = handles(solver, device)?;
         let (mut device_bytes, mut host_bytes) = (0, 0);
         // SAFETY: the handle is of this device; the tensors are of the sizes named, on this device and alive.
@@ -186,10 +187,7 @@ fn batched(matrices: &Tensor, device: usize, batch: i64, n: i64) -> Result<Tenso
             check("cusolverDnXsyevBatched_bufferSize", status)?;
         }
         let bytes = i64::try_from(device_bytes.max(1)).unwrap_or(i64::MAX);
-        Ok((on_device(&[bytes], Kind::Uint8)?, vec![0u8; host_bytes]))
-    })?;
-    driver::within(OPERATION, device, || {
-        let (handle, parameters) = handles(solver, device)?;
+        let (device_buffer, mut host_buffer) = (on_device(&[bytes], Kind::Uint8)?, vec![0u8; host_bytes]);
         // SAFETY: as above; both buffers have the size that was asked for. Device memory is freed in the order of the stream that the work
         // goes to; the host's part is done when the call returns.
         let status = unsafe {

@@ -3,7 +3,7 @@
 use super::driver::{self, Handle};
 use super::{COMMON, Source, Width};
 use crate::Error;
-use libloading::os::unix::{Library, RTLD_NOW, Symbol};
+use libloading::os::unix::Symbol;
 use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
 use std::ffi::{CString, c_char, c_int, c_void};
@@ -152,31 +152,21 @@ struct Compiler {
 fn compiler() -> Result<&'static Compiler, Error> {
     const NAMES: [&str; 3] = ["libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"];
     static COMPILER: OnceLock<Result<Compiler, String>> = OnceLock::new();
-    let load = || -> Result<Compiler, String> {
-        let mut message = "libnvrtc.so not found".to_owned();
-        for candidate in crate::cuda::library_candidates(&NAMES) {
-            // SAFETY: NVRTC's initialisers touch nothing but itself; names and signatures are those of nvrtc.h; never unloaded.
-            let loaded = unsafe {
-                Library::open(Some(&candidate), RTLD_NOW).and_then(|library| {
-                    let compiler = Compiler {
-                        create: library.get(b"nvrtcCreateProgram\0")?,
-                        compile: library.get(b"nvrtcCompileProgram\0")?,
-                        code_size: library.get(b"nvrtcGetCUBINSize\0")?,
-                        code: library.get(b"nvrtcGetCUBIN\0")?,
-                        log_size: library.get(b"nvrtcGetProgramLogSize\0")?,
-                        log: library.get(b"nvrtcGetProgramLog\0")?,
-                        destroy: library.get(b"nvrtcDestroyProgram\0")?,
-                    };
-                    std::mem::forget(library);
-                    Ok(compiler)
+    let load = || {
+        crate::cuda::open_library(&NAMES, |library| {
+            // SAFETY: names and signatures are those of nvrtc.h.
+            unsafe {
+                Ok(Compiler {
+                    create: library.get(b"nvrtcCreateProgram\0")?,
+                    compile: library.get(b"nvrtcCompileProgram\0")?,
+                    code_size: library.get(b"nvrtcGetCUBINSize\0")?,
+                    code: library.get(b"nvrtcGetCUBIN\0")?,
+                    log_size: library.get(b"nvrtcGetProgramLogSize\0")?,
+                    log: library.get(b"nvrtcGetProgramLog\0")?,
+                    destroy: library.get(b"nvrtcDestroyProgram\0")?,
                 })
-            };
-            match loaded {
-                Ok(compiler) => return Ok(compiler),
-                Err(error) => message = error.to_string(),
             }
-        }
-        Err(message)
+        })
     };
     COMPILER.get_or_init(load).as_ref().map_err(|message| Error::Kernel { kernel: "NVRTC", message: message.clone() })
 }

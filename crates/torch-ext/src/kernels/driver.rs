@@ -1,7 +1,7 @@
 //! The few calls of the CUDA driver that launching takes, from the `libcuda.so.1` that every GPU machine has.
 
 use crate::{Error, shim};
-use libloading::os::unix::{Library, RTLD_NOW, Symbol};
+use libloading::os::unix::Symbol;
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
 use std::sync::OnceLock;
 
@@ -57,29 +57,25 @@ struct Driver {
 
 fn driver() -> Result<&'static Driver, Error> {
     static DRIVER: OnceLock<Result<Driver, String>> = OnceLock::new();
-    let load = || -> Result<Driver, libloading::Error> {
-        // SAFETY: the driver is in use by libtorch already; names and signatures are those of cuda.h; the library is never unloaded.
-        unsafe {
-            let library = Library::open(Some("libcuda.so.1"), RTLD_NOW)?;
-            let driver = Driver {
-                device_get: library.get(b"cuDeviceGet\0")?,
-                device_attribute: library.get(b"cuDeviceGetAttribute\0")?,
-                retain_context: library.get(b"cuDevicePrimaryCtxRetain\0")?,
-                current_context: library.get(b"cuCtxGetCurrent\0")?,
-                set_context: library.get(b"cuCtxSetCurrent\0")?,
-                load_module: library.get(b"cuModuleLoadData\0")?,
-                get_function: library.get(b"cuModuleGetFunction\0")?,
-                launch: library.get(b"cuLaunchKernel\0")?,
-                error_string: library.get(b"cuGetErrorString\0")?,
-            };
-            std::mem::forget(library);
-            Ok(driver)
-        }
+    let load = || {
+        crate::cuda::open_library(&["libcuda.so.1"], |library| {
+            // SAFETY: names and signatures are those of cuda.h.
+            unsafe {
+                Ok(Driver {
+                    device_get: library.get(b"cuDeviceGet\0")?,
+                    device_attribute: library.get(b"cuDeviceGetAttribute\0")?,
+                    retain_context: library.get(b"cuDevicePrimaryCtxRetain\0")?,
+                    current_context: library.get(b"cuCtxGetCurrent\0")?,
+                    set_context: library.get(b"cuCtxSetCurrent\0")?,
+                    load_module: library.get(b"cuModuleLoadData\0")?,
+                    get_function: library.get(b"cuModuleGetFunction\0")?,
+                    launch: library.get(b"cuLaunchKernel\0")?,
+                    error_string: library.get(b"cuGetErrorString\0")?,
+                })
+            }
+        })
     };
-    DRIVER
-        .get_or_init(|| load().map_err(|error| error.to_string()))
-        .as_ref()
-        .map_err(|message| Error::Kernel { kernel: "driver", message: message.clone() })
+    DRIVER.get_or_init(load).as_ref().map_err(|message| Error::Kernel { kernel: "driver", message: message.clone() })
 }
 
 impl Driver {
