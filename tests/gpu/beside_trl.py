@@ -11,6 +11,8 @@ Needs torch, transformers, trl, datasets, accelerate, galore-torch. With --folde
 import argparse, json, random, statistics, subprocess, sys, time, types
 from pathlib import Path
 
+from word_tokenizer import save_word_tokenizer
+
 GALORE = "rank={}, update_proj_gap=500, scale=1.8"
 VOCABULARY = 151_936
 FIGURES = ["step_time_ms_median", "first_step_ms", "train_tokens_per_second", "peak_memory_bytes", "train_loss"]
@@ -18,8 +20,7 @@ FIGURES = ["step_time_ms_median", "first_step_ms", "train_tokens_per_second", "p
 
 def make_case(folder, options):
     import torch
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2Config
+    from transformers import AutoModelForCausalLM, Qwen2Config
 
     if (folder / "dataset" / "train.jsonl").exists():
         return
@@ -28,12 +29,7 @@ def make_case(folder, options):
     config = Qwen2Config(vocab_size=VOCABULARY, tie_word_embeddings=True, eos_token_id=1, pad_token_id=2, bos_token_id=None, **shape)
     with torch.device("cuda"):
         AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(folder / "model")
-    words = ["<unk>", "<eos>", "<pad>"] + [f"w{i}" for i in range(3, VOCABULARY)]
-    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, unk_token="<unk>", eos_token="<eos>", pad_token="<pad>", model_max_length=32768
-    ).save_pretrained(folder / "model")
+    save_word_tokenizer(folder / "model", VOCABULARY)
     (folder / "dataset").mkdir(parents=True, exist_ok=True)
     draw = random.Random(0)
     for split, rows in (("train", options.steps * options.batch), ("test", options.batch)):

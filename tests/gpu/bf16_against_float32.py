@@ -17,6 +17,8 @@ Needs torch, transformers, tokenizers.
 import argparse, json, random, subprocess, sys
 from pathlib import Path
 
+from word_tokenizer import save_word_tokenizer
+
 VOCABULARY = 4096
 RATE = 1e-4
 BOUNDS = {"float32": (2e-6, 1e-6), "bfloat16": (0.01, 0.004)}  # of the distance at any step, of its mean
@@ -24,19 +26,13 @@ BOUNDS = {"float32": (2e-6, 1e-6), "bfloat16": (0.01, 0.004)}  # of the distance
 
 def make_case(folder, rows):
     import torch
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2Config
+    from transformers import AutoModelForCausalLM, Qwen2Config
 
     torch.manual_seed(0)
     shape = dict(hidden_size=256, intermediate_size=704, num_hidden_layers=6, num_attention_heads=4, num_key_value_heads=2)
     config = Qwen2Config(vocab_size=VOCABULARY, tie_word_embeddings=True, eos_token_id=1, pad_token_id=2, bos_token_id=None, **shape)
     AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(folder / "model")
-    words = ["<unk>", "<eos>", "<pad>"] + [f"w{i}" for i in range(3, VOCABULARY)]
-    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, unk_token="<unk>", eos_token="<eos>", pad_token="<pad>", model_max_length=32768
-    ).save_pretrained(folder / "model")
+    save_word_tokenizer(folder / "model", VOCABULARY)
     draw = random.Random(0)
     with open(folder / "train.jsonl", "w") as file:
         for _ in range(rows):

@@ -6,6 +6,7 @@
 mod ahead;
 mod batches;
 mod cli;
+mod device;
 mod failure;
 mod flags;
 mod identity;

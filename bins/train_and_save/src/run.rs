@@ -6,12 +6,12 @@ use crate::identity::{Identity, RUN_FILE};
 use crate::learner::SftLearner;
 use crate::memory::{Phase, explained};
 use crate::optimizer;
-use crate::settings::{DeviceChoice, Resume, Settings, Terminal};
+use crate::settings::{Resume, Settings, Terminal};
 use crate::signals::Signals;
 use crate::terminal::say;
-use crate::{model_source, recompute, results, summary};
+use crate::{device, model_source, recompute, results, summary};
 use anyhow::{Context, Result, bail};
-use causal_lm::{CausalLm, ModelOptions};
+use causal_lm::CausalLm;
 use checkpoint_callbacks::{
     BestModelCheckpointCallback, DirectoryStore, EarlyStopping, LossSpike, OutputDirLock, OutputDirUse, Rotation,
     SpaceNeeded, check_output_dir, check_space, newest_complete, publish, recover, verify,
@@ -20,7 +20,6 @@ use sft_data::{ChatTokenizer, HubConfig, PrepareReport, SpecialTokensInText, loa
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
-use tch::{Device, Kind};
 use trainer_core::{
     BatchSource, CheckpointStore, IntervalStrategy, MetricsFile, Plan, ProgressBar, SaveReport, SaveStrategy,
     StepTiming, TrainOutput, Trainer, TrainerState, TrainingArguments,
@@ -70,7 +69,7 @@ impl Prepared {
         let wanted_for = OutputDirUse::for_checkpoint(&training.output_dir, resume.as_deref());
         check_output_dir(&training.output_dir, wanted_for)?;
         let lock = OutputDirLock::take(&training.output_dir)?;
-        let device = choose_device(settings.device)?;
+        let device = device::choose(settings.device)?;
 
         let hub = HubConfig::from_env();
         let model_dir = model_source::model_dir(&settings.model_name, &settings.model_revision, &hub)?;
@@ -111,7 +110,7 @@ impl Prepared {
             summary.push(format!("first row: {}", summary::excerpt(&text)));
         }
 
-        let (mut model, report) = CausalLm::load(&model_dir, model_options(settings, device))?;
+        let (mut model, report) = CausalLm::load(&model_dir, device::model_options(settings, device))?;
         summary.insert(0, model_line(&model));
         if !report.extra_tensors.is_empty() {
             summary.push(format!(
@@ -313,54 +312,6 @@ fn find_checkpoint(settings: &Settings) -> Result<Option<PathBuf>> {
                 None => bail!("--resume_from_checkpoint true: no complete checkpoint in {}", output_dir.display()),
             }
         }
-    }
-}
-
-fn choose_device(choice: DeviceChoice) -> Result<Device> {
-    if choice == DeviceChoice::Cpu {
-        return Ok(Device::Cpu);
-    }
-    let has_cuda = torch_ext::cuda::load();
-    match choice {
-        DeviceChoice::Auto if has_cuda => Ok(Device::Cuda(0)),
-        DeviceChoice::Cuda(index) if has_cuda => {
-            let count = tch::Cuda::device_count();
-            if i64::try_from(index).is_ok_and(|index| index < count) {
-                return Ok(Device::Cuda(index));
-            }
-            bail!("--device cuda:{index}: this machine has {count} CUDA devices");
-        }
-        DeviceChoice::Cuda(_) => {
-            bail!(
-                "--device cuda: no CUDA device can be used here; LD_LIBRARY_PATH must reach torch 2.11's libtorch_cuda.so"
-            )
-        }
-        _ => {
-            if torch_ext::cuda::has_driver() {
-                say(
-                    "warning: there is an NVIDIA driver, but torch 2.11's libtorch_cuda.so was not found; training on the CPU",
-                );
-            }
-            Ok(Device::Cpu)
-        }
-    }
-}
-
-fn model_options(settings: &Settings, device: Device) -> ModelOptions {
-    let compute_dtype = match (settings.bf16, device) {
-        (Some(true), _) => Some(Kind::BFloat16),
-        (Some(false), _) => Some(Kind::Float),
-        // The model's own rule on the CPU: float32 arithmetic.
-        (None, Device::Cpu) => None,
-        (None, _) => Some(Kind::BFloat16),
-    };
-    ModelOptions {
-        device,
-        dtype: settings.dtype,
-        compute_dtype,
-        attention: settings.attention,
-        recompute: settings.recompute.unwrap_or_default(),
-        ..ModelOptions::default()
     }
 }
 

@@ -1,24 +1,26 @@
 //! What flags resolve to: defaults filled in, names turned into types, everything checked before anything is read.
 
+mod model;
+mod optimizer;
 mod problems;
 
 use crate::flags::{Flags, TextOrBool};
 use crate::signals::OnSignal;
 use anyhow::Result;
 use causal_lm::{AttentionKind, Recompute};
-use galore_optim::{AdamConfig, GaLoreConfig, MomentDtype, TargetModules, WeightUpdate, parse_optim_args};
+use galore_optim::{AdamConfig, GaLoreConfig, MomentDtype, TargetModules, WeightUpdate};
 use sft_data::{DatasetConfig, Evaluation, LossOn, Packing, PrepareConfig, TokenizerOptions};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use tch::Kind;
 use trainer_core::{IntervalStrategy, TrainingArguments};
 
+use model::{attention, device, dtype, recompute};
+use optimizer::optimizer;
 use problems::Problems;
 
 /// The dataset of the documented recipe.
 const DEFAULT_DATASET: &str = "yimeng521/sunny_datasets";
-/// `optim_args` of the documented recipe.
-const DEFAULT_OPTIM_ARGS: &str = "rank=1024, update_proj_gap=500, scale=1.8";
 
 /// A run, fully decided but for what depends on the machine.
 #[derive(Debug)]
@@ -201,65 +203,6 @@ impl Settings {
     }
 }
 
-fn optimizer(flags: &Flags, problems: &mut Problems) -> OptimizerSettings {
-    let name = flags.optim.as_deref().unwrap_or("galore_adamw");
-    let is_galore = match name {
-        "galore_adamw" => true,
-        "adamw_torch" | "adamw_torch_fused" => false,
-        _ => {
-            problems.add("optim", name, "galore_adamw, adamw_torch and adamw_torch_fused are supported");
-            true
-        }
-    };
-    let kind = if is_galore {
-        let galore = problems.check(parse_optim_args(flags.optim_args.as_deref().unwrap_or(DEFAULT_OPTIM_ARGS)));
-        let targets = match flags.optim_target_modules.as_deref() {
-            None => TargetModules::List(vec!["attn".to_owned(), "mlp".to_owned()]),
-            Some([one]) if one.replace('_', "-") == "all-linear" => TargetModules::Pattern(one.clone()),
-            Some(names) => TargetModules::List(names.iter().filter(|name| !name.is_empty()).cloned().collect()),
-        };
-        OptimizerKind::GaLoreAdamW { galore: galore.unwrap_or_default(), targets }
-    } else {
-        if flags.optim_args.is_some() {
-            problems.add("optim_args", "set", format!("{name} takes none; it belongs to galore_adamw"));
-        }
-        if flags.optim_target_modules.is_some() {
-            problems.add("optim_target_modules", "set", format!("{name} has no targets; it belongs to galore_adamw"));
-        }
-        OptimizerKind::AdamW
-    };
-    let defaults = if is_galore { AdamConfig::galore_default() } else { AdamConfig::torch_default() };
-    let adam = AdamConfig {
-        beta1: flags.adam_beta1.unwrap_or(defaults.beta1),
-        beta2: flags.adam_beta2.unwrap_or(defaults.beta2),
-        epsilon: flags.adam_epsilon.unwrap_or(defaults.epsilon),
-        weight_decay: flags.weight_decay.unwrap_or(defaults.weight_decay),
-        ..defaults
-    };
-    problems.check(adam.validate());
-    let weight_update = match flags.bf16_weight_update.as_deref() {
-        None | Some("exact") => WeightUpdate::Exact,
-        Some("stochastic") => {
-            WeightUpdate::Stochastic { seed: flags.seed.unwrap_or(TrainingArguments::default().seed) }
-        }
-        Some("nearest") => WeightUpdate::Nearest,
-        Some(other) => {
-            problems.add("bf16_weight_update", other, "use exact, stochastic or nearest");
-            WeightUpdate::Exact
-        }
-    };
-    let moments = match flags.optim_state_dtype.as_deref() {
-        None | Some("auto") => None,
-        Some("float32") => Some(MomentDtype::Float32),
-        Some("bfloat16") => Some(MomentDtype::Bfloat16),
-        Some(other) => {
-            problems.add("optim_state_dtype", other, "use float32, bfloat16 or auto");
-            None
-        }
-    };
-    OptimizerSettings { kind, adam, weight_update, moments }
-}
-
 fn training(flags: &Flags, problems: &mut Problems) -> TrainingArguments {
     let defaults = TrainingArguments::default();
     let evaluates = flags.do_eval.unwrap_or(true);
@@ -368,72 +311,6 @@ fn loss_on(flags: &Flags, problems: &mut Problems) -> LossOn {
         (true, _) => LossOn::Assistant,
         (false, Some(false)) => LossOn::All,
         (false, _) => LossOn::Auto,
-    }
-}
-
-fn device(name: Option<&str>, use_cpu: Option<bool>, problems: &mut Problems) -> DeviceChoice {
-    let choice = match name {
-        None | Some("auto") if use_cpu.unwrap_or(false) => DeviceChoice::Cpu,
-        None | Some("auto") => DeviceChoice::Auto,
-        Some("cpu") => DeviceChoice::Cpu,
-        Some("cuda") => DeviceChoice::Cuda(0),
-        Some(name) => match name.strip_prefix("cuda:").and_then(|index| index.parse().ok()) {
-            Some(index) => DeviceChoice::Cuda(index),
-            None => {
-                problems.add("device", name, "use auto, cpu, cuda or cuda:N");
-                DeviceChoice::Auto
-            }
-        },
-    };
-    if use_cpu == Some(true) && matches!(choice, DeviceChoice::Cuda(_)) {
-        problems.add("use_cpu", "true", "not together with a CUDA device");
-    }
-    choice
-}
-
-fn dtype(name: &str, problems: &mut Problems) -> Option<Kind> {
-    match name.trim_start_matches("torch.") {
-        "auto" => None,
-        "bfloat16" | "bf16" => Some(Kind::BFloat16),
-        "float16" | "fp16" => Some(Kind::Half),
-        "float32" | "fp32" => Some(Kind::Float),
-        other => {
-            problems.add("dtype", other, "use bfloat16, float16, float32 or auto");
-            None
-        }
-    }
-}
-
-fn recompute(name: Option<&str>, checkpointing: Option<bool>, problems: &mut Problems) -> Option<Recompute> {
-    let chosen = match name {
-        None if checkpointing == Some(false) => return Some(Recompute::None),
-        None | Some("auto") => None,
-        Some("none") => Some(Recompute::None),
-        Some("cheap") => Some(Recompute::Cheap),
-        Some("block") => Some(Recompute::Block),
-        Some(other) => {
-            problems.add("recompute", other, "use none, cheap, block or auto");
-            None
-        }
-    };
-    if checkpointing == Some(false) && chosen != Some(Recompute::None) {
-        problems.add(
-            "recompute",
-            name.unwrap_or_default(),
-            "gradient_checkpointing is false: leave one of the two out",
-        );
-    }
-    chosen
-}
-
-fn attention(name: Option<&str>, problems: &mut Problems) -> AttentionKind {
-    match name {
-        None | Some("flash_attention_2" | "sdpa") => AttentionKind::Flash,
-        Some("eager") => AttentionKind::Eager,
-        Some(other) => {
-            problems.add("attn_implementation", other, "use flash_attention_2, sdpa or eager");
-            AttentionKind::Flash
-        }
     }
 }
 
