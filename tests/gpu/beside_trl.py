@@ -2,9 +2,9 @@
 """Trains the same model on the same rows with Hugging Face TRL and with train_and_save, on one GPU, one after the other; prints both.
 
     beside_trl.py --ours target/release/train_and_save [--rank 1024] [--lengths fixed|varying] [--checkpointing true|false]
-                  [--batch 8] [--seq 1024] [--steps 12] [--folder DIR] [--only ours|trl] [-- further flags for ours]
+                  [--shape 0.5b|135m] [--batch 8] [--seq 1024] [--steps 12] [--folder DIR] [--only ours|trl] [-- further flags for ours]
 
-The model has the shape of Qwen1.5-0.5B and random weights; rows are random words. Step times are medians over the second half of the
+The model has the shape of Qwen1.5-0.5B, or that of SmolLM2-135M, and random weights; rows are random words. Step times are medians over the second half of the
 steps, each waited for; peak memory is what the allocator of torch had given out at most.
 Needs torch, transformers, trl, datasets, accelerate, galore-torch. With --folder, a model and rows made before are used again.
 """
@@ -14,22 +14,26 @@ from pathlib import Path
 from word_tokenizer import save_word_tokenizer
 
 GALORE = "rank={}, update_proj_gap=500, scale=1.8"
-VOCABULARY = 151_936
+VOCABULARY = {"0.5b": 151_936, "135m": 49_152}
 FIGURES = ["step_time_ms_median", "first_step_ms", "train_tokens_per_second", "peak_memory_bytes", "train_loss"]
 
 
 def make_case(folder, options):
     import torch
-    from transformers import AutoModelForCausalLM, Qwen2Config
+    from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
 
     if (folder / "dataset" / "train.jsonl").exists():
         return
     torch.manual_seed(0)
+    vocabulary = VOCABULARY[options.shape]
     shape = dict(hidden_size=1024, intermediate_size=2816, num_hidden_layers=24, num_attention_heads=16, num_key_value_heads=16)
-    config = Qwen2Config(vocab_size=VOCABULARY, tie_word_embeddings=True, eos_token_id=1, pad_token_id=2, bos_token_id=None, **shape)
+    if options.shape == "135m":
+        shape = dict(hidden_size=576, intermediate_size=1536, num_hidden_layers=30, num_attention_heads=9, num_key_value_heads=3)
+    family = {"0.5b": Qwen2Config, "135m": LlamaConfig}[options.shape]
+    config = family(vocab_size=vocabulary, tie_word_embeddings=True, eos_token_id=1, pad_token_id=2, bos_token_id=None, **shape)
     with torch.device("cuda"):
         AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(folder / "model")
-    save_word_tokenizer(folder / "model", VOCABULARY)
+    save_word_tokenizer(folder / "model", vocabulary)
     (folder / "dataset").mkdir(parents=True, exist_ok=True)
     draw = random.Random(0)
     for split, rows in (("train", options.steps * options.batch), ("test", options.batch)):
@@ -38,7 +42,7 @@ def make_case(folder, options):
                 length = options.seq - 1  # and the end-of-text token
                 if options.lengths == "varying":
                     length = max(16, min(length, int(draw.lognormvariate(5.5, 0.8))))
-                text = " ".join(f"w{draw.randrange(3, VOCABULARY)}" for _ in range(length))
+                text = " ".join(f"w{draw.randrange(3, vocabulary)}" for _ in range(length))
                 file.write(json.dumps({"text": text}) + "\n")
 
 
@@ -112,6 +116,7 @@ def main():
     parser.add_argument("--rank", type=int, default=1024)
     parser.add_argument("--lengths", choices=["fixed", "varying"], default="fixed")
     parser.add_argument("--checkpointing", choices=["true", "false"], default="true")
+    parser.add_argument("--shape", choices=VOCABULARY, default="0.5b")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--seq", type=int, default=1024)
     parser.add_argument("--steps", type=int, default=12)
@@ -126,7 +131,7 @@ def main():
     columns = {}
     if options.only is None:
         again = [sys.executable, __file__, "--only", "trl"]
-        for name in ("rank", "lengths", "checkpointing", "batch", "seq", "steps", "folder"):
+        for name in ("rank", "lengths", "checkpointing", "shape", "batch", "seq", "steps", "folder"):
             again += [f"--{name}", str(getattr(options, name))]
         trl = subprocess.run(again, capture_output=True, text=True)
         line = next((line for line in trl.stdout.splitlines() if line.startswith("TRL ")), None)
