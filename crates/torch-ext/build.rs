@@ -5,7 +5,7 @@ mod rpath;
 
 fn main() {
     rpath::main();
-    println!("cargo:rerun-if-changed=shim/shim.cpp");
+    println!("cargo:rerun-if-changed=shim");
     let Some(lib) = std::env::var_os("DEP_TCH_LIBTORCH_LIB") else {
         return; // documentation builds without libtorch
     };
@@ -19,6 +19,6 @@ fn main() {
         .std("c++17")
         .include(include)
         .define("_GLIBCXX_USE_CXX11_ABI", cxx11_abi.as_str())
-        .file("shim/shim.cpp")
+        .files(["shim/shim.cpp", "shim/graph.cpp"])
         .compile("torch_ext_shim");
 }

@@ -3,14 +3,11 @@
 
 use crate::ahead::ahead;
 use crate::settings::Padding;
-use causal_lm::TokenBatch;
+use causal_lm::{Filling, TokenBatch};
 use sft_data::{Example, collate, epoch_order};
 use std::sync::Arc;
 use tch::Device;
 use trainer_core::{BatchInfo, BatchSource, Batches, BoxError};
-
-/// Any negative number.
-const NO_TARGET: i64 = -1;
 
 /// Examples of one split and how they become batches. Cloning is cheap.
 #[derive(Debug, Clone)]
@@ -20,8 +17,10 @@ pub struct Split {
     pub order: Order,
     pub padding: Padding,
     pub pad_token_id: u32,
-    /// The tokens of a batch are filled up to a multiple of this, by a row that nothing is learned from.
-    pub token_multiple: usize,
+    /// What a batch is filled up with, where sizes should repeat.
+    pub filling: Option<Filling>,
+    /// Where the model is.
+    pub device: Device,
 }
 
 /// The order of rows.
@@ -64,6 +63,12 @@ impl Split {
         self.batch_size * self.examples.iter().map(|example| example.input_ids.len()).max().unwrap_or(0)
     }
 
+    /// Of a batch of the usual number of rows.
+    pub fn mean_batch_tokens(&self) -> usize {
+        let tokens: usize = self.examples.iter().map(|example| example.input_ids.len()).sum();
+        self.batch_size.min(self.examples.len()) * tokens / self.examples.len().max(1)
+    }
+
     fn micro_batch(&self, rows: &[usize]) -> Result<MicroBatch, BoxError> {
         let examples: Vec<&Example> = rows.iter().map(|row| &self.examples[*row]).collect();
         let batch = collate(&examples);
@@ -72,16 +77,14 @@ impl Split {
             Padding::Longest(multiple) => batch.pad_to_longest(self.pad_token_id, multiple),
         };
         let (num_rows, num_target_tokens, num_tokens) = (batch.num_rows, batch.num_target_tokens(), batch.num_tokens());
-        let mut targets = batch.targets();
-        let sft_data::Batch { mut input_ids, mut lengths, .. } = batch;
-        let filled = input_ids.len().next_multiple_of(self.token_multiple);
-        if filled > input_ids.len() {
-            lengths.push(filled - input_ids.len());
-            input_ids.resize(filled, i64::from(self.pad_token_id));
-            targets.resize(filled, NO_TARGET);
-        }
+        let targets = batch.targets();
+        let sft_data::Batch { input_ids, lengths, .. } = batch;
+        let tokens = match self.filling {
+            Some(filling) => TokenBatch::filled(&input_ids, &targets, &lengths, filling)?,
+            None => TokenBatch::new(&input_ids, &targets, &lengths, Device::Cpu)?,
+        };
         Ok(MicroBatch {
-            tokens: TokenBatch::new(&input_ids, &targets, &lengths, Device::Cpu)?,
+            tokens: if self.device.is_cuda() { tokens.pinned(self.device)? } else { tokens },
             num_rows,
             num_target_tokens,
             num_tokens,
@@ -138,7 +141,8 @@ mod tests {
             order,
             padding: Padding::Free,
             pad_token_id: 0,
-            token_multiple: 1,
+            filling: None,
+            device: Device::Cpu,
         }
     }
 
@@ -177,7 +181,8 @@ mod tests {
     fn filling_up_is_a_row_that_counts_for_nothing() {
         let rows = [0, 1, 2];
         let plain = split(Order::Sequential).micro_batch(&rows).unwrap();
-        let filled = Split { token_multiple: 16, ..split(Order::Sequential) }.micro_batch(&rows).unwrap();
+        let filling = Some(Filling { multiple: 16, token_id: 0, rows: 4 });
+        let filled = Split { filling, ..split(Order::Sequential) }.micro_batch(&rows).unwrap();
         assert_eq!(filled.tokens.input_ids().size()[0] % 16, 0);
         assert!(filled.tokens.input_ids().size()[0] > plain.tokens.input_ids().size()[0]);
         assert_eq!(filled.tokens.num_targets(), plain.tokens.num_targets());

@@ -110,6 +110,10 @@ pub struct Flags {
     /// [default: auto; none with --gradient_checkpointing false]
     #[arg(long, value_name = "NAME", help_heading = "Model")]
     pub recompute: Option<String>,
+    /// Record the work of a batch and launch it as a whole when one of its size comes again: auto (where the host would hold up the GPU), on
+    /// or off [default: auto]
+    #[arg(long, value_name = "NAME", help_heading = "Model")]
+    pub cuda_graphs: Option<String>,
 
     /// galore_adamw, or adamw_torch (also adamw_torch_fused) [default: galore_adamw]
     #[arg(long, value_name = "NAME", help_heading = "Optimizer")]

@@ -4,6 +4,7 @@ use crate::batches::MicroBatch;
 use crate::identity::{Identity, RUN_FILE};
 use crate::memory::noted;
 use crate::optimizer::OPTIMIZER_FILE;
+use crate::terminal::say;
 use anyhow::Result;
 use causal_lm::{CausalLm, LossSums, ModelFile, TokenBatch};
 use galore_optim::{Optimizer, clip_gradients, global_gradient_norm};
@@ -100,7 +101,11 @@ fn write_model(files: Vec<ModelFile>, tokenizer: Arc<ChatTokenizer>) -> WriteChe
 impl SftLearner {
     fn add_micro_batch(&mut self, batch: &MicroBatch, window_target_tokens: u64) -> Result<(), BoxError> {
         let batch = self.to_device(batch)?;
+        let recorded = self.model.cuda_graphs_failure().is_none();
         let sums = self.model.forward_backward(&batch, 1.0 / window_target_tokens as f64)?;
+        if let Some(error) = self.model.cuda_graphs_failure().filter(|_| recorded) {
+            say(&format!("warning: no more CUDA graphs, operations are launched one by one: {error}"));
+        }
         self.window.target_tokens = window_target_tokens;
         self.window.sums = Some(match self.window.sums.take() {
             None => sums,

@@ -9,6 +9,7 @@ mod cli;
 mod device;
 mod failure;
 mod flags;
+mod graphs;
 mod identity;
 mod learner;
 mod memory;

@@ -9,7 +9,7 @@ use crate::optimizer;
 use crate::settings::{Resume, Settings, Terminal};
 use crate::signals::Signals;
 use crate::terminal::say;
-use crate::{device, model_source, recompute, results, summary};
+use crate::{device, graphs, model_source, recompute, results, summary};
 use anyhow::{Context, Result, bail};
 use causal_lm::CausalLm;
 use checkpoint_callbacks::{
@@ -79,9 +79,6 @@ impl Prepared {
         let splits = load_splits(&settings.dataset, &hub)?;
         let mut summary = vec![summary::source_line(&splits)];
 
-        // A matrix product of a size not seen before costs the host a search for the best algorithm, 0.2 ms for each of a step's twenty;
-        // so on a GPU there are few sizes. The processor has no such search, and would compute the filling.
-        let token_multiple = if device.is_cuda() { 128 } else { 1 };
         let mut split = |name: &str, rows: &[sft_data::Row], batch_size, order| -> Result<Split> {
             let prepared = prepare(rows, &tokenizer, &settings.prepare).with_context(|| format!("split {name}"))?;
             check_token_ids(name, &prepared.examples, config.vocab_size)?;
@@ -91,7 +88,8 @@ impl Prepared {
             // A tokenizer may have grown a pad token that the model has no embedding for.
             let has_embedding = |id: &u32| i64::from(*id) < config.vocab_size;
             let pad_token_id = Some(tokenizer.pad_token_id()).filter(has_embedding).unwrap_or(tokenizer.eos_token_id());
-            Ok(Split { examples, batch_size, order, padding, pad_token_id, token_multiple })
+            let filling = device.is_cuda().then(|| graphs::filling(pad_token_id));
+            Ok(Split { examples, batch_size, order, padding, pad_token_id, filling, device })
         };
         let shuffled = Order::Shuffled { seed: training.seed };
         let mut train = split(&splits.train_name, &splits.train, training.per_device_train_batch_size, shuffled)?;
@@ -129,6 +127,7 @@ impl Prepared {
             let full_batch = train.full_batch_tokens();
             summary.push(recompute::choose(&mut model, &mut *built.optimizer, full_batch));
         }
+        summary.extend(graphs::choose(&mut model, &mut train, settings.cuda_graphs));
         let eval_examples = eval.as_ref().map(|eval| &*eval.examples);
         let identity = Identity::new(settings, &model, built.moments, &train.examples, eval_examples)?;
         let learner = SftLearner::new(model, built.optimizer, tokenizer, identity);

@@ -7,7 +7,7 @@ mod problems;
 use crate::flags::{Flags, TextOrBool};
 use crate::signals::OnSignal;
 use anyhow::Result;
-use causal_lm::{AttentionKind, Recompute};
+use causal_lm::{AttentionKind, CudaGraphs, Recompute};
 use galore_optim::{AdamConfig, GaLoreConfig, MomentDtype, TargetModules, WeightUpdate};
 use sft_data::{DatasetConfig, Evaluation, LossOn, Packing, PrepareConfig, TokenizerOptions};
 use std::num::NonZeroUsize;
@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use tch::Kind;
 use trainer_core::{IntervalStrategy, TrainingArguments};
 
-use model::{attention, device, dtype, recompute};
+use model::{attention, cuda_graphs, device, dtype, recompute};
 use optimizer::optimizer;
 use problems::Problems;
 
@@ -36,6 +36,8 @@ pub struct Settings {
     pub attention: AttentionKind,
     /// `None`: as much as free memory asks for.
     pub recompute: Option<Recompute>,
+    /// `None`: where they help.
+    pub cuda_graphs: Option<CudaGraphs>,
     pub dataset: DatasetConfig,
     pub prepare: PrepareConfig,
     pub padding: Padding,
@@ -184,6 +186,7 @@ impl Settings {
             bf16: flags.bf16,
             attention: attention(flags.attn_implementation.as_deref(), &mut problems),
             recompute: recompute(flags.recompute.as_deref(), flags.gradient_checkpointing, &mut problems),
+            cuda_graphs: cuda_graphs(flags.cuda_graphs.as_deref(), &mut problems),
             tokenizer: TokenizerOptions { eos_token: flags.eos_token, chat_template_path: flags.chat_template_path },
             terminal: if flags.disable_tqdm.unwrap_or(false) { Terminal::Lines } else { Terminal::Bar },
             model_name: flags.model_name.unwrap_or_default(),

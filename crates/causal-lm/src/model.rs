@@ -1,7 +1,8 @@
 //! The decoder as a whole: embedding, blocks, final norm, head.
 
 use crate::block::{Activations, Block, Context, Linear};
-use crate::ops::attention::AttentionKind;
+use crate::graphs::{CudaGraphs, Graphs};
+use crate::ops::attention::{self, AttentionKind};
 use crate::ops::{cross_entropy, embedding, rms_norm, rope};
 use crate::parameters::{ParameterId, ParameterKind, ParameterSpec, Parameters};
 use crate::recompute::{Kept, Recompute};
@@ -24,6 +25,8 @@ pub struct ModelOptions {
     pub attention: AttentionKind,
     /// What the backward keeps.
     pub recompute: Recompute,
+    /// Whether a pass is recorded and launched as a whole.
+    pub cuda_graphs: CudaGraphs,
     /// Logits that exist at one time: the head runs on as many tokens as keep `tokens · v` below this. `None`: 16 Mi on the CPU, 128 Mi
     /// on a GPU, which is 64 MiB and 512 MiB of float32.
     pub logits_chunk_elements: Option<i64>,
@@ -37,6 +40,7 @@ impl Default for ModelOptions {
             compute_dtype: None,
             attention: AttentionKind::default(),
             recompute: Recompute::default(),
+            cuda_graphs: CudaGraphs::default(),
             logits_chunk_elements: None,
         }
     }
@@ -53,6 +57,9 @@ pub struct CausalLm {
     blocks: Vec<Block>,
     norm: ParameterId,
     head: ParameterId,
+    /// Unless they follow the length of a batch's rows.
+    inverse_frequencies: Option<Tensor>,
+    graphs: Graphs,
     /// generation_config.json of the folder the model came from.
     pub(crate) generation_config: Option<serde_json::Value>,
 }
@@ -103,7 +110,24 @@ impl CausalLm {
         let embedding = find(EMBEDDING)?;
         let head = if config.tie_word_embeddings { embedding } else { find(HEAD)? };
         let norm = find(NORM)?;
-        Ok(Self { config, options, compute, embedding, blocks, norm, head, parameters, generation_config: None })
+        let inverse_frequencies = match config.rope.follows_length() {
+            true => None,
+            false => Some(config.rope.inverse_frequencies(config.head_dim, 1, options.device)?),
+        };
+        let (graphs, generation_config) = (Graphs::default(), None);
+        Ok(Self {
+            config,
+            options,
+            compute,
+            embedding,
+            blocks,
+            norm,
+            head,
+            parameters,
+            inverse_frequencies,
+            graphs,
+            generation_config,
+        })
     }
 
     /// The configuration the model was made from.
@@ -169,6 +193,23 @@ impl CausalLm {
     /// Changes what the backward computes again.
     pub fn set_recompute(&mut self, recompute: Recompute) {
         self.options.recompute = recompute;
+        self.graphs = Graphs::default();
+    }
+
+    /// Why passes are done operation by operation although they should be recorded, once that has failed.
+    pub fn cuda_graphs_failure(&self) -> Option<&Error> {
+        self.graphs.failure()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn num_cuda_graphs(&self) -> usize {
+        self.graphs.num_recorded()
+    }
+
+    /// Changes whether a pass is recorded.
+    pub fn set_cuda_graphs(&mut self, cuda_graphs: CudaGraphs) {
+        self.options.cuda_graphs = cuda_graphs;
+        self.graphs = Graphs::default();
     }
 
     /// How many blocks of a batch of so many tokens are kept as they are or without norms; of the others the input alone is.
@@ -202,6 +243,28 @@ impl CausalLm {
     /// As [`Self::loss`]. After an error the gradients are undefined.
     pub fn forward_backward(&mut self, batch: &TokenBatch, scale: f64) -> Result<LossSums, Error> {
         self.parameters.gradients()?;
+        batch.check_vocabulary(self.config.vocab_size)?;
+        let scale = Tensor::f_full([0i64; 0], scale, (Kind::Double, self.options.device))?;
+        match self.options.device {
+            Device::Cuda(index) if self.options.cuda_graphs == CudaGraphs::On && self.is_recordable() => {
+                let mut graphs = std::mem::take(&mut self.graphs);
+                let sums = graphs.run(index, batch, &scale, |batch, scale| self.pass(batch, scale));
+                self.graphs = graphs;
+                sums
+            }
+            _ => self.pass(batch, &scale),
+        }
+    }
+
+    /// Whether the operations of a pass follow from the batch's shape alone.
+    pub fn is_recordable(&self) -> bool {
+        let (options, head_dim) = (&self.options, self.config.head_dim);
+        self.inverse_frequencies.is_some()
+            && attention::reads_rows_on_device(options.attention, options.device, self.compute, head_dim)
+    }
+
+    /// What [`Self::forward_backward`] asks of the device; `scale` is a float64 scalar there. The host learns nothing from the device.
+    fn pass(&self, batch: &TokenBatch, scale: &Tensor) -> Result<LossSums, Error> {
         let rotations = self.rotations(batch)?;
         let context = self.context(batch, &rotations);
 
@@ -256,7 +319,6 @@ impl CausalLm {
     }
 
     fn embed(&self, batch: &TokenBatch) -> Result<Tensor, Error> {
-        batch.check_vocabulary(self.config.vocab_size)?;
         // The rows are looked up before they are converted: the table itself can be large.
         let table = &self.parameters.weights()[self.embedding.index()];
         embedding::forward(table, &batch.input_ids, self.compute)
@@ -264,6 +326,7 @@ impl CausalLm {
 
     /// The last block's output, `[n, d]`.
     fn hidden(&self, batch: &TokenBatch) -> Result<Tensor, Error> {
+        batch.check_vocabulary(self.config.vocab_size)?;
         let rotations = self.rotations(batch)?;
         let context = self.context(batch, &rotations);
         let mut hidden = self.embed(batch)?;
@@ -289,9 +352,11 @@ impl CausalLm {
     }
 
     fn rotations(&self, batch: &TokenBatch) -> Result<rope::Rotations, Error> {
-        let rope = &self.config.rope;
-        let longest = batch.rows.longest();
-        let inverse_frequencies = rope.inverse_frequencies(self.config.head_dim, longest, self.options.device)?;
+        let (config, longest) = (&self.config, batch.rows.longest());
+        let inverse_frequencies = match &self.inverse_frequencies {
+            Some(known) => known.shallow_clone(),
+            None => config.rope.inverse_frequencies(config.head_dim, longest, self.options.device)?,
+        };
         rope::Rotations::new(&batch.rows.positions, &inverse_frequencies, self.compute)
     }
 

@@ -10,35 +10,15 @@
 #include <c10/core/impl/VirtualGuardImpl.h>
 
 #include <cstdlib>
-#include <cstring>
-#include <exception>
 #include <limits>
 #include <optional>
 #include <tuple>
 
+#include "guarded.h"
+
+using torch_ext::guarded;
+
 namespace {
-
-char out_of_memory[] = "out of memory";
-
-// Never null: null means success.
-char* copy(const char* message) {
-  char* copied = strdup(message);
-  return copied != nullptr ? copied : out_of_memory;
-}
-
-template <typename Body>
-char* guarded(Body body) {
-  try {
-    body();
-    return nullptr;
-  } catch (const c10::Error& error) {
-    return copy(error.what_without_backtrace());
-  } catch (const std::exception& error) {
-    return copy(error.what());
-  } catch (...) {
-    return copy("unknown C++ exception");
-  }
-}
 
 c10::DeviceAllocator* allocator_of(int64_t index) {
   TORCH_CHECK(index >= 0 && index <= std::numeric_limits<c10::DeviceIndex>::max(), "no CUDA device ", index);
@@ -50,7 +30,7 @@ c10::DeviceAllocator* allocator_of(int64_t index) {
 extern "C" {
 
 void torch_ext_free(char* message) {
-  if (message != out_of_memory) free(message);
+  if (message != torch_ext::out_of_memory) free(message);
 }
 
 // Variable-length causal flash attention: query, key, value are [tokens, heads, head_dim], cumulative_lengths is int32 [rows + 1].

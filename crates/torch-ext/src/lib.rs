@@ -4,6 +4,7 @@
 //! - [`kernels`]: fused kernels, compiled for the GPU at hand when the program runs.
 //! - [`eigen`]: eigenvectors of many symmetric matrices in one call.
 //! - [`flash`]: variable-length flash attention, whose forward tch's generated bindings leave out.
+//! - [`graph`]: CUDA graphs, a pass over a model in one call of the host.
 //! - [`OutOfMemory`]: what libtorch's message says of memory that could not be had.
 //! - [`HostCopy`]: tensors' bytes in memory of their own, to be written while the tensors change.
 //! - [`MappedFile`]: a read-only view of a file, for weights that need not be read twice.
@@ -22,6 +23,7 @@ pub mod cuda;
 pub mod eigen;
 mod error;
 pub mod flash;
+pub mod graph;
 mod host_copy;
 pub mod kernels;
 mod mapped_file;

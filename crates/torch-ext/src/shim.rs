@@ -1,7 +1,7 @@
-//! Declarations of `shim/shim.cpp` and the one place that turns its messages into errors.
+//! Declarations of what `shim/` defines, and the one place that turns its messages into errors.
 
 use crate::Error;
-use std::ffi::{CStr, c_char, c_void};
+use std::ffi::{CStr, c_char, c_ulonglong, c_void};
 
 unsafe extern "C" {
     fn torch_ext_free(message: *mut c_char);
@@ -19,6 +19,16 @@ unsafe extern "C" {
     pub(crate) fn torch_ext_cuda_available(index: i64, bytes: *mut i64) -> *mut c_char;
     pub(crate) fn torch_ext_cuda_reset_peak(index: i64) -> *mut c_char;
     pub(crate) fn torch_ext_cuda_current_stream(index: i64, stream: *mut *mut c_void) -> *mut c_char;
+    pub(crate) fn torch_ext_graph_new_pool(first: *mut c_ulonglong, second: *mut c_ulonglong) -> *mut c_char;
+    pub(crate) fn torch_ext_graph_begin(
+        index: i64,
+        pool_first: c_ulonglong,
+        pool_second: c_ulonglong,
+        graph: *mut *mut c_void,
+    ) -> *mut c_char;
+    pub(crate) fn torch_ext_graph_end(graph: *mut c_void) -> *mut c_char;
+    pub(crate) fn torch_ext_graph_launch(graph: *mut c_void) -> *mut c_char;
+    pub(crate) fn torch_ext_graph_free(graph: *mut c_void);
     pub(crate) fn torch_ext_allow_tf32() -> bool;
     pub(crate) fn torch_ext_set_allow_tf32(allow: bool) -> *mut c_char;
 }

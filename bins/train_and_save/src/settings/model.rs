@@ -2,7 +2,7 @@
 
 use super::DeviceChoice;
 use super::problems::Problems;
-use causal_lm::{AttentionKind, Recompute};
+use causal_lm::{AttentionKind, CudaGraphs, Recompute};
 use tch::Kind;
 
 pub(super) fn device(name: Option<&str>, use_cpu: Option<bool>, problems: &mut Problems) -> DeviceChoice {
@@ -58,6 +58,18 @@ pub(super) fn recompute(name: Option<&str>, checkpointing: Option<bool>, problem
         );
     }
     chosen
+}
+
+pub(super) fn cuda_graphs(name: Option<&str>, problems: &mut Problems) -> Option<CudaGraphs> {
+    match name {
+        None | Some("auto") => None,
+        Some("on") => Some(CudaGraphs::On),
+        Some("off") => Some(CudaGraphs::Off),
+        Some(other) => {
+            problems.add("cuda_graphs", other, "use auto, on or off");
+            None
+        }
+    }
 }
 
 pub(super) fn attention(name: Option<&str>, problems: &mut Problems) -> AttentionKind {

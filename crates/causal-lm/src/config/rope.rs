@@ -79,6 +79,11 @@ impl RopeParameters {
         Ok(Self { theta, scaling })
     }
 
+    /// Whether angles depend on how long the longest sequence is.
+    pub fn follows_length(&self) -> bool {
+        matches!(self.scaling, RopeScaling::Dynamic { .. })
+    }
+
     /// Inverse frequencies `[k / 2]`, float32 on `device`, for sequences of up to `longest` tokens.
     ///
     /// Same operations in the same order as transformers' `ROPE_INIT_FUNCTIONS`, so that both agree to the bit. For `dynamic`, transformers

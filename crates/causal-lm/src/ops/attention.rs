@@ -5,7 +5,7 @@ mod flash_cpu;
 
 use super::three;
 use crate::{Error, Rows};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// How attention is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -41,7 +41,8 @@ pub fn forward(
     scale: f64,
 ) -> Result<(Tensor, Saved), Error> {
     check_shapes(query, key, rows)?;
-    match implementation(kind, query)? {
+    let (_, _, k) = three("attention", query)?;
+    match implementation(kind, query.device(), query.f_kind()?, k) {
         Implementation::FlashCpu => {
             let (output, groups) = flash_cpu::forward(query, key, value, rows, scale)?;
             Ok((output, Saved::FlashCpu(groups)))
@@ -80,18 +81,22 @@ enum Implementation {
     Eager,
 }
 
-fn implementation(kind: AttentionKind, query: &Tensor) -> Result<Implementation, Error> {
-    let (_, _, k) = three("attention", query)?;
-    let takes_kernel = matches!(query.f_kind()?, Kind::BFloat16 | Kind::Half) && k % 8 == 0;
-    Ok(match kind {
-        AttentionKind::Flash if !query.device().is_cuda() => Implementation::FlashCpu,
+fn implementation(kind: AttentionKind, device: Device, compute: Kind, head_dim: i64) -> Implementation {
+    let takes_kernel = matches!(compute, Kind::BFloat16 | Kind::Half) && head_dim % 8 == 0;
+    match kind {
+        AttentionKind::Flash if !device.is_cuda() => Implementation::FlashCpu,
         AttentionKind::Flash if takes_kernel => Implementation::FlashCuda,
         _ => Implementation::Eager,
-    })
+    }
+}
+
+/// Whether the rows' lengths are read on the device alone, so that a recorded call serves other rows as well.
+pub(crate) fn reads_rows_on_device(kind: AttentionKind, device: Device, compute: Kind, head_dim: i64) -> bool {
+    matches!(implementation(kind, device, compute, head_dim), Implementation::FlashCuda)
 }
 
 fn flash_rows(rows: &Rows) -> torch_ext::flash::Rows<'_> {
-    torch_ext::flash::Rows { cumulative_lengths: &rows.cumulative_lengths, longest: rows.longest() }
+    torch_ext::flash::Rows { cumulative_lengths: &rows.cumulative_lengths, longest: rows.longest_bound }
 }
 
 fn check_shapes(query: &Tensor, key: &Tensor, rows: &Rows) -> Result<(), Error> {

@@ -18,7 +18,7 @@ pub struct Sums {
     pub correct: Tensor,
 }
 
-/// x `[m, d]`, weight `[v, d]`, targets int64 `[m]`.
+/// x `[m, d]`, weight `[v, d]`, targets int64 `[m]`, of which negative ones are none.
 ///
 /// `chunk_tokens` are taken at a time.
 ///
@@ -38,6 +38,7 @@ pub fn forward(x: &Tensor, weight: &Tensor, targets: &Tensor, chunk_tokens: i64)
 }
 
 /// As [`forward`]; also returns d(`scale` · loss sum) / dx `[m, d]`, and adds that of the weight to `weight_gradient` `[v, d]`.
+/// `scale` is a float64 scalar on the device of x.
 ///
 /// # Errors
 /// As [`forward`].
@@ -45,7 +46,7 @@ pub fn forward_backward(
     x: &Tensor,
     weight: &Tensor,
     targets: &Tensor,
-    scale: f64,
+    scale: &Tensor,
     weight_gradient: &mut Tensor,
     chunk_tokens: i64,
 ) -> Result<(Sums, Tensor), Error> {
@@ -92,7 +93,7 @@ fn chunks(x: &Tensor, targets: &Tensor, chunk_tokens: i64) -> Result<Vec<Chunk>,
 }
 
 /// One kernel over the logits `[chunk, v]`, where there is one.
-fn fused(logits: &mut Tensor, targets: &Tensor, what: Logits) -> Result<Option<Sums>, Error> {
+fn fused(logits: &mut Tensor, targets: &Tensor, what: Logits<'_>) -> Result<Option<Sums>, Error> {
     if !kernels::available(&[logits]) {
         return Ok(None);
     }
@@ -101,12 +102,14 @@ fn fused(logits: &mut Tensor, targets: &Tensor, what: Logits) -> Result<Option<S
 }
 
 /// Sums, and the gradient of `scale` times the loss with respect to the logits, in their type.
-fn plain(logits: Tensor, targets: &Tensor, scale: f64) -> Result<(Sums, Tensor), Error> {
+fn plain(logits: Tensor, targets: &Tensor, scale: &Tensor) -> Result<(Sums, Tensor), Error> {
     let kind = logits.f_kind()?;
     let (mut log_probabilities, sums) = log_probabilities(logits, targets)?;
-    let index = targets.f_unsqueeze(1)?;
-    let minus_one = Tensor::f_full_like(&index, -1.0)?.f_to_kind(log_probabilities.f_kind()?)?;
-    let d_logits = log_probabilities.f_exp_()?.f_scatter_add_(1, &index, &minus_one)?.f_mul_scalar_(scale)?;
+    let wide = log_probabilities.f_kind()?;
+    let index = targets.f_clamp_min(0)?.f_unsqueeze(1)?;
+    let minus_one = Tensor::f_full_like(&index, -1.0)?.f_to_kind(wide)?;
+    let scales = targets.f_ge(0)?.f_to_kind(wide)?.f_mul(scale)?.f_unsqueeze(1)?; // 0 where there is no target
+    let d_logits = log_probabilities.f_exp_()?.f_scatter_add_(1, &index, &minus_one)?.f_mul_(&scales)?;
     Ok((sums, d_logits.f_to_kind(kind)?))
 }
 
@@ -115,8 +118,10 @@ fn log_probabilities(logits: Tensor, targets: &Tensor) -> Result<(Tensor, Sums),
     let wide = wide(logits.f_kind()?);
     let log_probabilities = logits.f_log_softmax(1, wide)?;
     drop(logits);
-    let of_target = log_probabilities.f_gather(1, &targets.f_unsqueeze(1)?, false)?; // [chunk, 1]
-    let highest = log_probabilities.f_amax(1, true)?;
+    let none = targets.f_lt(0)?.f_unsqueeze(1)?;
+    let of_target = log_probabilities.f_gather(1, &targets.f_clamp_min(0)?.f_unsqueeze(1)?, false)?; // [chunk, 1]
+    let of_target = of_target.f_masked_fill(&none, 0.0)?;
+    let highest = log_probabilities.f_amax(1, true)?.f_masked_fill(&none, 1.0)?; // more than any of theirs
     let sums = Sums {
         loss: of_target.f_sum(Kind::Double)?.f_neg()?,
         correct: of_target.f_ge_tensor(&highest)?.f_sum(Kind::Int64)?,
@@ -156,15 +161,16 @@ mod tests {
         for (m, d, v, chunk) in [(1, 2, 3, 1), (7, 5, 11, 3), (8, 4, 30, 100)] {
             each_precision(|kind| {
                 let (x, weight) = (random(&[m, d], kind), random(&[v, d], kind));
-                let targets =
-                    Tensor::from_slice(&(0..m).map(|i| (i * 5) % v).collect::<Vec<i64>>()).to_device(device());
+                // Every third has none.
+                let target = |i| if i % 3 == 2 { -100 } else { (i * 5) % v };
+                let targets = Tensor::from_slice(&(0..m).map(target).collect::<Vec<i64>>()).to_device(device());
                 let scale = Tensor::from(0.25f64).to_device(device());
                 let reference = |t: &[Tensor]| {
                     t[0].matmul(&t[1].tr()).cross_entropy_loss(&targets, None::<Tensor>, tch::Reduction::Sum, -100, 0.0)
                 };
                 let mut check = Check::of(&[&x, &weight], &scale, reference);
                 let mut gradient = weight.zeros_like();
-                let (sums, dx) = forward_backward(&x, &weight, &targets, 0.25, &mut gradient, chunk).unwrap();
+                let (sums, dx) = forward_backward(&x, &weight, &targets, &scale, &mut gradient, chunk).unwrap();
                 check.forward(&sums.loss);
                 check.gradient(0, &dx);
                 check.gradient(1, &gradient);

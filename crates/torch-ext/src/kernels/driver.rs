@@ -22,7 +22,6 @@ pub(super) struct Grid {
 pub(super) enum Argument {
     Pointer(*mut c_void),
     Long(i64),
-    Int(i32),
     Float(f32),
     /// A struct passed by value, of 4-byte fields.
     Words(Vec<u32>),
@@ -218,7 +217,6 @@ pub(super) fn launch(
         .map(|argument| match argument {
             Argument::Pointer(value) => std::ptr::from_ref(value).cast_mut().cast(),
             Argument::Long(value) => std::ptr::from_ref(value).cast_mut().cast(),
-            Argument::Int(value) => std::ptr::from_ref(value).cast_mut().cast(),
             Argument::Float(value) => std::ptr::from_ref(value).cast_mut().cast(),
             Argument::Words(words) => words.as_ptr().cast_mut().cast(),
         })

@@ -51,15 +51,20 @@ fn cross_entropy_and_its_gradient() {
             let targets = Tensor::randint(v, [m], (Kind::Int64, device));
             let wide = logits.to_kind(Kind::Double);
             let log_probabilities = wide.log_softmax(1, Kind::Double);
-            let losses = -log_probabilities.gather(1, &targets.unsqueeze(1), false).squeeze_dim(1);
+            // Every third has none.
+            let known = Tensor::arange(m, (Kind::Int64, device)).remainder(3).not_equal(2);
+            let losses = -log_probabilities.gather(1, &targets.unsqueeze(1), false).squeeze_dim(1) * &known;
             let one_hot = Tensor::zeros_like(&wide).scatter_value(1, &targets.unsqueeze(1), 1.0);
-            let gradient = (log_probabilities.exp() - one_hot) * 0.25;
-            let correct = wide.gather(1, &targets.unsqueeze(1), false).ge_tensor(&wide.amax([1i64], true));
+            let gradient = (log_probabilities.exp() - one_hot) * 0.25 * known.unsqueeze(1);
+            let correct =
+                wide.gather(1, &targets.unsqueeze(1), false).ge_tensor(&wide.amax([1i64], true)) * known.unsqueeze(1);
+            let targets = targets.where_scalarother(&known, -100);
+            let scale = Tensor::from(0.25f64).to_device(device);
 
             let mut ours = logits.copy();
             let kept = cross_entropy::forward_backward(&mut ours, &targets, cross_entropy::Logits::Keep).unwrap();
             assert!(ours.equal(&logits));
-            let what = cross_entropy::Logits::Gradient { scale: 0.25 };
+            let what = cross_entropy::Logits::Gradient { scale: &scale };
             let rows = cross_entropy::forward_backward(&mut ours, &targets, what).unwrap();
             assert!(kept.losses.equal(&rows.losses));
             assert_close(&rows.losses, &losses, Kind::Float, "losses");

@@ -1,6 +1,6 @@
 //! Softmax cross-entropy that writes its gradient over the logits.
 
-use super::{Argument, Grid, Source, Width, check, element_kind, empty, launch, pointer, torch};
+use super::{Argument, Grid, Source, Width, check, element_kind, empty, launch, optional, pointer, torch};
 use crate::Error;
 use tch::{Kind, Tensor};
 
@@ -10,29 +10,29 @@ const THREADS: u32 = 512;
 /// Loss of each row, float32 `[m]`, and whether its target has the highest logit, int32 `[m]`.
 #[derive(Debug)]
 pub struct Rows {
-    /// −log softmax of the target; NaN for a target outside the vocabulary.
+    /// −log softmax of the target; 0 without one, NaN for one past the vocabulary.
     pub losses: Tensor,
     /// 1 or 0.
     pub correct: Tensor,
 }
 
 /// What becomes of the logits.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Logits {
+#[derive(Debug, Clone, Copy)]
+pub enum Logits<'a> {
     /// They stay.
     Keep,
     /// Overwritten by the gradient of `scale` times the sum of the losses.
     Gradient {
-        /// Factor on the loss.
-        scale: f64,
+        /// Factor on the loss: one float64 on the logits' device.
+        scale: &'a Tensor,
     },
 }
 
-/// logits `[m, v]`, targets int64 `[m]`.
+/// logits `[m, v]`, targets int64 `[m]`, of which negative ones are none.
 ///
 /// # Errors
 /// [`Error::Operand`] for operands that do not fit, [`Error::Kernel`] when it cannot be compiled or launched.
-pub fn forward_backward(logits: &mut Tensor, targets: &Tensor, what: Logits) -> Result<Rows, Error> {
+pub fn forward_backward(logits: &mut Tensor, targets: &Tensor, what: Logits<'_>) -> Result<Rows, Error> {
     let kind = element_kind(NAME, logits)?;
     let (m, v) = torch(NAME, logits.size2())?;
     check(NAME, "logits", logits, logits, kind, m * v)?;
@@ -41,19 +41,15 @@ pub fn forward_backward(logits: &mut Tensor, targets: &Tensor, what: Logits) -> 
     let correct = empty(NAME, &[m], Kind::Int, logits)?;
     let width = Width::of(&[logits], kind, v, 8);
     let source = Source { name: NAME, text: include_str!("kernel.cu"), kind, width, definitions: &[] };
-    let (scale, with_gradient) = match what {
-        Logits::Keep => (0.0, 0),
-        Logits::Gradient { scale } => (scale, 1),
+    let scale = match what {
+        Logits::Keep => None,
+        Logits::Gradient { scale } => {
+            check(NAME, "scale", scale, logits, Kind::Double, 1)?;
+            Some(scale)
+        }
     };
-    let arguments = [
-        pointer(logits),
-        pointer(targets),
-        pointer(&losses),
-        pointer(&correct),
-        Argument::Long(v),
-        Argument::Float(scale as f32),
-        Argument::Int(with_gradient),
-    ];
+    let arguments =
+        [pointer(logits), pointer(targets), pointer(&losses), pointer(&correct), Argument::Long(v), optional(scale)];
     let blocks = if v == 0 { 0 } else { m };
     launch(&source, NAME, Grid { blocks, threads: THREADS }, logits, &arguments)?;
     Ok(Rows { losses, correct })

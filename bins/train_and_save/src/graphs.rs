@@ -1,0 +1,48 @@
+//! Whether passes over the model are recorded, and how batches are filled up so that their sizes repeat.
+
+use crate::batches::Split;
+use causal_lm::{CausalLm, CudaGraphs, Filling};
+
+/// Host time for one operation, operations of a block forward and back, and arithmetic of the device: measured on one H100, and needed
+/// to within a factor of two.
+const SECONDS_AN_OPERATION: f64 = 10e-6;
+const OPERATIONS_A_BLOCK: f64 = 50.0;
+const FLOPS: f64 = 4e14;
+
+/// Sizes of batches, of which a size not seen before costs the host a search for the best algorithm, 0.2 ms for each of some twenty
+/// products. So there are few.
+const MULTIPLE: usize = 128;
+
+/// Filled up for a GPU: the processor has no such search, and would compute the filling.
+pub fn filling(pad_token_id: u32) -> Filling {
+    Filling { multiple: MULTIPLE, token_id: i64::from(pad_token_id), rows: 0 }
+}
+
+/// Has passes recorded if that was asked for, or if the host would take longer to ask for the operations of a batch than the device to do
+/// them; then there are still fewer sizes. Says what was chosen.
+pub fn choose(model: &mut CausalLm, train: &mut Split, wanted: Option<CudaGraphs>) -> Option<String> {
+    if !model.is_recordable() {
+        return None;
+    }
+    let tokens = train.mean_batch_tokens();
+    let parameters = model.parameters().num_parameters() as f64;
+    let device_seconds = 6.0 * parameters * tokens as f64 / FLOPS;
+    let host_seconds = model.config().num_hidden_layers as f64 * OPERATIONS_A_BLOCK * SECONDS_AN_OPERATION;
+    let by_need = if host_seconds > device_seconds { CudaGraphs::On } else { CudaGraphs::Off };
+    let chosen = wanted.unwrap_or(by_need);
+    model.set_cuda_graphs(chosen);
+    if chosen == CudaGraphs::Off {
+        return None;
+    }
+    if let Some(filling) = &mut train.filling {
+        // Half of a sixteenth is computed in vain, for a dozen sizes.
+        filling.multiple = MULTIPLE.max((tokens / 16).next_power_of_two());
+        // One more for the filling.
+        filling.rows = train.batch_size + 1;
+    }
+    Some(format!(
+        "CUDA graphs: a batch has {tokens} tokens in the mean, filled up to a multiple of {}; batches of a size seen twice are launched as \
+         a whole",
+        train.filling.map_or(1, |filling| filling.multiple)
+    ))
+}
