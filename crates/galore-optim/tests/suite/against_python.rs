@@ -54,8 +54,9 @@ fn galore_is_galore_torch() {
                 let mut optimizer = GaLoreAdamW::new(targets, vec![], &config, WeightUpdate::Exact).unwrap();
                 let (after, first, second) = run(&mut optimizer, &weight, &gradient, gradients);
                 for (what, found, tolerance) in
-                    // Products are summed up in another order on another processor: 2.4e-6 was found where the first is below 2e-6 here.
-                    [("after", after, 5e-6), ("exp_avg", first, 5e-6), ("exp_avg_sq", second, 5e-6)]
+                    // On the goldens' own machine 2e-6 and 5e-6 hold; one with AVX-512 sums products up in another order, and 2.4e-6 and
+                    // 5.6e-6 were found there.
+                    [("after", after, 5e-6), ("exp_avg", first, 1e-5), ("exp_avg_sq", second, 1e-5)]
                 {
                     let difference = relative_difference(&found, golden.get(&format!("{case}.{what}")));
                     assert!(difference < tolerance, "{case}.{what}: {difference:e}");
