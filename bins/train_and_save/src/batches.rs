@@ -63,6 +63,16 @@ impl Split {
         self.batch_size * self.examples.iter().map(|example| example.input_ids.len()).max().unwrap_or(0)
     }
 
+    /// Whether all examples have as many tokens, and so all batches but the last.
+    pub fn has_one_length(&self) -> bool {
+        self.examples.windows(2).all(|pair| pair[0].input_ids.len() == pair[1].input_ids.len())
+    }
+
+    /// No batch has more rows, each of what was packed together counted.
+    pub fn most_rows(&self) -> usize {
+        self.batch_size * self.examples.iter().map(|example| example.segment_lengths.len()).max().unwrap_or(0)
+    }
+
     /// Of a batch of the usual number of rows.
     pub fn mean_batch_tokens(&self) -> usize {
         let tokens: usize = self.examples.iter().map(|example| example.input_ids.len()).sum();

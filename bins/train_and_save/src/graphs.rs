@@ -2,6 +2,7 @@
 
 use crate::batches::Split;
 use causal_lm::{CausalLm, CudaGraphs, Filling};
+use tch::Device;
 
 /// Host time for one operation, operations of a block forward and back, and arithmetic of the device: measured on one H100, and needed
 /// to within a factor of two.
@@ -18,8 +19,8 @@ pub fn filling(pad_token_id: u32) -> Filling {
     Filling { multiple: MULTIPLE, token_id: i64::from(pad_token_id), rows: 0 }
 }
 
-/// Has passes recorded if that was asked for, or if the host would take longer to ask for the operations of a batch than the device to do
-/// them; then there are still fewer sizes. Says what was chosen.
+/// Has passes recorded if that was asked for, or where it helps: if the host would take longer to ask for the operations of a batch than the
+/// device to do them, or if all batches have one size, so that nothing need be filled up. Says what was chosen.
 pub fn choose(model: &mut CausalLm, train: &mut Split, wanted: Option<CudaGraphs>) -> Option<String> {
     if !model.is_recordable() {
         return None;
@@ -28,21 +29,36 @@ pub fn choose(model: &mut CausalLm, train: &mut Split, wanted: Option<CudaGraphs
     let parameters = model.parameters().num_parameters() as f64;
     let device_seconds = 6.0 * parameters * tokens as f64 / FLOPS;
     let host_seconds = model.config().num_hidden_layers as f64 * OPERATIONS_A_BLOCK * SECONDS_AN_OPERATION;
-    let by_need = if host_seconds > device_seconds { CudaGraphs::On } else { CudaGraphs::Off };
-    let chosen = wanted.unwrap_or(by_need);
+    let has_one_length = train.has_one_length();
+    let helps = host_seconds > device_seconds || has_one_length;
+    let chosen = match wanted {
+        Some(wanted) => wanted,
+        None if helps && has_room(model, train.full_batch_tokens()) => CudaGraphs::On,
+        None => CudaGraphs::Off,
+    };
     model.set_cuda_graphs(chosen);
     if chosen == CudaGraphs::Off {
         return None;
     }
+    let most_rows = train.most_rows();
     if let Some(filling) = &mut train.filling {
-        // Half of a sixteenth is computed in vain, for a dozen sizes.
-        filling.multiple = MULTIPLE.max((tokens / 16).next_power_of_two());
+        if !has_one_length {
+            // Half of a sixteenth is computed in vain, for a dozen sizes.
+            filling.multiple = MULTIPLE.max((tokens / 16).next_power_of_two());
+        }
         // One more for the filling.
-        filling.rows = train.batch_size + 1;
+        filling.rows = most_rows + 1;
     }
     Some(format!(
         "CUDA graphs: a batch has {tokens} tokens in the mean, filled up to a multiple of {}; batches of a size seen twice are launched as \
          a whole",
         train.filling.map_or(1, |filling| filling.multiple)
     ))
+}
+
+/// Graphs hold on to what a pass takes, beside what passes take that are not recorded.
+fn has_room(model: &CausalLm, full_batch: usize) -> bool {
+    let kept = model.kept_bytes(i64::try_from(full_batch).unwrap_or(i64::MAX));
+    let Device::Cuda(index) = model.options().device else { return false };
+    torch_ext::cuda::available_memory(index).is_ok_and(|available| kept < available / 3)
 }

@@ -107,7 +107,11 @@ impl Graphs {
     ) -> Result<Recorded, Error> {
         let pool = match self.pool {
             Some(pool) => pool,
-            None => *self.pool.insert(Pool::new()?),
+            None => {
+                // The pass before this one left as much memory behind as the recorded one will take, where no graph can have it.
+                torch_ext::cuda::release_unused_memory()?;
+                *self.pool.insert(Pool::new()?)
+            }
         };
         // Not in the graphs' own memory.
         let (batch, scale) = (batch.copied()?, copied(scale)?);

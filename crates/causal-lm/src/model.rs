@@ -217,6 +217,17 @@ impl CausalLm {
         self.kept(num_tokens).iter().filter(|kept| **kept != Kept::Input).count()
     }
 
+    /// Bytes that the backward of a batch of so many tokens keeps inside the blocks.
+    pub fn kept_bytes(&self, num_tokens: i64) -> u64 {
+        let [rest, norms] = Activations::bytes_per_token(&self.config, self.compute);
+        let of_one = |kept: &Kept| match kept {
+            Kept::All => rest + norms,
+            Kept::WithoutNorms => rest,
+            Kept::Input => 0,
+        };
+        u64::try_from(num_tokens).unwrap_or(0) * self.kept(num_tokens).iter().map(of_one).sum::<u64>()
+    }
+
     fn kept(&self, num_tokens: i64) -> Vec<Kept> {
         let [rest, norms] = Activations::bytes_per_token(&self.config, self.compute);
         let tokens = u64::try_from(num_tokens).unwrap_or(0);
@@ -314,7 +325,8 @@ impl CausalLm {
             };
             d_hidden = block.backward(&context, &d_hidden, &input, &activations)?;
         }
-        embedding::backward(&d_hidden, &batch.input_ids, &mut self.parameters.gradient(self.embedding))?;
+        let by_id = batch.tokens_by_id.as_ref();
+        embedding::backward(&d_hidden, &batch.input_ids, by_id, &mut self.parameters.gradient(self.embedding))?;
         Ok(sums)
     }
 

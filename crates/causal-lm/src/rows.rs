@@ -127,6 +127,8 @@ pub struct TokenBatch {
     pub(crate) target_positions: Tensor,
     /// int64 `[m]`: the token each of them is to predict; negative where it has none after all.
     pub(crate) targets: Tensor,
+    /// int32 `[n]`, in a batch that was filled up: the tokens in the order of their ids, then -1 for each that it was filled up with.
+    pub(crate) tokens_by_id: Option<Tensor>,
     num_targets: i64,
     largest_id: i64,
 }
@@ -138,6 +140,7 @@ pub(crate) struct Shape {
     targets: i64,
     rows: i64,
     longest_bound: i64,
+    has_tokens_by_id: bool,
 }
 
 impl TokenBatch {
@@ -150,7 +153,7 @@ impl TokenBatch {
         let largest_id = check(input_ids, targets, lengths, &kept)?;
         let lengths = RowLengths::new(lengths)?;
         let bound = lengths.longest;
-        Self::packed(input_ids, &positions, &kept, lengths, 0, bound, largest_id)?.to_device(device)
+        Self::packed(input_ids, &positions, &kept, None, lengths, 0, bound, largest_id)?.to_device(device)
     }
 
     /// A batch in host memory whose sizes are those of many others; for devices on which a new size costs more than a few tokens. What
@@ -165,6 +168,11 @@ impl TokenBatch {
         let multiple = filling.multiple.max(1);
         let (mut input_ids, mut lengths) = (input_ids.to_vec(), lengths.to_vec());
         let num_tokens = input_ids.len().next_multiple_of(multiple);
+        let mut by_id: Vec<usize> = (0..input_ids.len()).collect();
+        by_id.sort_by_key(|token| input_ids[*token]);
+        // Below 2^31: `RowLengths` sees to it.
+        let mut by_id: Vec<i32> = by_id.into_iter().map(|token| token as i32).collect();
+        by_id.resize(num_tokens, -1);
         if num_tokens > input_ids.len() {
             lengths.push(num_tokens - input_ids.len());
             input_ids.resize(num_tokens, filling.token_id);
@@ -177,13 +185,15 @@ impl TokenBatch {
         let lengths = RowLengths::new(&lengths)?;
         let bound = lengths.longest.max(1).unsigned_abs().next_power_of_two();
         let bound = i64::try_from(bound).unwrap_or(i64::MAX);
-        Self::packed(&input_ids, &positions, &kept, lengths, filling.rows, bound, largest_id)
+        Self::packed(&input_ids, &positions, &kept, Some(&by_id), lengths, filling.rows, bound, largest_id)
     }
 
+    #[allow(clippy::too_many_arguments)] // the parts of a batch
     fn packed(
         input_ids: &[i64],
         positions: &[i64],
         targets: &[i64],
+        by_id: Option<&[i32]>,
         lengths: RowLengths,
         at_least_rows: usize,
         longest_bound: i64,
@@ -200,9 +210,11 @@ impl TokenBatch {
         add(&mut targets.iter().copied());
         add(&mut pairs(&ends, |end| end.cast_unsigned()));
         add(&mut pairs(&lengths.positions(), f32::to_bits));
+        add(&mut pairs(by_id.unwrap_or_default(), |token| token.cast_unsigned()));
         let size = |length: usize| i64::try_from(length).unwrap_or(i64::MAX);
         let (tokens, num_rows) = (size(input_ids.len()), size(ends.len() - 1));
-        let shape = Shape { tokens, targets: size(targets.len()), rows: num_rows, longest_bound };
+        let (targets_len, has_tokens_by_id) = (size(targets.len()), by_id.is_some());
+        let shape = Shape { tokens, targets: targets_len, rows: num_rows, longest_bound, has_tokens_by_id };
         let num_targets = size(targets.iter().filter(|target| **target >= 0).count());
         Self::unpacked(Tensor::f_from_slice(&packed)?, shape, &lengths, num_targets, largest_id)
     }
@@ -227,10 +239,11 @@ impl TokenBatch {
         let targets = section(shape.targets, Kind::Int64)?;
         let cumulative_lengths = section(shape.rows + 1, Kind::Int)?;
         let positions = section(shape.tokens, Kind::Float)?;
+        let tokens_by_id = shape.has_tokens_by_id.then(|| section(shape.tokens, Kind::Int)).transpose()?;
         let RowLengths { lengths, longest } = lengths.clone();
         let longest_bound = shape.longest_bound;
         let rows = Rows { lengths, longest, longest_bound, cumulative_lengths, positions };
-        Ok(Self { packed, shape, input_ids, rows, target_positions, targets, num_targets, largest_id })
+        Ok(Self { packed, shape, input_ids, rows, target_positions, targets, tokens_by_id, num_targets, largest_id })
     }
 
     fn with_packed(&self, packed: Tensor) -> Result<Self, Error> {
@@ -365,7 +378,10 @@ mod tests {
 
         // Nothing to fill: as it was, but for the bound.
         let same = TokenBatch::filled(&ids, &targets, &lengths, filling(1, 0)).unwrap();
-        assert!(same.packed.equal(&plain.packed));
+        assert!(same.packed.narrow(0, 0, plain.packed.size()[0]).equal(&plain.packed));
+        let scattered = TokenBatch::filled(&[7, 2, 7, 2, 0], &targets, &lengths, filling(8, 0)).unwrap();
+        assert_eq!(integers(&scattered.tokens_by_id.unwrap()), [4, 1, 3, 0, 2, -1, -1, -1]);
+        assert!(plain.tokens_by_id.is_none());
         // All places have a target or are taken.
         let all = TokenBatch::filled(&[1, 2], &[2, -1], &[2], filling(2, 0)).unwrap();
         assert_eq!((integers(&all.target_positions), integers(&all.targets)), (vec![0, 1], vec![2, -1]));

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use galore_optim::{
     AdamConfig, AdamW, GaLoreAdamW, GaLoreConfig, MomentDtype, Optimizer, Parameter, ParameterGroup, WeightUpdate,
+    clip_gradients, global_gradient_norm,
 };
 use tch::{Device, Kind, Tensor};
 
@@ -89,6 +90,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         other => return Err(format!("unknown optimizer `{other}`").into()),
     };
     optimizer.allow_refresh_memory(4_000_000_000);
+    for repeat in 0..3 {
+        let start = Instant::now();
+        let norm = global_gradient_norm(&[&gradients])?;
+        if let Device::Cuda(_) = device {
+            tch::Cuda::synchronize(0);
+        }
+        let measured = start.elapsed();
+        clip_gradients(&[gradients.shallow_clone()], 1e9, &norm.f_to_device(Device::Cpu)?)?;
+        let (elements, milliseconds) = (gradients.numel() as f64, measured.as_secs_f64() * 1e3);
+        println!("gradient norm {repeat}: {milliseconds:.2} ms for {:.0} M elements", elements / 1e6);
+    }
     // The last step decomposes again, with everything loaded that the first one had to load.
     for step in 0..=STEPS {
         let (start, before) = (Instant::now(), optimizer.subspace_refresh_time());

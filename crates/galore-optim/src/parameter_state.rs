@@ -138,7 +138,7 @@ impl ParameterState {
         let mut master = match self.master.for_kernel(self.num_steps) {
             Some((weight, storage @ fused::Storage::HiddenBits(_))) => {
                 let mut master = scratch.floats(Slot::Master, self.master.numel())?;
-                fused::read_master(weight, storage, &mut master)?;
+                fused::read_master(weight, storage, 1.0, &mut master)?;
                 master
             }
             _ => self.master.begin(whole, scratch)?,
@@ -148,7 +148,7 @@ impl ParameterState {
         decay(&mut master, adam.decay_after)?;
         match self.master.for_kernel(self.num_steps) {
             Some((weight, storage @ (fused::Storage::HiddenBits(_) | fused::Storage::Stochastic { .. }))) => {
-                fused::write_master(&master, weight, storage)
+                fused::write_master(&master, weight, storage, 1.0)
             }
             _ => self.master.finish(whole, &master, self.num_steps, scratch),
         }

@@ -81,6 +81,11 @@ impl Scratch {
         Ok(floats)
     }
 
+    /// The first `numel` elements of a slot as float16, content undefined.
+    pub(crate) fn halves(&mut self, slot: Slot, numel: i64) -> Result<Tensor, TchError> {
+        self.floats(slot, (numel + 1) / 2)?.f_view_dtype(Kind::Half)?.f_narrow(0, 0, numel)
+    }
+
     /// The same memory as int32.
     pub(crate) fn ints(&mut self, slot: Slot, numel: i64) -> Result<Tensor, TchError> {
         self.floats(slot, numel)?.f_view_dtype(Kind::Int)

@@ -179,49 +179,74 @@ impl Stack {
         let (weights, bases) = (part(&self.weights)?, part(&self.bases)?);
         let shape = weights.size();
         let numel = weights.numel() as i64;
-        let gradients = scratch.widened(Slot::Gradient, &part(&self.gradients)?)?;
-        let (mut first, mut second) = (part(&self.first_moments)?, part(&self.second_moments)?);
-        let bases = scratch.widened(Slot::Basis, &bases)?;
-        let mut low_rank = scratch.floats(Slot::LowRank, first.numel() as i64)?.f_view(&first.size()[..])?;
-
-        let _tf32 = fused::allow_tf32(&weights)?;
-        match self.side {
-            OneSide::Right => gradients.f_bmm_out(&low_rank, &bases.f_transpose(1, 2)?).done()?,
-            OneSide::Left => bases.f_transpose(1, 2)?.f_bmm_out(&low_rank, &gradients).done()?,
-        }
-        // One launch for all: the first one's bits, and the element's index among them, tell elements apart.
-        let leader = &members[start as usize];
-        let key = leader.moments.key(leader.num_steps);
-        fused::direction(&mut low_rank, (&mut first, &mut second), key, adam, scale)?;
-
-        let storage = match members[0].master.for_kernel(members[0].num_steps) {
+        let storage = match members[start as usize].master.for_kernel(members[start as usize].num_steps) {
             Some((_, storage)) => storage,
             None => return Err(TchError::Kind("no kernel takes this weight".to_owned())),
         };
         let hidden = if self.hidden.numel() > 0 { Some(part(&self.hidden)?) } else { None };
         let of_all = hidden.as_ref().map_or(storage, Storage::HiddenBits);
+        let (mut first, mut second) = (part(&self.first_moments)?, part(&self.second_moments)?);
+        let mut low_rank = scratch.floats(Slot::LowRank, first.numel() as i64)?.f_view(&first.size()[..])?;
+        // One launch for all: the first one's bits, and the element's index among them, tell elements apart.
+        let leader = &members[start as usize];
+        let key = leader.moments.key(leader.num_steps);
+        let moments = (&mut first, &mut second);
+
+        // Operands of float16 where the basis is: rounded as TF32 rounds, at twice the speed. What the step lacks to its size is taken
+        // from the weight before and given to it after, a power of two.
+        let halves = bases.kind() == Kind::Half && !matches!(storage, Storage::Float);
+        let (step, bases, factor) = if halves {
+            let gradients = part(&self.gradients)?;
+            let mut narrow = scratch.halves(Slot::Gradient, numel)?.f_view(&shape[..])?;
+            let largest = fused::narrow_gradient(&gradients, &mut narrow)?;
+            match self.side {
+                OneSide::Right => narrow.f_bmm_dtype_out(&low_rank, &bases.f_transpose(1, 2)?, Kind::Float).done()?,
+                OneSide::Left => bases.f_transpose(1, 2)?.f_bmm_dtype_out(&low_rank, &narrow, Kind::Float).done()?,
+            }
+            let mut step = scratch.halves(Slot::Basis, low_rank.numel() as i64)?.f_view(&low_rank.size()[..])?;
+            let factor = fused::narrow_direction(&mut low_rank, &largest, &mut step, moments, key, adam, scale)?;
+            (step, bases, factor)
+        } else {
+            let gradients = scratch.widened(Slot::Gradient, &part(&self.gradients)?)?;
+            let bases = scratch.widened(Slot::Basis, &bases)?;
+            let _tf32 = fused::allow_tf32(&weights)?;
+            match self.side {
+                OneSide::Right => gradients.f_bmm_out(&low_rank, &bases.f_transpose(1, 2)?).done()?,
+                OneSide::Left => bases.f_transpose(1, 2)?.f_bmm_out(&low_rank, &gradients).done()?,
+            }
+            fused::direction(&mut low_rank, moments, key, adam, scale)?;
+            (low_rank, bases, 1.0)
+        };
+
         let mut master = match storage {
             Storage::Float => weights.shallow_clone(),
             _ => scratch.floats(Slot::Master, numel)?.f_view(&shape[..])?,
         };
         if !matches!(storage, Storage::Float) {
-            fused::read_master(&weights, of_all, &mut master)?;
+            fused::read_master(&weights, of_all, factor.recip(), &mut master)?;
         }
         decay(&mut master, adam.decay_before)?;
-        match self.side {
-            OneSide::Right => master.f_baddbmm_(&low_rank, &bases).done()?,
-            OneSide::Left => master.f_baddbmm_(&bases, &low_rank).done()?,
+        let (left, right) = match self.side {
+            OneSide::Right => (&step, &bases),
+            OneSide::Left => (&bases, &step),
+        };
+        if halves {
+            master.f_baddbmm_dtype_out(&master, left, right, Kind::Float).done()?;
+        } else {
+            let _tf32 = fused::allow_tf32(&weights)?;
+            master.f_baddbmm_(left, right).done()?;
         }
         decay(&mut master, adam.decay_after)?;
         match storage {
             Storage::Float => Ok(()),
-            Storage::HiddenBits(_) | Storage::Nearest => fused::write_master(&master, &weights, of_all),
+            Storage::HiddenBits(_) | Storage::Nearest => fused::write_master(&master, &weights, of_all, factor),
             // Each parameter draws its own noise.
             Storage::Stochastic { .. } => (0..count).try_for_each(|index| {
                 let member = &members[(start + index) as usize];
                 match member.master.for_kernel(member.num_steps) {
                     Some((weight, storage)) => {
-                        fused::write_master(&master.f_select(0, index)?.f_view([-1])?, weight, storage)
+                        let master = master.f_select(0, index)?.f_view([-1])?;
+                        fused::write_master(&master, weight, storage, factor)
                     }
                     None => Err(TchError::Kind("no kernel takes this weight".to_owned())),
                 }

@@ -4,7 +4,7 @@
 use std::time::Instant;
 use tch::{Cuda, Device, Kind, Tensor};
 use torch_ext::kernels::adam::{Constants, Storage};
-use torch_ext::kernels::{adam, available, cross_entropy, rms_norm, rope, swiglu};
+use torch_ext::kernels::{adam, available, cross_entropy, embedding, rms_norm, rope, swiglu};
 
 const TOKENS: i64 = 8192;
 const REPEATS: usize = 30;
@@ -43,6 +43,20 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let what = cross_entropy::Logits::Gradient { scale: &scale };
     time("cross_entropy, 883 rows", 2.0 * 2.0 * 883.0 * 151_936.0, || {
         cross_entropy::forward_backward(&mut logits, &targets, what).map(drop)
+    })?;
+
+    let ids = Tensor::f_randint(4096, [TOKENS], (Kind::Int64, device))?;
+    let order = ids.f_argsort(0, false)?.f_to_kind(Kind::Int)?;
+    let mut table = random(&[151_936, 1024])?;
+    let dy = random(&[TOKENS, 1024])?;
+    time("embedding backward", (1.0 + 2.0 * 0.43) * 2.0 * (TOKENS * 1024) as f64, || {
+        embedding::backward(&dy, &ids, &order, &mut table)
+    })?;
+    time("embedding backward, index_add_", (1.0 + 2.0 * 0.43) * 2.0 * (TOKENS * 1024) as f64, || {
+        table
+            .f_index_add_(0, &ids, &dy)
+            .map(drop)
+            .map_err(|error| torch_ext::Error::Torch { operation: "index_add_", message: error.to_string() })
     })?;
 
     let n = 151_936 * 1024;

@@ -74,6 +74,11 @@ char* torch_ext_cuda_available(int64_t index, int64_t* bytes) {
   });
 }
 
+// Gives back to the driver what the allocator holds unused on all devices.
+char* torch_ext_cuda_release_unused() {
+  return guarded([&] { allocator_of(0)->emptyCache(); });
+}
+
 char* torch_ext_cuda_reset_peak(int64_t index) {
   return guarded([&] { allocator_of(index)->resetPeakStats(static_cast<c10::DeviceIndex>(index)); });
 }

@@ -120,6 +120,15 @@ pub fn available_memory(index: usize) -> Result<u64, Error> {
     Ok(u64::try_from(bytes).unwrap_or(0))
 }
 
+/// Gives back to the driver what libtorch holds unused on all CUDA devices. It waits for them, and memory taken later costs more time.
+///
+/// # Errors
+/// [`Error::Torch`] without CUDA.
+pub fn release_unused_memory() -> Result<(), Error> {
+    // SAFETY: takes no pointer.
+    shim::check("cuda_release_unused", unsafe { shim::torch_ext_cuda_release_unused() })
+}
+
 /// Starts the peak of [`memory`] anew.
 ///
 /// # Errors
@@ -200,6 +209,7 @@ mod tests {
             assert!(reset_peak_memory(0).is_err());
             assert!(available_memory(0).is_err());
             assert!(synchronize(0).is_err());
+            assert!(release_unused_memory().is_err());
         }
     }
 }

@@ -17,6 +17,7 @@ unsafe extern "C" {
     pub(crate) fn torch_ext_cuda_memory(index: i64, current: *mut i64, peak: *mut i64) -> *mut c_char;
     pub(crate) fn torch_ext_cuda_synchronize(index: i64) -> *mut c_char;
     pub(crate) fn torch_ext_cuda_available(index: i64, bytes: *mut i64) -> *mut c_char;
+    pub(crate) fn torch_ext_cuda_release_unused() -> *mut c_char;
     pub(crate) fn torch_ext_cuda_reset_peak(index: i64) -> *mut c_char;
     pub(crate) fn torch_ext_cuda_current_stream(index: i64, stream: *mut *mut c_void) -> *mut c_char;
     pub(crate) fn torch_ext_graph_new_pool(first: *mut c_ulonglong, second: *mut c_ulonglong) -> *mut c_char;

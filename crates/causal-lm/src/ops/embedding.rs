@@ -3,6 +3,7 @@
 use super::matrix;
 use crate::Error;
 use tch::{Kind, Tensor};
+use torch_ext::kernels;
 
 /// weight `[v, d]`, ids int64 `[n]` → `[n, d]` of `kind`. The caller has checked that ids are below `v`.
 ///
@@ -13,11 +14,15 @@ pub fn forward(weight: &Tensor, ids: &Tensor, kind: Kind) -> Result<Tensor, Erro
     Ok(weight.f_index_select(0, ids)?.f_to_kind(kind)?)
 }
 
-/// `dW[id]` += dy, for each token.
+/// `dW[id]` += dy, for each token. `by_id`, int32 `[n]`, has the tokens in the order of their ids, and negative numbers after them for tokens
+/// whose gradient is zero; with it a GPU sums up each row in float32 and rounds once, always in the same order.
 ///
 /// # Errors
 /// [`Error::Torch`] when the shapes do not fit.
-pub fn backward(dy: &Tensor, ids: &Tensor, weight_gradient: &mut Tensor) -> Result<(), Error> {
+pub fn backward(dy: &Tensor, ids: &Tensor, by_id: Option<&Tensor>, weight_gradient: &mut Tensor) -> Result<(), Error> {
+    if let Some(by_id) = by_id.filter(|_| kernels::available(&[dy, weight_gradient])) {
+        return Ok(kernels::embedding::backward(dy, ids, by_id, weight_gradient)?);
+    }
     let dy = dy.f_to_kind(weight_gradient.f_kind()?)?;
     let _ = weight_gradient.f_index_add_(0, ids, &dy)?;
     Ok(())
@@ -35,9 +40,11 @@ mod tests {
             let dy = random(&[5, 3], kind);
             let mut check = Check::of(&[&weight], &dy, |t| Tensor::embedding(&t[0], &ids, -1, false, false));
             check.forward(&forward(&weight, &ids, kind).unwrap());
-            let mut gradient = weight.zeros_like();
-            backward(&dy, &ids, &mut gradient).unwrap();
-            check.gradient(0, &gradient);
+            for by_id in [None, Some(Tensor::from_slice(&[1i32, 3, 0, 2, 4]).to_device(device()))] {
+                let mut gradient = weight.zeros_like();
+                backward(&dy, &ids, by_id.as_ref(), &mut gradient).unwrap();
+                check.gradient(0, &gradient);
+            }
         });
     }
 }

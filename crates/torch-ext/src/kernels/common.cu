@@ -50,6 +50,13 @@ __device__ __forceinline__ void store(E* to, const float (&from)[N]) {
   *reinterpret_cast<Pack<N, E>*>(to) = pack;
 }
 
+// To nearest.
+__device__ __forceinline__ u16 to_float16(float x) {
+  u16 out;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(out) : "f"(x));
+  return out;
+}
+
 // As stored and read again.
 __device__ __forceinline__ float rounded(float x) {
   T stored;

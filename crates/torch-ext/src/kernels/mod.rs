@@ -13,6 +13,7 @@ pub mod adam;
 mod compiler;
 pub mod cross_entropy;
 pub(crate) mod driver;
+pub mod embedding;
 pub mod rms_norm;
 pub mod rope;
 pub mod swiglu;

@@ -151,3 +151,86 @@ fn swiglu_and_its_gradients() {
         assert_close(&swiglu::forward(&view, &view).unwrap(), &(view.silu() * &view), kind, "unaligned");
     });
 }
+
+/// float16 keeps 11 bits of a gradient of any size, and the factor cancels out.
+#[test]
+fn a_narrow_gradient_and_its_direction() {
+    each(|kind, device| {
+        for size in [1e-20, 1e-6, 3.0, 1e9] {
+            let gradient = random(&[21, 33], kind, device) * size;
+            let wide = gradient.to_kind(Kind::Double);
+            let largest = gradient.norm_scalaropt_dtype(f64::INFINITY, Kind::Float);
+            let mut narrow = Tensor::empty([21, 33], (Kind::Half, device));
+            adam::narrow_gradient(&gradient, &largest, &mut narrow).unwrap();
+            let factor = (narrow.to_kind(Kind::Double) * &wide).sum(Kind::Double) / wide.square().sum(Kind::Double);
+            let factor = factor.double_value(&[]).log2().round().exp2();
+            let relative = (narrow.to_kind(Kind::Double) / factor - &wide).abs() / wide.abs().clamp_min(size * 1e-6);
+            assert!(relative.max().double_value(&[]) <= 1.0 / 2048.0, "{kind:?} {size:e}");
+            let highest = narrow.abs().max().double_value(&[]);
+            assert!((16384.0..=32768.0).contains(&highest), "{kind:?} {size:e}: {highest}");
+
+            let moments =
+                || (Tensor::zeros([21, 33], (Kind::Float, device)), Tensor::zeros([21, 33], (Kind::Float, device)));
+            let constants = adam::Constants {
+                beta1: 0.9,
+                beta2: 0.999,
+                epsilon: 0.0,
+                step: -1.5,
+                moments_key: 0,
+                root: 0.5,
+                decay_before: 1.0,
+                decay_after: 1.0,
+            };
+            let ((mut first, mut second), mut expected) = (moments(), gradient.to_kind(Kind::Float));
+            adam::direction(&mut expected, (&mut first, &mut second), &constants).unwrap();
+            let ((mut narrow_first, mut narrow_second), mut projected) = (moments(), narrow.to_kind(Kind::Float));
+            let mut step = narrow.empty_like();
+            let moments = (&mut narrow_first, &mut narrow_second);
+            adam::narrow_direction(&mut projected, &largest, &mut step, moments, &constants).unwrap();
+            let close = |found: &Tensor, expected: &Tensor, what| {
+                let distance = (found.to_kind(Kind::Double) - expected).norm() / expected.to_kind(Kind::Double).norm();
+                assert!(distance.double_value(&[]) < 1e-3, "{kind:?} {size:e} {what}: {distance:?}");
+            };
+            close(&narrow_first, &first, "first moment");
+            if size > 1e-15 {
+                // Below, squares are too small for float32.
+                close(&narrow_second, &second, "second moment");
+                close(&step, &expected, "step");
+            }
+        }
+        // Without a gradient there is no factor, and what is not finite stays so.
+        let gradient = Tensor::zeros([5], (kind, device));
+        let mut narrow = Tensor::ones([5], (Kind::Half, device));
+        let largest = Tensor::zeros([1], (Kind::Float, device));
+        adam::narrow_gradient(&gradient, &largest, &mut narrow).unwrap();
+        assert_eq!(narrow.abs().sum(Kind::Float).double_value(&[]), 0.0);
+        let gradient = gradient.fill(f64::INFINITY);
+        adam::narrow_gradient(&gradient, &largest.fill(f64::INFINITY), &mut narrow).unwrap();
+        assert_eq!(narrow.isinf().all().int64_value(&[]), 1);
+    });
+}
+
+#[test]
+fn embedding_gradients_are_summed_up_by_id() {
+    each(|kind, device| {
+        for (n, d, v) in [(1, 1, 1), (7, 5, 3), (300, 33, 40), (1000, 1024, 600), (500, 4104, 7)] {
+            let dy = random(&[n, d], kind, device);
+            let ids = Tensor::randint(v, [n], (Kind::Int64, device));
+            let skipped = n / 10;
+            // What is left out comes last.
+            let order = ids.narrow(0, 0, n - skipped).argsort(0, false).to_kind(Kind::Int);
+            let order = Tensor::cat(&[order, Tensor::full([skipped], -1, (Kind::Int, device))], 0);
+            for table in [kind, Kind::Float] {
+                let before = random(&[v, d], table, device);
+                let kept = dy.narrow(0, 0, n - skipped).to_kind(Kind::Double);
+                let expected = before.to_kind(Kind::Double).index_add(0, &ids.narrow(0, 0, n - skipped), &kept);
+                let mut gradient = before.copy();
+                embedding::backward(&dy, &ids, &order, &mut gradient).unwrap();
+                assert_close(&gradient, &expected, table, "gradient");
+                let mut again = before.copy();
+                embedding::backward(&dy, &ids, &order, &mut again).unwrap();
+                assert!(again.equal(&gradient), "not the same twice");
+            }
+        }
+    });
+}

@@ -127,32 +127,97 @@ adam_full(W* weight, u16* hidden, const T* gradient, M* first, M* second, i64 n,
 
 // The projected gradient becomes the direction step · m / (√v / root + ε).
 template <int N>
-__device__ __forceinline__ void direct(float* gradient, M* first, M* second, i64 i, const Constants& c) {
-  float g[N], m[N], v[N];
+__device__ __forceinline__ void direct(const float* gradient, M* first, M* second, i64 i, const Constants& c, float factor,
+                                       float (&g)[N]) {
+  float m[N], v[N];
   load(gradient + i, g);
   load(first + i, m);
   load(second + i, v);
 #pragma unroll
   for (int k = 0; k < N; ++k) {
+    g[k] *= factor;
     m[k] = blend(m[k], g[k], c.rate1);
     v[k] = blend(v[k], g[k] * g[k], c.rate2);
     g[k] = c.step * m[k] / (sqrtf(v[k]) / c.root + c.epsilon);
   }
   store_moments(first, second, m, v, i, c);
-  store(gradient + i, g);
 }
 
 extern "C" __global__ void __launch_bounds__(256) adam_direction(float* gradient, M* first, M* second, i64 n, Constants c) {
   const i64 i = (static_cast<i64>(blockIdx.x) * blockDim.x + threadIdx.x) * VEC;
   if (i + VEC <= n) {
-    direct<VEC>(gradient, first, second, i, c);
+    float g[VEC];
+    direct<VEC>(gradient, first, second, i, c, 1.0f, g);
+    store(gradient + i, g);
   } else {
-    for (i64 k = i; k < n; ++k) direct<1>(gradient, first, second, k, c);
+    for (i64 k = i; k < n; ++k) {
+      float g[1];
+      direct<1>(gradient, first, second, k, c, 1.0f, g);
+      store(gradient + k, g);
+    }
+  }
+}
+
+// A power of two that brings values of at most `largest` to 2^14 … 2^15, where float16 keeps eleven bits of whatever is not 2^28 times
+// smaller, and its inverse.
+__device__ __forceinline__ void range_factor(const float* largest, float& factor, float& inverse) {
+  const u32 exponent = (__float_as_uint(*largest) >> 23) & 0xffu;
+  const u32 clamped = exponent == 255u ? 127u : min(max(268u - exponent, 1u), 253u);
+  factor = __uint_as_float(clamped << 23);
+  inverse = __uint_as_float((254u - clamped) << 23);
+}
+
+template <int N>
+__device__ __forceinline__ void store_float16(u16* to, const float (&from)[N]) {
+  Pack<N, u16> pack;
+#pragma unroll
+  for (int k = 0; k < N; ++k) pack.at[k] = to_float16(from[k]);
+  *reinterpret_cast<Pack<N, u16>*>(to) = pack;
+}
+
+// float16 ← gradient · factor
+template <int N>
+__device__ __forceinline__ void narrow_gradient(const T* gradient, u16* out, i64 i, float factor) {
+  float g[N];
+  load(gradient + i, g);
+#pragma unroll
+  for (int k = 0; k < N; ++k) g[k] *= factor;
+  store_float16(out + i, g);
+}
+
+extern "C" __global__ void __launch_bounds__(256)
+adam_narrow_gradient(const T* gradient, const float* largest, u16* out, i64 n) {
+  float factor, inverse;
+  range_factor(largest, factor, inverse);
+  const i64 i = (static_cast<i64>(blockIdx.x) * blockDim.x + threadIdx.x) * VEC;
+  if (i + VEC <= n) {
+    narrow_gradient<VEC>(gradient, out, i, factor);
+  } else {
+    for (i64 k = i; k < n; ++k) narrow_gradient<1>(gradient, out, k, factor);
+  }
+}
+
+// As adam_direction, of a gradient that comes times the factor above, into float16.
+extern "C" __global__ void __launch_bounds__(256)
+adam_narrow_direction(float* gradient, const float* largest, u16* out, M* first, M* second, i64 n, Constants c) {
+  float factor, inverse;
+  range_factor(largest, factor, inverse);
+  const i64 i = (static_cast<i64>(blockIdx.x) * blockDim.x + threadIdx.x) * VEC;
+  if (i + VEC <= n) {
+    float g[VEC];
+    direct<VEC>(gradient, first, second, i, c, inverse, g);
+    store_float16(out + i, g);
+  } else {
+    for (i64 k = i; k < n; ++k) {
+      float g[1];
+      direct<1>(gradient, first, second, k, c, inverse, g);
+      store_float16(out + k, g);
+    }
   }
 }
 
 template <int N>
-__device__ __forceinline__ void read(const W* weight, const u16* hidden, float* master, i64 i) {
+__device__ __forceinline__ void read(const W* weight, const u16* hidden, float* master, i64 i, float factor) {
   const Pack<N, W> w = *reinterpret_cast<const Pack<N, W>*>(weight + i);
   Pack<N, u16> h;
 #if STORAGE == 1
@@ -160,16 +225,17 @@ __device__ __forceinline__ void read(const W* weight, const u16* hidden, float* 
 #endif
   float out[N];
 #pragma unroll
-  for (int k = 0; k < N; ++k) out[k] = join(w.at[k], h.at[k]);
+  for (int k = 0; k < N; ++k) out[k] = join(w.at[k], h.at[k]) * factor;
   store(master + i, out);
 }
 
-extern "C" __global__ void __launch_bounds__(256) read_master(const W* weight, const u16* hidden, float* master, i64 n) {
+extern "C" __global__ void __launch_bounds__(256)
+read_master(const W* weight, const u16* hidden, float* master, i64 n, float factor) {
   const i64 i = (static_cast<i64>(blockIdx.x) * blockDim.x + threadIdx.x) * VEC;
   if (i + VEC <= n) {
-    read<VEC>(weight, hidden, master, i);
+    read<VEC>(weight, hidden, master, i, factor);
   } else {
-    for (i64 k = i; k < n; ++k) read<1>(weight, hidden, master, k);
+    for (i64 k = i; k < n; ++k) read<1>(weight, hidden, master, k, factor);
   }
 }
 

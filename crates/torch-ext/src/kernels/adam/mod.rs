@@ -104,15 +104,66 @@ pub fn direction(
     run("adam_direction", (Kind::Float, moments), storage, &[gradient, first, second], numel, &arguments)
 }
 
-/// `master` (float32) ← the weight.
+/// `out` (float16) ← the gradient times a power of two, which brings `largest`, one float32 that is at least each absolute value, below 2^15.
+/// [`narrow_direction`] takes it out again.
 ///
 /// # Errors
 /// As [`full`].
-pub fn read_master(weight: &Tensor, storage: Storage<'_>, master: &mut Tensor) -> Result<(), Error> {
+pub fn narrow_gradient(gradient: &Tensor, largest: &Tensor, out: &mut Tensor) -> Result<(), Error> {
+    let kind = element_kind(NAME, gradient)?;
+    let numel = gradient.numel() as i64;
+    check(NAME, "gradient", gradient, gradient, kind, numel)?;
+    check(NAME, "largest", largest, gradient, Kind::Float, 1)?;
+    check(NAME, "narrow gradient", out, gradient, Kind::Half, numel)?;
+    let arguments = [pointer(gradient), pointer(largest), pointer(out), Argument::Long(numel)];
+    run("adam_narrow_gradient", (kind, Kind::Float), Storage::Float, &[gradient, out], numel, &arguments)
+}
+
+/// As [`direction`], of what became of a [`narrow_gradient`] in the subspace; the step goes into `out` (float16). It should be of the order
+/// of 1, so `constants.step` is not the learning rate here.
+///
+/// # Errors
+/// As [`full`].
+pub fn narrow_direction(
+    gradient: &mut Tensor,
+    largest: &Tensor,
+    out: &mut Tensor,
+    (first, second): (&mut Tensor, &mut Tensor),
+    constants: &Constants,
+) -> Result<(), Error> {
+    let numel = gradient.numel() as i64;
+    check(NAME, "gradient", gradient, gradient, Kind::Float, numel)?;
+    check(NAME, "largest", largest, gradient, Kind::Float, 1)?;
+    check(NAME, "step", out, gradient, Kind::Half, numel)?;
+    let moments = check_moments(first, second, gradient, numel)?;
+    let storage = Storage::Float;
+    let arguments = [
+        pointer(gradient),
+        pointer(largest),
+        pointer(out),
+        pointer(first),
+        pointer(second),
+        Argument::Long(numel),
+        constants.argument(storage),
+    ];
+    run("adam_narrow_direction", (Kind::Float, moments), storage, &[gradient, out, first, second], numel, &arguments)
+}
+
+/// `master` (float32) ← the weight times `factor`.
+///
+/// # Errors
+/// As [`full`].
+pub fn read_master(weight: &Tensor, storage: Storage<'_>, factor: f64, master: &mut Tensor) -> Result<(), Error> {
     let numel = weight.numel() as i64;
     check_weight(weight, storage, numel)?;
     check(NAME, "master", master, weight, Kind::Float, numel)?;
-    let arguments = [pointer(weight), optional(hidden(storage)), pointer(master), Argument::Long(numel)];
+    let arguments = [
+        pointer(weight),
+        optional(hidden(storage)),
+        pointer(master),
+        Argument::Long(numel),
+        Argument::Float(factor as f32),
+    ];
     run("read_master", (Kind::Float, Kind::Float), storage, &[weight, master], numel, &arguments)
 }
 
