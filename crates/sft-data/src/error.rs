@@ -139,6 +139,9 @@ pub enum Error {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The system has no threads left to put rows into tokens.
+    #[error("cannot start threads to put rows into tokens; RAYON_NUM_THREADS sets how many there are")]
+    Threads(#[source] rayon::ThreadPoolBuildError),
     /// A text cannot be tokenised, or ids cannot be decoded.
     #[error("the tokenizer refused {what}")]
     Tokenize {

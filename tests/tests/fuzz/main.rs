@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "all of it is a test")]
 
 mod mutate;
+mod resident;
 mod targets;
 
 use std::cell::RefCell;
@@ -30,8 +31,15 @@ const MINUTES: &str = "FUZZ_MINUTES";
 /// Of each of the two seeds, in the short form.
 const SHORT: Duration = Duration::from_millis(800);
 const LONGEST_CASE: Duration = Duration::from_secs(10);
-/// What reading may take whatever the size: buffers, a thread's state, libtorch's tables.
+/// What reading may take whatever the size: buffers, a thread's state.
 const FREE_BYTES: usize = 8 << 20;
+/// The same of resident memory, where libtorch's tables, stacks and pages that the allocators hold back come to it.
+const FREE_RESIDENT_BYTES: usize = 64 << 20;
+/// What may be left of all cases of a seed together, however many there are: a leak of some 500 bytes a case shows in the short form, one of
+/// a few bytes in the long one.
+const KEPT_BYTES: usize = 256 << 10;
+/// Cases after which what is made once and for all has been made.
+const WARM_UP: u32 = 64;
 
 type Read = Box<dyn Fn(&Path, &Path)>;
 
@@ -77,7 +85,7 @@ impl Target {
             let started = Instant::now();
             let mut bytes = [0; 32];
             bytes[..8].copy_from_slice(&seed.to_le_bytes());
-            let config = ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() };
+            let config = ProptestConfig { cases: WARM_UP, failure_persistence: None, ..ProptestConfig::default() };
             let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
             let strategy = (any::<prop::sample::Index>(), vec(any::<Mutation>(), 0..5));
             while started.elapsed() < time {
@@ -91,7 +99,9 @@ impl Target {
                     panic!("{name}, seed {seed}: {failure}");
                 }
             }
-            println!("{name}, seed {seed}: {}", report.borrow());
+            let report = report.into_inner();
+            println!("{name}, seed {seed}: {report}");
+            assert!(report.kept() <= KEPT_BYTES, "{name}, seed {seed}: each reading leaves something in memory");
         }
     }
 
@@ -105,15 +115,19 @@ impl Target {
 
         let before = MEMORY.current_usage();
         MEMORY.reset_peak_usage();
+        let resident_before = resident::reset_peak();
         let started = Instant::now();
         let outcome = catch_unwind(AssertUnwindSafe(|| (self.read)(dir, &path)));
         let time = started.elapsed();
         let memory = MEMORY.peak_usage().saturating_sub(before);
+        let resident = resident::peak().saturating_sub(resident_before);
+        let allowed = self.bytes_per_byte * size;
 
         let problem = match outcome {
             Err(_) => Some("a panic".to_owned()),
             Ok(()) if time > LONGEST_CASE => Some(format!("takes {time:?}")),
-            Ok(()) if memory > FREE_BYTES + self.bytes_per_byte * size => Some(format!("{memory} bytes for {size}")),
+            Ok(()) if memory > FREE_BYTES + allowed => Some(format!("{memory} bytes for {size}")),
+            Ok(()) if resident > FREE_RESIDENT_BYTES + allowed => Some(format!("{resident} resident bytes for {size}")),
             Ok(()) => None,
         };
         if let Some(problem) = problem {
@@ -125,6 +139,11 @@ impl Target {
         report.num_cases += 1;
         report.longest = report.longest.max(time);
         report.most_memory = report.most_memory.max(memory);
+        report.most_resident = report.most_resident.max(resident);
+        report.now = MEMORY.current_usage();
+        if report.num_cases <= WARM_UP as usize {
+            report.at_first = report.now;
+        }
         Ok(())
     }
 }
@@ -135,11 +154,29 @@ struct Report {
     num_cases: usize,
     longest: Duration,
     most_memory: usize,
+    most_resident: usize,
+    /// Bytes in use after the warm-up.
+    at_first: usize,
+    /// Bytes in use after the last case.
+    now: usize,
+}
+
+impl Report {
+    /// Bytes that cases left behind.
+    fn kept(&self) -> usize {
+        self.now.saturating_sub(self.at_first)
+    }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { num_cases, longest, most_memory } = self;
-        write!(f, "{num_cases} cases, the longest {longest:?}, {} KiB of memory at most", most_memory / 1024)
+        let Self { num_cases, longest, most_memory, most_resident, .. } = self;
+        write!(
+            f,
+            "{num_cases} cases, the longest {longest:?}, {} KiB of memory at most, {} KiB more resident, {} KiB kept",
+            most_memory / 1024,
+            most_resident / 1024,
+            self.kept() / 1024
+        )
     }
 }

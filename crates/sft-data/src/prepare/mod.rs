@@ -13,6 +13,7 @@ mod pack;
 mod tokenize;
 
 use rayon::prelude::*;
+use rayon::{ThreadBuilder, ThreadPoolBuilder};
 
 use crate::{ChatTokenizer, Error, IGNORE_INDEX, Row};
 use tokenize::TokenRow;
@@ -135,12 +136,10 @@ pub struct PrepareReport {
 /// Turns rows into examples, on all cores, in the order of the rows unless they are packed.
 ///
 /// # Errors
-/// If the configuration is impossible, a row cannot be put into tokens, or no row has anything to learn.
+/// If the configuration is impossible, no thread can be started, a row cannot be put into tokens, or no row has anything to learn.
 pub fn prepare(rows: &[Row], tokenizer: &ChatTokenizer, config: &PrepareConfig) -> Result<Prepared, Error> {
     config.validate()?;
-    // Collected before any is looked at, so that the error of the first bad row is reported, not that of a random one.
-    let tokenized: Vec<Result<TokenRow, Error>> =
-        rows.par_iter().map(|row| tokenize::tokenize(row, tokenizer, config.loss_on)).collect();
+    let tokenized = tokenize_all(rows, tokenizer, config.loss_on)?;
 
     let mut report = PrepareReport { rows: rows.len(), ..PrepareReport::default() };
     let cut_to = match config.packing {
@@ -189,6 +188,20 @@ pub fn prepare(rows: &[Row], tokenizer: &ChatTokenizer, config: &PrepareConfig) 
         });
     }
     Ok(Prepared { examples, report })
+}
+
+/// All rows before any is looked at, so that the error of the first bad row is reported, not that of a random one.
+///
+/// On threads of its own: the tokenizers library keeps up to 10,000 words a tokenizer and thread for as long as the thread lives, which in a
+/// pool that stays would be all of the training, and for every tokenizer there ever was.
+fn tokenize_all(
+    rows: &[Row],
+    tokenizer: &ChatTokenizer,
+    loss_on: LossOn,
+) -> Result<Vec<Result<TokenRow, Error>>, Error> {
+    let work = || rows.par_iter().map(|row| tokenize::tokenize(row, tokenizer, loss_on)).collect();
+    let threads = ThreadPoolBuilder::new().thread_name(|index| format!("tokenize-{index}"));
+    threads.build_scoped(ThreadBuilder::run, |pool| pool.install(work)).map_err(Error::Threads)
 }
 
 impl Example {

@@ -130,6 +130,9 @@ impl ChatTokenizer {
 
     /// Token ids of a text. Special tokens written out in it become their ids.
     ///
+    /// For a BPE tokenizer the thread that calls this remembers up to 10,000 words until it ends, also when the tokenizer is no more. A program
+    /// that loads many tokenizers does best to use each on a thread of its own, as [`prepare`](crate::prepare) does.
+    ///
     /// # Errors
     /// If the tokenizer refuses the text, as one without an unknown token can.
     pub fn encode(&self, text: &str, special: AddSpecialTokens) -> Result<Vec<u32>, Error> {
