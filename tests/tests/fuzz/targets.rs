@@ -3,15 +3,16 @@
 use std::io::Write as _;
 use std::path::Path;
 
-use causal_lm::{CausalLm, Config, ModelOptions};
-use checkpoint_callbacks::{DirectoryStore, verify};
+use causal_lm::{CausalLm, Config, ModelOptions, TokenBatch};
+use checkpoint_callbacks::{DirectoryStore, EarlyStopping, LossSpike, publish, verify};
 use galore_optim::{AdamConfig, AdamW, GaLoreAdamW, GaLoreConfig, Optimizer, Parameter, ParameterGroup, WeightUpdate};
 use sft_data::{
-    AddGenerationPrompt, AddSpecialTokens, ChatTokenizer, DatasetConfig, HubConfig, PrepareConfig, SpecialTokensInText,
+    AddGenerationPrompt, AddSpecialTokens, ChatTokenizer, DatasetConfig, HubConfig, LossOn, Packing, PrepareConfig,
+    Row, SpecialTokensInText,
 };
 use tch::{Device, Kind, Tensor};
 use trainer_core::testing::{PlainStore, ToyLearner, ToySource};
-use trainer_core::{CheckpointStore, IntervalStrategy, SaveStrategy, Trainer, TrainingArguments};
+use trainer_core::{CheckpointStore, IntervalStrategy, MetricsFile, SaveStrategy, Trainer, TrainingArguments};
 use whole_program_tests::goldens;
 
 use crate::mutate::Content;
@@ -47,8 +48,11 @@ fn config() {
         beside: vec![("model.safetensors", golden("models/llama/model.safetensors"))],
         bytes_per_byte: JSON,
         read: Box::new(|dir, _| {
-            if Config::from_dir(dir).is_ok() {
-                let _ = CausalLm::load(dir, ModelOptions::default());
+            if Config::from_dir(dir).is_ok()
+                && let Ok((model, _)) = CausalLm::load(dir, ModelOptions::default())
+            {
+                let _ = model.loss(&TokenBatch::new(&[1, 2, 3], &[2, 3, -1], &[3], Device::Cpu).unwrap());
+                let _ = model.files();
             }
         }),
     };
@@ -104,12 +108,18 @@ fn tokenizer() {
             seed("tokenizer.json", file("tokenizer.json"), Content::Json),
             seed("tokenizer_config.json", file("tokenizer_config.json"), Content::Json),
         ];
+        seeds.push(seed("config.json", br#"{"eos_token_id": [1]}"#.to_vec(), Content::Json));
+        seeds.push(seed("generation_config.json", br#"{"eos_token_id": 1}"#.to_vec(), Content::Json));
         if folder == "llama" {
             seeds.push(seed("special_tokens_map.json", file("special_tokens_map.json"), Content::Json));
+            // The place of the template before there was chat_template.jinja.
+            let template = String::from_utf8(file("chat_template.jinja")).unwrap();
+            let template = serde_json::json!({ "chat_template": template });
+            seeds.push(seed("chat_template.json", template.to_string().into_bytes(), Content::Json));
         }
         let target = Target {
             seeds,
-            beside: vec![("config.json", br#"{"eos_token_id": [1]}"#.to_vec())],
+            beside: vec![],
             bytes_per_byte: 4 * JSON,
             // The library's memory of words ends with the thread.
             read: Box::new(|dir, _| {
@@ -186,6 +196,8 @@ fn chat_template() {
         read: Box::new(|dir, _| {
             let Ok(tokenizer) = ChatTokenizer::from_dir(dir) else { return };
             let _ = tokenizer.apply_chat_template(&messages(), AddGenerationPrompt::Yes);
+            let config = PrepareConfig { loss_on: LossOn::Assistant, ..PrepareConfig::default() };
+            let _ = sft_data::prepare(&[Row::Messages(messages().into())], &tokenizer, &config);
         }),
     };
     target.fuzz("chat_template");
@@ -196,14 +208,20 @@ fn checkpoint() {
     let folder = tempfile::tempdir().unwrap();
     let arguments = TrainingArguments {
         output_dir: folder.path().to_owned(),
-        eval_strategy: IntervalStrategy::No,
+        eval_strategy: IntervalStrategy::Epoch,
         save_strategy: SaveStrategy::Epoch,
+        logging_steps: 1.0,
         num_train_epochs: 2.0,
         ..TrainingArguments::default()
     };
-    let rows = ToySource::new(20, 8);
+    let (rows, eval_rows) = (ToySource::new(20, 8), ToySource::new(4, 8));
     let mut store = PlainStore::new(folder.path());
-    Trainer::new(arguments.clone(), &mut ToyLearner::default(), &rows, None, &mut store).unwrap().train().unwrap();
+    Trainer::new(arguments.clone(), &mut ToyLearner::default(), &rows, Some(&eval_rows), &mut store)
+        .unwrap()
+        .with_callback(EarlyStopping::new(9))
+        .with_callback(LossSpike::new(2.0))
+        .train()
+        .unwrap();
     let file = |name| std::fs::read(store.path(3).join(name)).unwrap();
     let files: Vec<(&str, Vec<u8>)> = std::fs::read_dir(store.path(3))
         .unwrap()
@@ -221,9 +239,13 @@ fn checkpoint() {
         read: Box::new(move |dir, _| {
             let arguments = TrainingArguments { save_strategy: SaveStrategy::No, ..arguments.clone() };
             let (mut learner, mut store) = (ToyLearner::default(), PlainStore::new(dir));
-            let mut trainer = Trainer::new(arguments, &mut learner, &rows, None, &mut store).unwrap();
+            let mut trainer = Trainer::new(arguments, &mut learner, &rows, Some(&eval_rows), &mut store).unwrap();
             if trainer.resume_from(dir).is_ok() {
-                let _ = trainer.train();
+                let _ = trainer
+                    .with_callback(EarlyStopping::new(9))
+                    .with_callback(LossSpike::new(2.0))
+                    .with_callback(MetricsFile::new(dir.join(MetricsFile::FILE_NAME)))
+                    .train();
             }
         }),
     };
@@ -243,9 +265,37 @@ fn manifest() {
         seeds: vec![seed("manifest.json", std::fs::read(path.join("manifest.json")).unwrap(), Content::Json)],
         beside: vec![("model.safetensors", vec![7; 5000])],
         bytes_per_byte: JSON,
-        read: Box::new(|dir, _| drop(verify(dir))),
+        read: Box::new(|dir, _| {
+            let _ = verify(dir);
+            let _ = publish(dir, &dir.join("published"), &[]);
+        }),
     };
     target.fuzz("manifest");
+}
+
+/// The program's own, of which it is no library.
+#[path = "../../../bins/train_and_save/src/identity/saved.rs"]
+mod run_file;
+
+#[test]
+fn run_file() {
+    let run = serde_json::json!({
+        "model_name": "models/qwen2", "dataset_name": "data", "train_rows": "ab12", "eval_rows": "cd34",
+        "model_config": "ef56", "dtype": "BFloat16",
+        "optimizer": {
+            "optim": "galore_adamw", "optim_args": {"rank": 4, "update_proj_gap": 5, "scale": 1.0},
+            "optim_target_modules": ["attn", "mlp"], "bf16_weight_update": "exact", "optim_state_dtype": "bfloat16",
+            "adam": {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-6, "weight_decay": 0.0},
+        },
+    });
+    let run: run_file::Identity = serde_json::from_value(run).unwrap();
+    let target = Target {
+        seeds: vec![seed(run_file::RUN_FILE, run.to_text().unwrap().into_bytes(), Content::Json)],
+        beside: vec![],
+        bytes_per_byte: JSON,
+        read: Box::new(move |dir, _| drop(run.check(dir))),
+    };
+    target.fuzz("run_file");
 }
 
 fn optimizer(galore: bool) -> Box<dyn Optimizer> {
@@ -304,7 +354,12 @@ fn read_dataset(name: &Path) {
     let Ok(splits) = sft_data::load_splits(&config, &hub) else { return };
     let tokenizer = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/sft-data/tests/goldens/tokenizers/qwen");
     let tokenizer = ChatTokenizer::from_dir(&tokenizer).unwrap();
-    let _ = sft_data::prepare(&splits.train, &tokenizer, &PrepareConfig::default());
+    let packed =
+        PrepareConfig { packing: Packing::BestFitDecreasingSplit, max_length: Some(16), ..PrepareConfig::default() };
+    let assistant = PrepareConfig { loss_on: LossOn::Assistant, ..PrepareConfig::default() };
+    for config in [PrepareConfig::default(), packed, assistant] {
+        let _ = sft_data::prepare(&splits.train, &tokenizer, &config);
+    }
 }
 
 fn compressed(write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
@@ -318,6 +373,8 @@ fn dataset_text() {
     let file = |name: &str| data_golden(&format!("files/{name}"));
     let chats =
         r#"{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], "tools": "[]"}"#;
+    let turns = r#"[{"prompt": [{"role": "user", "content": "a"}], "completion": [{"role": "assistant", "content": "b"}],
+        "chat_template_kwargs": {"thinking": true}}, {"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]}]"#;
     let gzip = compressed(|bytes| {
         flate2::write::GzEncoder::new(bytes, flate2::Compression::best()).write_all(&file("rows.jsonl")).unwrap()
     });
@@ -330,6 +387,12 @@ fn dataset_text() {
             ),
             seed("chats.json", format!("[{chats}, {chats}, {chats}]").into_bytes(), Content::Json),
             seed("array.json", file("array.json"), Content::Json),
+            seed(
+                "prompts.json",
+                br#"[{"prompt": "a", "completion": "b"}, {"prompt": "c", "completion": "d e"}]"#.to_vec(),
+                Content::Json,
+            ),
+            seed("turns.json", turns.as_bytes().to_vec(), Content::Json),
             seed("rows.csv", file("rows.csv"), Content::Text(&["\"", ",", "\n", "\r", "\"\"", "text"])),
             seed("rows.tsv", file("rows.tsv"), Content::Bytes),
             seed("lines.txt", file("lines.txt"), Content::Bytes),
