@@ -13,6 +13,7 @@ use sft_data::ChatTokenizer;
 use std::path::Path;
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
+use torch_ext::HostMemory;
 use trainer_core::{BoxError, EvalSums, Learner, StepRecord, StepRequest, WindowFigures, WriteCheckpoint};
 
 /// Weights looked at together for values that are not finite.
@@ -24,6 +25,8 @@ pub struct SftLearner {
     pub optimizer: Box<dyn Optimizer>,
     pub tokenizer: Arc<ChatTokenizer>,
     pub identity: Identity,
+    /// Of the snapshots, kept from one to the next.
+    snapshot_memory: HostMemory,
     /// Sums of the micro-batches since the last optimizer step.
     window: Window,
     /// Steps whose figures are still on the device.
@@ -57,8 +60,8 @@ struct Step {
 impl SftLearner {
     pub fn new(model: CausalLm, optimizer: Box<dyn Optimizer>, tokenizer: ChatTokenizer, identity: Identity) -> Self {
         let tokenizer = Arc::new(tokenizer);
-        let (window, steps, evaluation) = (Window::default(), Vec::new(), None);
-        Self { model, optimizer, tokenizer, identity, window, steps, evaluation }
+        let (snapshot_memory, window) = (HostMemory::default(), Window::default());
+        Self { model, optimizer, tokenizer, identity, snapshot_memory, window, steps: Vec::new(), evaluation: None }
     }
 
     /// Bytes of the model's files, and of those that a checkpoint holds besides. Text files other than the tokenizer's are
@@ -211,9 +214,9 @@ impl Learner for SftLearner {
     }
 
     fn snapshot(&mut self) -> Result<WriteCheckpoint, BoxError> {
-        let write_model = write_model(self.model.snapshot()?, Arc::clone(&self.tokenizer));
+        let write_model = write_model(self.model.snapshot(&self.snapshot_memory)?, Arc::clone(&self.tokenizer));
         // Row order and stochastic rounding depend on seed, epoch and step alone: there is no random state.
-        let (identity, optimizer) = (self.identity.to_text()?, self.optimizer.snapshot()?);
+        let (identity, optimizer) = (self.identity.to_text()?, self.optimizer.snapshot(&self.snapshot_memory)?);
         Ok(Box::new(move |folder| {
             write_model(folder)?;
             folder.write_file(Path::new(RUN_FILE), &mut |to| Ok(to.write_all(identity.as_bytes())?))?;

@@ -10,6 +10,7 @@ use crate::save::{MAX_SHARD_BYTES, Moment};
 use crate::{Config, Error, ModelFile, TokenBatch};
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
+use torch_ext::HostMemory;
 
 /// How a model is held and run.
 #[derive(Debug, Clone)]
@@ -172,12 +173,12 @@ impl CausalLm {
         crate::save::files(self, Moment::Writing, MAX_SHARD_BYTES)
     }
 
-    /// The same with a copy of the weights in host memory, to be written while training goes on.
+    /// The same with a copy of the weights in `memory`, to be written while training goes on. A file that is dropped gives its part back.
     ///
     /// # Errors
     /// [`Error::TorchExt`] when memory is lacking.
-    pub fn snapshot(&self) -> Result<Vec<ModelFile>, Error> {
-        crate::save::files(self, Moment::Now, MAX_SHARD_BYTES)
+    pub fn snapshot(&self, memory: &HostMemory) -> Result<Vec<ModelFile>, Error> {
+        crate::save::files(self, Moment::Now(memory), MAX_SHARD_BYTES)
     }
 
     /// Loss of a batch without gradients.

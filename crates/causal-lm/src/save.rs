@@ -12,7 +12,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
-use torch_ext::HostCopy;
+use torch_ext::{HostCopy, HostMemory};
 
 /// Weights beyond this many bytes go into several files: the hub's upload and most file systems are happy below it.
 pub const MAX_SHARD_BYTES: u64 = 5_000_000_000;
@@ -47,12 +47,12 @@ enum Weights {
 }
 
 /// Which weights files are to hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Moment {
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Moment<'m> {
     /// Those of the time of writing.
     Writing,
-    /// Those of now.
-    Now,
+    /// Those of now, copied to this memory.
+    Now(&'m HostMemory),
 }
 
 impl ModelFile {
@@ -100,7 +100,7 @@ impl ModelFile {
     }
 
     /// A safetensors file laid out as the crate of that name does; all weights have one type and are sorted by name.
-    fn weights(name: String, dtype: Dtype, weights: Vec<Weight>, moment: Moment) -> Result<Self, Error> {
+    fn weights(name: String, dtype: Dtype, weights: Vec<Weight>, moment: Moment<'_>) -> Result<Self, Error> {
         let mut end = 0;
         let infos = weights.iter().map(|Weight { name, shape, num_bytes, .. }| {
             let start = end;
@@ -119,7 +119,7 @@ impl ModelFile {
         let weights: Vec<Tensor> = weights.into_iter().map(|weight| weight.tensor).collect();
         let weights = match moment {
             Moment::Writing => Weights::Shared(weights),
-            Moment::Now => Weights::Copied(HostCopy::of(&weights)?),
+            Moment::Now(memory) => Weights::Copied(memory.copy(&weights)?),
         };
         Ok(Self { name, content: Content::Weights { head, weights } })
     }
@@ -149,7 +149,7 @@ fn save_in_shards(model: &CausalLm, dir: &Path, max_shard_bytes: u64) -> Result<
 }
 
 /// The folder's files, in the order to write them: an index comes after the shards that it names.
-pub(crate) fn files(model: &CausalLm, moment: Moment, max_shard_bytes: u64) -> Result<Vec<ModelFile>, Error> {
+pub(crate) fn files(model: &CausalLm, moment: Moment<'_>, max_shard_bytes: u64) -> Result<Vec<ModelFile>, Error> {
     let kind = model.parameters().flat_weights().f_kind()?;
     let (dtype, name) = match kind {
         Kind::BFloat16 => (Dtype::BF16, "bfloat16"),

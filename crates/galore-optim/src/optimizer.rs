@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use tch::Tensor;
+use torch_ext::HostMemory;
 
 use crate::adam::Flavour;
 use crate::core::Core;
@@ -36,11 +37,12 @@ pub trait Optimizer {
     /// [`Error::Io`], [`Error::Torch`].
     fn save(&self, path: &Path) -> Result<(), Error>;
 
-    /// A copy of the state in host memory, to be written while further steps are taken. It is as large as the state.
+    /// A copy of the state in `memory`, to be written while further steps are taken. It is as large as the state; when it is dropped, the next
+    /// one can have its memory.
     ///
     /// # Errors
     /// [`Error::TorchExt`] when memory is lacking or a tensor cannot be read.
-    fn snapshot(&self) -> Result<StateSnapshot, Error>;
+    fn snapshot(&self, memory: &HostMemory) -> Result<StateSnapshot, Error>;
 
     /// How large a state file gets, in bytes, but for its header.
     fn state_bytes(&self) -> u64;
@@ -130,8 +132,8 @@ macro_rules! optimize_by_core {
                     state::save(&self.0, path)
                 }
 
-                fn snapshot(&self) -> Result<StateSnapshot, Error> {
-                    StateSnapshot::copy(&self.0)
+                fn snapshot(&self, memory: &HostMemory) -> Result<StateSnapshot, Error> {
+                    StateSnapshot::copy(&self.0, memory)
                 }
 
                 fn state_bytes(&self) -> u64 {

@@ -12,7 +12,7 @@ use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 use serde_json::{Map, Value, json};
 use tch::{Device, Kind, TchError, Tensor};
-use torch_ext::HostCopy;
+use torch_ext::{HostCopy, HostMemory};
 
 use crate::Error;
 use crate::core::Core;
@@ -66,11 +66,11 @@ impl StateSnapshot {
         Ok(Self { metadata, tensors, copy: None })
     }
 
-    /// The state as it is now, copied to host memory: steps taken later do not change it.
-    pub(crate) fn copy(core: &Core) -> Result<Self, Error> {
+    /// The state as it is now, copied to `memory`: steps taken later do not change it.
+    pub(crate) fn copy(core: &Core, memory: &HostMemory) -> Result<Self, Error> {
         let snapshot = Self::borrow(core)?;
         let tensors: Vec<Tensor> = snapshot.tensors.iter().map(|(_, tensor)| tensor.shallow_clone()).collect();
-        Ok(Self { copy: Some(HostCopy::of(&tensors)?), ..snapshot })
+        Ok(Self { copy: Some(memory.copy(&tensors)?), ..snapshot })
     }
 
     /// Writes the state file, as [`Optimizer::save`](crate::Optimizer::save) does.

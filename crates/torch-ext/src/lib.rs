@@ -6,7 +6,7 @@
 //! - [`flash`]: variable-length flash attention, whose forward tch's generated bindings leave out.
 //! - [`graph`]: CUDA graphs, a pass over a model in one call of the host.
 //! - [`OutOfMemory`]: what libtorch's message says of memory that could not be had.
-//! - [`HostCopy`]: tensors' bytes in memory of their own, to be written while the tensors change.
+//! - [`HostMemory`], [`HostCopy`]: tensors' bytes in memory of their own, to be written while the tensors change.
 //! - [`MappedFile`]: a read-only view of a file, for weights that need not be read twice.
 //!
 //! This is the only crate of the workspace with unsafe code: thin calls into a C++ shim (`shim/shim.cpp`), `dlopen`, `mmap`, and
@@ -31,7 +31,7 @@ mod out_of_memory;
 mod shim;
 
 pub use error::Error;
-pub use host_copy::HostCopy;
+pub use host_copy::{HostCopy, HostMemory};
 pub use mapped_file::MappedFile;
 pub use out_of_memory::{OutOfMemory, Place};
 

@@ -45,3 +45,25 @@ fn a_folder_that_is_not_there_is_named() {
     let message = model(Kind::Float).save(Path::new("/nonexistent/out")).unwrap_err().to_string();
     assert!(message.starts_with("cannot write /nonexistent/out/config.json"), "{message}");
 }
+
+#[test]
+fn a_snapshot_writes_the_weights_it_was_made_of_and_the_next_one_has_its_memory() {
+    let content = |files: Vec<ModelFile>| -> Vec<(String, Vec<u8>)> {
+        let write = |file: &ModelFile| {
+            let mut bytes = Vec::new();
+            file.write_to(&mut bytes).unwrap();
+            (file.name().to_owned(), bytes)
+        };
+        files.iter().map(write).collect()
+    };
+    let (model, memory) = (model(Kind::BFloat16), HostMemory::default());
+    let weight_bytes = 2 * model.parameters().num_parameters() as usize;
+    for step in 0..3 {
+        let expected = content(model.files().unwrap());
+        let snapshot = model.snapshot(&memory).unwrap();
+        assert_eq!(memory.idle_bytes(), 0, "step {step}");
+        let _ = model.parameters().flat_weights().shallow_clone().f_add_scalar_(1.0).unwrap();
+        assert!(content(snapshot) == expected, "step {step}");
+        assert_eq!(memory.idle_bytes(), weight_bytes, "step {step}");
+    }
+}

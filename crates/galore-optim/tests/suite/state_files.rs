@@ -6,6 +6,7 @@ use galore_optim::{
     AdamConfig, AdamW, Error, GaLoreAdamW, GaLoreConfig, MomentDtype, Optimizer, ProjectionType, WeightUpdate,
 };
 use tch::{Device, Kind, Tensor};
+use torch_ext::HostMemory;
 
 use crate::{bits_equal, group, parameter, random};
 
@@ -65,6 +66,25 @@ impl Model {
             }
             self.optimizer.step(1e-3).unwrap();
         }
+    }
+}
+
+#[test]
+fn a_snapshot_is_that_of_its_step_and_the_next_one_has_its_memory() {
+    let setup = Setup::galore(Kind::BFloat16, WeightUpdate::Exact, ProjectionType::Std);
+    let mut model = setup.model(&setup.start());
+    let (directory, memory) = (tempfile::tempdir().unwrap(), HostMemory::default());
+    model.train(0..1);
+    for step in 1..4 {
+        model.optimizer.save(&file(&directory)).unwrap();
+        let snapshot = model.optimizer.snapshot(&memory).unwrap();
+        assert_eq!(memory.idle_bytes(), 0, "step {step}");
+        model.train(step..step + 1);
+        let mut written = Vec::new();
+        snapshot.write_to(&mut written).unwrap();
+        assert!(written == std::fs::read(file(&directory)).unwrap(), "step {step}");
+        drop(snapshot);
+        assert!(memory.idle_bytes() as u64 >= model.optimizer.state_bytes(), "step {step}");
     }
 }
 
