@@ -9,7 +9,7 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use crate::{Error, Result, disk::Disk};
+use crate::{Error, Result, disk::Disk, inside};
 
 const CHUNK_BYTES: usize = 1 << 20;
 
@@ -30,9 +30,10 @@ pub(crate) fn files_under(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Size and SHA-256 (in hexadecimal) of a file.
-pub(crate) fn digest(path: &Path) -> Result<(u64, String)> {
-    let mut file = File::open(path).map_err(Error::file("open", path))?;
+/// Size and SHA-256 (in hexadecimal) of a file of `folder`.
+pub(crate) fn digest(folder: &Path, path: &Path) -> Result<(u64, String)> {
+    let path = &folder.join(path);
+    let mut file = inside::open(folder, path).map_err(Error::file("open", path))?;
     let mut digest = RunningDigest::default();
     let mut buffer = vec![0; CHUNK_BYTES];
     loop {
@@ -45,9 +46,10 @@ pub(crate) fn digest(path: &Path) -> Result<(u64, String)> {
     }
 }
 
-/// Copies a file and flushes the copy to the disk; returns size and SHA-256 of what was read.
-pub(crate) fn copy(disk: &dyn Disk, from: &Path, to: &Path) -> Result<(u64, String)> {
-    let mut source = File::open(from).map_err(Error::file("open", from))?;
+/// Copies a file of `folder` and flushes the copy to the disk; returns size and SHA-256 of what was read.
+pub(crate) fn copy(disk: &dyn Disk, folder: &Path, path: &Path, to: &Path) -> Result<(u64, String)> {
+    let from = &folder.join(path);
+    let mut source = inside::open(folder, from).map_err(Error::file("open", from))?;
     let mut target = NewFile::create(disk, to)?;
     let mut buffer = vec![0; CHUNK_BYTES];
     loop {

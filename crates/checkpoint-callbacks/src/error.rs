@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::MANIFEST_FILE_NAME;
+
 /// The result of this crate's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -34,6 +36,29 @@ pub enum Error {
         path: PathBuf,
         /// What is missing or differs.
         reason: String,
+    },
+    /// A manifest names something that is no file of its checkpoint, or a file twice.
+    #[error(
+        "the checkpoint {} is not one of ours: its {MANIFEST_FILE_NAME} names {file:?}, {problem}; resume from another one",
+        .path.display()
+    )]
+    ManifestName {
+        /// The checkpoint.
+        path: PathBuf,
+        /// What is named.
+        file: PathBuf,
+        /// What is wrong with the name.
+        problem: &'static str,
+    },
+    /// A checkpoint has something in it that is not a file of its own.
+    #[error("the checkpoint {} cannot be trusted: {} is {source}; resume from another one", .path.display(), .file.display())]
+    NoFileOfCheckpoint {
+        /// The checkpoint.
+        path: PathBuf,
+        /// What is in it.
+        file: PathBuf,
+        /// What it is.
+        source: std::io::Error,
     },
     /// The output folder is a file.
     #[error("output_dir {} is a file: give a folder", .path.display())]

@@ -50,6 +50,7 @@ mod durable;
 mod early_stopping;
 mod error;
 mod find;
+mod inside;
 mod lock;
 mod loss_spike;
 mod manifest;

@@ -1,8 +1,8 @@
 //! `manifest.json`: what a checkpoint consists of. Written last, so a folder without it is not a checkpoint.
 
 use std::{
-    fs,
-    io::Write,
+    collections::HashSet,
+    io::{Read, Write},
     path::{Path, PathBuf},
     sync::atomic::{AtomicUsize, Ordering},
 };
@@ -13,6 +13,7 @@ use crate::{
     Error, Result,
     disk::Disk,
     durable::{self, NewFile},
+    inside,
     names::parse_checkpoint,
 };
 
@@ -46,14 +47,25 @@ impl Manifest {
         file.finish().map(drop)
     }
 
-    /// Reads a checkpoint's manifest.
+    /// Reads a checkpoint's manifest. The paths in it are plain ones, each named once.
     pub fn read(dir: &Path) -> Result<Self> {
         let incomplete = |reason: String| Error::Incomplete { path: dir.to_owned(), reason };
-        let text = match fs::read(dir.join(MANIFEST_FILE_NAME)) {
-            Ok(text) => text,
-            Err(error) => return Err(incomplete(format!("{MANIFEST_FILE_NAME}: {error}"))),
-        };
-        serde_json::from_slice(&text).map_err(|error| incomplete(format!("{MANIFEST_FILE_NAME}: {error}")))
+        let mut text = Vec::new();
+        let read = inside::open(dir, MANIFEST_FILE_NAME.as_ref()).and_then(|mut file| file.read_to_end(&mut text));
+        read.map_err(|error| incomplete(format!("{MANIFEST_FILE_NAME}: {error}")))?;
+        let manifest: Self =
+            serde_json::from_slice(&text).map_err(|error| incomplete(format!("{MANIFEST_FILE_NAME}: {error}")))?;
+        let mut names = HashSet::new();
+        for FileEntry { path, .. } in &manifest.files {
+            let refused = |problem| Error::ManifestName { path: dir.to_owned(), file: path.clone(), problem };
+            if !inside::is_plain(path) {
+                return Err(refused("which is no path inside it"));
+            }
+            if !names.insert(path) {
+                return Err(refused("more than once"));
+            }
+        }
+        Ok(manifest)
     }
 
     /// The entry of a file.
@@ -62,7 +74,8 @@ impl Manifest {
     }
 }
 
-/// Checks that a checkpoint has all files of its manifest, with the sizes and contents they had when it was saved.
+/// Checks that a checkpoint has all files of its manifest, with the sizes and contents they had when it was saved, and regular files alone:
+/// nothing in it leads elsewhere, whoever reads it.
 pub fn verify(checkpoint: &Path) -> Result<()> {
     let incomplete = |reason: String| Error::Incomplete { path: checkpoint.to_owned(), reason };
     let manifest = Manifest::read(checkpoint)?;
@@ -70,19 +83,24 @@ pub fn verify(checkpoint: &Path) -> Result<()> {
     if step_of_name.is_some_and(|step| step != manifest.global_step) {
         return Err(incomplete(format!("{MANIFEST_FILE_NAME} is that of step {}", manifest.global_step)));
     }
+    for file in durable::files_under(checkpoint)? {
+        if let Err(source) = inside::size(checkpoint, &file) {
+            return Err(Error::NoFileOfCheckpoint { path: checkpoint.to_owned(), file, source });
+        }
+    }
     // Sizes first: they find nearly all damage and cost nothing.
     for FileEntry { path, size, .. } in &manifest.files {
-        match fs::metadata(checkpoint.join(path)) {
-            Ok(found) if found.len() == *size => {}
+        match inside::size(checkpoint, path) {
+            Ok(found) if found == *size => {}
             Ok(found) => {
-                let reason = format!("{} has {} bytes and should have {size}", path.display(), found.len());
+                let reason = format!("{} has {found} bytes and should have {size}", path.display());
                 return Err(incomplete(reason));
             }
             Err(error) => return Err(incomplete(format!("{}: {error}", path.display()))),
         }
     }
     in_parallel(&manifest.files, |entry| {
-        let (_, sha256) = durable::digest(&checkpoint.join(&entry.path))?;
+        let (_, sha256) = durable::digest(checkpoint, &entry.path)?;
         let reason = || format!("{} is not what was saved (its SHA-256 differs)", entry.path.display());
         if sha256 == entry.sha256 { Ok(()) } else { Err(incomplete(reason())) }
     })?;
@@ -118,8 +136,10 @@ fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> Result<R> + S
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
-    use crate::testing::write_manifest;
+    use crate::{disk::RealDisk, testing::write_manifest};
 
     fn checkpoint() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
@@ -190,6 +210,65 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// What is in the manifest comes before any file is opened.
+    #[test]
+    fn a_manifest_names_files_of_its_checkpoint_each_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let checkpoint = dir.path().join("checkpoint-12");
+        fs::create_dir_all(checkpoint.join("sub")).unwrap();
+        for file in [dir.path().join("outside"), checkpoint.join("model"), checkpoint.join("sub/model")] {
+            fs::write(file, "weights").unwrap();
+        }
+        let (size, sha256) = durable::digest(&checkpoint, Path::new("model")).unwrap();
+        let check = |paths: &[&str]| {
+            let entry = |path: &&str| FileEntry { path: path.into(), size, sha256: sha256.clone() };
+            let manifest = Manifest { global_step: 12, files: paths.iter().map(entry).collect() };
+            manifest.write(&RealDisk, &checkpoint).unwrap();
+            verify(&checkpoint)
+        };
+        check(&["model", "sub/model"]).unwrap();
+        let outside = dir.path().join("outside");
+        for path in [outside.to_str().unwrap(), "../outside", "sub/../model", "./model", "sub//model", "model/", ""] {
+            let error = check(&["sub/model", path]).unwrap_err();
+            assert!(matches!(&error, Error::ManifestName { file, .. } if file == Path::new(path)), "{path}: {error}");
+            assert!(error.to_string().contains("no path inside it"), "{error}");
+        }
+        let error = check(&["model", "sub/model", "model"]).unwrap_err();
+        assert!(error.to_string().contains(r#"names "model", more than once"#), "{error}");
+    }
+
+    /// Each of these would be waited for, or read without an end.
+    #[cfg(unix)]
+    #[test]
+    fn nothing_in_a_checkpoint_leads_elsewhere() {
+        use std::os::unix::fs::symlink;
+        let pipe = |path: PathBuf| {
+            let mode = rustix::fs::Mode::from(0o600);
+            rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        };
+        // In the place of a file of the manifest, as the manifest, and beside them, where a resumed run might look.
+        for name in ["model.safetensors", "trainer_state.json", MANIFEST_FILE_NAME] {
+            for is_link in [true, false] {
+                let dir = checkpoint();
+                let path = dir.path().join(name);
+                let _ = fs::remove_file(&path);
+                if is_link {
+                    symlink("/dev/zero", path).unwrap()
+                } else {
+                    pipe(path)
+                }
+                let message = verify(dir.path()).unwrap_err().to_string();
+                let expected = if is_link { "a link that leads out of the folder" } else { "not a regular file" };
+                assert!(message.contains(name) && message.contains(expected), "{message}");
+            }
+        }
+        let dir = checkpoint();
+        fs::rename(dir.path().join("sub"), dir.path().join("moved")).unwrap();
+        symlink("moved", dir.path().join("sub")).unwrap();
+        let message = verify(dir.path()).unwrap_err().to_string();
+        assert!(message.contains("sub is not a regular file"), "{message}");
     }
 
     #[test]

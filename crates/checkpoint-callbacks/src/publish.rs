@@ -94,7 +94,7 @@ fn stage(
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let beside = target.with_file_name(format!(".{name}.partial"));
     staged.push(Staged { path: beside.clone(), target });
-    let (size, sha256) = durable::copy(disk, &checkpoint.join(path), &beside)?;
+    let (size, sha256) = durable::copy(disk, checkpoint, path, &beside)?;
     if (size, &sha256) == (entry.size, &entry.sha256) {
         return Ok(());
     }

@@ -1,7 +1,7 @@
 //! The store for production: a checkpoint is there whole, or not at all.
 
 use std::{
-    path::{Component, Path, PathBuf},
+    path::{Path, PathBuf},
     sync::Arc,
     thread::JoinHandle,
 };
@@ -12,6 +12,7 @@ use crate::{
     Error, OutputDirLock, Result,
     disk::{Disk, RealDisk},
     durable::{self, NewFile},
+    inside,
     manifest::{FileEntry, Manifest},
     names::{Sibling, checkpoint_path},
     recover::siblings,
@@ -155,8 +156,11 @@ struct Folder<'a> {
 
 impl CheckpointFolder for Folder<'_> {
     fn write_file(&mut self, path: &Path, content: WriteContent<'_>) -> Result<(), BoxError> {
-        if !path.components().all(|part| matches!(part, Component::Normal(_))) {
+        if !inside::is_plain(path) {
             return Err(format!("{} is no path inside a checkpoint", path.display()).into());
+        }
+        if self.files.iter().any(|file| file.path == path) {
+            return Err(format!("{} was written already", path.display()).into());
         }
         let full = self.path.join(path);
         if let Some(folder) = full.parent().filter(|folder| *folder != self.path) {

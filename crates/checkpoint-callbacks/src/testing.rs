@@ -28,7 +28,7 @@ pub(crate) fn save(store: &mut DirectoryStore, step: u64, model: &str) -> Result
 /// Makes a checkpoint of a folder with files.
 pub(crate) fn write_manifest(dir: &Path, global_step: u64) {
     let entry = |path: PathBuf| {
-        let (size, sha256) = durable::digest(&dir.join(&path)).unwrap();
+        let (size, sha256) = durable::digest(dir, &path).unwrap();
         FileEntry { path, size, sha256 }
     };
     let files = durable::files_under(dir).unwrap().into_iter().map(entry).collect();

@@ -96,6 +96,8 @@ fn files_go_into_folders_of_the_checkpoint_and_nowhere_else() {
         let message = outcome(&mut store, 8, files(&[(outside, "text")])).unwrap_err().to_string();
         assert_eq!(message, format!("{outside} is no path inside a checkpoint"));
     }
+    let message = outcome(&mut store, 8, files(&[("model", "one"), ("model", "two")])).unwrap_err().to_string();
+    assert_eq!(message, "model was written already");
 }
 
 #[test]
