@@ -13,10 +13,10 @@ use crate::{device, graphs, model_source, recompute, results, summary};
 use anyhow::{Context, Result, bail};
 use causal_lm::CausalLm;
 use checkpoint_callbacks::{
-    BestModelCheckpointCallback, DirectoryStore, EarlyStopping, LossSpike, OutputDirLock, OutputDirUse, Rotation,
-    SpaceNeeded, check_output_dir, check_space, newest_complete, publish, recover, verify,
+    BestModelCheckpointCallback, DirectoryStore, EarlyStopping, LossSpike, OutputDirLock, OutputDirUse, Publication,
+    Rotation, SpaceNeeded, check_output_dir, check_space, newest_complete, publish, recover, verify,
 };
-use sft_data::{ChatTokenizer, HubConfig, PrepareReport, SpecialTokensInText, load_splits, prepare};
+use sft_data::{ChatTokenizer, HubConfig, PrepareReport, SpecialTokensInText, TOKENIZER_FILES, load_splits, prepare};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -250,7 +250,7 @@ fn finish(settings: &Settings, output: &TrainOutput, learner: &SftLearner) -> Re
     let saves = settings.training.save_strategy != SaveStrategy::No;
     match (&state.best_model_checkpoint, state.best_metric) {
         (Some(best), Some(metric)) if saves => {
-            publish(best, output_dir, &[RUN_FILE])?;
+            publish(best, output_dir, publication())?;
             evaluation = state.best_evaluation().or(evaluation);
             say(&format!("best checkpoint: {} ({} {metric:.6})", best.display(), settings.training.best_metric_key()));
         }
@@ -262,13 +262,25 @@ fn finish(settings: &Settings, output: &TrainOutput, learner: &SftLearner) -> Re
     Ok(())
 }
 
+/// What a model's folder has besides weights.
+fn publication() -> Publication<'static> {
+    const OF_A_MODEL: [&str; TOKENIZER_FILES.len() + 1] = {
+        let mut names = ["generation_config.json"; TOKENIZER_FILES.len() + 1];
+        let (_, tokenizer) = names.split_at_mut(1);
+        tokenizer.copy_from_slice(&TOKENIZER_FILES);
+        names
+    };
+    Publication { not_published: &[RUN_FILE], of_a_model: &OF_A_MODEL }
+}
+
 fn publish_final_model(learner: &SftLearner, output_dir: &Path, global_step: u64) -> Result<()> {
     // Written whole in a folder of its own first: an earlier model in the output folder must not end half overwritten.
     let staging = output_dir.join(".final-model");
     let mut store = DirectoryStore::open(&staging)?;
     store.save(global_step, learner.model_as_it_is()?);
     let saved = store.wait().map_or_else(|| Err("nothing was saved".into()), |saved| saved.outcome);
-    let published = saved.map_err(anyhow::Error::from_boxed).and_then(|model| Ok(publish(&model, output_dir, &[])?));
+    let published =
+        saved.map_err(anyhow::Error::from_boxed).and_then(|model| Ok(publish(&model, output_dir, publication())?));
     drop(store);
     let removed = std::fs::remove_dir_all(&staging);
     published?;

@@ -3,7 +3,7 @@
 //! `cargo run -p checkpoint-callbacks --example best_of_three`
 
 use checkpoint_callbacks::{
-    BestModelCheckpointCallback, DirectoryStore, EarlyStopping, Rotation, find_checkpoints, publish,
+    BestModelCheckpointCallback, DirectoryStore, EarlyStopping, Publication, Rotation, find_checkpoints, publish,
 };
 use trainer_core::{
     BoxError, ProgressBar, Trainer, TrainingArguments,
@@ -28,7 +28,7 @@ fn main() -> Result<(), BoxError> {
         println!("kept      {}", checkpoint.path.display());
     }
     let best = output.state.best_model_checkpoint.ok_or("nothing was saved")?;
-    for path in publish(&best, &output_dir, &[])? {
+    for path in publish(&best, &output_dir, Publication::default())? {
         println!("published {}", path.display());
     }
     Ok(())

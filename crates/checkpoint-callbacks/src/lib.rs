@@ -16,7 +16,9 @@
 //! The minimum of the evaluation losses is at epoch 2 of 3, one checkpoint is to be kept: the best and the newest are left.
 //!
 //! ```
-//! use checkpoint_callbacks::{BestModelCheckpointCallback, DirectoryStore, Rotation, find_checkpoints, publish};
+//! use checkpoint_callbacks::{
+//!     BestModelCheckpointCallback, DirectoryStore, Publication, Rotation, find_checkpoints, publish,
+//! };
 //! use trainer_core::{Trainer, TrainingArguments, testing::{ToyLearner, ToySource}};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -36,7 +38,7 @@
 //! assert_eq!(steps, [4, 6]);
 //! let best = output.state.best_model_checkpoint.ok_or("no best checkpoint")?;
 //! assert_eq!(best, output_dir.join("checkpoint-4"));
-//! publish(&best, &output_dir, &["optimizer.json"])?;
+//! publish(&best, &output_dir, Publication { not_published: &["optimizer.json"], ..Default::default() })?;
 //! assert_eq!(std::fs::read(output_dir.join("model.json"))?, std::fs::read(best.join("model.json"))?);
 //! # Ok(())
 //! # }
@@ -72,7 +74,7 @@ pub use lock::OutputDirLock;
 pub use loss_spike::{LossSpike, OnSpike};
 pub use manifest::{MANIFEST_FILE_NAME, verify};
 pub use output_dir::{OutputDirUse, check_output_dir};
-pub use publish::{NOT_PUBLISHED, publish};
+pub use publish::{NOT_PUBLISHED, Publication, publish};
 pub use recover::recover;
 pub use rotation::{Rotation, which_to_delete};
 pub use space::{SpaceNeeded, check_space};

@@ -1,21 +1,27 @@
 //! The best checkpoint's model and tokenizer, copied to the output folder, where `from_pretrained` looks for them.
 
 use std::{
-    cmp::Ordering,
     fs,
+    io::Write,
     path::{Path, PathBuf},
 };
 
+use serde_json::Value;
 use trainer_core::{PROGRESS_FILE_NAME, TRAINING_ARGS_FILE_NAME, TrainerState};
 
 use crate::{
     Error, MANIFEST_FILE_NAME, Result,
     disk::{Disk, RealDisk},
-    durable,
-    manifest::Manifest,
+    durable::{self, NewFile},
+    manifest::{FileEntry, Manifest},
 };
 
-/// Files of a checkpoint that are of use to a resumed run only and stay there. A `*` at the end stands for any rest.
+const SINGLE_FILE: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+const SHARDS: &str = "model-*-of-*.safetensors";
+const WEIGHTS_END: &str = ".safetensors";
+
+/// Files of a checkpoint that are of use to a resumed run only and stay there. A `*` stands for anything.
 pub const NOT_PUBLISHED: &[&str] = &[
     TrainerState::FILE_NAME,
     PROGRESS_FILE_NAME,
@@ -28,45 +34,121 @@ pub const NOT_PUBLISHED: &[&str] = &[
     "training_state*",
 ];
 
-/// Copies all files of `checkpoint` to `output_dir` but those of [`NOT_PUBLISHED`] and `also_excluded`, and returns their
-/// paths there.
+/// What is particular to a model when it is published. Patterns are names, relative to the folder; a `*` stands for anything.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Publication<'a> {
+    /// Files that stay in the checkpoint, besides [`NOT_PUBLISHED`].
+    pub not_published: &'a [&'a str],
+    /// Files that a model can have besides its weights. Those in the output folder that the checkpoint lacks are an earlier model's.
+    pub of_a_model: &'a [&'a str],
+}
+
+/// Copies the files of `checkpoint` to `output_dir` but those that are of use to a resumed run only, and returns their paths there. What
+/// an earlier model had and this one has not is removed; all other files are left alone.
 ///
-/// Each is written beside its place and compared with the checkpoint's manifest. When all are there and flushed they are
-/// renamed: weights last, their index very last, so that a model is never described by files it does not have. What fails
-/// before, a full disk say, leaves an earlier model as it was. Weights of an earlier model that the new one does not name are
-/// removed.
-pub fn publish(checkpoint: &Path, output_dir: &Path, also_excluded: &[&str]) -> Result<Vec<PathBuf>> {
-    publish_on(&RealDisk, checkpoint, output_dir, also_excluded)
+/// Each file is written beside its place and compared with the checkpoint's manifest. When all are there and flushed they are renamed, and
+/// what fails before, a full disk say, leaves an earlier model as it was. The weights change in one go: shards have no names that are in
+/// use, and count from the moment that their index has its place. What the earlier model leaves goes afterwards, first of all what would
+/// be loaded in place of the new weights. So at any instant the weights are whole and all of one model; `config.json` changes immediately
+/// before them.
+///
+/// # Errors
+/// [`Error::Incomplete`] and others of the checkpoint when it is damaged, [`Error::File`] when the disk fails.
+pub fn publish(checkpoint: &Path, output_dir: &Path, publication: Publication<'_>) -> Result<Vec<PathBuf>> {
+    publish_on(&RealDisk, checkpoint, output_dir, publication)
 }
 
 pub(crate) fn publish_on(
     disk: &dyn Disk,
     checkpoint: &Path,
     output_dir: &Path,
-    also_excluded: &[&str],
+    publication: Publication<'_>,
 ) -> Result<Vec<PathBuf>> {
     let manifest = Manifest::read(checkpoint)?;
-    let is_excluded = |path: &Path| {
-        let name = path.to_string_lossy();
-        NOT_PUBLISHED.iter().chain(also_excluded).any(|pattern| matches_pattern(&name, pattern))
-    };
-    let mut files = durable::files_under(checkpoint)?;
-    files.retain(|path| !is_excluded(path));
-    files.sort_by(|one, other| weight_rank(one).cmp(&weight_rank(other)).then(one.cmp(other)));
+    let patterns = NOT_PUBLISHED.iter().chain(publication.not_published);
+    let is_excluded = |path: &Path| patterns.clone().any(|pattern| matches_pattern(&path.to_string_lossy(), pattern));
+    let mut entries: Vec<&FileEntry> = manifest.files.iter().filter(|entry| !is_excluded(&entry.path)).collect();
+    entries.sort_by_key(|entry| (Role::of(&entry.path), &entry.path));
 
-    let mut staged = Vec::new();
-    let outcome = files
+    let names = ShardNames::not_in_use(output_dir, &entries);
+    let mut staged: Vec<Staged> = Vec::new();
+    let outcome = entries
         .iter()
-        .try_for_each(|path| stage(disk, checkpoint, output_dir, path, &manifest, &mut staged))
+        .try_for_each(|entry| stage(disk, checkpoint, entry, output_dir, &names, &mut staged))
         .and_then(|()| staged.iter().try_for_each(|Staged { path, target }| durable::rename(disk, path, target)));
     if outcome.is_err() {
         // The first error is the one to report; those in place already are not found here any more.
         staged.iter().for_each(|staged| drop(disk.remove_file(&staged.path)));
     }
     outcome?;
-    remove_stale_weights(disk, output_dir, &files)?;
-    durable::sync_folders_of(disk, staged.iter().map(|staged| staged.target.as_path()))?;
-    Ok(staged.into_iter().map(|staged| staged.target).collect())
+    let published: Vec<PathBuf> = staged.into_iter().map(|staged| staged.target).collect();
+    // An earlier single file would be loaded in place of the index: with it goes the earlier model.
+    remove_stale(disk, output_dir, &published, &[SINGLE_FILE])?;
+    durable::sync_folders_of(disk, published.iter().map(PathBuf::as_path))?;
+    // An index must not name shards that are gone.
+    remove_stale(disk, output_dir, &published, &[INDEX, SHARDS])?;
+    remove_stale(disk, output_dir, &published, publication.of_a_model)?;
+    Ok(published)
+}
+
+/// What a file is to a model, in the order of renaming.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Role {
+    Other,
+    /// Counts as soon as an index names it.
+    Shard,
+    Config,
+    /// The weights, or the index that names them.
+    Weights,
+}
+
+impl Role {
+    fn of(path: &Path) -> Self {
+        match path.to_string_lossy().as_ref() {
+            "config.json" => Self::Config,
+            SINGLE_FILE | INDEX => Self::Weights,
+            name if matches_pattern(name, SHARDS) => Self::Shard,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// What shards are called in the output folder: as in the checkpoint, with a number at the end where shards of an earlier model have that
+/// name, as they are in use until the index is replaced.
+struct ShardNames {
+    number: Option<u32>,
+}
+
+impl ShardNames {
+    fn not_in_use(output_dir: &Path, entries: &[&FileEntry]) -> Self {
+        let shards = || entries.iter().map(|entry| &entry.path).filter(|path| Role::of(path) == Role::Shard);
+        let is_free = |names: &Self| shards().all(|path| output_dir.join(names.name(path)).symlink_metadata().is_err());
+        let mut numbers = std::iter::once(None).chain((2..).map(Some)).map(|number| Self { number });
+        numbers.find(is_free).unwrap_or(Self { number: None })
+    }
+
+    fn name(&self, path: &Path) -> PathBuf {
+        let name = path.to_string_lossy();
+        match (self.number, name.strip_suffix(WEIGHTS_END)) {
+            (Some(number), Some(start)) if Role::of(path) == Role::Shard => {
+                format!("{start}-{number}{WEIGHTS_END}").into()
+            }
+            _ => path.to_owned(),
+        }
+    }
+
+    /// The index with these names.
+    fn rename_in(&self, index: &[u8]) -> serde_json::Result<Vec<u8>> {
+        let mut index: Value = serde_json::from_slice(index)?;
+        for shard in
+            index.get_mut("weight_map").and_then(Value::as_object_mut).into_iter().flat_map(|map| map.values_mut())
+        {
+            if let Some(name) = shard.as_str() {
+                *shard = self.name(Path::new(name)).to_string_lossy().into();
+            }
+        }
+        serde_json::to_vec_pretty(&index)
+    }
 }
 
 /// A file beside its place.
@@ -78,136 +160,82 @@ struct Staged {
 fn stage(
     disk: &dyn Disk,
     checkpoint: &Path,
+    entry: &FileEntry,
     output_dir: &Path,
-    path: &Path,
-    manifest: &Manifest,
+    names: &ShardNames,
     staged: &mut Vec<Staged>,
 ) -> Result<()> {
-    let incomplete = |reason| Error::Incomplete { path: checkpoint.to_owned(), reason };
-    let Some(entry) = manifest.entry(path) else {
-        return Err(incomplete(format!("{} is not in its {MANIFEST_FILE_NAME}", path.display())));
-    };
-    let target = output_dir.join(path);
+    let target = output_dir.join(names.name(&entry.path));
     if let Some(folder) = target.parent() {
         disk.create_folder(folder).map_err(Error::file("create", folder))?;
     }
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
     let beside = target.with_file_name(format!(".{name}.partial"));
     staged.push(Staged { path: beside.clone(), target });
-    let (size, sha256) = durable::copy(disk, checkpoint, path, &beside)?;
-    if (size, &sha256) == (entry.size, &entry.sha256) {
-        return Ok(());
+    let (size, sha256) = durable::copy(disk, checkpoint, &entry.path, &beside)?;
+    if (size, &sha256) != (entry.size, &entry.sha256) {
+        let reason = format!("{} is not what was saved (its SHA-256 differs)", entry.path.display());
+        return Err(Error::Incomplete { path: checkpoint.to_owned(), reason });
     }
-    Err(incomplete(format!("{} is not what was saved (its SHA-256 differs)", path.display())))
-}
-
-/// Files first, then weights, then the index that names them.
-fn weight_rank(path: &Path) -> u8 {
-    let name = path.to_string_lossy();
-    match name.as_ref() {
-        "model.safetensors.index.json" => 2,
-        name if is_weights(name) => 1,
-        _ => 0,
-    }
-}
-
-/// `model.safetensors`, its shards, or their index.
-fn is_weights(name: &str) -> bool {
-    let is_shard = name.starts_with("model-") && name.contains("-of-") && name.ends_with(".safetensors");
-    is_shard || name == "model.safetensors" || name == "model.safetensors.index.json"
-}
-
-fn remove_stale_weights(disk: &dyn Disk, output_dir: &Path, published: &[PathBuf]) -> Result<()> {
-    for entry in fs::read_dir(output_dir).map_err(Error::file("list", output_dir))? {
-        let entry = entry.map_err(Error::file("list", output_dir))?;
-        let name = entry.file_name();
-        let is_new = published.iter().any(|path| path.as_os_str().cmp(&name) == Ordering::Equal);
-        if !is_new && is_weights(&name.to_string_lossy()) {
-            disk.remove_file(&entry.path()).map_err(Error::file("remove", &entry.path()))?;
-        }
+    if names.number.is_some() && entry.path == Path::new(INDEX) {
+        let index = fs::read(&beside).map_err(Error::file("read", &beside))?;
+        let index = names.rename_in(&index).map_err(|source| Error::Json { path: beside.clone(), source })?;
+        let mut file = NewFile::create(disk, &beside)?;
+        file.write_all(&index).map_err(|error| file.error(error))?;
+        file.finish()?;
     }
     Ok(())
 }
 
+/// Removes what an earlier model had and the one that is in place now has not, in the order of the patterns.
+fn remove_stale(disk: &dyn Disk, output_dir: &Path, published: &[PathBuf], patterns: &[&str]) -> Result<()> {
+    let mut removed = Vec::new();
+    for pattern in patterns {
+        let (folder, name) = pattern.rsplit_once('/').unwrap_or(("", pattern));
+        let within = output_dir.join(folder);
+        // A link may lead to somebody else's files.
+        if !folder.is_empty() && !within.symlink_metadata().is_ok_and(|found| found.is_dir()) {
+            continue;
+        }
+        let before = removed.len();
+        for path in files_like(&within, name)? {
+            if !published.contains(&path) {
+                disk.remove_file(&path).map_err(Error::file("remove", &path))?;
+                removed.push(path);
+            }
+        }
+        if !folder.is_empty() && removed.len() > before {
+            // Unless there is something else in it.
+            let _ = disk.remove_folder(&within);
+        }
+    }
+    let folders_left = removed.iter().map(PathBuf::as_path).filter(|path| path.parent().is_some_and(Path::exists));
+    durable::sync_folders_of(disk, folders_left)
+}
+
+/// The files of a folder with a name like that, and what an interrupted copy of one has left.
+fn files_like(folder: &Path, pattern: &str) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).map_err(Error::file("list", folder))? {
+        let entry = entry.map_err(Error::file("list", folder))?;
+        let kind = entry.file_type().map_err(Error::file("look at", &entry.path()))?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let copied = name.strip_prefix('.').and_then(|name| name.strip_suffix(".partial"));
+        if !kind.is_dir() && matches_pattern(copied.unwrap_or(&name), pattern) {
+            found.push(entry.path());
+        }
+    }
+    Ok(found)
+}
+
 fn matches_pattern(name: &str, pattern: &str) -> bool {
-    pattern.strip_suffix('*').map_or(name == pattern, |start| name.starts_with(start))
+    let Some((start, rest)) = pattern.split_once('*') else { return name == pattern };
+    let Some(name) = name.strip_prefix(start) else { return false };
+    (0..=name.len()).any(|at| name.get(at..).is_some_and(|name| matches_pattern(name, rest)))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::write_manifest;
-
-    fn write(dir: &Path, files: &[(&str, &str)]) {
-        for (name, content) in files {
-            let path = dir.join(name);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, content).unwrap();
-        }
-    }
-
-    fn names(dir: &Path) -> Vec<String> {
-        durable::files_under(dir).unwrap().iter().map(|path| path.to_str().unwrap().to_owned()).collect()
-    }
-
-    const SHARDED: [(&str, &str); 11] = [
-        ("config.json", "{}"),
-        ("model.safetensors.index.json", "index"),
-        ("model-00001-of-00002.safetensors", "one"),
-        ("model-00002-of-00002.safetensors", "two"),
-        ("tokenizer.json", "{}"),
-        ("extra/chat_template.jinja", "hello"),
-        ("optimizer.safetensors", "moments"),
-        ("rng_state.bin", "rng"),
-        ("trainer_state.json", "{}"),
-        ("training_progress.json", "{}"),
-        ("my_state", "x"),
-    ];
-
-    #[test]
-    fn model_and_tokenizer_go_and_the_rest_stays() {
-        let (checkpoint, output) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        write(checkpoint.path(), &SHARDED);
-        write_manifest(checkpoint.path(), 1);
-        let stale = [("model.safetensors", "a"), ("model-00003-of-00003.safetensors", "b"), ("config.json", "old")];
-        write(output.path(), &stale);
-        write(output.path(), &[("metrics.jsonl", "kept"), ("trainer_state.json", "kept")]);
-
-        let published = publish(checkpoint.path(), output.path(), &["my_state"]).unwrap();
-        assert_eq!(
-            names(output.path()),
-            [
-                "config.json",
-                "extra/chat_template.jinja",
-                "metrics.jsonl",
-                "model-00001-of-00002.safetensors",
-                "model-00002-of-00002.safetensors",
-                "model.safetensors.index.json",
-                "tokenizer.json",
-                "trainer_state.json",
-            ]
-        );
-        for path in &published {
-            let relative = path.strip_prefix(output.path()).unwrap();
-            assert_eq!(fs::read(path).unwrap(), fs::read(checkpoint.path().join(relative)).unwrap());
-        }
-        assert_eq!(fs::read_to_string(output.path().join("trainer_state.json")).unwrap(), "kept");
-        let order: Vec<_> = published[3..].iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
-        let expected =
-            ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "model.safetensors.index.json"];
-        assert_eq!(order, expected);
-    }
-
-    #[test]
-    fn a_damaged_checkpoint_is_not_published_over_a_good_model() {
-        let (checkpoint, output) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        write(checkpoint.path(), &[("model.safetensors", "weights")]);
-        write_manifest(checkpoint.path(), 1);
-        write(checkpoint.path(), &[("model.safetensors", "weightz")]);
-        write(output.path(), &[("model.safetensors", "good")]);
-        let message = publish(checkpoint.path(), output.path(), &[]).unwrap_err().to_string();
-        assert!(message.contains("model.safetensors is not what was saved"), "{message}");
-        assert_eq!(names(output.path()), ["model.safetensors"]);
-        assert_eq!(fs::read_to_string(output.path().join("model.safetensors")).unwrap(), "good");
-    }
-}
+mod faults;
+#[cfg(test)]
+mod tests;

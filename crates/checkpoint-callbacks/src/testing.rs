@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+pub(crate) mod faults;
+
 use trainer_core::{BoxError, CheckpointStore, WriteCheckpoint};
 
 use crate::{

@@ -8,7 +8,7 @@ use std::{
 };
 
 use checkpoint_callbacks::{
-    BestModelCheckpointCallback, DirectoryStore, EarlyStopping, OutputDirUse, Rotation, check_output_dir,
+    BestModelCheckpointCallback, DirectoryStore, EarlyStopping, OutputDirUse, Publication, Rotation, check_output_dir,
     find_checkpoints, newest_complete, publish, verify,
 };
 use trainer_core::{
@@ -90,7 +90,7 @@ fn with_a_limit_of_one_the_best_and_the_newest_survive() {
     for step in [6, 12] {
         verify(&dir.path().join(format!("checkpoint-{step}"))).unwrap();
     }
-    publish(&best, dir.path(), &[]).unwrap();
+    publish(&best, dir.path(), Publication::default()).unwrap();
     let published = fs::read(dir.path().join("model.json")).unwrap();
     assert_eq!(published, fs::read(best.join("model.json")).unwrap());
     assert_ne!(published, fs::read(dir.path().join("checkpoint-12/model.json")).unwrap());

@@ -60,4 +60,6 @@ pub use error::{Error, Position};
 pub use hub::{DownloadProgress, HubConfig, HubError, ProgressHook, RepoKind, snapshot};
 pub use order::epoch_order;
 pub use prepare::{Example, LossOn, Packing, PrepareConfig, PrepareReport, Prepared, prepare};
-pub use tokenizer::{AddGenerationPrompt, AddSpecialTokens, ChatTokenizer, SpecialTokensInText, TokenizerOptions};
+pub use tokenizer::{
+    AddGenerationPrompt, AddSpecialTokens, ChatTokenizer, SpecialTokensInText, TOKENIZER_FILES, TokenizerOptions,
+};

@@ -256,3 +256,30 @@ fn a_closed_terminal_does_not_end_the_run() -> Result<()> {
     assert_eq!(object(&Results::in_folder(case.output_dir()), "trainer_state.json")?["global_step"], 6);
     Ok(())
 }
+
+/// Which `from_pretrained` would read: a template, say, goes before what a tokenizer has by itself.
+#[test]
+fn of_an_earlier_model_nothing_is_left() -> Result<()> {
+    let case = Case::new()?;
+    let rows = Dataset::new(case.path("data"))?.with_texts(&sentences(4, 0), &[])?;
+    let run = |model: &Path| {
+        let training = case.training(model, rows.path());
+        training.flags("--optim adamw_torch --max_steps 1 --save_strategy no --eval_strategy no").run()?.succeeded()
+    };
+    let earlier = case.copy_model("qwen2")?;
+    let of_the_earlier = ["chat_template.jinja", "added_tokens.json", "additional_chat_templates/rag.jinja"];
+    std::fs::create_dir(earlier.join("additional_chat_templates"))?;
+    for name in of_the_earlier {
+        std::fs::write(earlier.join(name), "{}")?;
+    }
+    run(&earlier)?;
+    for name in of_the_earlier {
+        assert!(case.output_dir().join(name).exists(), "{name}");
+    }
+    std::fs::write(case.output_dir().join("notes.txt"), "mine")?;
+    run(&goldens::model("qwen2"))?;
+    let expected = ["all_results.json", "metrics.jsonl", "notes.txt", "train_results.json", "trainer_state.json"];
+    let names = file_names(&case.output_dir())?;
+    assert_eq!(sorted(names.iter().map(String::as_str)), sorted(MODEL_FILES.into_iter().chain(expected)));
+    Ok(())
+}

@@ -1,108 +1,19 @@
 //! Every operation on the disk fails in turn: what is left is the old state or the new one, and a run can go on from it.
 
-use std::{
-    fs::{self, File},
-    io::{self, ErrorKind, Write},
-    path::Path,
-    sync::atomic::{AtomicUsize, Ordering},
-};
+use std::{fs, path::Path};
 
 use trainer_core::{Callback, Context, Requests, TrainerState, TrainingArguments};
 
 use super::*;
-use crate::{Rotation, find_checkpoints, newest_complete, publish::publish_on, testing::files, verify};
-
-/// What happens from the chosen operation on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
-    /// It fails, and all goes well afterwards.
-    Once,
-    /// It and all that follow fail: nothing can be cleaned up, as if the machine had died.
-    FromThenOn,
-    /// No file can be written to any more, but folders can be changed: a full disk. Half of the first write gets through.
-    DiskFull,
-}
-
-/// A disk that counts what is done to it, and fails at one operation.
-#[derive(Debug)]
-struct FaultyDisk {
-    fault: Fault,
-    /// The operation, counted from 0.
-    at: usize,
-    count: AtomicUsize,
-}
-
-impl FaultyDisk {
-    fn new(fault: Fault, at: usize) -> Arc<Self> {
-        Arc::new(Self { fault, at, count: AtomicUsize::new(0) })
-    }
-
-    fn count(&self) -> usize {
-        self.count.load(Ordering::SeqCst)
-    }
-
-    /// Counts an operation; an error if it is to fail.
-    fn pass(&self, fills_the_disk: bool) -> io::Result<()> {
-        let index = self.count.fetch_add(1, Ordering::SeqCst);
-        let fails = match self.fault {
-            Fault::Once => index == self.at,
-            Fault::FromThenOn => index >= self.at,
-            Fault::DiskFull => index >= self.at && fills_the_disk,
-        };
-        if fails { Err(ErrorKind::StorageFull.into()) } else { Ok(()) }
-    }
-}
-
-fn healthy() -> Arc<FaultyDisk> {
-    FaultyDisk::new(Fault::Once, usize::MAX)
-}
-
-/// The system's own.
-const REAL: RealDisk = RealDisk;
-
-impl Disk for FaultyDisk {
-    fn create_folder(&self, path: &Path) -> io::Result<()> {
-        self.pass(true)?;
-        REAL.create_folder(path)
-    }
-
-    fn create_file(&self, path: &Path) -> io::Result<File> {
-        self.pass(true)?;
-        REAL.create_file(path)
-    }
-
-    /// Writes are short always; the one that fails has written half of it.
-    fn write(&self, file: &mut File, bytes: &[u8]) -> io::Result<usize> {
-        let part = &bytes[..bytes.len().div_ceil(2)];
-        match self.pass(true) {
-            Ok(()) => REAL.write(file, part),
-            Err(error) => {
-                file.write_all(part)?;
-                Err(error)
-            }
-        }
-    }
-
-    /// Counted, and left out: no machine dies in this test, and a flush takes milliseconds.
-    fn sync(&self, _file: &File) -> io::Result<()> {
-        self.pass(true)
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.pass(false)?;
-        REAL.rename(from, to)
-    }
-
-    fn remove_file(&self, path: &Path) -> io::Result<()> {
-        self.pass(false)?;
-        REAL.remove_file(path)
-    }
-
-    fn remove_folder(&self, path: &Path) -> io::Result<()> {
-        self.pass(false)?;
-        REAL.remove_folder(path)
-    }
-}
+use crate::{
+    Publication, Rotation, find_checkpoints, newest_complete,
+    publish::publish_on,
+    testing::{
+        faults::{Fault, FaultyDisk, healthy},
+        files,
+    },
+    verify,
+};
 
 /// A model whose files all say of which step they are.
 fn checkpoint_of(step: u64, edition: &str) -> WriteCheckpoint {
@@ -160,7 +71,7 @@ fn work(output_dir: &Path, disk: &Arc<FaultyDisk>) -> (Vec<bool>, bool) {
         }
         saved.is_ok()
     });
-    let published = publish_on(&*disk, &store.path(2), output_dir, &[]).is_ok();
+    let published = publish_on(&*disk, &store.path(2), output_dir, Publication::default()).is_ok();
     (saves.to_vec(), published)
 }
 

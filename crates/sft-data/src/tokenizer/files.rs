@@ -9,8 +9,8 @@ use tokenizers::Tokenizer;
 use crate::Error;
 use crate::guard::guarded_tokenizer;
 
-/// Every file that Hugging Face tokenizers read or write, `tokenizer.json` first.
-const NAMES: [&str; 13] = [
+/// Every file that Hugging Face tokenizers read or write, `tokenizer.json` first, relative to a model's folder. A `*` stands for anything.
+pub const TOKENIZER_FILES: [&str; 14] = [
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -24,6 +24,7 @@ const NAMES: [&str; 13] = [
     "spiece.model",
     "sentencepiece.bpe.model",
     "tekken.json",
+    "additional_chat_templates/*.jinja",
 ];
 /// Further named templates; a folder.
 const EXTRA_TEMPLATES: &str = "additional_chat_templates";
@@ -42,7 +43,7 @@ impl TokenizerFiles {
             return Err(Error::Tokenizer { path: dir.to_owned(), problem: "no such folder".to_owned() });
         }
         let mut contents = Vec::new();
-        for name in NAMES {
+        for name in TOKENIZER_FILES.into_iter().filter(|name| !name.contains('*')) {
             if let Some(bytes) = read_if_there(&dir.join(name))? {
                 contents.push((PathBuf::from(name), bytes));
             }

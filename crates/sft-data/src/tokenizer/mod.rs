@@ -19,6 +19,7 @@ use tokenizers::{Encoding, Tokenizer};
 use crate::guard::guarded_tokenizer;
 use crate::{ChatContext, Error};
 use chat_template::ChatTemplate;
+pub use files::TOKENIZER_FILES;
 use files::TokenizerFiles;
 use special::SpecialTokens;
 

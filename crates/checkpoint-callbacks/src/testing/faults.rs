@@ -1,0 +1,105 @@
+//! A disk that fails when it is told to.
+
+use std::{
+    fs::File,
+    io::{self, ErrorKind, Write},
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use crate::disk::{Disk, RealDisk};
+
+/// What happens from the chosen operation on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// It fails, and all goes well afterwards.
+    Once,
+    /// It and all that follow fail: nothing can be cleaned up, as if the machine had died.
+    FromThenOn,
+    /// No file can be written to any more, but folders can be changed: a full disk. Half of the first write gets through.
+    DiskFull,
+}
+
+/// A disk that counts what is done to it, and fails at one operation.
+#[derive(Debug)]
+pub(crate) struct FaultyDisk {
+    fault: Fault,
+    /// The operation, counted from 0.
+    at: usize,
+    count: AtomicUsize,
+}
+
+impl FaultyDisk {
+    pub fn new(fault: Fault, at: usize) -> Arc<Self> {
+        Arc::new(Self { fault, at, count: AtomicUsize::new(0) })
+    }
+
+    pub fn count(&self) -> usize {
+        self.count.load(Ordering::SeqCst)
+    }
+
+    /// Counts an operation; an error if it is to fail.
+    fn pass(&self, fills_the_disk: bool) -> io::Result<()> {
+        let index = self.count.fetch_add(1, Ordering::SeqCst);
+        let fails = match self.fault {
+            Fault::Once => index == self.at,
+            Fault::FromThenOn => index >= self.at,
+            Fault::DiskFull => index >= self.at && fills_the_disk,
+        };
+        if fails { Err(ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+}
+
+pub(crate) fn healthy() -> Arc<FaultyDisk> {
+    FaultyDisk::new(Fault::Once, usize::MAX)
+}
+
+/// The system's own.
+const REAL: RealDisk = RealDisk;
+
+impl Disk for FaultyDisk {
+    fn create_folder(&self, path: &Path) -> io::Result<()> {
+        self.pass(true)?;
+        REAL.create_folder(path)
+    }
+
+    fn create_file(&self, path: &Path) -> io::Result<File> {
+        self.pass(true)?;
+        REAL.create_file(path)
+    }
+
+    /// Writes are short always; the one that fails has written half of it.
+    fn write(&self, file: &mut File, bytes: &[u8]) -> io::Result<usize> {
+        let part = &bytes[..bytes.len().div_ceil(2)];
+        match self.pass(true) {
+            Ok(()) => REAL.write(file, part),
+            Err(error) => {
+                file.write_all(part)?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Counted, and left out: no machine dies in this test, and a flush takes milliseconds.
+    fn sync(&self, _file: &File) -> io::Result<()> {
+        self.pass(true)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.pass(false)?;
+        REAL.rename(from, to)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.pass(false)?;
+        REAL.remove_file(path)
+    }
+
+    fn remove_folder(&self, path: &Path) -> io::Result<()> {
+        self.pass(false)?;
+        REAL.remove_folder(path)
+    }
+}
