@@ -1,6 +1,8 @@
 //! Holds whole models against transformers: `goldens/make_models.py` made the folders.
 
-#![allow(clippy::unwrap_used, clippy::panic)] // helpers outside of test functions fail the test
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers outside of test functions fail the test
+
+mod bfloat16;
 
 use causal_lm::{AttentionKind, CausalLm, Error, ModelOptions, Recompute, SamplingOptions, TokenBatch};
 use safetensors::SafeTensors;
@@ -9,8 +11,11 @@ use tch::{Device, Kind, Tensor};
 
 const CASES: [&str; 5] = ["qwen2-tied", "qwen2-untied", "llama3", "llama-head-dim", "mistral"];
 
+/// Below the package, where cargo runs tests, or below the repository: the binary can be taken to another machine and run there.
 fn folder(case: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens").join(case)
+    let places = ["tests/goldens", "crates/causal-lm/tests/goldens"];
+    let goldens = places.into_iter().map(Path::new).find(|place| place.join(case).exists());
+    goldens.expect("run in the repository or in crates/causal-lm").join(case)
 }
 
 struct Golden(Vec<u8>);
@@ -33,10 +38,34 @@ impl Golden {
     }
 
     fn batch(&self) -> TokenBatch {
+        self.batch_on(Device::Cpu)
+    }
+
+    fn batch_on(&self, device: Device) -> TokenBatch {
         let integers = |name| Vec::<i64>::try_from(self.get(name)).unwrap();
         let lengths: Vec<usize> = integers("lengths").iter().map(|length| *length as usize).collect();
-        TokenBatch::new(&integers("input_ids"), &integers("targets"), &lengths, Device::Cpu).unwrap()
+        TokenBatch::new(&integers("input_ids"), &integers("targets"), &lengths, device).unwrap()
     }
+
+    /// Each row padded on the right to the longest one's length.
+    fn padded_batch_on(&self, device: Device) -> TokenBatch {
+        let integers = |name| Vec::<i64>::try_from(self.get(name)).unwrap();
+        let (ids, targets, lengths) = (integers("input_ids"), integers("targets"), integers("lengths"));
+        let longest = *lengths.iter().max().unwrap() as usize;
+        let (mut padded_ids, mut padded_targets, mut start) = (Vec::new(), Vec::new(), 0);
+        for length in lengths.iter().map(|length| *length as usize) {
+            padded_ids.extend_from_slice(&ids[start..start + length]);
+            padded_targets.extend_from_slice(&targets[start..start + length]);
+            padded_ids.resize(padded_ids.len() + longest - length, 9);
+            padded_targets.resize(padded_ids.len(), -100);
+            start += length;
+        }
+        TokenBatch::new(&padded_ids, &padded_targets, &vec![longest; lengths.len()], device).unwrap()
+    }
+}
+
+fn names(model: &CausalLm) -> Vec<String> {
+    model.parameters().specs().iter().map(|spec| spec.name.clone()).collect()
 }
 
 fn relative_difference(ours: &Tensor, theirs: &Tensor) -> f64 {
@@ -77,7 +106,7 @@ fn logits_loss_and_gradients_equal_transformers() {
                     assert!(loss < tolerance, "{what}: loss differs by {loss:.1e}");
                     let scale = 1.0 / batch.num_targets() as f64;
                     model.forward_backward(&batch, scale).unwrap();
-                    let names: Vec<String> = model.parameters().specs().iter().map(|spec| spec.name.clone()).collect();
+                    let names = names(&model);
                     for (name, gradient) in names.iter().zip(model.parameters_mut().gradients().unwrap()) {
                         let theirs = golden.get(&format!("gradient.{name}"));
                         // Keys' biases shift all scores of a query alike: their gradient is zero but for rounding.
@@ -261,18 +290,7 @@ fn token_ids_past_the_vocabulary_are_refused() {
 #[test]
 fn padding_changes_neither_loss_nor_gradients() {
     let golden = Golden::of("llama3");
-    let integers = |name| Vec::<i64>::try_from(golden.get(name)).unwrap();
-    let (ids, targets, lengths) = (integers("input_ids"), integers("targets"), integers("lengths"));
-    let longest = *lengths.iter().max().unwrap() as usize;
-    let (mut padded_ids, mut padded_targets, mut start) = (Vec::new(), Vec::new(), 0);
-    for length in lengths.iter().map(|length| *length as usize) {
-        padded_ids.extend_from_slice(&ids[start..start + length]);
-        padded_targets.extend_from_slice(&targets[start..start + length]);
-        padded_ids.resize(padded_ids.len() + longest - length, 9);
-        padded_targets.resize(padded_ids.len(), -100);
-        start += length;
-    }
-    let padded = TokenBatch::new(&padded_ids, &padded_targets, &vec![longest; lengths.len()], Device::Cpu).unwrap();
+    let padded = golden.padded_batch_on(Device::Cpu);
     let gradients = |batch: &TokenBatch| {
         let mut model = load("llama3", Kind::Double, |_| {});
         let loss = model.forward_backward(batch, 1.0).unwrap().loss.double_value(&[]);
@@ -318,7 +336,7 @@ fn wide_weights_have_wide_gradients() {
     let mut model = load("llama3", Kind::Float, |options| options.compute_dtype = Some(Kind::BFloat16));
     let batch = golden.batch();
     model.forward_backward(&batch, 1.0 / batch.num_targets() as f64).unwrap();
-    let names: Vec<String> = model.parameters().specs().iter().map(|spec| spec.name.clone()).collect();
+    let names = names(&model);
     for (name, gradient) in names.iter().zip(model.parameters_mut().gradients().unwrap()) {
         assert_eq!(gradient.kind(), Kind::Float);
         let theirs = golden.get(&format!("gradient.{name}"));
