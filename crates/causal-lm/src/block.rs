@@ -13,17 +13,38 @@ pub(crate) struct Linear {
     pub(crate) bias: Option<ParameterId>,
 }
 
+/// Linear layers of one input, whose outputs are the columns of one matrix. Those of one shape, whose weights lie side by side, are one
+/// layer here and so one product: gate and up; q, k and v, or k and v where query heads are more.
+#[derive(Debug)]
+pub(crate) struct SideBySide(Vec<Linear>);
+
+impl SideBySide {
+    pub(crate) fn new(parameters: &mut Parameters, layers: &[Linear]) -> Result<Self, Error> {
+        let adjoin = |previous: &Linear, next: &Linear| {
+            let biases = match (previous.bias, next.bias) {
+                (None, None) => true,
+                (Some(previous), Some(next)) => parameters.adjoin(previous, next),
+                _ => false,
+            };
+            biases && parameters.adjoin(previous.weight, next.weight)
+        };
+        let runs: Vec<&[Linear]> = layers.chunk_by(adjoin).collect();
+        let mut join = |run: &[Linear]| {
+            let bias = run[0].bias.map(|bias| parameters.join(bias, run.len())).transpose()?;
+            Ok(Linear { weight: parameters.join(run[0].weight, run.len())?, bias })
+        };
+        runs.into_iter().map(|run| join(run)).collect::<Result<_, Error>>().map(Self)
+    }
+}
+
 /// A block's parameters.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct Block {
     pub(crate) input_norm: ParameterId,
-    pub(crate) q_proj: Linear,
-    pub(crate) k_proj: Linear,
-    pub(crate) v_proj: Linear,
+    pub(crate) qkv_proj: SideBySide,
     pub(crate) o_proj: Linear,
     pub(crate) post_attention_norm: ParameterId,
-    pub(crate) gate_proj: Linear,
-    pub(crate) up_proj: Linear,
+    pub(crate) gate_up_proj: SideBySide,
     pub(crate) down_proj: Linear,
 }
 
@@ -43,8 +64,11 @@ impl Context<'_> {
     }
 
     fn linear(&self, x: &Tensor, layer: Linear) -> Result<Tensor, Error> {
-        let bias = layer.bias.map(|bias| self.weight(bias)).transpose()?;
-        linear::forward(x, &self.weight(layer.weight)?, bias.as_ref())
+        linear::forward(x, &self.weight(layer.weight)?, self.bias(layer)?.as_ref())
+    }
+
+    fn bias(&self, layer: Linear) -> Result<Option<Tensor>, Error> {
+        layer.bias.map(|bias| self.weight(bias)).transpose()
     }
 
     fn linear_gradients(&self, layer: Linear) -> linear::Gradients {
@@ -58,8 +82,38 @@ impl Context<'_> {
         linear::backward(dy, x, &self.weight(layer.weight)?, &mut self.linear_gradients(layer))
     }
 
-    fn linear_backward_into(&self, dx: &mut Tensor, dy: &Tensor, x: &Tensor, layer: Linear) -> Result<(), Error> {
-        linear::backward_into(dx, dy, x, &self.weight(layer.weight)?, &mut self.linear_gradients(layer))
+    fn side_by_side(&self, x: &Tensor, layers: &SideBySide) -> Result<Tensor, Error> {
+        if let [layer] = layers.0[..] {
+            return self.linear(x, layer);
+        }
+        let weights = layers.0.iter().map(|layer| self.weight(layer.weight)).collect::<Result<Vec<_>, _>>()?;
+        let width: i64 = weights.iter().map(num_rows).sum();
+        let y = Tensor::f_empty([num_rows(x), width], (x.f_kind()?, x.device()))?;
+        let mut start = 0;
+        for (layer, weight) in layers.0.iter().zip(&weights) {
+            let columns = y.f_narrow(1, start, num_rows(weight))?;
+            linear::forward_into(&columns, x, weight, self.bias(*layer)?.as_ref())?;
+            start += num_rows(weight);
+        }
+        Ok(y)
+    }
+
+    fn side_by_side_backward(&self, dy: &Tensor, x: &Tensor, layers: &SideBySide) -> Result<Tensor, Error> {
+        let (mut start, mut dx) = (0, None);
+        for layer in &layers.0 {
+            let weight = self.weight(layer.weight)?;
+            let columns = dy.f_narrow(1, start, num_rows(&weight))?;
+            let gradients = &mut self.linear_gradients(*layer);
+            match &mut dx {
+                None => dx = Some(linear::backward(&columns, x, &weight, gradients)?),
+                Some(dx) => linear::backward_into(dx, &columns, x, &weight, gradients)?,
+            }
+            start += num_rows(&weight);
+        }
+        match dx {
+            Some(dx) => Ok(dx),
+            None => Ok(x.f_zeros_like()?),
+        }
     }
 
     fn scale(&self) -> f64 {
@@ -67,11 +121,15 @@ impl Context<'_> {
     }
 }
 
+fn num_rows(matrix: &Tensor) -> i64 {
+    matrix.size().first().copied().unwrap_or(0)
+}
+
 /// Everything between a block's input and its last matrix product; the backward needs all of it.
 pub(crate) struct Activations {
     input_reciprocal_rms: Tensor, // [n, 1]
     input_normed: Option<Tensor>, // [n, d]; None once given up by `without_norms`
-    query: Tensor,                // [n, h, k], rotated
+    query: Tensor,                // [n, h, k], rotated; with key and value a view of [n, h + 2 g, k]
     key: Tensor,                  // [n, g, k], rotated
     value: Tensor,                // [n, g, k]
     attended: Tensor,             // [n, h k]
@@ -79,8 +137,7 @@ pub(crate) struct Activations {
     middle: Tensor,                // [n, d], the residual stream after attention
     middle_reciprocal_rms: Tensor, // [n, 1]
     middle_normed: Option<Tensor>, // [n, d]; as input_normed
-    gate: Tensor,                  // [n, f]
-    up: Tensor,                    // [n, f]
+    gate_up: Tensor,               // [n, 2 f]
 }
 
 impl Activations {
@@ -108,23 +165,21 @@ impl Block {
         let config = context.config;
         let epsilon = config.rms_norm_eps;
         let (input_normed, input_reciprocal_rms) = rms_norm::forward(x, &context.weight(self.input_norm)?, epsilon)?;
-        let heads = |projected: Tensor, heads: i64| projected.f_view([-1, heads, config.head_dim]);
-        let query = heads(context.linear(&input_normed, self.q_proj)?, config.num_attention_heads)?;
-        let key = heads(context.linear(&input_normed, self.k_proj)?, config.num_key_value_heads)?;
-        let value = heads(context.linear(&input_normed, self.v_proj)?, config.num_key_value_heads)?;
-        let query = rope::forward(query, context.rotations)?;
-        let key = rope::forward(key, context.rotations)?;
+        let (h, g, k) = (config.num_attention_heads, config.num_key_value_heads, config.head_dim);
+        let mut qkv = context.side_by_side(&input_normed, &self.qkv_proj)?.f_view([-1, h + 2 * g, k])?;
+        rope::forward(&mut qkv, h + g, context.rotations)?;
+        let heads = |start, heads| qkv.f_narrow(1, start, heads);
+        let (query, key, value) = (heads(0, h)?, heads(h, g)?, heads(h + g, g)?);
         let (attended, attention) =
             attention::forward(context.attention, (&query, &key, &value), context.rows, context.scale())?;
-        let attended = attended.f_view([-1, config.num_attention_heads * config.head_dim])?;
+        let attended = attended.f_view([-1, h * k])?;
         let (middle, middle_normed, middle_reciprocal_rms) = rms_norm::forward_of_sum(
             context.linear(&attended, self.o_proj)?,
             x,
             &context.weight(self.post_attention_norm)?,
             epsilon,
         )?;
-        let gate = context.linear(&middle_normed, self.gate_proj)?;
-        let up = context.linear(&middle_normed, self.up_proj)?;
+        let gate_up = context.side_by_side(&middle_normed, &self.gate_up_proj)?;
         Ok(Activations {
             input_reciprocal_rms,
             input_normed: Some(input_normed),
@@ -136,14 +191,13 @@ impl Block {
             middle,
             middle_reciprocal_rms,
             middle_normed: Some(middle_normed),
-            gate,
-            up,
+            gate_up,
         })
     }
 
     /// The block's output `[n, d]`.
     pub(crate) fn output(&self, context: &Context<'_>, activations: &Activations) -> Result<Tensor, Error> {
-        let gated = swiglu::forward(&activations.gate, &activations.up)?;
+        let gated = swiglu::forward(&activations.gate_up)?;
         Ok(context.linear(&gated, self.down_proj)?.f_add_(&activations.middle)?)
     }
 
@@ -163,15 +217,13 @@ impl Block {
         };
 
         // MLP
-        let gated = swiglu::forward(&saved.gate, &saved.up)?; // cheaper than keeping [n, f]
-        let d_gated = context.linear_backward(dy, &gated, self.down_proj)?;
-        drop(gated);
-        let (d_gate, d_up) = swiglu::backward(&d_gated, &saved.gate, &saved.up)?;
-        drop(d_gated);
+        let down_proj = context.weight(self.down_proj.weight)?;
+        let (d_gate_up, gated) = swiglu::backward(linear::input_gradient(dy, &down_proj)?, &saved.gate_up)?;
+        linear::add_weight_gradients(dy, &gated, &mut context.linear_gradients(self.down_proj))?;
+        drop((down_proj, gated));
         let middle_normed = normed(&saved.middle_normed, &saved.middle, self.post_attention_norm)?;
-        let mut d_normed = context.linear_backward(&d_gate, &middle_normed, self.gate_proj)?;
-        context.linear_backward_into(&mut d_normed, &d_up, &middle_normed, self.up_proj)?;
-        drop((d_gate, d_up, middle_normed));
+        let d_normed = context.side_by_side_backward(&d_gate_up, &middle_normed, &self.gate_up_proj)?;
+        drop((d_gate_up, middle_normed));
         let d_middle = rms_norm::backward_plus(
             &d_normed,
             &saved.middle,
@@ -191,13 +243,9 @@ impl Block {
             context.rows,
             context.scale(),
         )?;
-        let flat = |heads: Tensor| heads.f_flatten(1, 2);
-        let d_query = flat(rope::backward(d_query, context.rotations)?)?;
-        let d_key = flat(rope::backward(d_key, context.rotations)?)?;
+        let d_qkv = rope::backward([&d_query, &d_key, &d_value], context.rotations)?.f_flatten(1, 2)?;
         let input_normed = normed(&saved.input_normed, x, self.input_norm)?;
-        let mut d_normed = context.linear_backward(&d_query, &input_normed, self.q_proj)?;
-        context.linear_backward_into(&mut d_normed, &d_key, &input_normed, self.k_proj)?;
-        context.linear_backward_into(&mut d_normed, &flat(d_value)?, &input_normed, self.v_proj)?;
+        let d_normed = context.side_by_side_backward(&d_qkv, &input_normed, &self.qkv_proj)?;
         let dx = rms_norm::backward_plus(
             &d_normed,
             x,

@@ -1,6 +1,6 @@
 //! The decoder as a whole: embedding, blocks, final norm, head.
 
-use crate::block::{Activations, Block, Context, Linear};
+use crate::block::{Activations, Block, Context, Linear, SideBySide};
 use crate::graphs::{CudaGraphs, Graphs};
 use crate::ops::attention::{self, AttentionKind};
 use crate::ops::{cross_entropy, embedding, rms_norm, rope};
@@ -80,34 +80,11 @@ impl CausalLm {
         let compute = options.compute_dtype.unwrap_or(default_compute);
         // Gradients of wide weights are summed up wide, whatever they are computed in.
         let gradients = if storage == Kind::Float { Kind::Float } else { compute };
-        let parameters = Parameters::zeros(specs(&config), storage, gradients, options.device)?;
-        let find = |name: &str| {
-            parameters.id(name).ok_or_else(|| Error::Shape {
-                operation: "model",
-                expected: format!("a parameter named {name}"),
-                found: "none".to_owned(),
-            })
-        };
-        let linear = |name: String, has_bias: bool| -> Result<Linear, Error> {
-            let bias = has_bias.then(|| find(&format!("{name}.bias"))).transpose()?;
-            Ok(Linear { weight: find(&format!("{name}.weight"))?, bias })
-        };
+        let mut parameters = Parameters::zeros(specs(&config), storage, gradients, options.device)?;
         let blocks = (0..config.num_hidden_layers)
-            .map(|layer| {
-                let name = |part: &str| format!("model.layers.{layer}.{part}");
-                Ok(Block {
-                    input_norm: find(&name("input_layernorm.weight"))?,
-                    q_proj: linear(name("self_attn.q_proj"), config.qkv_bias)?,
-                    k_proj: linear(name("self_attn.k_proj"), config.qkv_bias)?,
-                    v_proj: linear(name("self_attn.v_proj"), config.qkv_bias)?,
-                    o_proj: linear(name("self_attn.o_proj"), config.o_bias)?,
-                    post_attention_norm: find(&name("post_attention_layernorm.weight"))?,
-                    gate_proj: linear(name("mlp.gate_proj"), config.mlp_bias)?,
-                    up_proj: linear(name("mlp.up_proj"), config.mlp_bias)?,
-                    down_proj: linear(name("mlp.down_proj"), config.mlp_bias)?,
-                })
-            })
+            .map(|layer| block(&config, &mut parameters, layer))
             .collect::<Result<Vec<_>, Error>>()?;
+        let find = |name: &str| find(&parameters, name);
         let embedding = find(EMBEDDING)?;
         let head = if config.tie_word_embeddings { embedding } else { find(HEAD)? };
         let norm = find(NORM)?;
@@ -383,6 +360,30 @@ impl CausalLm {
             compute: self.compute,
         }
     }
+}
+
+fn find(parameters: &Parameters, name: &str) -> Result<ParameterId, Error> {
+    parameters.id(name).ok_or_else(|| Error::Shape {
+        operation: "model",
+        expected: format!("a parameter named {name}"),
+        found: "none".to_owned(),
+    })
+}
+
+fn block(config: &Config, parameters: &mut Parameters, layer: usize) -> Result<Block, Error> {
+    let found = |part: &str| find(parameters, &format!("model.layers.{layer}.{part}"));
+    let linear = |part: &str, has_bias: bool| -> Result<Linear, Error> {
+        let bias = has_bias.then(|| found(&format!("{part}.bias"))).transpose()?;
+        Ok(Linear { weight: found(&format!("{part}.weight"))?, bias })
+    };
+    let attention = |part: &str| linear(&format!("self_attn.{part}"), config.qkv_bias);
+    let qkv = [attention("q_proj")?, attention("k_proj")?, attention("v_proj")?];
+    let gate_up = [linear("mlp.gate_proj", config.mlp_bias)?, linear("mlp.up_proj", config.mlp_bias)?];
+    let (o_proj, down_proj) = (linear("self_attn.o_proj", config.o_bias)?, linear("mlp.down_proj", config.mlp_bias)?);
+    let input_norm = found("input_layernorm.weight")?;
+    let post_attention_norm = found("post_attention_layernorm.weight")?;
+    let (qkv_proj, gate_up_proj) = (SideBySide::new(parameters, &qkv)?, SideBySide::new(parameters, &gate_up)?);
+    Ok(Block { input_norm, qkv_proj, o_proj, post_attention_norm, gate_up_proj, down_proj })
 }
 
 const EMBEDDING: &str = "model.embed_tokens.weight";

@@ -1,9 +1,11 @@
 //! All weights in one flat buffer, all gradients in another; tensors are views into them.
 //!
 //! Parameters are ordered by shape, so that those of one shape lie side by side: one call clears every gradient, one measures their norm,
-//! and the weights of one shape can be taken as a single `[count, rows, columns]` tensor.
+//! and the weights of one shape can be taken as a single `[count, rows, columns]` tensor. Those that share their input, a block's gate and up
+//! for example, can be joined into one taller matrix for one product.
 
 use crate::Error;
+use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
 /// What a parameter is for.
@@ -39,7 +41,7 @@ impl ParameterSpec {
     }
 }
 
-/// Index of a parameter in [`Parameters`].
+/// A parameter of [`Parameters`], or several that are joined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ParameterId(usize);
 
@@ -53,9 +55,13 @@ impl ParameterId {
 #[derive(Debug)]
 pub struct Parameters {
     specs: Vec<ParameterSpec>,
+    /// Runs of `specs` that are also seen as one.
+    joined: Vec<Range<usize>>,
     weights: Tensor,
+    /// One for each of `specs`, then of `joined`.
     weight_views: Vec<Tensor>,
     gradients: Option<Tensor>,
+    /// As `weight_views`; empty until gradients are asked for.
     gradient_views: Vec<Tensor>,
     gradient_kind: Kind,
 }
@@ -78,8 +84,9 @@ impl Parameters {
         specs.sort_by(|a, b| b.shape.len().cmp(&a.shape.len()).then_with(|| b.shape.cmp(&a.shape)));
         let (_, length) = offsets(&specs);
         let weights = Tensor::f_zeros([length], (kind, device))?;
-        let weight_views = views(&weights, &specs)?;
-        Ok(Self { specs, weights, weight_views, gradients: None, gradient_views: Vec::new(), gradient_kind })
+        let weight_views = views(&weights, &specs, &[])?;
+        let (joined, gradient_views) = (Vec::new(), Vec::new());
+        Ok(Self { specs, joined, weights, weight_views, gradients: None, gradient_views, gradient_kind })
     }
 
     /// In buffer order.
@@ -89,7 +96,7 @@ impl Parameters {
 
     /// Weights as views into [`Self::flat_weights`], in the order of [`Self::specs`].
     pub fn weights(&self) -> &[Tensor] {
-        &self.weight_views
+        &self.weight_views[..self.specs.len()]
     }
 
     /// All weights, `[total]`, a few zeros of padding included.
@@ -105,10 +112,10 @@ impl Parameters {
         if self.gradients.is_none() {
             let options = (self.gradient_kind, self.weights.device());
             let flat = Tensor::f_zeros([self.weights.size().iter().product()], options)?;
-            self.gradient_views = views(&flat, &self.specs)?;
+            self.gradient_views = views(&flat, &self.specs, &self.joined)?;
             self.gradients = Some(flat);
         }
-        Ok(&self.gradient_views)
+        Ok(&self.gradient_views[..self.specs.len()])
     }
 
     /// All gradients, `[total]`.
@@ -143,6 +150,25 @@ impl Parameters {
         self.specs.iter().position(|spec| spec.name == name).map(ParameterId)
     }
 
+    /// Whether `next` has the shape of `previous` and lies right behind it.
+    pub(crate) fn adjoin(&self, previous: ParameterId, next: ParameterId) -> bool {
+        let shape = |id: ParameterId| self.specs.get(id.0).map(|spec| &spec.shape);
+        previous.0 + 1 == next.0 && shape(next).is_some() && shape(previous) == shape(next)
+    }
+
+    /// `count` parameters from `first` on, each of which adjoins the next, as one: `[count · rows, columns]` or `[count · rows]`.
+    pub(crate) fn join(&mut self, first: ParameterId, count: usize) -> Result<ParameterId, Error> {
+        if count == 1 {
+            return Ok(first);
+        }
+        self.joined.push(first.0..first.0 + count);
+        self.weight_views = views(&self.weights, &self.specs, &self.joined)?;
+        if let Some(flat) = &self.gradients {
+            self.gradient_views = views(flat, &self.specs, &self.joined)?;
+        }
+        Ok(ParameterId(self.weight_views.len() - 1))
+    }
+
     /// The weight in the type that arithmetic is done in.
     pub(crate) fn weight_as(&self, id: ParameterId, kind: Kind) -> Result<Tensor, Error> {
         let weight = &self.weight_views[id.0];
@@ -169,13 +195,16 @@ fn offsets(specs: &[ParameterSpec]) -> (Vec<i64>, i64) {
     (offsets, end)
 }
 
-fn views(flat: &Tensor, specs: &[ParameterSpec]) -> Result<Vec<Tensor>, Error> {
+fn views(flat: &Tensor, specs: &[ParameterSpec], joined: &[Range<usize>]) -> Result<Vec<Tensor>, Error> {
     let (offsets, _) = offsets(specs);
-    specs
-        .iter()
-        .zip(offsets)
-        .map(|(spec, offset)| Ok(flat.f_narrow(0, offset, spec.numel())?.f_view(spec.shape.as_slice())?))
-        .collect()
+    let view = |run: Range<usize>| {
+        let spec = &specs[run.start];
+        let count = run.len() as i64;
+        let mut shape = spec.shape.clone();
+        shape[0] *= count;
+        Ok(flat.f_narrow(0, offsets[run.start], count * spec.numel())?.f_view(shape.as_slice())?)
+    };
+    (0..specs.len()).map(|index| index..index + 1).chain(joined.iter().cloned()).map(view).collect()
 }
 
 #[cfg(test)]
@@ -205,5 +234,28 @@ mod tests {
         parameters.zero_gradients().unwrap();
         assert_eq!(parameters.flat_gradients().unwrap().sum(Kind::Double).double_value(&[]), 0.0);
         assert!(parameters.id("absent").is_none());
+    }
+
+    #[test]
+    fn neighbours_can_be_joined() {
+        let specs = vec![spec("q", &[4, 5]), spec("gate", &[3, 5]), spec("up", &[3, 5]), spec("bias", &[7])];
+        let mut parameters = Parameters::zeros(specs, Kind::Float, Kind::Float, Device::Cpu).unwrap();
+        let id = |name| parameters.id(name).unwrap();
+        let (q, gate, up, bias) = (id("q"), id("gate"), id("up"), id("bias"));
+        assert!(parameters.adjoin(gate, up));
+        for (previous, next) in [(q, gate), (up, gate), (up, bias), (gate, gate)] {
+            assert!(!parameters.adjoin(previous, next));
+        }
+        assert_eq!(parameters.join(q, 1).unwrap(), q);
+        let both = parameters.join(gate, 2).unwrap();
+        let weight = parameters.weight_as(both, Kind::Float).unwrap();
+        assert_eq!(weight.size(), [6, 5]);
+        let _ = weight.narrow(0, 3, 3).fill_(1.0);
+        assert_eq!(parameters.weights()[up.index()].sum(Kind::Float).double_value(&[]), 15.0);
+        assert_eq!(parameters.weights().len(), 4);
+        assert_eq!(parameters.gradients().unwrap().len(), 4);
+        let _ = parameters.gradient(both).fill_(1.0);
+        assert_eq!(parameters.gradients().unwrap()[gate.index()].sum(Kind::Float).double_value(&[]), 15.0);
+        assert_eq!(parameters.flat_gradients().unwrap().sum(Kind::Float).double_value(&[]), 30.0);
     }
 }

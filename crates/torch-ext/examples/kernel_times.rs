@@ -28,14 +28,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         rms_norm::backward(&residual, &x, &weight, &r, Some(&residual)).map(drop)
     })?;
 
-    let mut query = random(&[TOKENS, 16, 64])?;
+    let mut projected = random(&[TOKENS, 48, 64])?; // q, k and v
     let angles = random(&[TOKENS, 1, 32])?;
-    time("rope", 2.0 * 2.0 * elements, || rope::rotate(&mut query, &angles, &angles, rope::Direction::Forward))?;
+    time("rope of q and k", 2.0 * 2.0 * 2.0 * elements, || rope::rotate(&mut projected, 32, &angles, &angles))?;
+    let heads = random(&[TOKENS, 16, 64])?;
+    time("rope back", 3.0 * 2.0 * 2.0 * elements, || rope::rotate_back([&heads; 3], &angles, &angles).map(drop))?;
 
-    let (gate, up, da) = (random(&[TOKENS, 2816])?, random(&[TOKENS, 2816])?, random(&[TOKENS, 2816])?);
+    let (gate_up, da) = (random(&[TOKENS, 2 * 2816])?, random(&[TOKENS, 2816])?);
     let elements = (TOKENS * 2816) as f64;
-    time("swiglu forward", 3.0 * 2.0 * elements, || swiglu::forward(&gate, &up).map(drop))?;
-    time("swiglu backward", 5.0 * 2.0 * elements, || swiglu::backward(&da, &gate, &up).map(drop))?;
+    time("swiglu forward", 3.0 * 2.0 * elements, || swiglu::forward(&gate_up).map(drop))?;
+    time("swiglu backward", 6.0 * 2.0 * elements, || swiglu::backward(da.shallow_clone(), &gate_up).map(drop))?;
 
     let mut logits = random(&[883, 151_936])?;
     let targets = Tensor::f_randint(151_936, [883], (Kind::Int64, device))?;

@@ -13,6 +13,19 @@ pub fn forward(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Ten
     Ok(x.f_linear(weight, bias)?)
 }
 
+/// As [`forward`], into `y` `[n, o]`, which may be some columns of a wider matrix.
+///
+/// # Errors
+/// As [`forward`].
+pub fn forward_into(y: &Tensor, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<(), Error> {
+    matrix("linear", x)?;
+    let _ = match bias {
+        Some(bias) => bias.f_addmm_out(y, x, &weight.f_tr()?)?,
+        None => x.f_mm_out(y, &weight.f_tr()?)?,
+    };
+    Ok(())
+}
+
 /// Where the gradients of the weight `[o, i]` and the bias `[o]` are added.
 #[derive(Debug)]
 pub struct Gradients {
@@ -28,6 +41,14 @@ pub struct Gradients {
 /// [`Error::Shape`] for a dy that is not a matrix, [`Error::Torch`] for tensors that do not fit it.
 pub fn backward(dy: &Tensor, x: &Tensor, weight: &Tensor, gradients: &mut Gradients) -> Result<Tensor, Error> {
     add_weight_gradients(dy, x, gradients)?;
+    input_gradient(dy, weight)
+}
+
+/// dx alone.
+///
+/// # Errors
+/// As [`backward`].
+pub fn input_gradient(dy: &Tensor, weight: &Tensor) -> Result<Tensor, Error> {
     Ok(dy.f_mm(weight)?)
 }
 
@@ -47,7 +68,11 @@ pub fn backward_into(
     Ok(())
 }
 
-fn add_weight_gradients(dy: &Tensor, x: &Tensor, gradients: &mut Gradients) -> Result<(), Error> {
+/// dW and db alone.
+///
+/// # Errors
+/// As [`backward`].
+pub fn add_weight_gradients(dy: &Tensor, x: &Tensor, gradients: &mut Gradients) -> Result<(), Error> {
     matrix("linear backward", dy)?;
     accumulate_product(&mut gradients.weight, &dy.f_tr()?, x)?;
     if let Some(bias) = &mut gradients.bias {
@@ -60,18 +85,24 @@ fn add_weight_gradients(dy: &Tensor, x: &Tensor, gradients: &mut Gradients) -> R
 mod tests {
     use super::*;
     use crate::ops::check::{Check, each_precision, random};
+    use tch::Kind;
 
     #[test]
     fn equals_autograd() {
         for (n, i, o, with_bias) in [(5, 3, 4, true), (1, 1, 1, false), (17, 9, 2, true)] {
             each_precision(|kind| {
                 let (x, weight, bias) = (random(&[n, i], kind), random(&[o, i], kind), random(&[o], kind));
-                let dy = random(&[n, o], kind);
+                let dy = random(&[n, o + 1], kind).narrow(1, 1, o); // columns of a wider matrix
                 let reference = |t: &[Tensor]| {
                     t[0].matmul(&t[1].tr()) + if with_bias { t[2].shallow_clone() } else { t[2].zeros_like() }
                 };
                 let mut check = Check::of(&[&x, &weight, &bias], &dy, reference);
-                check.forward(&forward(&x, &weight, with_bias.then_some(&bias)).unwrap());
+                let bias_if_any = with_bias.then_some(&bias);
+                check.forward(&forward(&x, &weight, bias_if_any).unwrap());
+                let wider = Tensor::zeros([n, o + 3], (kind, x.device()));
+                forward_into(&wider.narrow(1, 2, o), &x, &weight, bias_if_any).unwrap();
+                check.forward(&wider.narrow(1, 2, o));
+                assert_eq!(wider.narrow(1, 0, 2).abs().sum(Kind::Double).double_value(&[]), 0.0);
                 let mut gradients =
                     Gradients { weight: weight.zeros_like(), bias: with_bias.then(|| bias.zeros_like()) };
                 check.gradient(0, &backward(&dy, &x, &weight, &mut gradients).unwrap());

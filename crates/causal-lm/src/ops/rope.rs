@@ -4,7 +4,6 @@ use super::three;
 use crate::Error;
 use tch::{Kind, Tensor};
 use torch_ext::kernels;
-use torch_ext::kernels::rope::Direction;
 
 /// cos and sin of every token's angles, `[n, 1, k / 2]`.
 #[derive(Debug)]
@@ -26,35 +25,43 @@ impl Rotations {
     }
 }
 
-/// Rotates x `[n, heads, k]`: (a, b) → (a cos − b sin, b cos + a sin) for its two halves. On a GPU the result may take x's memory.
+/// Rotates the first `rotated` heads of x `[n, heads, k]` in place: (a, b) → (a cos − b sin, b cos + a sin) for the two halves of each.
 ///
 /// # Errors
 /// [`Error::Shape`] unless x has three dimensions, [`Error::Torch`] when it does not fit the rotations.
-pub fn forward(x: Tensor, rotations: &Rotations) -> Result<Tensor, Error> {
-    rotate(x, rotations, Direction::Forward)
+pub fn forward(x: &mut Tensor, rotated: i64, rotations: &Rotations) -> Result<(), Error> {
+    let (_, _, k) = three("rope", x)?;
+    let Rotations { cos, sin, minus_sin } = rotations;
+    if kernels::available(&[x, cos, sin]) {
+        return Ok(kernels::rope::rotate(x, rotated, cos, sin)?);
+    }
+    let x = x.f_narrow(1, 0, rotated)?;
+    let (mut first, mut second) = (x.f_narrow(2, 0, k / 2)?, x.f_narrow(2, k / 2, k / 2)?);
+    let turned = first.f_mul(cos)?.f_addcmul_(&second, minus_sin)?;
+    let _ = second.f_mul_(cos)?.f_addcmul_(&first, sin)?;
+    first.f_copy_(&turned)?;
+    Ok(())
 }
 
-/// Rotates back: a rotation's transpose is the rotation by the opposite angle.
+/// From the gradients of rotated q `[n, h, k]` and k, and of v, both `[n, g, k]`, that of what they were made of: `[n, h + 2 g, k]`, q and k
+/// rotated back. A rotation's transpose is the rotation by the opposite angle.
 ///
 /// # Errors
 /// As [`forward`].
-pub fn backward(dy: Tensor, rotations: &Rotations) -> Result<Tensor, Error> {
-    rotate(dy, rotations, Direction::Backward)
-}
-
-fn rotate(mut x: Tensor, rotations: &Rotations, direction: Direction) -> Result<Tensor, Error> {
-    let (_, _, k) = three("rope", &x)?;
+pub fn backward([query, key, value]: [&Tensor; 3], rotations: &Rotations) -> Result<Tensor, Error> {
     let Rotations { cos, sin, minus_sin } = rotations;
-    if kernels::available(&[&x, cos, sin]) {
-        kernels::rope::rotate(&mut x, cos, sin, direction)?;
-        return Ok(x);
+    if kernels::available(&[query, key, value, cos, sin]) {
+        return Ok(kernels::rope::rotate_back([query, key, value], cos, sin)?);
     }
-    let (sin, minus_sin) = if direction == Direction::Forward { (sin, minus_sin) } else { (minus_sin, sin) };
-    let half = k / 2;
-    let output = Tensor::f_empty(x.size().as_slice(), (x.f_kind()?, x.device()))?;
-    let (first, second) = (x.f_narrow(2, 0, half)?, x.f_narrow(2, half, half)?);
-    let _ = first.f_mul_out(&output.f_narrow(2, 0, half)?, cos)?.f_addcmul_(&second, minus_sin)?;
-    let _ = second.f_mul_out(&output.f_narrow(2, half, half)?, cos)?.f_addcmul_(&first, sin)?;
+    let ((n, h, k), (_, g, _)) = (three("rope backward", query)?, three("rope backward", key)?);
+    let output = Tensor::f_empty([n, h + 2 * g, k], (query.f_kind()?, query.device()))?;
+    let half = |x: &Tensor, start: i64| x.f_narrow(2, start, k / 2);
+    for (x, output) in [(query, output.f_narrow(1, 0, h)?), (key, output.f_narrow(1, h, g)?)] {
+        let (first, second) = (half(x, 0)?, half(x, k / 2)?);
+        let _ = first.f_mul_out(&half(&output, 0)?, cos)?.f_addcmul_(&second, sin)?;
+        let _ = second.f_mul_out(&half(&output, k / 2)?, cos)?.f_addcmul_(&first, minus_sin)?;
+    }
+    output.f_narrow(1, h + g, g)?.f_copy_(value)?;
     Ok(output)
 }
 
@@ -66,23 +73,29 @@ mod tests {
     #[test]
     fn equals_autograd() {
         let positions = Tensor::from_slice(&[0.0f32, 1.0, 2.0, 0.0, 70.0]).to_device(device());
-        for (heads, k) in [(1, 2), (3, 8)] {
+        for (h, g, k) in [(1, 1, 2), (4, 2, 8)] {
             each_precision(|kind| {
                 let inverse_frequencies =
                     Tensor::from_slice(&(0..k / 2).map(|i| 1.0 / f32::powi(7.0, i)).collect::<Vec<_>>())
                         .to_device(device());
-                let (x, dy) = (random(&[5, heads, k.into()], kind), random(&[5, heads, k.into()], kind));
+                let (x, dy) = (random(&[5, h + 2 * g, k.into()], kind), random(&[5, h + 2 * g, k.into()], kind));
                 let rotations = Rotations::new(&positions, &inverse_frequencies, kind).unwrap();
                 let reference = |t: &[Tensor]| {
                     let angles = positions.outer(&inverse_frequencies).unsqueeze(1);
                     let angles = Tensor::cat(&[&angles, &angles], 2);
-                    let halves = t[0].chunk(2, 2);
+                    let (turning, value) = (t[0].narrow(1, 0, h + g), t[0].narrow(1, h + g, g));
+                    let halves = turning.chunk(2, 2);
                     let swapped = Tensor::cat(&[&-&halves[1], &halves[0]], 2);
-                    &t[0] * angles.cos().to_kind(Kind::Double) + swapped * angles.sin().to_kind(Kind::Double)
+                    let turned =
+                        turning * angles.cos().to_kind(Kind::Double) + swapped * angles.sin().to_kind(Kind::Double);
+                    Tensor::cat(&[&turned, &value], 1)
                 };
                 let mut check = Check::of(&[&x], &dy, reference);
-                check.forward(&forward(x.copy(), &rotations).unwrap());
-                check.gradient(0, &backward(dy.copy(), &rotations).unwrap());
+                let mut turned = x.copy();
+                forward(&mut turned, h + g, &rotations).unwrap();
+                check.forward(&turned);
+                let parts: Vec<Tensor> = dy.split_with_sizes([h, g, g], 1).iter().map(Tensor::contiguous).collect();
+                check.gradient(0, &backward([&parts[0], &parts[1], &parts[2]], &rotations).unwrap());
             });
         }
     }

@@ -1,31 +1,50 @@
 //! The gated unit of the MLP (Shazeer, arXiv 2002.05202): a = silu(gate) · up, with silu(x) = x σ(x).
+//!
+//! Gate and up lie side by side, `[n, 2 f]`, as one product of both weights leaves them.
 
+use super::matrix;
 use crate::Error;
 use tch::Tensor;
 use torch_ext::kernels;
 
-/// gate and up `[n, f]` → `[n, f]`.
+/// gate and up `[n, 2 f]` → a `[n, f]`.
 ///
 /// # Errors
-/// [`Error::Torch`] when the shapes differ.
-pub fn forward(gate: &Tensor, up: &Tensor) -> Result<Tensor, Error> {
-    if kernels::available(&[gate, up]) {
-        return Ok(kernels::swiglu::forward(gate, up)?);
+/// [`Error::Shape`] unless gate_up is a matrix of two halves, [`Error::Torch`] from libtorch.
+pub fn forward(gate_up: &Tensor) -> Result<Tensor, Error> {
+    let (gate, up) = halves(gate_up)?;
+    if kernels::available(&[gate_up]) {
+        return Ok(kernels::swiglu::forward(gate_up)?);
     }
-    Ok(gate.f_silu()?.f_mul_(up)?)
+    Ok(gate.f_silu()?.f_mul_(&up)?)
 }
 
-/// Gradients of gate and up: (da · up · silu′(gate), da · silu(gate)).
+/// Gradient of gate and up, `[n, 2 f]`, from that of a: (da · up · silu′(gate), da · silu(gate)); and a, which costs little here. Takes
+/// da's memory where that helps.
 ///
 /// # Errors
-/// [`Error::Torch`] when the shapes differ.
-pub fn backward(da: &Tensor, gate: &Tensor, up: &Tensor) -> Result<(Tensor, Tensor), Error> {
-    if kernels::available(&[da, gate, up]) {
-        return Ok(kernels::swiglu::backward(da, gate, up)?);
+/// As [`forward`].
+pub fn backward(da: Tensor, gate_up: &Tensor) -> Result<(Tensor, Tensor), Error> {
+    let (gate, up) = halves(gate_up)?;
+    if kernels::available(&[&da, gate_up]) {
+        return Ok(kernels::swiglu::backward(da, gate_up)?);
     }
-    let d_gate = gate.f_silu_backward(&da.f_mul(up)?)?;
-    let d_up = gate.f_silu()?.f_mul_(da)?;
-    Ok((d_gate, d_up))
+    let d_gate_up = gate_up.f_empty_like()?;
+    let (d_gate, d_up) = halves(&d_gate_up)?;
+    let silu = gate.f_silu()?;
+    let _ = silu.f_mul_out(&d_up, &da)?;
+    let _ = gate.f_silu_backward_grad_input(&d_gate, &{ da }.f_mul_(&up)?)?;
+    Ok((d_gate_up, { silu }.f_mul_(&up)?))
+}
+
+fn halves(gate_up: &Tensor) -> Result<(Tensor, Tensor), Error> {
+    let (n, width) = matrix("swiglu", gate_up)?;
+    if width % 2 != 0 {
+        let expected = "gate and up side by side".to_owned();
+        return Err(Error::Shape { operation: "swiglu", expected, found: format!("[{n}, {width}]") });
+    }
+    let half = |start| gate_up.f_narrow(1, start, width / 2);
+    Ok((half(0)?, half(width / 2)?))
 }
 
 #[cfg(test)]
@@ -35,15 +54,21 @@ mod tests {
 
     #[test]
     fn equals_autograd() {
-        for shape in [[1, 1], [4, 7]] {
+        for [n, f] in [[1, 1], [4, 7], [3, 16]] {
             each_precision(|kind| {
-                let (gate, up, da) = (random(&shape, kind), random(&shape, kind), random(&shape, kind));
-                let mut check = Check::of(&[&gate, &up], &da, |t| &t[0] * t[0].sigmoid() * &t[1]);
-                check.forward(&forward(&gate, &up).unwrap());
-                let (d_gate, d_up) = backward(&da, &gate, &up).unwrap();
-                check.gradient(0, &d_gate);
-                check.gradient(1, &d_up);
+                let (gate_up, da) = (random(&[n, 2 * f], kind), random(&[n, f], kind));
+                let reference = |t: &[Tensor]| {
+                    let halves = t[0].chunk(2, 1);
+                    &halves[0] * halves[0].sigmoid() * &halves[1]
+                };
+                let mut check = Check::of(&[&gate_up], &da, reference);
+                check.forward(&forward(&gate_up).unwrap());
+                let (d_gate_up, a) = backward(da.copy(), &gate_up).unwrap();
+                check.gradient(0, &d_gate_up);
+                check.forward(&a);
             });
         }
+        let odd = random(&[2, 3], tch::Kind::Float);
+        assert!(forward(&odd).unwrap_err().to_string().contains("[2, 3]"));
     }
 }

@@ -34,12 +34,12 @@ fn each(test: impl Fn(Kind, Device)) {
 fn refuses_what_it_cannot_take() {
     let tensor = Tensor::zeros([2, 8], (Kind::Float, Device::Cpu));
     assert!(!available(&[&tensor]) && !available(&[]));
-    assert!(swiglu::forward(&tensor, &tensor).unwrap_err().to_string().contains("gate must be 16 contiguous"));
+    assert!(swiglu::forward(&tensor).unwrap_err().to_string().contains("gate_up must be 16 contiguous"));
     if let Some(device) = gpu() {
         let tensor = Tensor::zeros([2, 8], (Kind::Float, device));
         assert!(!available(&[&tensor.tr()]) && !available(&[&tensor.to_kind(Kind::Double)]));
-        let message = swiglu::forward(&tensor, &tensor.narrow(0, 0, 1)).unwrap_err().to_string();
-        assert!(message.contains("up must be 16 contiguous"), "{message}");
+        let message = swiglu::backward(tensor.narrow(1, 0, 3), &tensor).unwrap_err().to_string();
+        assert!(message.contains("da must be 8 contiguous"), "{message}");
     }
 }
 
@@ -111,21 +111,29 @@ fn rms_norm_with_and_without_residual() {
 #[test]
 fn rope_and_back() {
     each(|kind, device| {
-        for (n, heads, k) in [(1, 1, 2), (5, 3, 6), (100, 14, 64), (7, 2, 128)] {
-            let x = random(&[n, heads, k], kind, device);
+        for (n, h, g, k) in [(1, 1, 1, 2), (5, 3, 1, 6), (100, 14, 2, 64), (7, 2, 2, 128)] {
+            let x = random(&[n, h + 2 * g, k], kind, device);
             let angles = Tensor::randn([n, 1, k / 2], (Kind::Float, device));
             let (cos, sin) = (angles.cos().to_kind(kind), angles.sin().to_kind(kind));
-            let halves = x.to_kind(Kind::Double).chunk(2, 2);
-            let reference =
-                Tensor::cat(&[&halves[0] * &cos - &halves[1] * &sin, &halves[1] * &cos + &halves[0] * &sin], 2);
+            let turning = x.narrow(1, 0, h + g).to_kind(Kind::Double);
+            let value = x.narrow(1, h + g, g);
+            let turned = |sign: f64| {
+                let (halves, sin) = (turning.chunk(2, 2), sin.to_kind(Kind::Double) * sign);
+                let turned = [
+                    &halves[0] * &cos - &halves[1] * &sin,
+                    &halves[1] * &cos + &halves[0] * &sin,
+                    value.to_kind(Kind::Double),
+                ];
+                Tensor::cat(&[Tensor::cat(&turned[..2], 2), turned[2].shallow_clone()], 1)
+            };
             let mut ours = x.copy();
-            rope::rotate(&mut ours, &cos, &sin, rope::Direction::Forward).unwrap();
-            assert_close(&ours, &reference, kind, "rotated");
-            rope::rotate(&mut ours, &cos, &sin, rope::Direction::Backward).unwrap();
-            // cos² + sin² of rounded values is not 1.
-            let length = cos.to_kind(Kind::Double).square() + sin.to_kind(Kind::Double).square();
-            let reference = x.to_kind(Kind::Double) * Tensor::cat(&[&length, &length], 2);
-            assert_close(&ours, &reference, kind, "rotated back");
+            rope::rotate(&mut ours, h + g, &cos, &sin).unwrap();
+            assert_close(&ours, &turned(1.0), kind, "rotated");
+            assert!(ours.narrow(1, h + g, g).equal(&value));
+            let parts: Vec<Tensor> = x.split_with_sizes([h, g, g], 1).iter().map(Tensor::contiguous).collect();
+            let ours = rope::rotate_back([&parts[0], &parts[1], &parts[2]], &cos, &sin).unwrap();
+            assert_close(&ours, &turned(-1.0), kind, "rotated back");
+            assert!(ours.narrow(1, h + g, g).equal(&value));
         }
     });
 }
@@ -133,22 +141,21 @@ fn rope_and_back() {
 #[test]
 fn swiglu_and_its_gradients() {
     each(|kind, device| {
-        for shape in [[1, 1], [3, 7], [33, 8], [100, 2816]] {
-            let (gate, up) = (random(&shape, kind, device), random(&shape, kind, device));
-            let da = random(&shape, kind, device);
-            let leaf = |tensor: &Tensor| tensor.to_kind(Kind::Double).detach().set_requires_grad(true);
-            let (wide_gate, wide_up) = (leaf(&gate), leaf(&up));
-            let reference = wide_gate.silu() * &wide_up;
+        for [n, f] in [[1, 1], [3, 7], [33, 8], [100, 2816]] {
+            let (gate_up, da) = (random(&[n, 2 * f], kind, device), random(&[n, f], kind, device));
+            let leaf = gate_up.to_kind(Kind::Double).detach().set_requires_grad(true);
+            let halves = leaf.chunk(2, 1);
+            let reference = halves[0].silu() * &halves[1];
             (&reference * da.to_kind(Kind::Double)).sum(Kind::Double).backward();
-            assert_close(&swiglu::forward(&gate, &up).unwrap(), &reference, kind, "output");
-            let (d_gate, d_up) = swiglu::backward(&da, &gate, &up).unwrap();
-            assert_close(&d_gate, &wide_gate.grad(), kind, "gradient of gate");
-            assert_close(&d_up, &wide_up.grad(), kind, "gradient of up");
+            assert_close(&swiglu::forward(&gate_up).unwrap(), &reference, kind, "output");
+            let (d_gate_up, a) = swiglu::backward(da.copy(), &gate_up).unwrap();
+            assert_close(&d_gate_up, &leaf.grad(), kind, "gradient");
+            assert_close(&a, &reference, kind, "output of the backward");
         }
         // A view that begins off the boundary of wide accesses.
-        let flat = random(&[65], kind, device);
-        let view = flat.narrow(0, 1, 64);
-        assert_close(&swiglu::forward(&view, &view).unwrap(), &(view.silu() * &view), kind, "unaligned");
+        let view = random(&[65], kind, device).narrow(0, 1, 64).view([2, 32]);
+        let halves = view.chunk(2, 1);
+        assert_close(&swiglu::forward(&view).unwrap(), &(halves[0].silu() * &halves[1]), kind, "unaligned");
     });
 }
 

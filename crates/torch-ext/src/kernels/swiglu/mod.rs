@@ -1,47 +1,46 @@
-//! The gated unit of the MLP.
+//! The gated unit of the MLP, of gate and up that lie side by side.
 
-use super::{Argument, Grid, Source, THREADS, Width, blocks_for, check, element_kind, launch, pointer, torch};
+use super::{Argument, Grid, Source, THREADS, Width, blocks_for, check, element_kind, empty, launch, pointer, torch};
 use crate::Error;
 use tch::{Kind, Tensor};
 
 const NAME: &str = "swiglu";
 
-/// silu(gate) · up, of operands of one shape.
+/// silu(gate) · up `[n, f]`, of gate and up `[n, 2 f]`.
 ///
 /// # Errors
 /// [`Error::Operand`] for operands that do not fit, [`Error::Kernel`] when it cannot be compiled or launched.
-pub fn forward(gate: &Tensor, up: &Tensor) -> Result<Tensor, Error> {
-    let (kind, numel) = operands(&[("gate", gate), ("up", up)])?;
-    let out = torch(NAME, gate.f_empty_like())?;
-    let (source, packs) = source(&[gate, up], kind, numel);
-    let arguments = [pointer(gate), pointer(up), pointer(&out), Argument::Long(packs)];
-    launch(&source, "swiglu_forward", Grid { blocks: blocks_for(packs), threads: THREADS }, gate, &arguments)?;
+pub fn forward(gate_up: &Tensor) -> Result<Tensor, Error> {
+    let (kind, n, f) = operand(gate_up)?;
+    let out = empty(NAME, &[n, f], kind, gate_up)?;
+    run("swiglu_forward", (kind, n, f), &[gate_up, &out])?;
     Ok(out)
 }
 
-/// Gradients of gate and up from that of the output.
+/// Gradient of gate and up, `[n, 2 f]`, from that of the output `[n, f]`; and the output itself, in the memory of its gradient.
 ///
 /// # Errors
 /// As [`forward`].
-pub fn backward(da: &Tensor, gate: &Tensor, up: &Tensor) -> Result<(Tensor, Tensor), Error> {
-    let (kind, numel) = operands(&[("gate", gate), ("up", up), ("da", da)])?;
-    let d_gate = torch(NAME, gate.f_empty_like())?;
-    let d_up = torch(NAME, gate.f_empty_like())?;
-    let (source, packs) = source(&[da, gate, up], kind, numel);
-    let arguments = [pointer(da), pointer(gate), pointer(up), pointer(&d_gate), pointer(&d_up), Argument::Long(packs)];
-    launch(&source, "swiglu_backward", Grid { blocks: blocks_for(packs), threads: THREADS }, gate, &arguments)?;
-    Ok((d_gate, d_up))
+pub fn backward(da: Tensor, gate_up: &Tensor) -> Result<(Tensor, Tensor), Error> {
+    let (kind, n, f) = operand(gate_up)?;
+    check(NAME, "da", &da, gate_up, kind, n * f)?;
+    let d_gate_up = empty(NAME, &[n, 2 * f], kind, gate_up)?;
+    run("swiglu_backward", (kind, n, f), &[&da, gate_up, &d_gate_up])?;
+    Ok((d_gate_up, da))
 }
 
-fn operands(named: &[(&'static str, &Tensor)]) -> Result<(Kind, i64), Error> {
-    let first = named[0].1;
-    let kind = element_kind(NAME, first)?;
-    let numel = first.numel() as i64;
-    named.iter().try_for_each(|(operand, tensor)| check(NAME, operand, tensor, first, kind, numel))?;
-    Ok((kind, numel))
+fn operand(gate_up: &Tensor) -> Result<(Kind, i64, i64), Error> {
+    let kind = element_kind(NAME, gate_up)?;
+    let (n, width) = torch(NAME, gate_up.size2())?;
+    check(NAME, "gate_up", gate_up, gate_up, kind, n * (width / 2) * 2)?;
+    Ok((kind, n, width / 2))
 }
 
-fn source(tensors: &[&Tensor], kind: Kind, numel: i64) -> (Source<'static>, i64) {
-    let width = Width::of(tensors, kind, numel, 8);
-    (Source { name: NAME, text: include_str!("kernel.cu"), kind, width, definitions: &[] }, numel / width.0)
+fn run(function: &'static str, (kind, n, f): (Kind, i64, i64), tensors: &[&Tensor]) -> Result<(), Error> {
+    let width = Width::of(tensors, kind, f, 8);
+    let source = Source { name: NAME, text: include_str!("kernel.cu"), kind, width, definitions: &[] };
+    let packs = n * f / width.0;
+    let pointers = tensors.iter().map(|tensor| pointer(tensor));
+    let arguments: Vec<Argument> = pointers.chain([f, packs].map(Argument::Long)).collect();
+    launch(&source, function, Grid { blocks: blocks_for(packs), threads: THREADS }, tensors[0], &arguments)
 }
