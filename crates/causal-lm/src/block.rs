@@ -29,11 +29,11 @@ impl SideBySide {
             biases && parameters.adjoin(previous.weight, next.weight)
         };
         let runs: Vec<&[Linear]> = layers.chunk_by(adjoin).collect();
-        let mut join = |run: &[Linear]| {
+        let join = |run: &[Linear]| {
             let bias = run[0].bias.map(|bias| parameters.join(bias, run.len())).transpose()?;
             Ok(Linear { weight: parameters.join(run[0].weight, run.len())?, bias })
         };
-        runs.into_iter().map(|run| join(run)).collect::<Result<_, Error>>().map(Self)
+        runs.into_iter().map(join).collect::<Result<_, Error>>().map(Self)
     }
 }
 
