@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 use causal_lm::{CausalLm, Config, ModelOptions, TokenBatch};
-use checkpoint_callbacks::{DirectoryStore, EarlyStopping, LossSpike, publish, verify};
+use checkpoint_callbacks::{DirectoryStore, EarlyStopping, LossSpike, Publication, publish, verify};
 use galore_optim::{AdamConfig, AdamW, GaLoreAdamW, GaLoreConfig, Optimizer, Parameter, ParameterGroup, WeightUpdate};
 use sft_data::{
     AddGenerationPrompt, AddSpecialTokens, ChatTokenizer, DatasetConfig, HubConfig, LossOn, Packing, PrepareConfig,
@@ -267,7 +267,7 @@ fn manifest() {
         bytes_per_byte: JSON,
         read: Box::new(|dir, _| {
             let _ = verify(dir);
-            let _ = publish(dir, &dir.join("published"), &[]);
+            let _ = publish(dir, &dir.join("published"), Publication::default());
         }),
     };
     target.fuzz("manifest");
