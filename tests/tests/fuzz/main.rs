@@ -89,6 +89,7 @@ impl Target {
             let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
             let strategy = (any::<prop::sample::Index>(), vec(any::<Mutation>(), 0..5));
             while started.elapsed() < time {
+                report.borrow_mut().now = usize::MAX;
                 let outcome = runner.run(&strategy, |(which, changes)| {
                     self.case(dir, which.get(&self.seeds), &changes, &mut report.borrow_mut())
                 });
@@ -140,7 +141,7 @@ impl Target {
         report.longest = report.longest.max(time);
         report.most_memory = report.most_memory.max(memory);
         report.most_resident = report.most_resident.max(resident);
-        report.now = MEMORY.current_usage();
+        report.now = report.now.min(MEMORY.current_usage());
         if report.num_cases <= WARM_UP as usize {
             report.at_first = report.now;
         }
@@ -155,9 +156,9 @@ struct Report {
     longest: Duration,
     most_memory: usize,
     most_resident: usize,
-    /// Bytes in use after the warm-up.
+    /// Fewest bytes in use after a case of the warm-up: threads that are about to end hold something for a moment.
     at_first: usize,
-    /// Bytes in use after the last case.
+    /// The same of the last cases.
     now: usize,
 }
 

@@ -102,33 +102,96 @@ fn weights_index() {
 
 #[test]
 fn tokenizer() {
-    for (name, folder) in [("tokenizer", "qwen"), ("tokenizer_llama", "llama")] {
-        let file = |name| data_golden(&format!("tokenizers/{folder}/{name}"));
-        let mut seeds = vec![
-            seed("tokenizer.json", file("tokenizer.json"), Content::Json),
-            seed("tokenizer_config.json", file("tokenizer_config.json"), Content::Json),
+    fuzz_tokenizer("tokenizer", tokenizer_seeds("qwen"));
+}
+
+#[test]
+fn tokenizer_llama() {
+    let mut seeds = tokenizer_seeds("llama");
+    let file = |name| data_golden(&format!("tokenizers/llama/{name}"));
+    seeds.push(seed("special_tokens_map.json", file("special_tokens_map.json"), Content::Json));
+    // The place of the template before there was chat_template.jinja.
+    let template = serde_json::json!({ "chat_template": String::from_utf8(file("chat_template.jinja")).unwrap() });
+    seeds.push(seed("chat_template.json", template.to_string().into_bytes(), Content::Json));
+    fuzz_tokenizer("tokenizer_llama", seeds);
+}
+
+/// What is not BPE: other models, and with them other normalizers, pre-tokenizers, post-processors and decoders.
+#[test]
+fn tokenizer_others() {
+    let added = serde_json::json!([{
+        "id": 0, "content": "</s>", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true,
+    }]);
+    let unigram = serde_json::json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": added,
+        "normalizer": {"type": "Sequence", "normalizers": [
+            {"type": "NFKC"}, {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}, {"type": "Lowercase"},
+        ]},
+        "pre_tokenizer": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": true},
+        "post_processor": {"type": "TemplateProcessing",
+            "single": [{"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "</s>", "type_id": 0}}],
+            "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+            "special_tokens": {"</s>": {"id": "</s>", "ids": [0], "tokens": ["</s>"]}}},
+        "decoder": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": true},
+        "model": {"type": "Unigram", "unk_id": 1, "byte_fallback": false, "vocab": [
+            ["</s>", 0.0], ["<unk>", 0.0], ["▁", -1.5], ["▁the", -2.0], ["qu", -2.5], ["ick", -2.5], ["o", -3.0], ["e", -3.0],
+        ]},
+    });
+    let word_piece = serde_json::json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": added,
+        "normalizer": {"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true, "strip_accents": null, "lowercase": true},
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "post_processor": {"type": "BertProcessing", "sep": ["</s>", 0], "cls": ["[CLS]", 2]},
+        "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": true},
+        "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##", "max_input_chars_per_word": 100,
+            "vocab": {"</s>": 0, "[UNK]": 1, "[CLS]": 2, "the": 3, "quick": 4, "b": 5, "##ro": 6, "##wn": 7, "fox": 8, "1": 9}},
+    });
+    let word_level = serde_json::json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": added,
+        "normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAAAAA=="},
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+            {"type": "Digits", "individual_digits": true}, {"type": "Punctuation", "behavior": "Isolated"}, {"type": "Whitespace"},
+        ]},
+        "post_processor": null,
+        "decoder": {"type": "Sequence", "decoders": [
+            {"type": "Replace", "pattern": {"String": "_"}, "content": " "}, {"type": "Strip", "content": " ", "start": 1, "stop": 0},
+        ]},
+        "model": {"type": "WordLevel", "unk_token": "<unk>", "vocab": {"</s>": 0, "<unk>": 1, "The": 2, "quick": 3}},
+    });
+    for (name, tokenizer) in
+        [("tokenizer_unigram", unigram), ("tokenizer_word_piece", word_piece), ("tokenizer_word_level", word_level)]
+    {
+        let seeds = vec![
+            seed("tokenizer.json", tokenizer.to_string().into_bytes(), Content::Json),
+            seed("tokenizer_config.json", br#"{"eos_token": "</s>"}"#.to_vec(), Content::Json),
         ];
-        seeds.push(seed("config.json", br#"{"eos_token_id": [1]}"#.to_vec(), Content::Json));
-        seeds.push(seed("generation_config.json", br#"{"eos_token_id": 1}"#.to_vec(), Content::Json));
-        if folder == "llama" {
-            seeds.push(seed("special_tokens_map.json", file("special_tokens_map.json"), Content::Json));
-            // The place of the template before there was chat_template.jinja.
-            let template = String::from_utf8(file("chat_template.jinja")).unwrap();
-            let template = serde_json::json!({ "chat_template": template });
-            seeds.push(seed("chat_template.json", template.to_string().into_bytes(), Content::Json));
-        }
-        let target = Target {
-            seeds,
-            beside: vec![],
-            bytes_per_byte: 4 * JSON,
-            // The library's memory of words ends with the thread.
-            read: Box::new(|dir, _| {
-                let dir = dir.to_owned();
-                std::thread::spawn(move || use_tokenizer(&dir)).join().unwrap();
-            }),
-        };
-        target.fuzz(name);
+        fuzz_tokenizer(name, seeds);
     }
+}
+
+/// The folder's two files, and those that name EOS where they do not.
+fn tokenizer_seeds(folder: &str) -> Vec<Seed> {
+    let file = |name| data_golden(&format!("tokenizers/{folder}/{name}"));
+    vec![
+        seed("tokenizer.json", file("tokenizer.json"), Content::Json),
+        seed("tokenizer_config.json", file("tokenizer_config.json"), Content::Json),
+        seed("config.json", br#"{"eos_token_id": [1]}"#.to_vec(), Content::Json),
+        seed("generation_config.json", br#"{"eos_token_id": 1}"#.to_vec(), Content::Json),
+    ]
+}
+
+fn fuzz_tokenizer(name: &str, seeds: Vec<Seed>) {
+    let target = Target {
+        seeds,
+        beside: vec![],
+        bytes_per_byte: 4 * JSON,
+        // The library's memory of words ends with the thread.
+        read: Box::new(|dir, _| {
+            let dir = dir.to_owned();
+            std::thread::spawn(move || use_tokenizer(&dir)).join().unwrap();
+        }),
+    };
+    target.fuzz(name);
 }
 
 fn use_tokenizer(dir: &Path) {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 use tokenizers::Tokenizer;
 
+use super::growth;
 use crate::Error;
 use crate::guard::guarded_tokenizer;
 
@@ -97,6 +98,7 @@ impl TokenizerFiles {
     pub(super) fn tokenizer(&self) -> Result<Tokenizer, Error> {
         let path = self.dir.join("tokenizer.json");
         let bytes = self.bytes("tokenizer.json").unwrap_or_default();
+        growth::check(bytes).map_err(|source| Error::TokenizerFile { path: path.clone(), source: source.into() })?;
         let mut tokenizer = guarded_tokenizer(|| Tokenizer::from_bytes(bytes))
             .map_err(|source| Error::TokenizerFile { path: path.clone(), source })?;
         // A tokenizer saved after use can carry a length limit and padding; neither belongs to the vocabulary.

@@ -8,6 +8,7 @@
 mod assistant;
 mod chat_template;
 mod files;
+mod growth;
 mod special;
 
 use std::path::{Path, PathBuf};

@@ -117,7 +117,8 @@ fn what_a_hostile_template_does_is_stopped() {
         let error = tokenizer_with_template("qwen", template).apply_chat_template(&[], AddGenerationPrompt::No);
         let error = message(&error.expect_err(template));
         assert!(error.contains(expected), "{template}: {error}");
-        assert!(started.elapsed() < Duration::from_secs(3), "{template}: {:?}", started.elapsed());
+        // A fraction of a second each, but for cores that others use as well.
+        assert!(started.elapsed() < 4 * PATIENCE, "{template}: {:?}", started.elapsed());
     }
 }
 
