@@ -14,6 +14,9 @@ use serde_json::{Map, Value};
 const MAX_BYTES: f64 = 1024.0;
 /// Tokens that post-processors may make of one. Those in use make 3, with a token before and one behind.
 const MAX_TOKENS: f64 = 64.0;
+/// Length of all regular expressions together: one class of letters, some bytes, takes 15 KB when it is compiled. Tokenizers in use have a few
+/// hundred bytes.
+const MAX_EXPRESSION_BYTES: usize = 16 << 10;
 
 /// The file's parts that change a text. The others are passed over.
 #[derive(Deserialize)]
@@ -37,6 +40,10 @@ pub(super) enum Excessive {
         "{part} makes {growth:.0} {unit} of one, and more than {most} is no tokenizer; is the file damaged or hostile?"
     )]
     Growth { part: &'static str, unit: &'static str, growth: f64, most: f64 },
+    #[error(
+        "its regular expressions have {bytes} bytes, and more than {MAX_EXPRESSION_BYTES} is no tokenizer; is the file damaged or hostile?"
+    )]
+    Expressions { bytes: usize },
     #[error("{part} is made of something other than objects")]
     Shape { part: &'static str },
     #[error("precompiled_charsmap is damaged: {problem}")]
@@ -46,6 +53,11 @@ pub(super) enum Excessive {
 /// Checks the text of a `tokenizer.json`.
 pub(super) fn check(text: &[u8]) -> Result<(), Excessive> {
     let parts: Parts = serde_json::from_slice(text)?;
+    let expressions = [&parts.normalizer, &parts.pre_tokenizer, &parts.post_processor, &parts.decoder];
+    let bytes = expressions.into_iter().map(expression_bytes).sum();
+    if bytes > MAX_EXPRESSION_BYTES {
+        return Err(Excessive::Expressions { bytes });
+    }
     let before = bytes_of("normalizer", &parts.normalizer)? * bytes_of("pre_tokenizer", &parts.pre_tokenizer)?;
     let after = bytes_of("decoder", &parts.decoder)?;
     let tokens = tokens_of(&parts.post_processor)?;
@@ -59,6 +71,18 @@ pub(super) fn check(text: &[u8]) -> Result<(), Excessive> {
         }
     }
     Ok(())
+}
+
+/// Length of the regular expressions in a part.
+fn expression_bytes(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => items.iter().map(expression_bytes).sum(),
+        Value::Object(fields) => {
+            let own = fields.get("Regex").and_then(Value::as_str).map_or(0, str::len);
+            own + fields.values().map(expression_bytes).sum::<usize>()
+        }
+        _ => 0,
+    }
 }
 
 /// Bytes that a part, with all parts in it, makes of one at most. Fields decide, whatever type a part says it is of: the library, too,
@@ -208,6 +232,14 @@ mod tests {
         let long = charsmap(8, &"x".repeat(2000));
         assert!(refusal(&long).contains("makes 2000 bytes"));
         assert!(refusal(&json!({"normalizer": [replace("a", "aa")]})).contains("other than objects"));
+    }
+
+    #[test]
+    fn expressions_are_no_longer_than_anyone_needs() {
+        let split = |expression: &str| json!({"type": "Split", "pattern": {"Regex": expression}, "behavior": "Isolated", "invert": false});
+        let whole = |count| json!({"pre_tokenizer": {"type": "Sequence", "pretokenizers": vec![split(&"\\p{L}".repeat(100)); count]}});
+        check(whole(32).to_string().as_bytes()).unwrap();
+        assert!(refusal(&whole(33)).contains("have 16500 bytes"));
     }
 
     #[test]
