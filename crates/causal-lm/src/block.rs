@@ -121,6 +121,24 @@ impl Context<'_> {
     }
 }
 
+/// The residual stream before a block.
+pub(crate) struct Stream {
+    /// `[n, d]`.
+    pub(crate) x: Tensor,
+    /// What is still to be added to `x`. The norm that reads both does it on its way.
+    pub(crate) residual: Option<Tensor>,
+}
+
+impl Stream {
+    pub(crate) fn sum(self) -> Result<Tensor, Error> {
+        let Self { mut x, residual } = self;
+        match residual {
+            Some(residual) => Ok(x.f_add_(&residual)?),
+            None => Ok(x),
+        }
+    }
+}
+
 fn num_rows(matrix: &Tensor) -> i64 {
     matrix.size().first().copied().unwrap_or(0)
 }
@@ -159,12 +177,19 @@ impl Activations {
 }
 
 impl Block {
-    /// From the block's input `[n, d]` to all that its backward needs. The last product (`down_proj`) is not among it, so a block that is
+    /// The block's input `[n, d]` and all else that its backward needs. The last product (`down_proj`) is not among it, so a block that is
     /// computed again for its backward leaves that one out.
-    pub(crate) fn activations(&self, context: &Context<'_>, x: &Tensor) -> Result<Activations, Error> {
+    pub(crate) fn activations(&self, context: &Context<'_>, stream: Stream) -> Result<(Tensor, Activations), Error> {
         let config = context.config;
         let epsilon = config.rms_norm_eps;
-        let (input_normed, input_reciprocal_rms) = rms_norm::forward(x, &context.weight(self.input_norm)?, epsilon)?;
+        let weight = context.weight(self.input_norm)?;
+        let (x, input_normed, input_reciprocal_rms) = match stream {
+            Stream { x, residual: Some(residual) } => rms_norm::forward_of_sum(x, &residual, &weight, epsilon)?,
+            Stream { x, residual: None } => {
+                let (normed, reciprocal_rms) = rms_norm::forward(&x, &weight, epsilon)?;
+                (x, normed, reciprocal_rms)
+            }
+        };
         let (h, g, k) = (config.num_attention_heads, config.num_key_value_heads, config.head_dim);
         let mut qkv = context.side_by_side(&input_normed, &self.qkv_proj)?.f_view([-1, h + 2 * g, k])?;
         rope::forward(&mut qkv, h + g, context.rotations)?;
@@ -175,12 +200,12 @@ impl Block {
         let attended = attended.f_view([-1, h * k])?;
         let (middle, middle_normed, middle_reciprocal_rms) = rms_norm::forward_of_sum(
             context.linear(&attended, self.o_proj)?,
-            x,
+            &x,
             &context.weight(self.post_attention_norm)?,
             epsilon,
         )?;
         let gate_up = context.side_by_side(&middle_normed, &self.gate_up_proj)?;
-        Ok(Activations {
+        let activations = Activations {
             input_reciprocal_rms,
             input_normed: Some(input_normed),
             query,
@@ -192,13 +217,15 @@ impl Block {
             middle_reciprocal_rms,
             middle_normed: Some(middle_normed),
             gate_up,
-        })
+        };
+        Ok((x, activations))
     }
 
-    /// The block's output `[n, d]`.
-    pub(crate) fn output(&self, context: &Context<'_>, activations: &Activations) -> Result<Tensor, Error> {
+    /// The stream after the block.
+    pub(crate) fn output(&self, context: &Context<'_>, activations: &Activations) -> Result<Stream, Error> {
         let gated = swiglu::forward(&activations.gate_up)?;
-        Ok(context.linear(&gated, self.down_proj)?.f_add_(&activations.middle)?)
+        let residual = Some(activations.middle.shallow_clone());
+        Ok(Stream { x: context.linear(&gated, self.down_proj)?, residual })
     }
 
     /// dy and x `[n, d]` → dx; adds the gradients of the block's parameters.
@@ -216,6 +243,14 @@ impl Block {
             }
         };
 
+        let norm_backward =
+            |dy: &Tensor, (x, reciprocal_rms): (&Tensor, &Tensor), weight: ParameterId, residual: &Tensor| {
+                let mut gradient = context.parameters.gradient(weight);
+                let weight = &context.weight(weight)?;
+                let saved = rms_norm::Saved { x, weight, reciprocal_rms };
+                rms_norm::backward(dy, saved, Some(residual), &mut gradient)
+            };
+
         // MLP
         let down_proj = context.weight(self.down_proj.weight)?;
         let (d_gate_up, gated) = swiglu::backward(linear::input_gradient(dy, &down_proj)?, &saved.gate_up)?;
@@ -224,14 +259,8 @@ impl Block {
         let middle_normed = normed(&saved.middle_normed, &saved.middle, self.post_attention_norm)?;
         let d_normed = context.side_by_side_backward(&d_gate_up, &middle_normed, &self.gate_up_proj)?;
         drop((d_gate_up, middle_normed));
-        let d_middle = rms_norm::backward_plus(
-            &d_normed,
-            &saved.middle,
-            &context.weight(self.post_attention_norm)?,
-            &saved.middle_reciprocal_rms,
-            &mut context.parameters.gradient(self.post_attention_norm),
-            dy,
-        )?;
+        let d_middle =
+            norm_backward(&d_normed, (&saved.middle, &saved.middle_reciprocal_rms), self.post_attention_norm, dy)?;
 
         // Attention
         let d_attended = context.linear_backward(&d_middle, &saved.attended, self.o_proj)?;
@@ -246,14 +275,46 @@ impl Block {
         let d_qkv = rope::backward([&d_query, &d_key, &d_value], context.rotations)?.f_flatten(1, 2)?;
         let input_normed = normed(&saved.input_normed, x, self.input_norm)?;
         let d_normed = context.side_by_side_backward(&d_qkv, &input_normed, &self.qkv_proj)?;
-        let dx = rms_norm::backward_plus(
-            &d_normed,
-            x,
-            &context.weight(self.input_norm)?,
-            &saved.input_reciprocal_rms,
-            &mut context.parameters.gradient(self.input_norm),
-            &d_middle,
-        )?;
-        Ok(dx)
+        norm_backward(&d_normed, (x, &saved.input_reciprocal_rms), self.input_norm, &d_middle)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Device;
+
+    #[test]
+    fn layers_of_one_shape_are_one_product() {
+        let parameters = |heads: i64, key_heads: i64| {
+            let json = serde_json::json!({
+                "model_type": "qwen2", "vocab_size": 12, "hidden_size": 16, "intermediate_size": 16,
+                "num_hidden_layers": 2, "num_attention_heads": heads, "num_key_value_heads": key_heads
+            });
+            let config = Config::from_json(json, "config.json".as_ref()).unwrap();
+            Parameters::zeros(crate::model::specs(&config), Kind::Float, Kind::Float, Device::Cpu).unwrap()
+        };
+        for (key_heads, expected) in [(4, vec![48]), (2, vec![16, 16])] {
+            let mut parameters = parameters(4, key_heads);
+            for layer in 0..2 {
+                let linear = |part: &str, parameters: &Parameters| {
+                    let find = |end| parameters.id(&format!("model.layers.{layer}.{part}.{end}"));
+                    Linear { weight: find("weight").unwrap(), bias: find("bias") }
+                };
+                let mut heights = |parts: &[&str]| -> Vec<i64> {
+                    let layers: Vec<Linear> = parts.iter().map(|part| linear(part, &parameters)).collect();
+                    let layers = SideBySide::new(&mut parameters, &layers).unwrap();
+                    let height = |layer: &Linear| {
+                        let weight = num_rows(&parameters.weight_as(layer.weight, Kind::Float).unwrap());
+                        let bias = layer.bias.map(|bias| num_rows(&parameters.weight_as(bias, Kind::Float).unwrap()));
+                        assert!(bias.is_none_or(|bias| bias == weight));
+                        weight
+                    };
+                    layers.0.iter().map(height).collect()
+                };
+                assert_eq!(heights(&["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]), expected);
+                assert_eq!(heights(&["mlp.gate_proj", "mlp.up_proj"]), [32]);
+            }
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! The decoder as a whole: embedding, blocks, final norm, head.
 
-use crate::block::{Activations, Block, Context, Linear, SideBySide};
+use crate::block::{Activations, Block, Context, Linear, SideBySide, Stream};
 use crate::graphs::{CudaGraphs, Graphs};
 use crate::ops::attention::{self, AttentionKind};
 use crate::ops::{cross_entropy, embedding, rms_norm, rope};
@@ -258,18 +258,19 @@ impl CausalLm {
         let context = self.context(batch, &rotations);
 
         // Forward, keeping each block's input and, unless it is to be computed again, its inside.
-        let mut hidden = self.embed(batch)?; // [n, d]
+        let mut stream = Stream { x: self.embed(batch)?, residual: None };
         let mut kept: Vec<(Tensor, Option<Activations>)> = Vec::with_capacity(self.blocks.len());
         for (block, keep) in self.blocks.iter().zip(self.kept(batch.rows.num_tokens())) {
-            let activations = block.activations(&context, &hidden)?;
-            let output = block.output(&context, &activations)?;
+            let (input, activations) = block.activations(&context, stream)?;
+            stream = block.output(&context, &activations)?;
             let activations = match keep {
                 Kept::All => Some(activations),
                 Kept::WithoutNorms => Some(activations.without_norms()),
                 Kept::Input => None,
             };
-            kept.push((std::mem::replace(&mut hidden, output), activations));
+            kept.push((input, activations));
         }
+        let hidden = stream.sum()?; // [n, d]
 
         // Head and loss, for the tokens that have a target.
         let selected = hidden.f_index_select(0, &batch.target_positions)?; // [m, d]
@@ -285,21 +286,17 @@ impl CausalLm {
             self.chunk_tokens(),
         )?;
         drop((normed, head));
-        let d_selected = rms_norm::backward(
-            &d_normed,
-            &selected,
-            &self.parameters.weight_as(self.norm, self.compute)?,
-            &reciprocal_rms,
-            &mut self.parameters.gradient(self.norm),
-        )?;
+        let weight = &self.parameters.weight_as(self.norm, self.compute)?;
+        let saved = rms_norm::Saved { x: &selected, weight, reciprocal_rms: &reciprocal_rms };
+        let d_selected = rms_norm::backward(&d_normed, saved, None, &mut self.parameters.gradient(self.norm))?;
         let mut d_hidden = hidden.f_zeros_like()?.f_index_copy_(0, &batch.target_positions, &d_selected)?;
         drop((hidden, selected, d_selected, d_normed));
 
         // Backward through the blocks.
         for (block, (input, activations)) in self.blocks.iter().zip(kept).rev() {
-            let activations = match activations {
-                Some(activations) => activations,
-                None => block.activations(&context, &input)?,
+            let (input, activations) = match activations {
+                Some(activations) => (input, activations),
+                None => block.activations(&context, Stream { x: input, residual: None })?,
             };
             d_hidden = block.backward(&context, &d_hidden, &input, &activations)?;
         }
@@ -319,11 +316,12 @@ impl CausalLm {
         batch.check_vocabulary(self.config.vocab_size)?;
         let rotations = self.rotations(batch)?;
         let context = self.context(batch, &rotations);
-        let mut hidden = self.embed(batch)?;
+        let mut stream = Stream { x: self.embed(batch)?, residual: None };
         for block in &self.blocks {
-            hidden = block.output(&context, &block.activations(&context, &hidden)?)?;
+            let (_, activations) = block.activations(&context, stream)?;
+            stream = block.output(&context, &activations)?;
         }
-        Ok(hidden)
+        stream.sum()
     }
 
     fn normed(&self, hidden: &Tensor) -> Result<(Tensor, Tensor), Error> {

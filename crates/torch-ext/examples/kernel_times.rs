@@ -4,7 +4,7 @@
 use std::time::Instant;
 use tch::{Cuda, Device, Kind, Tensor};
 use torch_ext::kernels::adam::{Constants, Storage};
-use torch_ext::kernels::{adam, available, cross_entropy, embedding, rms_norm, rope, swiglu};
+use torch_ext::kernels::{adam, available, column_sum, cross_entropy, embedding, rms_norm, rope, swiglu};
 
 const TOKENS: i64 = 8192;
 const REPEATS: usize = 30;
@@ -24,9 +24,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         rms_norm::forward(&x, Some(&residual), &weight, 1e-6).map(drop)
     })?;
     let r = rms_norm::forward(&x, None, &weight, 1e-6)?.reciprocal_rms;
+    let saved = rms_norm::Saved { x: &x, weight: &weight, reciprocal_rms: &r };
+    let mut gradient = Tensor::f_zeros([1024], (Kind::Float, device))?;
     time("rms_norm backward plus", 4.0 * 2.0 * elements, || {
-        rms_norm::backward(&residual, &x, &weight, &r, Some(&residual)).map(drop)
+        rms_norm::backward(&residual, saved, Some(&residual), &mut gradient).map(drop)
     })?;
+    let (d_qkv, mut bias) = (random(&[TOKENS, 3072])?, random(&[3072])?);
+    time("gradient of q, k, v's biases", 3.0 * 2.0 * elements, || column_sum::add(&d_qkv, &mut bias))?;
 
     let mut projected = random(&[TOKENS, 48, 64])?; // q, k and v
     let angles = random(&[TOKENS, 1, 32])?;

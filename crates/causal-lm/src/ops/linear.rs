@@ -3,6 +3,7 @@
 use super::{accumulate, accumulate_product, matrix};
 use crate::Error;
 use tch::Tensor;
+use torch_ext::kernels;
 
 /// x `[n, i]`, weight `[o, i]`, bias `[o]` → `[n, o]`.
 ///
@@ -75,7 +76,10 @@ pub fn backward_into(
 pub fn add_weight_gradients(dy: &Tensor, x: &Tensor, gradients: &mut Gradients) -> Result<(), Error> {
     matrix("linear backward", dy)?;
     accumulate_product(&mut gradients.weight, &dy.f_tr()?, x)?;
-    if let Some(bias) = &mut gradients.bias {
+    let Some(bias) = &mut gradients.bias else { return Ok(()) };
+    if kernels::available(&[dy, bias]) {
+        kernels::column_sum::add(dy, bias)?;
+    } else {
         accumulate(bias, &dy.f_sum_dim_intlist(0, false, bias.f_kind()?)?)?;
     }
     Ok(())

@@ -4,6 +4,7 @@ use super::{accumulate, matrix, wide};
 use crate::Error;
 use tch::Tensor;
 use torch_ext::kernels;
+pub use torch_ext::kernels::rms_norm::Saved;
 
 /// x `[n, d]`, weight `[d]` → y `[n, d]` and 1 / √(mean(x²) + ε), `[n, 1]` in float32.
 ///
@@ -51,22 +52,21 @@ pub fn forward_of_sum(
     Ok((sum, y, reciprocal_rms))
 }
 
-/// With x̂ = x r and c = mean(dy w x̂): dx = r (dy w − x̂ c), dw += Σ dy x̂.
+/// With x̂ = x r and c = mean(dy w x̂): dx = r (dy w − x̂ c) (+ residual, the gradient that reaches x past the norm), dw += Σ dy x̂.
 ///
 /// # Errors
 /// [`Error::Shape`] for a dy that is not a matrix, [`Error::Torch`] for tensors that do not fit it.
 pub fn backward(
     dy: &Tensor,
-    x: &Tensor,
-    weight: &Tensor,
-    reciprocal_rms: &Tensor,
+    saved: Saved<'_>,
+    residual: Option<&Tensor>,
     weight_gradient: &mut Tensor,
 ) -> Result<Tensor, Error> {
     let (_, d) = matrix("rms_norm backward", dy)?;
-    if kernels::available(&[dy, x, weight, reciprocal_rms]) && kernels::rms_norm::fits(d) {
-        let (dx, change) = kernels::rms_norm::backward(dy, x, weight, reciprocal_rms, None)?;
-        accumulate(weight_gradient, &change)?;
-        return Ok(dx);
+    let Saved { x, weight, reciprocal_rms } = saved;
+    let operands = [dy, x, weight, reciprocal_rms, weight_gradient, residual.unwrap_or(dy)];
+    if kernels::available(&operands) && kernels::rms_norm::fits(d) {
+        return Ok(kernels::rms_norm::backward(dy, saved, residual, weight_gradient)?);
     }
     let kind = x.f_kind()?;
     let dy = dy.f_to_kind(wide(kind))?;
@@ -75,29 +75,11 @@ pub fn backward(
     accumulate(weight_gradient, &product.f_sum_dim_intlist(0, false, None)?)?;
     let weight = weight.f_to_kind(wide(kind))?;
     let mean = product.f_mv(&weight)?.f_div_scalar_(d as f64)?.f_unsqueeze(1)?; // c, [n, 1]
-    let dx = dy.f_mul(&weight)?.f_sub_(&normalised.f_mul(&mean)?)?.f_mul_(reciprocal_rms)?;
-    Ok(dx.f_to_kind(kind)?)
-}
-
-/// [`backward`] plus `residual`: the gradient that reaches x past the norm.
-///
-/// # Errors
-/// As [`backward`].
-pub fn backward_plus(
-    dy: &Tensor,
-    x: &Tensor,
-    weight: &Tensor,
-    reciprocal_rms: &Tensor,
-    weight_gradient: &mut Tensor,
-    residual: &Tensor,
-) -> Result<Tensor, Error> {
-    let (_, d) = matrix("rms_norm backward", dy)?;
-    if kernels::available(&[dy, x, weight, reciprocal_rms, residual]) && kernels::rms_norm::fits(d) {
-        let (dx, change) = kernels::rms_norm::backward(dy, x, weight, reciprocal_rms, Some(residual))?;
-        accumulate(weight_gradient, &change)?;
-        return Ok(dx);
+    let dx = dy.f_mul(&weight)?.f_sub_(&normalised.f_mul(&mean)?)?.f_mul_(reciprocal_rms)?.f_to_kind(kind)?;
+    match residual {
+        Some(residual) => Ok({ dx }.f_add_(residual)?),
+        None => Ok(dx),
     }
-    Ok(backward(dy, x, weight, reciprocal_rms, weight_gradient)?.f_add_(residual)?)
 }
 
 #[cfg(test)]
@@ -124,10 +106,12 @@ mod tests {
                 let mut weight_gradient = weight.zeros_like();
                 if d > 1 {
                     // In one dimension x / |x| is constant: the gradient is rounding alone.
-                    check.gradient(0, &backward(&dy, &x, &weight, &reciprocal_rms, &mut weight_gradient).unwrap());
+                    let saved = Saved { x: &x, weight: &weight, reciprocal_rms: &reciprocal_rms };
+                    check.gradient(0, &backward(&dy, saved, None, &mut weight_gradient).unwrap());
                     check.gradient(1, &weight_gradient);
-                    let dx = backward_plus(&dy, &x, &weight, &reciprocal_rms, &mut weight_gradient, &dy).unwrap();
+                    let dx = backward(&dy, saved, Some(&dy), &mut weight_gradient).unwrap();
                     check.gradient(0, &(dx - &dy));
+                    check.gradient(1, &(weight_gradient / 2.0)); // added, not overwritten
                 }
             });
         }

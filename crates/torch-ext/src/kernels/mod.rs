@@ -10,6 +10,7 @@
 //! Launches go to torch's current stream, memory comes from torch's allocator.
 
 pub mod adam;
+pub mod column_sum;
 mod compiler;
 pub mod cross_entropy;
 pub(crate) mod driver;

@@ -99,10 +99,28 @@ fn rms_norm_with_and_without_residual() {
                 let ours = rms_norm::forward(&x, residual, &weight, 1e-6).unwrap();
                 assert_close(&ours.y, &reference, kind, "output");
                 assert!(ours.sum.is_none_or(|ours| ours.equal(&sum)));
-                let (dx, d_weight) = rms_norm::backward(&dy, &sum, &weight, &ours.reciprocal_rms, residual).unwrap();
+                let saved = rms_norm::Saved { x: &sum, weight: &weight, reciprocal_rms: &ours.reciprocal_rms };
+                let mut d_weight = Tensor::ones([d], (Kind::Float, device));
+                let dx = rms_norm::backward(&dy, saved, residual, &mut d_weight).unwrap();
                 let wanted = residual.map_or(leaf.grad(), |residual| leaf.grad() + residual);
                 assert_close(&dx, &wanted, kind, "gradient of x");
-                assert_close(&d_weight, &wide_weight.grad(), Kind::Float, "gradient of the weight");
+                assert_close(&(d_weight - 1.0), &wide_weight.grad(), Kind::Float, "gradient of the weight");
+            }
+        }
+    });
+}
+
+#[test]
+fn sums_of_columns_are_added() {
+    each(|kind, device| {
+        for (rows, columns) in [(1, 1), (7, 33), (300, 8), (2500, 3072), (4100, 576)] {
+            let x = random(&[rows, columns], kind, device);
+            let sum = x.to_kind(Kind::Double).sum_dim_intlist(0, false, None);
+            for gradient_kind in [Kind::Float, Kind::BFloat16] {
+                let before = random(&[columns], gradient_kind, device);
+                let mut gradient = before.copy();
+                column_sum::add(&x, &mut gradient).unwrap();
+                assert_close(&gradient, &(before.to_kind(Kind::Double) + &sum), gradient_kind, "sum of columns");
             }
         }
     });

@@ -1,6 +1,6 @@
 //! Root-mean-square norm, with the residual addition before it or after its backward.
 
-use super::{Argument, Grid, Source, Width, check, element_kind, empty, launch, optional, pointer, torch};
+use super::{Argument, Grid, Source, Width, check, column_sum, element_kind, empty, launch, optional, pointer, torch};
 use crate::Error;
 use tch::{Kind, Tensor};
 
@@ -61,17 +61,28 @@ pub fn forward(x: &Tensor, residual: Option<&Tensor>, weight: &Tensor, epsilon: 
     Ok(Forward { sum, y, reciprocal_rms })
 }
 
-/// dx `[n, d]`, with `residual` added if given, and the weight's gradient `[d]` in float32.
+/// What the forward had, for [`backward`].
+#[derive(Debug, Clone, Copy)]
+pub struct Saved<'a> {
+    /// `[n, d]`, with its residual.
+    pub x: &'a Tensor,
+    /// `[d]`.
+    pub weight: &'a Tensor,
+    /// As in [`Forward`].
+    pub reciprocal_rms: &'a Tensor,
+}
+
+/// dx `[n, d]`, with `residual` added if given; adds the weight's gradient to `weight_gradient` `[d]`, in float32 or bfloat16.
 ///
 /// # Errors
 /// As [`forward`].
 pub fn backward(
     dy: &Tensor,
-    x: &Tensor,
-    weight: &Tensor,
-    reciprocal_rms: &Tensor,
+    saved: Saved<'_>,
     residual: Option<&Tensor>,
-) -> Result<(Tensor, Tensor), Error> {
+    weight_gradient: &mut Tensor,
+) -> Result<Tensor, Error> {
+    let Saved { x, weight, reciprocal_rms } = saved;
     let kind = element_kind(NAME, x)?;
     let (n, d) = dimensions(x)?;
     for (operand, tensor, kind, numel) in [
@@ -105,7 +116,8 @@ pub fn backward(
         Argument::Long(n),
     ];
     launch(&source, "rms_norm_backward", Grid { blocks, threads }, x, &arguments)?;
-    Ok((dx, torch(NAME, partial.f_sum_dim_intlist(0, false, None))?))
+    column_sum::add_partial(&partial, weight_gradient)?;
+    Ok(dx)
 }
 
 fn dimensions(x: &Tensor) -> Result<(i64, i64), Error> {

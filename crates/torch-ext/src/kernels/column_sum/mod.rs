@@ -1,0 +1,46 @@
+//! Sums over the rows of a matrix, added to a gradient.
+
+use super::{Argument, Grid, Source, Width, check, element_kind, empty, launch, pointer, torch};
+use crate::Error;
+use tch::{Kind, Tensor};
+
+const NAME: &str = "column_sum";
+/// Rows of partial sums: with the columns of a bias enough threads to fill a large GPU, and few enough to stay in its cache.
+const MAX_CHUNKS: i64 = 256;
+const PARTIAL_THREADS: u32 = 128;
+
+/// gradient `[columns]` += the sum over the rows of x `[rows, columns]`; each float32 or bfloat16.
+///
+/// # Errors
+/// [`Error::Operand`] for operands that do not fit, [`Error::Kernel`] when it cannot be compiled or launched.
+pub fn add(x: &Tensor, gradient: &mut Tensor) -> Result<(), Error> {
+    let kind = element_kind(NAME, x)?;
+    let (rows, columns) = torch(NAME, x.size2())?;
+    check(NAME, "x", x, x, kind, rows * columns)?;
+    let chunks = MAX_CHUNKS.min((rows + 7) / 8);
+    let partial = empty(NAME, &[chunks, columns], Kind::Float, x)?;
+    let width = Width::of(&[x], kind, columns, 8);
+    let per_block = i64::from(PARTIAL_THREADS) * width.0;
+    let tiles = (columns + per_block - 1) / per_block;
+    let sizes = [rows, columns, chunks, tiles].map(Argument::Long);
+    let arguments = [&[pointer(x), pointer(&partial)], &sizes[..]].concat();
+    let grid = Grid { blocks: chunks * tiles, threads: PARTIAL_THREADS };
+    launch(&source(kind, width), "column_partial", grid, x, &arguments)?;
+    add_partial(&partial, gradient)
+}
+
+/// As [`add`], for the float32 sums that up to a thousand blocks have left.
+pub(super) fn add_partial(partial: &Tensor, gradient: &mut Tensor) -> Result<(), Error> {
+    let kind = element_kind(NAME, gradient)?;
+    let (rows, columns) = torch(NAME, partial.size2())?;
+    check(NAME, "partial", partial, partial, Kind::Float, rows * columns)?;
+    check(NAME, "gradient", gradient, partial, kind, columns)?;
+    let sizes = [rows, columns].map(Argument::Long);
+    let arguments = [&[pointer(partial), pointer(gradient)], &sizes[..]].concat();
+    let grid = Grid { blocks: (columns + 31) / 32, threads: 1024 };
+    launch(&source(kind, Width(1)), "column_add", grid, partial, &arguments)
+}
+
+fn source(kind: Kind, width: Width) -> Source<'static> {
+    Source { name: NAME, text: include_str!("kernel.cu"), kind, width, definitions: &[] }
+}
