@@ -121,6 +121,14 @@ pub struct Flags {
     /// GaLore's settings: rank, update_proj_gap, scale, proj_type [default: "rank=1024, update_proj_gap=500, scale=1.8"]
     #[arg(long, value_name = "K=V,...", help_heading = "Optimizer")]
     pub optim_args: Option<String>,
+    /// When GaLore's targets make their subspaces anew: together, on every update_proj_gap-th step, or staggered, each once in as many
+    /// steps but spread over them, which evens out the steps [default: together]
+    #[arg(long, value_name = "NAME", help_heading = "Optimizer")]
+    pub galore_refresh: Option<String>,
+    /// How GaLore finds a subspace: svd, as galore-torch does, eigenvectors (of the Gram matrix, several times as fast), or auto
+    /// [default: auto: svd on the CPU, eigenvectors on CUDA]
+    #[arg(long, value_name = "NAME", help_heading = "Optimizer")]
+    pub galore_solver: Option<String>,
     /// Modules that GaLore projects: names or parts of names, regular expressions, or all-linear [default: attn mlp]
     #[arg(long, num_args = 1.., value_name = "NAME", value_delimiter = ' ', overrides_with = "optim_target_modules", help_heading = "Optimizer")]
     #[serde(deserialize_with = "one_or_several")]

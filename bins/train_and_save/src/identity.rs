@@ -8,7 +8,7 @@ mod saved;
 use crate::settings::{OptimizerKind, OptimizerSettings, Settings};
 use anyhow::Result;
 use causal_lm::{CausalLm, ParameterSpec};
-use galore_optim::MomentDtype;
+use galore_optim::{GaLoreConfig, MomentDtype, RefreshTiming, SubspaceSolver};
 use saved::Optimizer;
 use sft_data::Example;
 use sha2::{Digest, Sha256};
@@ -41,10 +41,15 @@ impl Identity {
 
 impl Optimizer {
     fn new(settings: &OptimizerSettings, moments: MomentDtype) -> Result<Self> {
+        let (mut galore_refresh, mut galore_solver) = Default::default();
         let (optim, optim_args, optim_target_modules) = match &settings.kind {
             OptimizerKind::AdamW => ("adamw_torch", None, None),
             OptimizerKind::GaLoreAdamW { galore, targets } => {
-                ("galore_adamw", Some(serde_json::to_value(galore)?), Some(serde_json::to_value(targets)?))
+                (galore_refresh, galore_solver) = (galore.refresh, galore.solver);
+                // Flags of their own, and not of optim_args.
+                let (refresh, solver) = Default::default();
+                let optim_args = GaLoreConfig { refresh, solver, ..galore.clone() };
+                ("galore_adamw", Some(serde_json::to_value(optim_args)?), Some(serde_json::to_value(targets)?))
             }
         };
         Ok(Self {
@@ -53,6 +58,8 @@ impl Optimizer {
             optim_target_modules,
             bf16_weight_update: serde_json::to_value(settings.weight_update)?,
             optim_state_dtype: moments,
+            galore_refresh,
+            galore_solver,
             adam: serde_json::to_value(&settings.adam)?,
         })
     }
@@ -120,6 +127,8 @@ mod tests {
                 optim_target_modules: None,
                 bf16_weight_update: "exact".into(),
                 optim_state_dtype: MomentDtype::Float32,
+                galore_refresh: RefreshTiming::Together,
+                galore_solver: SubspaceSolver::Auto,
                 adam: Value::Null,
             },
         }
@@ -135,13 +144,37 @@ mod tests {
         let rows = [Example { input_ids: vec![1, 3], labels: None, segment_lengths: vec![2], rows: vec![1] }];
         let mut changed = Identity { train_rows: digest_rows(&rows), dtype: "Float".into(), ..identity() };
         changed.optimizer.optim_args = Some(serde_json::json!({"rank": 8}));
+        changed.optimizer.galore_refresh = RefreshTiming::Staggered;
+        changed.optimizer.galore_solver = SubspaceSolver::Svd;
         let message = changed.check(folder.path()).unwrap_err().to_string();
-        for expected in
-            ["the training rows", "dtype (was BFloat16, is Float)", "optim_args (was {\"rank\":4}, is {\"rank\":8})"]
-        {
+        for expected in [
+            "the training rows",
+            "dtype (was BFloat16, is Float)",
+            "optim_args (was {\"rank\":4}, is {\"rank\":8})",
+            "galore_refresh (was together, is staggered)",
+            "galore_solver (was auto, is svd)",
+        ] {
             assert!(message.contains(expected), "{message}");
         }
         assert!(!message.contains("config.json") && !message.contains("evaluation"), "{message}");
+    }
+
+    #[test]
+    fn flags_of_galore_are_no_part_of_optim_args() {
+        let settings = |galore| OptimizerSettings {
+            kind: OptimizerKind::GaLoreAdamW { galore, targets: galore_optim::TargetModules::List(vec![]) },
+            adam: galore_optim::AdamConfig::galore_default(),
+            weight_update: galore_optim::WeightUpdate::Exact,
+            moments: None,
+        };
+        let of = |galore| Optimizer::new(&settings(galore), MomentDtype::Float32).unwrap();
+        let plain = of(GaLoreConfig::default());
+        let refresh = RefreshTiming::Staggered;
+        let staggered = of(GaLoreConfig { refresh, ..GaLoreConfig::default() });
+        assert_eq!(staggered, Optimizer { galore_refresh: refresh, ..plain });
+        // As checkpoints from before these flags have it.
+        let known = serde_json::json!({"rank": 128, "update_proj_gap": 200, "scale": 0.25, "proj_type": "std"});
+        assert_eq!(staggered.optim_args, Some(known));
     }
 
     #[test]

@@ -4,7 +4,8 @@ use crate::settings::{OptimizerKind, OptimizerSettings};
 use anyhow::Result;
 use causal_lm::{CausalLm, ParameterKind};
 use galore_optim::{
-    AdamConfig, AdamW, GaLoreAdamW, MomentDtype, Optimizer, Parameter, ParameterGroup, WeightUpdate, select_targets,
+    AdamConfig, AdamW, GaLoreAdamW, MomentDtype, Optimizer, Parameter, ParameterGroup, RefreshTiming, WeightUpdate,
+    select_targets,
 };
 use std::collections::HashSet;
 use tch::{Device, Kind};
@@ -94,10 +95,11 @@ pub fn build(model: &mut CausalLm, settings: &OptimizerSettings) -> Result<Built
             let mut summary = vec![
                 format!("galore_adamw: {constants}"),
                 format!(
-                    "GaLore: {} target matrices with {:.1}M weights, effective rank {range}, gap {}, scale {}, {:?}",
+                    "GaLore: {} target matrices with {:.1}M weights, effective rank {range}, gap {}{}, scale {}, {:?}",
                     shapes.len(),
                     elements as f64 / 1e6,
                     galore.update_proj_gap,
+                    if galore.refresh == RefreshTiming::Staggered { " (staggered)" } else { "" },
                     galore.scale,
                     galore.proj_type
                 ),

@@ -31,9 +31,35 @@ impl ProjectionType {
     ];
 }
 
+/// When the targets' subspaces are made anew. Each is once in every `update_proj_gap` steps, and before a target's first step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefreshTiming {
+    /// All on the same step, as in Hugging Face transformers.
+    #[default]
+    Together,
+    /// Spread evenly over the gap: no step is much longer than another. On a GPU neighbours of one shape stay together, 24 at most,
+    /// which there take no longer than a few; on the CPU each target has a step of its own, as far as the gap has steps.
+    Staggered,
+}
+
+/// How a subspace is found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SubspaceSolver {
+    /// [`SubspaceSolver::Svd`] on the CPU, [`SubspaceSolver::Eigenvectors`] on a GPU.
+    #[default]
+    Auto,
+    /// The gradient's singular value decomposition, matrix by matrix, as in galore-torch.
+    Svd,
+    /// Leading eigenvectors of the gradient's Gram matrix: by iteration where they are half of all or fewer, else exact. They hold as
+    /// much of the gradient as singular vectors (0.999 of it at least), and take a fraction of the time.
+    Eigenvectors,
+}
+
 /// The gradient projection of GaLore ([2403.03507](https://arxiv.org/abs/2403.03507), algorithm 2).
 ///
-/// Defaults are those of `optim_args` in Hugging Face transformers: rank 128, gap 200, scale 0.25, std.
+/// Defaults are those of `optim_args` in Hugging Face transformers: rank 128, gap 200, scale 0.25, std; all targets refreshed together.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GaLoreConfig {
@@ -45,11 +71,29 @@ pub struct GaLoreConfig {
     pub scale: f64,
     /// Side of the projection.
     pub proj_type: ProjectionType,
+    /// On which step each target's subspace is made anew.
+    #[serde(skip_serializing_if = "is_default")]
+    pub refresh: RefreshTiming,
+    /// How a subspace is found.
+    #[serde(skip_serializing_if = "is_default")]
+    pub solver: SubspaceSolver,
+}
+
+/// What is not set is not written: files of versions that knew less say the same.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl Default for GaLoreConfig {
     fn default() -> Self {
-        GaLoreConfig { rank: 128, update_proj_gap: 200, scale: 0.25, proj_type: ProjectionType::Std }
+        GaLoreConfig {
+            rank: 128,
+            update_proj_gap: 200,
+            scale: 0.25,
+            proj_type: ProjectionType::Std,
+            refresh: RefreshTiming::Together,
+            solver: SubspaceSolver::Auto,
+        }
     }
 }
 

@@ -3,11 +3,14 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use tch::Device;
+
 use crate::adam::Flavour;
 use crate::parameter_state::ParameterState;
 use crate::projector::Projector;
 use crate::scratch::Scratch;
 use crate::stack::Stack;
+use crate::stagger::refresh_steps;
 use crate::{Error, GaLoreConfig, ParameterGroup, WeightUpdate};
 
 /// About what the backward of a block needs, which is through when the optimizer's turn comes.
@@ -62,7 +65,14 @@ impl Core {
             };
             self.parameters.push(ParameterState::new(parameter, &adam, projector, update)?);
         }
-        if galore.is_some() {
+        if let Some(config) = galore {
+            let targets = &mut self.parameters[first..];
+            let shapes: Vec<Vec<i64>> = targets.iter().map(|target| target.parameter.weight.size()).collect();
+            let device = targets.first().map_or(Device::Cpu, |target| target.parameter.weight.device());
+            let steps = refresh_steps(&shapes, config.refresh, config.update_proj_gap, device);
+            for (target, step) in targets.iter_mut().zip(steps) {
+                target.projector.iter_mut().for_each(|projector| projector.refresh_at(step));
+            }
             self.stacks.extend(Stack::find(&mut self.parameters, first)?);
         }
         let mut names = HashSet::new();

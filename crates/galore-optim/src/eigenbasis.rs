@@ -7,9 +7,12 @@
 
 use tch::{Kind, TchError, Tensor};
 
-/// Rounds of orthogonal iteration. On gradients of a 135M-parameter model the worst of 20 subspaces of a quarter of the width holds 0.9991 of
-/// the energy that the exact one does after 6 rounds, 0.9996 after 8.
-const ROUNDS: usize = 8;
+/// Rounds of orthogonal iteration.
+const ROUNDS: usize = 5;
+/// Vectors that are iterated besides those wanted, and then dropped: what the last one wanted is mixed with falls by the ratio of its
+/// eigenvalue to that of the first one left out, squared, in each round. The worst of 75 gradients of a 135M-parameter model, width 576, at
+/// ranks from 8 to 256: 0.99999 of the exact energy after 5 rounds; without any spare vector 0.981, and 0.993 after 8.
+const SPARE: i64 = 64;
 /// Vectors made orthonormal together.
 const PANEL: i64 = 128;
 /// Part of the trace that is added to the diagonal. It leaves eigenvectors as they are, and the product invertible where the gradient
@@ -21,24 +24,26 @@ const PANEL_SHIFT: f64 = 1e-5;
 const TOLERANCE: f64 = 1e-4;
 
 /// The `rank` leading eigenvectors of symmetric, positive semidefinite `grams [b, n, n]` (float32) as rows `[b, rank, n]`, largest
-/// eigenvalue first. A function of the matrices alone.
-pub(crate) fn leading(grams: &Tensor, rank: i64) -> Result<Tensor, TchError> {
+/// eigenvalue first. A function of the matrices alone, which are given up for their memory.
+pub(crate) fn leading(grams: Tensor, rank: i64) -> Result<Tensor, TchError> {
     let (_, n, _) = grams.size3()?;
-    let by_iteration = if 2 * rank <= n { by_iteration(grams, rank)? } else { None };
+    let by_iteration = if 2 * rank <= n { by_iteration(&grams, rank)? } else { None };
     by_iteration.map_or_else(|| solved(grams, rank), Ok)
 }
 
-fn solved(matrices: &Tensor, rank: i64) -> Result<Tensor, TchError> {
+fn solved(matrices: Tensor, rank: i64) -> Result<Tensor, TchError> {
+    let (_, n, _) = matrices.size3()?;
     let vectors = torch_ext::eigen::eigenvectors(matrices).map_err(|error| TchError::Torch(error.to_string()))?;
-    vectors.f_narrow(1, matrices.size()[1] - rank, rank)?.f_flip([1])
+    vectors.f_narrow(1, n - rank, rank)?.f_flip([1])
 }
 
 /// `None` where rounding kept the vectors from becoming orthonormal: for a zero gradient, for one.
 fn by_iteration(grams: &Tensor, rank: i64) -> Result<Option<Tensor>, TchError> {
     let trace = grams.f_diagonal(0, 1, 2)?.f_sum_dim_intlist(1, false, None)?;
     let shift = trace.f_mul_scalar(SHIFT)?.f_view([-1, 1, 1])?;
+    let iterated = (rank + SPARE).min(grams.size()[1]);
     // The first product is with unit vectors, those of the largest diagonal elements: it selects rows.
-    let (_, largest) = grams.f_diagonal(0, 1, 2)?.f_topk(rank, 1, true, true)?;
+    let (_, largest) = grams.f_diagonal(0, 1, 2)?.f_topk(iterated, 1, true, true)?;
     let mut vectors = orthonormal(&grams.f_gather(1, &wide(&largest, grams)?, false)?, 3)?;
     for _ in 1..ROUNDS {
         let product = vectors.f_bmm(grams)?;
@@ -48,7 +53,7 @@ fn by_iteration(grams: &Tensor, rank: i64) -> Result<Option<Tensor>, TchError> {
         vectors = orthonormal(&product.f_gather(1, &wide(&order, grams)?, false)?, 2)?;
     }
     let off =
-        vectors.f_bmm(&vectors.f_transpose(1, 2)?)?.f_sub(&Tensor::f_eye(rank, (Kind::Float, grams.device()))?)?;
+        vectors.f_bmm(&vectors.f_transpose(1, 2)?)?.f_sub(&Tensor::f_eye(iterated, (Kind::Float, grams.device()))?)?;
     // NaN, from a factor that does not exist, is not below the bound either.
     let orthonormal = off.f_abs()?.f_max()?.f_double_value(&[])? < TOLERANCE;
     if !orthonormal {
@@ -56,7 +61,7 @@ fn by_iteration(grams: &Tensor, rank: i64) -> Result<Option<Tensor>, TchError> {
     }
     let inside = vectors.f_bmm(grams)?.f_bmm(&vectors.f_transpose(1, 2)?)?;
     let inside = inside.f_add(&inside.f_transpose(1, 2)?)?.f_mul_scalar(0.5)?;
-    solved(&inside, rank)?.f_bmm(&vectors).map(Some)
+    solved(inside, rank)?.f_bmm(&vectors).map(Some)
 }
 
 /// Indices of rows, `[b, k]`, for gathering whole rows.

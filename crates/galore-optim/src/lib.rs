@@ -74,12 +74,14 @@ mod optimizer;
 mod parameter;
 mod parameter_state;
 mod projector;
+mod refresh_memory;
 mod scratch;
 mod stack;
+mod stagger;
 mod state;
 mod targets;
 
-pub use config::{AdamConfig, GaLoreConfig, MomentDtype, ProjectionType, WeightUpdate};
+pub use config::{AdamConfig, GaLoreConfig, MomentDtype, ProjectionType, RefreshTiming, SubspaceSolver, WeightUpdate};
 pub use error::Error;
 pub use gradients::{clip_gradients, global_gradient_norm};
 pub use optim_args::parse_optim_args;

@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn documented_recipe() {
         let config = parse_optim_args("rank=1024, update_proj_gap=500, scale=1.8").unwrap();
-        let expected = GaLoreConfig { rank: 1024, update_proj_gap: 500, scale: 1.8, proj_type: ProjectionType::Std };
+        let expected = GaLoreConfig { rank: 1024, update_proj_gap: 500, scale: 1.8, ..GaLoreConfig::default() };
         assert_eq!(config, expected);
         assert_eq!(parse_optim_args("").unwrap(), GaLoreConfig::default());
         assert_eq!(parse_optim_args("proj_type = reverse_std").unwrap().proj_type, ProjectionType::ReverseStd);

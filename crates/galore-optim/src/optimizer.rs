@@ -58,8 +58,8 @@ pub trait Optimizer {
     /// Number of steps taken, in all runs together.
     fn num_steps(&self) -> u64;
 
-    /// Lets decompositions on a GPU take so many bytes while they run; 600 MB unless said. The more matrices are decomposed at a time, the
-    /// less each takes: of order 1024 on an H100, 5.8 ms by 12, 2.1 ms by 48.
+    /// Lets decompositions on a GPU take so many bytes while they run, 600 MB unless said; more where more was in use before and is free
+    /// now. The more matrices are decomposed at a time, the less each takes: of order 1024 on an H100, 5.8 ms by 12, 2.1 ms by 48.
     fn allow_refresh_memory(&mut self, _bytes: u64) {}
 
     /// Time spent in decompositions since this value was made.

@@ -13,7 +13,7 @@ use tch::{Device, Kind, TchError, Tensor};
 use crate::eigenbasis;
 use crate::in_place::InPlace;
 use crate::scratch::{Scratch, Slot};
-use crate::{GaLoreConfig, ProjectionType};
+use crate::{GaLoreConfig, ProjectionType, SubspaceSolver};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Side {
@@ -31,7 +31,10 @@ pub(crate) struct Projector {
     /// Of the basis: float32, or float16.
     kind: Kind,
     side: Side,
+    /// Steps between two refreshes, and the step of such a gap, from 1 on, that refreshes.
     update_proj_gap: i64,
+    refresh_step: i64,
+    solver: SubspaceSolver,
     pub(crate) scale: f64,
     left: Option<Tensor>,
     right: Option<Tensor>,
@@ -70,6 +73,8 @@ impl Projector {
             kind,
             side,
             update_proj_gap: config.update_proj_gap,
+            refresh_step: config.update_proj_gap,
+            solver: config.solver,
             scale: config.scale,
             left: None,
             right: None,
@@ -86,9 +91,23 @@ impl Projector {
         }
     }
 
+    /// Refreshes on this step of each gap, from 1 to the gap's length, in place of its last.
+    pub(crate) fn refresh_at(&mut self, step: i64) {
+        self.refresh_step = step;
+    }
+
     /// Whether the basis must be made anew before `step`, counted from 0.
     pub(crate) fn is_due(&self, step: i64) -> bool {
-        step % self.update_proj_gap == 0 || !self.has_basis()
+        (step - self.refresh_step) % self.update_proj_gap == 0 || !self.has_basis()
+    }
+
+    /// Whether bases come from eigenvectors, which can be found for many matrices at a time.
+    pub(crate) fn by_eigenvectors(&self, device: Device) -> bool {
+        match self.solver {
+            SubspaceSolver::Auto => device.is_cuda(),
+            SubspaceSolver::Svd => false,
+            SubspaceSolver::Eigenvectors => true,
+        }
     }
 
     pub(crate) fn has_basis(&self) -> bool {
@@ -99,17 +118,20 @@ impl Projector {
         self.rank
     }
 
-    /// Takes the basis from a float32 gradient: on the CPU by its singular value decomposition, as galore-torch does, on a GPU by the
-    /// eigenvectors of its Gram matrix, which there takes a fifth of the time and captures as much of the gradient.
+    /// Takes the basis from a float32 gradient.
     pub(crate) fn refresh(&mut self, gradient: &Tensor) -> Result<(), TchError> {
-        if gradient.device().is_cuda() { self.refresh_by_eigenvectors(gradient) } else { self.refresh_by_svd(gradient) }
+        if self.by_eigenvectors(gradient.device()) {
+            self.refresh_by_eigenvectors(gradient)
+        } else {
+            self.refresh_by_svd(gradient)
+        }
     }
 
     fn refresh_by_eigenvectors(&mut self, gradient: &Tensor) -> Result<(), TchError> {
         let gradient = scaled(&gradient.f_unsqueeze(0)?)?;
         let basis = |side, previous: Option<&Tensor>| {
             let previous = previous.map(|previous| previous.f_unsqueeze(0)).transpose()?;
-            basis(&gradient, side, self.rank, previous.as_ref())?.f_squeeze_dim(0)
+            basis(gradient.shallow_clone(), side, self.rank, previous.as_ref())?.f_squeeze_dim(0)
         };
         let left = (self.side != Side::Right).then(|| basis(OneSide::Left, self.left.as_ref())).transpose()?;
         let right = (self.side != Side::Left).then(|| basis(OneSide::Right, self.right.as_ref())).transpose()?;
@@ -271,9 +293,10 @@ pub(crate) fn scaled(gradients: &Tensor) -> Result<Tensor, TchError> {
 }
 
 /// Bases of one side for `gradients [b, rows, cols]`, float32 and [`scaled`]: `[b, rows, rank]` or `[b, rank, cols]`. Each vector has the
-/// sign that points along its predecessor, so that moments kept across a refresh mean nearly the same.
+/// sign that points along its predecessor, so that moments kept across a refresh mean nearly the same. The gradients are given up, as
+/// the solver needs memory when they have done their part.
 pub(crate) fn basis(
-    gradients: &Tensor,
+    gradients: Tensor,
     side: OneSide,
     rank: i64,
     previous: Option<&Tensor>,
@@ -281,13 +304,14 @@ pub(crate) fn basis(
     let turned = gradients.f_transpose(1, 2)?;
     let grams = match side {
         OneSide::Left => gradients.f_bmm(&turned)?,
-        OneSide::Right => turned.f_bmm(gradients)?,
+        OneSide::Right => turned.f_bmm(&gradients)?,
     };
+    drop((gradients, turned));
     // The solver may return what it likes for NaN; one look a decomposition costs nothing beside it.
     if grams.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
         return Err(TchError::Torch("the Gram matrix is not finite".to_owned()));
     }
-    let vectors = eigenbasis::leading(&grams, rank)?;
+    let vectors = eigenbasis::leading(grams, rank)?;
     let (basis, along) = match side {
         OneSide::Left => (vectors.f_transpose(1, 2)?, 1),
         OneSide::Right => (vectors, 2),

@@ -16,6 +16,7 @@ use crate::fused::{self, Storage};
 use crate::in_place::InPlace;
 use crate::parameter_state::{ParameterState, decay, undecomposed};
 use crate::projector::{self, OneSide, Projector};
+use crate::refresh_memory;
 use crate::scratch::{Scratch, Slot};
 
 /// Elements of the weights worked on at a time. Of the three float32 buffers of this size that a step takes, most then stays in a
@@ -117,45 +118,63 @@ impl Stack {
         Ok(refresh_time)
     }
 
-    /// Makes all bases anew, where that is due; returns the time it took.
+    /// Makes bases anew where that is due; returns the time it took.
     fn refresh_if_due(&self, members: &mut [ParameterState], refresh_bytes: u64) -> Result<Duration, Error> {
-        let due = |member: &ParameterState| {
+        let is_due = |member: &ParameterState| {
             member.projector.as_ref().is_some_and(|projector| projector.is_due(member.num_steps))
         };
-        if !members.iter().any(due) {
+        if !members.iter().any(is_due) {
             return Ok(Duration::ZERO);
         }
         let start_of_all = Instant::now();
-        // Of each: the Gram matrix, its copy that becomes the vectors, the basis made from them, and four times as much for the solver; the
-        // gradient in float32, and its absolute values.
+        let device = self.weights.device();
         let order = self.bases.size().into_iter().skip(1).max().unwrap_or(1);
         let (_, rows, cols) = self.weights.size3()?;
-        let bytes_of_one = 4 * (7 * order * order + 2 * rows * cols);
-        let at_most = i64::try_from(refresh_bytes).unwrap_or(i64::MAX) / bytes_of_one.max(1);
-        for (start, count) in self.chunks(at_most) {
-            let chunk = &mut members[start as usize..(start + count) as usize];
-            if self.refresh(chunk, (start, count)).is_err() {
-                // Once more one by one, to name the one that fails.
-                for (member, index) in chunk.iter_mut().zip(0..) {
-                    let result = self.refresh(std::slice::from_mut(member), (start + index, 1));
-                    let gradient = self.gradients.f_select(0, start + index);
-                    let gradient = gradient.on(&member.parameter.name, "reading the gradient")?;
-                    result.map_err(|source| undecomposed(&member.parameter.name, &gradient, source))?;
+        let by_eigenvectors = |member: &ParameterState| {
+            member.projector.as_ref().is_some_and(|projector| projector.by_eigenvectors(device))
+        };
+        // A singular value decomposition takes one matrix.
+        let bytes = if members.iter().all(by_eigenvectors) { refresh_memory::bytes(device, refresh_bytes) } else { 0 };
+        let mut start = 0;
+        for run in members.chunk_by_mut(|member, next| is_due(member) == is_due(next)) {
+            for chunk in run.chunks_mut(refresh_memory::at_a_time(run.len(), [rows, cols], order, bytes)) {
+                let count = chunk.len() as i64;
+                if is_due(&chunk[0]) {
+                    self.refresh_or_name(chunk, (start, count))?;
                 }
+                start += count;
             }
         }
         Ok(start_of_all.elapsed())
     }
 
+    /// An error names the parameter whose gradient cannot be decomposed.
+    fn refresh_or_name(&self, members: &mut [ParameterState], (start, count): (i64, i64)) -> Result<(), Error> {
+        if self.refresh(members, (start, count)).is_ok() {
+            return Ok(());
+        }
+        for (member, index) in members.iter_mut().zip(start..) {
+            let result = self.refresh(std::slice::from_mut(member), (index, 1));
+            let gradient = self.gradients.f_select(0, index).on(&member.parameter.name, "reading the gradient")?;
+            result.map_err(|source| undecomposed(&member.parameter.name, &gradient, source))?;
+        }
+        Ok(())
+    }
+
     fn refresh(&self, members: &mut [ParameterState], (start, count): (i64, i64)) -> Result<(), TchError> {
         let part = |stacked: &Tensor| stacked.f_narrow(0, start, count);
         let gradients = part(&self.gradients)?;
+        if let [ParameterState { projector: Some(projector), .. }] = members
+            && !projector.by_eigenvectors(gradients.device())
+        {
+            return projector.refresh(&gradients.f_select(0, 0)?.f_to_kind(Kind::Float)?);
+        }
         let projectors = || members.iter().filter_map(|member| member.projector.as_ref());
         let rank = projectors().map(Projector::rank).max().unwrap_or(0);
         let mut bases = part(&self.bases)?;
         let previous = projectors().all(Projector::has_basis).then_some(&bases);
         // In memory of their own and no buffer: they are larger than a step's, and wanted once in hundreds of steps.
-        let fresh = projector::basis(&projector::scaled(&gradients)?, self.side, rank, previous)?;
+        let fresh = projector::basis(projector::scaled(&gradients)?, self.side, rank, previous)?;
         bases.f_copy_(&fresh)?;
         members.iter_mut().filter_map(|member| member.projector.as_mut()).for_each(Projector::adopt_room);
         Ok(())

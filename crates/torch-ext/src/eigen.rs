@@ -16,9 +16,11 @@ const OPERATION: &str = "eigenvectors";
 /// Eigenvectors of symmetric matrices `[batch, n, n]`, float32, as rows `[batch, n, n]`, smallest eigenvalue first. For a
 /// matrix with NaN the result is undefined, or an error.
 ///
+/// The matrices are given up: on a GPU their memory may become that of the vectors, and it takes four times as much besides while it runs.
+///
 /// # Errors
 /// [`Error::Operand`] for another shape or type, [`Error::Torch`] when the solver fails or memory is lacking.
-pub fn eigenvectors(matrices: &Tensor) -> Result<Tensor, Error> {
+pub fn eigenvectors(matrices: Tensor) -> Result<Tensor, Error> {
     let shape = matrices.size();
     let (&[batch, n, columns], Ok(Kind::Float)) = (&shape[..], matrices.f_kind()) else {
         return Err(refused(&shape));
@@ -148,19 +150,18 @@ fn handles(solver: &Solver, device: usize) -> Result<(Handle, Parameters), Error
     Ok((handle, parameters))
 }
 
-fn batched(solver: &Solver, matrices: &Tensor, device: usize, batch: i64, n: i64) -> Result<Tensor, Error> {
+fn batched(solver: &Solver, matrices: Tensor, device: usize, batch: i64, n: i64) -> Result<Tensor, Error> {
     const WITH_VECTORS: c_int = 1;
     const LOWER: c_int = 0;
     const FLOAT32: c_int = 0;
     // The solver is used by one thread at a time: a handle belongs to one stream.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let on_device = |shape: &[i64], kind| Tensor::f_empty(shape, (kind, matrices.device())).map_err(torch);
     // The vectors replace the matrices. The solver lays out columns one after the other, so its columns are our rows.
-    let mut vectors = on_device(&[batch, n, n], Kind::Float)?;
-    vectors.f_copy_(matrices).map_err(torch)?;
+    let vectors = { matrices }.f_contiguous().map_err(torch)?;
+    let on_device = |shape: &[i64], kind| Tensor::f_empty(shape, (kind, vectors.device())).map_err(torch);
     let values = on_device(&[batch, n], Kind::Float)?;
-    let info = Tensor::f_zeros([batch], (Kind::Int, matrices.device())).map_err(torch)?;
+    let info = Tensor::f_zeros([batch], (Kind::Int, vectors.device())).map_err(torch)?;
     let stream = driver::current_stream(device)?;
     driver::within(OPERATION, device, || {
         let (handle, parameters) = handles(solver, device)?;
@@ -238,7 +239,7 @@ mod tests {
         for device in devices.into_iter().flatten() {
             for (batch, n) in [(1, 1), (3, 5), (2, 40), (2, 300)] {
                 let matrices = matrices(batch, n, device);
-                let vectors = eigenvectors(&matrices).unwrap().to_kind(Kind::Double);
+                let vectors = eigenvectors(matrices.copy()).unwrap().to_kind(Kind::Double);
                 let wide = matrices.to_kind(Kind::Double);
                 let rotated = vectors.matmul(&wide).matmul(&vectors.transpose(1, 2));
                 let values = rotated.diagonal(0, 1, 2);
@@ -258,9 +259,9 @@ mod tests {
     #[test]
     fn what_is_not_a_batch_of_square_matrices_is_refused() {
         for shape in [&[4, 4][..], &[2, 3, 4], &[3]] {
-            let error = eigenvectors(&Tensor::zeros(shape, (Kind::Float, Device::Cpu))).unwrap_err();
+            let error = eigenvectors(Tensor::zeros(shape, (Kind::Float, Device::Cpu))).unwrap_err();
             assert!(error.to_string().contains("[batch, n, n]"), "{error}");
         }
-        assert!(eigenvectors(&Tensor::zeros([1, 3, 3], (Kind::Double, Device::Cpu))).is_err());
+        assert!(eigenvectors(Tensor::zeros([1, 3, 3], (Kind::Double, Device::Cpu))).is_err());
     }
 }

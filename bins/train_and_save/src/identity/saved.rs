@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use galore_optim::MomentDtype;
+use galore_optim::{MomentDtype, RefreshTiming, SubspaceSolver};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -38,6 +38,11 @@ pub struct Optimizer {
     /// Of the moments. Checkpoints of versions that had no choice do not say.
     #[serde(default)]
     pub(super) optim_state_dtype: MomentDtype,
+    /// GaLore's, like the next: on which steps subspaces are made anew, and how.
+    #[serde(default)]
+    pub(super) galore_refresh: RefreshTiming,
+    #[serde(default)]
+    pub(super) galore_solver: SubspaceSolver,
     pub(super) adam: Value,
 }
 
@@ -90,6 +95,17 @@ impl Identity {
             MomentDtype::Bfloat16 => "bfloat16",
         });
         compare("optim_state_dtype", before_state == now_state, before_state, now_state);
+        let [before_refresh, now_refresh] = [before, now].map(|run| match run.galore_refresh {
+            RefreshTiming::Together => "together",
+            RefreshTiming::Staggered => "staggered",
+        });
+        compare("galore_refresh", before_refresh == now_refresh, before_refresh, now_refresh);
+        let [before_solver, now_solver] = [before, now].map(|run| match run.galore_solver {
+            SubspaceSolver::Auto => "auto",
+            SubspaceSolver::Svd => "svd",
+            SubspaceSolver::Eigenvectors => "eigenvectors",
+        });
+        compare("galore_solver", before_solver == now_solver, before_solver, now_solver);
         if differences.is_empty() {
             return Ok(());
         }

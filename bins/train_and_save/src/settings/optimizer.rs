@@ -3,7 +3,9 @@
 use super::problems::Problems;
 use super::{OptimizerKind, OptimizerSettings};
 use crate::flags::Flags;
-use galore_optim::{AdamConfig, MomentDtype, TargetModules, WeightUpdate, parse_optim_args};
+use galore_optim::{
+    AdamConfig, GaLoreConfig, MomentDtype, RefreshTiming, SubspaceSolver, TargetModules, WeightUpdate, parse_optim_args,
+};
 use trainer_core::TrainingArguments;
 
 /// `optim_args` of the documented recipe.
@@ -26,10 +28,33 @@ pub(super) fn optimizer(flags: &Flags, problems: &mut Problems) -> OptimizerSett
             Some([one]) if one.replace('_', "-") == "all-linear" => TargetModules::Pattern(one.clone()),
             Some(names) => TargetModules::List(names.iter().filter(|name| !name.is_empty()).cloned().collect()),
         };
-        OptimizerKind::GaLoreAdamW { galore: galore.unwrap_or_default(), targets }
+        let refresh = match flags.galore_refresh.as_deref() {
+            None | Some("together") => RefreshTiming::Together,
+            Some("staggered") => RefreshTiming::Staggered,
+            Some(other) => {
+                problems.add("galore_refresh", other, "use together or staggered");
+                RefreshTiming::Together
+            }
+        };
+        let solver = match flags.galore_solver.as_deref() {
+            None | Some("auto") => SubspaceSolver::Auto,
+            Some("svd") => SubspaceSolver::Svd,
+            Some("eigenvectors") => SubspaceSolver::Eigenvectors,
+            Some(other) => {
+                problems.add("galore_solver", other, "use svd, eigenvectors or auto");
+                SubspaceSolver::Auto
+            }
+        };
+        OptimizerKind::GaLoreAdamW { galore: GaLoreConfig { refresh, solver, ..galore.unwrap_or_default() }, targets }
     } else {
-        if flags.optim_args.is_some() {
-            problems.add("optim_args", "set", format!("{name} takes none; it belongs to galore_adamw"));
+        for (flag, value) in [
+            ("optim_args", &flags.optim_args),
+            ("galore_refresh", &flags.galore_refresh),
+            ("galore_solver", &flags.galore_solver),
+        ] {
+            if value.is_some() {
+                problems.add(flag, "set", format!("{name} takes none; it belongs to galore_adamw"));
+            }
         }
         if flags.optim_target_modules.is_some() {
             problems.add("optim_target_modules", "set", format!("{name} has no targets; it belongs to galore_adamw"));

@@ -1,4 +1,5 @@
 use super::*;
+use galore_optim::{RefreshTiming, SubspaceSolver};
 
 fn flags() -> Flags {
     Flags { model_name: Some("m".into()), output_dir: Some("o".into()), ..Flags::default() }
@@ -46,6 +47,24 @@ fn epsilon_follows_the_optimizer_unless_given() {
     assert_eq!(adam("galore_adamw", None), 1e-6);
     assert_eq!(adam("adamw_torch", None), 1e-8);
     assert_eq!(adam("galore_adamw", Some(1e-5)), 1e-5);
+}
+
+#[test]
+fn refreshes_are_staggered_and_solved_as_asked() {
+    let resolved = |refresh: &str, solver: &str| -> anyhow::Result<_> {
+        let asked = Flags { galore_refresh: Some(refresh.into()), galore_solver: Some(solver.into()), ..flags() };
+        match Settings::resolve(asked)?.optimizer.kind {
+            OptimizerKind::GaLoreAdamW { galore, .. } => Ok((galore.rank, galore.refresh, galore.solver)),
+            OptimizerKind::AdamW => panic!(),
+        }
+    };
+    assert_eq!(resolved("together", "auto").unwrap(), (1024, RefreshTiming::Together, SubspaceSolver::Auto));
+    assert_eq!(resolved("staggered", "svd").unwrap(), (1024, RefreshTiming::Staggered, SubspaceSolver::Svd));
+    let message = resolved("sometimes", "qr").unwrap_err().to_string();
+    assert!(message.contains("use together or staggered") && message.contains("use svd, eigenvectors"), "{message}");
+    let adamw = Flags { optim: Some("adamw_torch".into()), galore_refresh: Some("staggered".into()), ..flags() };
+    let message = Settings::resolve(adamw).unwrap_err().to_string();
+    assert!(message.contains("galore_refresh") && message.contains("belongs to galore_adamw"), "{message}");
 }
 
 #[test]

@@ -1,7 +1,10 @@
 use super::*;
 use crate::core::Core;
 use crate::{AdamConfig, GaLoreConfig, Parameter, ParameterGroup, ProjectionType, WeightUpdate};
+use crate::{RefreshTiming, SubspaceSolver};
 use tch::Device;
+
+const REFRESH_BYTES: u64 = 600_000_000;
 
 /// Parameters of these shapes, one behind the other in two buffers.
 fn group(shapes: &[[i64; 2]], device: Device) -> ParameterGroup {
@@ -49,4 +52,66 @@ fn neighbours_of_one_shape_are_found_on_a_gpu_alone() {
     let mut no_buffers = group(&shapes, device);
     no_buffers.parameters.iter_mut().for_each(|parameter| parameter.gradient = None);
     assert!(stacks(no_buffers, ProjectionType::Std).is_empty());
+}
+
+/// A stack as on a GPU, of what the CPU can do of it: refreshes.
+fn stacked(config: &GaLoreConfig, [rows, cols]: [i64; 2], count: usize) -> (Stack, Vec<ParameterState>) {
+    let mut core = Core::new(Flavour::GaLore);
+    let group = group(&vec![[rows, cols]; count], Device::Cpu);
+    core.add(group, Some(config), WeightUpdate::Nearest).unwrap();
+    let mut members = core.parameters;
+    let stack = Stack::of(&mut members, 0).unwrap().unwrap();
+    (stack, members)
+}
+
+fn fill(stack: &Stack, seed: i64) {
+    let size = stack.gradients.size();
+    let count: i64 = size.iter().product();
+    let wave = ((Tensor::arange(count, (Kind::Double, Device::Cpu)) + seed) * 12.9898).sin() * 43_758.545;
+    stack.gradients.shallow_clone().copy_(&(&wave - wave.floor() - 0.5).view(&size[..]));
+}
+
+#[test]
+fn bases_do_not_depend_on_how_many_are_made_at_a_time() {
+    // By iteration, exact, on either side.
+    for (shape, rank) in [([40, 24], 6), ([40, 24], 24), ([24, 40], 12), ([70, 70], 30)] {
+        let bases = [1, 40_000, 10_000_000].map(|bytes| {
+            let solver = SubspaceSolver::Eigenvectors;
+            let config = GaLoreConfig { rank, solver, ..GaLoreConfig::default() };
+            let (stack, mut members) = stacked(&config, shape, 11);
+            for seed in [1, 2] {
+                // The second one has a basis to take signs from.
+                fill(&stack, seed);
+                members.iter_mut().for_each(|member| member.num_steps = 0);
+                stack.refresh_if_due(&mut members, bytes).unwrap();
+            }
+            stack.bases
+        });
+        assert!(bases[0].abs().max().double_value(&[]) > 0.0);
+        assert_eq!(bases[0], bases[1], "{shape:?}, rank {rank}");
+        assert_eq!(bases[0], bases[2], "{shape:?}, rank {rank}");
+    }
+}
+
+#[test]
+fn a_stack_refreshes_those_that_are_due() {
+    for solver in [SubspaceSolver::Eigenvectors, SubspaceSolver::Svd] {
+        let refresh = RefreshTiming::Staggered;
+        let config = GaLoreConfig { rank: 3, update_proj_gap: 10, refresh, solver, ..GaLoreConfig::default() };
+        let (stack, mut members) = stacked(&config, [6, 9], 5);
+        for step in 0..=20 {
+            fill(&stack, step);
+            let before = stack.bases.copy();
+            members.iter_mut().for_each(|member| member.num_steps = step);
+            stack.refresh_if_due(&mut members, REFRESH_BYTES).unwrap();
+            let changed: Vec<i64> = (0..5).filter(|&index| before.get(index) != stack.bases.get(index)).collect();
+            // One of five on every other step, by its place.
+            let expected = match step {
+                0 => (0..5).collect(),
+                _ if step % 2 == 0 => vec![(step / 2 - 1) % 5],
+                _ => vec![],
+            };
+            assert_eq!(changed, expected, "{solver:?}, step {step}");
+        }
+    }
 }

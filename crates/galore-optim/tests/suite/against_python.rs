@@ -48,7 +48,8 @@ fn galore_is_galore_torch() {
             for (rank, weight_decay) in [(3, 0.0), (3, 0.1), (full_rank, 0.0), (64, 0.0)] {
                 let case = format!("{shape}.{proj_name}.rank{rank}.decay{weight_decay:?}");
                 let (weight, gradient) = (start.copy(), start.zeros_like());
-                let config = GaLoreConfig { rank, update_proj_gap: 3, scale: 1.8, proj_type };
+                let config =
+                    GaLoreConfig { rank, update_proj_gap: 3, scale: 1.8, proj_type, ..GaLoreConfig::default() };
                 let adam = AdamConfig { weight_decay, ..AdamConfig::galore_default() };
                 let targets = group(vec![parameter("w", &weight, &gradient)], adam);
                 let mut optimizer = GaLoreAdamW::new(targets, vec![], &config, WeightUpdate::Exact).unwrap();

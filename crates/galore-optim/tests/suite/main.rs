@@ -10,6 +10,7 @@ mod against_python;
 mod narrow_moments;
 mod odd_input;
 mod on_gpu;
+mod refresh;
 mod state_files;
 mod weight_updates;
 

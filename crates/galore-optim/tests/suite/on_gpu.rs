@@ -83,7 +83,9 @@ fn a_step_on_the_gpu_is_that_of_the_cpu() {
     if !torch_ext::cuda::load() {
         return;
     }
-    let galore = |proj_type| Some(GaLoreConfig { rank: 12, update_proj_gap: 100, scale: 1.0, proj_type });
+    let galore = |proj_type| {
+        Some(GaLoreConfig { rank: 12, update_proj_gap: 100, scale: 1.0, proj_type, ..GaLoreConfig::default() })
+    };
     let folder = tempfile::tempdir().unwrap();
     for (kind, update, moments) in [
         (Kind::Float, WeightUpdate::Exact, MomentDtype::Float32),

@@ -29,7 +29,8 @@ struct Setup {
 
 impl Setup {
     fn galore(kind: Kind, update: WeightUpdate, proj_type: ProjectionType) -> Self {
-        let galore = Some(GaLoreConfig { rank: 4, update_proj_gap: 4, scale: 1.8, proj_type });
+        let galore =
+            Some(GaLoreConfig { rank: 4, update_proj_gap: 4, scale: 1.8, proj_type, ..GaLoreConfig::default() });
         Setup { kind, update, galore, moments: MomentDtype::Float32 }
     }
 

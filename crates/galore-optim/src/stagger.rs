@@ -1,0 +1,67 @@
+//! When targets make their subspaces anew: all on one step, or spread over the steps of a gap.
+//!
+//! Nothing of it is state: what is due follows from a target's place among the targets and from its number of steps, so a run that goes
+//! on refreshes as one that was never stopped.
+
+use tch::Device;
+
+use crate::RefreshTiming;
+
+/// Targets of one shape that a GPU decomposes together. Of order 1024 it takes as long for 8 as for 24; of more, each takes its time.
+const TOGETHER_ON_GPU: usize = 24;
+
+/// For each target the step of a gap, from 1 to `gap`, on which it is refreshed. `shapes` are those of all targets, in order.
+pub(crate) fn refresh_steps(shapes: &[Vec<i64>], timing: RefreshTiming, gap: i64, device: Device) -> Vec<i64> {
+    let together = match (timing, device) {
+        (RefreshTiming::Together, _) => return vec![gap; shapes.len()],
+        (RefreshTiming::Staggered, Device::Cuda(_)) => TOGETHER_ON_GPU,
+        // The CPU decomposes one after the other.
+        (RefreshTiming::Staggered, _) => 1,
+    };
+    let groups = groups(shapes, together);
+    let count = groups.len() as i128;
+    // Wide, as a gap may be any number; the result is no larger than the gap.
+    let step = |index: i128| ((index * i128::from(gap) / count) as i64).max(1);
+    (1..).zip(groups).flat_map(|(index, members)| std::iter::repeat_n(step(index), members)).collect()
+}
+
+/// Neighbours of one shape, as evenly as can be in groups of `at_most`: how many targets each group has.
+fn groups(shapes: &[Vec<i64>], at_most: usize) -> Vec<usize> {
+    let runs = shapes.chunk_by(|shape, next| shape == next).map(<[_]>::len);
+    let parts = |run: usize| {
+        let count = run.div_ceil(at_most);
+        (0..count).map(move |part| (part + 1) * run / count - part * run / count)
+    };
+    runs.flat_map(parts).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(lengths: &[usize]) -> Vec<Vec<i64>> {
+        let shape = |(index, length): (usize, &usize)| std::iter::repeat_n(vec![index as i64, 8], *length);
+        lengths.iter().enumerate().flat_map(shape).collect()
+    }
+
+    #[test]
+    fn groups_are_of_one_shape_and_even() {
+        assert_eq!(groups(&of(&[96, 48, 24]), 24), [24; 7]);
+        assert_eq!(groups(&of(&[50, 1, 10]), 24), [16, 17, 17, 1, 10]);
+        assert_eq!(groups(&of(&[2, 3]), 1), [1; 5]);
+        assert!(groups(&[], 24).is_empty());
+    }
+
+    #[test]
+    fn steps_are_spread_over_the_gap() {
+        let shapes = of(&[2, 3]);
+        let staggered = |gap, device| refresh_steps(&shapes, RefreshTiming::Staggered, gap, device);
+        assert_eq!(staggered(500, Device::Cpu), [100, 200, 300, 400, 500]);
+        assert_eq!(staggered(500, Device::Cuda(0)), [250, 250, 500, 500, 500]);
+        // More targets than steps: as many on each as must be.
+        assert_eq!(staggered(2, Device::Cpu), [1, 1, 1, 1, 2]);
+        assert_eq!(staggered(1, Device::Cpu), [1; 5]);
+        assert_eq!(staggered(i64::MAX, Device::Cpu)[4], i64::MAX);
+        assert_eq!(refresh_steps(&shapes, RefreshTiming::Together, 500, Device::Cpu), [500; 5]);
+    }
+}
