@@ -21,6 +21,7 @@
 mod case;
 mod data;
 pub mod goldens;
+pub mod measure;
 mod program;
 mod results;
 mod torture;

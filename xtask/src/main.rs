@@ -4,6 +4,7 @@
 //! `.libtorch` that `.cargo/config.toml` points at; the other verbs call it first, so that every verb works in a fresh
 //! clone. Each step prints what it runs and how long it took.
 
+mod bench;
 mod checks;
 mod demo;
 mod fuzz;
@@ -23,6 +24,8 @@ cargo xtask <verb>
   setup --cuda  fetch PyTorch with CUDA as well, for a GPU machine without a Python torch
   demo          make a small model and dataset in demo-out/, train on them on the CPU, write a sample
   test          everything CI checks: lint, then all tests
+  bench [section]
+                check and time what a step on the CPU is made of: operations, optimizer, step, data, checkpoint
   fuzz --minutes <n> [target]
                 read changed files for so long each: config, weights, tokenizer, template, checkpoint, optimizer, dataset
   soak --minutes <n>
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
     let result = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["setup"] => setup::ensure().map(|place| println!("libtorch {}: {}", setup::VERSION, place.display())),
         ["setup", "--cuda"] => setup::cuda(),
+        ["bench", ref sections @ ..] => bench::run(sections),
         ["fuzz", ref arguments @ ..] => fuzz::run(arguments),
         ["soak", ref arguments @ ..] => soak::run(arguments),
         ["demo"] => demo::run(),
