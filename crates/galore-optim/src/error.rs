@@ -109,7 +109,7 @@ pub enum Error {
         /// The value given.
         learning_rate: f64,
     },
-    /// The singular value decomposition of a gradient failed.
+    /// A gradient holds what is not finite, so there is no subspace of it.
     #[error("no subspace for `{name}`: its gradient holds NaN or infinity")]
     NonFiniteGradient {
         /// The target.

@@ -1,4 +1,5 @@
-//! GaLore AdamW and AdamW for libtorch tensors, equal to galore-torch 1.0 and `torch.optim.AdamW` step for step.
+//! GaLore AdamW and AdamW for libtorch tensors, equal to galore-torch 1.0 (with its singular vectors, the default on the CPU) and
+//! `torch.optim.AdamW` step for step.
 //!
 //! GaLore ([2403.03507](https://arxiv.org/abs/2403.03507)) keeps Adam's moments in a low-rank subspace of each weight
 //! matrix. For a target `W [rows, cols]` with rows ≥ cols (the other cases are in [`ProjectionType`]):
@@ -15,6 +16,8 @@
 //!   `optim_args`.
 //! - [`GaLoreAdamW`] runs targets in their subspaces and everything else as plain AdamW of the same formula. [`AdamW`] is
 //!   torch's, with which it differs in where ε and the bias corrections go.
+//! - [`RefreshTiming`] says whether all targets make their bases anew on one step or each on its own, [`SubspaceSolver`] how: by
+//!   singular vectors, or by eigenvectors of `GᵀG`, which hold as much of the gradient and take a fraction of the time.
 //! - Both are an [`Optimizer`]: step, and save and load the state as safetensors, exactly.
 //! - [`global_gradient_norm`] and [`clip_gradients`] come before the step, if wanted.
 //!

@@ -68,7 +68,8 @@ pub trait Optimizer {
     }
 }
 
-/// AdamW on gradients projected into low-rank subspaces, equal to galore-torch 1.0 step for step.
+/// AdamW on gradients projected into low-rank subspaces, with [`SubspaceSolver::Svd`](crate::SubspaceSolver::Svd) equal to galore-torch
+/// 1.0 step for step.
 ///
 /// Parameters that are no targets take the same formula unprojected, as in galore-torch.
 #[derive(Debug)]

@@ -109,8 +109,9 @@ fn stopped_midway_and_resumed_bfloat16_exact_adamw_packed() -> Result<()> {
 }
 
 #[test]
-fn stopped_midway_and_resumed_bfloat16_exact_galore_packed_accumulated() -> Result<()> {
-    stop_midway(&format!("--packing --max_length 48 --gradient_accumulation_steps 3 {GALORE}"))
+fn stopped_midway_and_resumed_bfloat16_exact_galore_staggered_packed_accumulated() -> Result<()> {
+    let refresh = "--galore_refresh staggered --galore_solver eigenvectors";
+    stop_midway(&format!("--packing --max_length 48 --gradient_accumulation_steps 3 {refresh} {GALORE}"))
 }
 
 #[test]
