@@ -8,7 +8,7 @@ mod saved;
 use crate::settings::{OptimizerKind, OptimizerSettings, Settings};
 use anyhow::Result;
 use causal_lm::{CausalLm, ParameterSpec};
-use galore_optim::{GaLoreConfig, MomentDtype, RefreshTiming, SubspaceSolver};
+use galore_optim::{GaLoreConfig, MomentDtype};
 use saved::Optimizer;
 use sft_data::Example;
 use sha2::{Digest, Sha256};
@@ -106,6 +106,7 @@ fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use galore_optim::{RefreshTiming, SubspaceSolver};
     use serde_json::Value;
 
     fn identity() -> Identity {

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use checkpoint_callbacks::{DirectoryStore, newest_complete};
 use galore_optim::{AdamConfig, AdamW, Optimizer, ParameterGroup, WeightUpdate};
 use tch::Kind;
+use torch_ext::HostMemory;
 use trainer_core::CheckpointStore;
 use whole_program_tests::measure::Variant;
 
@@ -26,9 +27,10 @@ pub fn run(_: &Path) -> Result<()> {
 
     let folder = tempfile::tempdir()?;
     let mut store = DirectoryStore::open(folder.path())?;
+    let memory = HostMemory::default();
     let mut save = || -> Result<(Duration, Duration)> {
         let start = Instant::now();
-        let (files, state) = (model.snapshot()?, optimizer.snapshot()?);
+        let (files, state) = (model.snapshot(&memory)?, optimizer.snapshot(&memory)?);
         let pause = start.elapsed();
         store.save(
             1,

@@ -52,9 +52,11 @@ pub fn run(_: &Path) -> Result<()> {
     let random = |shape: &[i64]| Tensor::f_randn(shape, (Kind::Float, Device::Cpu));
     let (x, dx, weight) = (random(&[N, D])?, random(&[N, D])?, random(&[D])?);
     let (matrix, wide) = ((random(&[F, D])? * 0.02), random(&[N, F])?);
-    let (gate, up) = (random(&[N, F])?, random(&[N, F])?);
+    let gate_up = random(&[N, 2 * F])?;
     let (query, key, value) = (random(&[N, H, K])?, random(&[N, G, K])?, random(&[N, G, K])?);
-    let d_query = random(&[N, H, K])?;
+    let (d_query, d_key, d_value) = (random(&[N, H, K])?, random(&[N, G, K])?, random(&[N, G, K])?);
+    let packed = Tensor::f_cat(&[&query, &key, &value], 1)?;
+    let d_packed = Tensor::f_cat(&[&d_query, &d_key, &d_value], 1)?;
     let rows = Rows::new(&[LENGTH; ROWS], Device::Cpu)?;
     let rotations = {
         let positions = Tensor::f_arange(LENGTH as i64, (Kind::Float, Device::Cpu))?.f_repeat([ROWS as i64])?;
@@ -63,7 +65,7 @@ pub fn run(_: &Path) -> Result<()> {
     };
     let (table, ids) = (random(&[V, D])? * 0.02, Tensor::f_randint(V, [N], (Kind::Int64, Device::Cpu))?);
     let one = Tensor::f_ones([0i64; 0], (Kind::Double, Device::Cpu))?;
-    let (n, d, f, h, k, v) = (N as f64, D as f64, F as f64, H as f64, K as f64, V as f64);
+    let (n, d, f, h, g, k, v) = (N as f64, D as f64, F as f64, H as f64, G as f64, K as f64, V as f64);
 
     compare(Operation {
         name: "RMSNorm",
@@ -71,7 +73,8 @@ pub fn run(_: &Path) -> Result<()> {
         ours: Box::new(|| {
             let (y, reciprocal) = rms_norm::forward(&x, &weight, EPSILON)?;
             let mut gradient = weight.f_zeros_like()?;
-            Ok(vec![y, rms_norm::backward(&dx, &x, &weight, &reciprocal, &mut gradient)?, gradient])
+            let saved = rms_norm::Saved { x: &x, weight: &weight, reciprocal_rms: &reciprocal };
+            Ok(vec![y, rms_norm::backward(&dx, saved, None, &mut gradient)?, gradient])
         }),
         inputs: vec![&x, &weight],
         dy: &dx,
@@ -81,21 +84,23 @@ pub fn run(_: &Path) -> Result<()> {
         }),
     })?;
     compare(Operation {
-        name: "RoPE of queries",
-        work: Work::bytes(4.0 * 4.0 * n * h * k),
+        name: "RoPE of q and k",
+        work: Work::bytes(4.0 * 4.0 * n * (h + 2.0 * g) * k),
         ours: Box::new(|| {
-            // On the CPU the input's memory is left alone.
-            let y = rope::forward(query.shallow_clone(), &rotations.0)?;
-            Ok(vec![y, rope::backward(d_query.shallow_clone(), &rotations.0)?])
+            // In place, and so of a copy each time.
+            let mut y = packed.copy();
+            rope::forward(&mut y, H + G, &rotations.0)?;
+            Ok(vec![y, rope::backward([&d_query, &d_key, &d_value], &rotations.0)?])
         }),
-        inputs: vec![&query],
-        dy: &d_query,
+        inputs: vec![&packed],
+        dy: &d_packed,
         plain: Box::new(|leaves| {
             let both = |angles: Tensor| Tensor::f_cat(&[&angles, &angles], 1)?.f_unsqueeze(1);
             let (cos, sin) = (both(rotations.1.f_cos()?)?, both(rotations.1.f_sin()?)?);
-            let halves = leaves[0].f_chunk(2, 2)?;
+            let (x, value) = (leaves[0].f_narrow(1, 0, H + G)?, leaves[0].f_narrow(1, H + G, G)?);
+            let halves = x.f_chunk(2, 2)?;
             let turned = Tensor::f_cat(&[&halves[1].f_neg()?, &halves[0]], 2)?;
-            Ok(leaves[0].f_mul(&cos)?.f_add(&turned.f_mul(&sin)?)?)
+            Ok(Tensor::f_cat(&[x.f_mul(&cos)?.f_add(&turned.f_mul(&sin)?)?, value], 1)?)
         }),
     })?;
     compare(Operation {
@@ -139,19 +144,20 @@ pub fn run(_: &Path) -> Result<()> {
         name: "SwiGLU",
         work: Work::bytes(4.0 * 8.0 * n * f),
         ours: Box::new(|| {
-            let (d_gate, d_up) = swiglu::backward(&wide, &gate, &up)?;
-            Ok(vec![swiglu::forward(&gate, &up)?, d_gate, d_up])
+            let y = swiglu::forward(&gate_up)?;
+            // It takes the gradient's memory.
+            Ok(vec![y, swiglu::backward(wide.copy(), &gate_up)?.0])
         }),
-        inputs: vec![&gate, &up],
+        inputs: vec![&gate_up],
         dy: &wide,
-        plain: Box::new(|leaves| Ok(leaves[0].f_silu()?.f_mul(&leaves[1])?)),
+        plain: Box::new(|leaves| Ok(leaves[0].f_narrow(1, 0, F)?.f_silu()?.f_mul(&leaves[0].f_narrow(1, F, F)?)?)),
     })?;
     compare(Operation {
         name: "embedding",
         work: Work::bytes(4.0 * (5.0 * n * d + v * d)),
         ours: Box::new(|| {
             let mut gradient = table.f_zeros_like()?;
-            embedding::backward(&dx, &ids, &mut gradient)?;
+            embedding::backward(&dx, &ids, None, &mut gradient)?;
             Ok(vec![embedding::forward(&table, &ids, Kind::Float)?, gradient])
         }),
         inputs: vec![&table],
@@ -163,7 +169,7 @@ pub fn run(_: &Path) -> Result<()> {
         work: Work::flop(6.0 * n * d * v),
         ours: Box::new(|| {
             let mut gradient = table.f_zeros_like()?;
-            let (sums, dx) = cross_entropy::forward_backward(&x, &table, &ids, 1.0, &mut gradient, 256)?;
+            let (sums, dx) = cross_entropy::forward_backward(&x, &table, &ids, &one, &mut gradient, 256)?;
             Ok(vec![sums.loss, dx, gradient])
         }),
         inputs: vec![&x, &table],
