@@ -6,6 +6,7 @@
 
 The model has the shape of Qwen1.5-0.5B, or that of SmolLM2-135M, and random weights; rows are random words. Step times are medians over the second half of the
 steps, each waited for; peak memory is what the allocator of torch had given out at most.
+Tokens a second are means over the second half; with --trl_steps TRL takes so many steps alone, and its mean is over the last 500 of them.
 Needs torch, transformers, trl, datasets, accelerate, galore-torch. With --folder, a model and rows made before are used again.
 """
 import argparse, json, random, statistics, subprocess, sys, time, types
@@ -72,8 +73,10 @@ def run_trl(folder, options):
     data = load_dataset("json", data_files={s: str(folder / "dataset" / f"{s}.jsonl") for s in ("train", "test")})
     model = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.bfloat16, attn_implementation="sdpa", device_map="auto")
     model.config.use_cache = False
+    galore = options.trl_optim == "galore_adamw"
     settings = SFTConfig(
-        output_dir=str(folder / "trl"), optim="galore_adamw", optim_args=GALORE.format(options.rank), optim_target_modules=["attn", "mlp"],
+        output_dir=str(folder / "trl"), optim=options.trl_optim, max_steps=options.trl_steps, use_liger_kernel=options.liger,
+        optim_args=GALORE.format(options.rank) if galore else None, optim_target_modules=["attn", "mlp"] if galore else None,
         learning_rate=1e-5, bf16=True, num_train_epochs=1, warmup_steps=0.1, lr_scheduler_type="linear", logging_steps=1,
         per_device_train_batch_size=options.batch, per_device_eval_batch_size=options.batch, max_length=options.seq,
         gradient_checkpointing=options.checkpointing == "true", eval_strategy="epoch", save_strategy="no", report_to="none", disable_tqdm=True,
@@ -90,7 +93,7 @@ def run_trl(folder, options):
     return {
         "step_time_ms_median": statistics.median(half) * 1e3,
         "first_step_ms": clock.times[0] * 1e3,
-        "train_tokens_per_second": tokens_per_step / statistics.mean(half),
+        "train_tokens_per_second": tokens_per_step / statistics.mean(clock.times[-500:] if options.trl_steps > 500 else half),
         "peak_memory_bytes": torch.cuda.max_memory_allocated(),
         "train_loss": metrics["train_loss"],
     }
@@ -120,6 +123,9 @@ def main():
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--seq", type=int, default=1024)
     parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--trl_optim", default="galore_adamw")
+    parser.add_argument("--trl_steps", type=int, default=-1)
+    parser.add_argument("--liger", action="store_true", help="TRL with Liger's kernels")
     parser.add_argument("--folder", type=Path, default=Path("beside-trl"))
     parser.add_argument("--only", choices=["ours", "trl"])
     parser.add_argument("further", nargs="*", help="flags for train_and_save, after --")
@@ -131,8 +137,9 @@ def main():
     columns = {}
     if options.only is None:
         again = [sys.executable, __file__, "--only", "trl"]
-        for name in ("rank", "lengths", "checkpointing", "shape", "batch", "seq", "steps", "folder"):
+        for name in ("rank", "lengths", "checkpointing", "shape", "batch", "seq", "steps", "trl_optim", "trl_steps", "folder"):
             again += [f"--{name}", str(getattr(options, name))]
+        again += ["--liger"] if options.liger else []
         trl = subprocess.run(again, capture_output=True, text=True)
         line = next((line for line in trl.stdout.splitlines() if line.startswith("TRL ")), None)
         if line is None:
