@@ -30,7 +30,7 @@ use trainer_core::{
 pub enum Outcome {
     /// The best model is in the output folder.
     Complete,
-    /// A signal ended it; there is a checkpoint to go on from.
+    /// A signal ended it; there is a checkpoint of its last step to go on from, or the user was told why not.
     Stopped {
         /// Its number.
         signal: u8,
@@ -190,14 +190,16 @@ impl Prepared {
         };
         let step = output.state.global_step;
         if let Some(signal) = signals.received().filter(|_| step < output.state.max_steps) {
-            if let Some(error) = &output.saves.last_error {
-                bail!("stopped by signal {signal} after step {step}, and {error}; what was saved before is whole");
-            }
-            say(&format!("stopped by signal {signal} after step {step}; go on with --resume_from_checkpoint true"));
+            say(&match output.saves.failure() {
+                None => {
+                    format!("stopped by signal {signal} after step {step}; go on with --resume_from_checkpoint true")
+                }
+                Some(failure) => format!("error: stopped by signal {signal} after step {step}, and {failure}"),
+            });
             return Ok(Outcome::Stopped { signal });
         }
         finish(settings, &output, &learner)?;
-        let SaveReport { num_saved, num_failed, last_error } = &output.saves;
+        let SaveReport { num_saved, num_failed, last_error, .. } = &output.saves;
         if let (0, Some(error)) = (num_saved, last_error) {
             bail!("none of {num_failed} checkpoints could be saved: {error}; the model is in {}", output_dir.display());
         }

@@ -214,7 +214,8 @@ fn on_rows(rows: &[u64]) -> String {
     format!(", rows {}{more} of the training split", shown.join(", "))
 }
 
-fn last_checkpoint(path: Option<&PathBuf>) -> String {
+/// What a run leaves to go on from, in words.
+pub(crate) fn last_checkpoint(path: Option<&PathBuf>) -> String {
     path.map_or_else(
         || "no checkpoint was saved before".to_owned(),
         |path| format!("the last good checkpoint is {}", path.display()),

@@ -58,8 +58,6 @@ struct Session {
     unrecorded: Vec<StepPosition>,
     /// The step that was saved last, or is on its way.
     saved_step: Option<u64>,
-    /// The newest that is there.
-    last_checkpoint: Option<PathBuf>,
     saves: SaveReport,
     /// What was best before the evaluation that is.
     best_before: Best,
@@ -113,7 +111,6 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
                 num_rows: 0,
                 unrecorded: Vec::new(),
                 saved_step: None,
-                last_checkpoint: None,
                 saves: SaveReport::default(),
                 best_before: Best::default(),
             },
@@ -295,7 +292,7 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
     fn last_checkpoint(&mut self) -> Option<PathBuf> {
         // One on its way counts if it arrives. What its callbacks say comes after the error that this is asked for.
         let _ = self.settle_save(Patience::Wait);
-        self.session.last_checkpoint.clone().or_else(|| self.session.resumed_from.clone())
+        self.session.saves.last_checkpoint.clone()
     }
 }
 

@@ -185,6 +185,27 @@ fn a_second_interrupt_leaves_at_once_and_so_does_the_first_where_nothing_is_to_b
     Ok(())
 }
 
+#[test]
+fn a_stop_whose_checkpoint_cannot_be_written_is_an_error_that_names_the_last_good_one() -> Result<()> {
+    let case = Case::new()?;
+    let out = case.output_dir();
+    let (_, finished) = disturbed(&case, "", |running| {
+        for step in 2..=4 {
+            std::fs::write(out.join(format!(".checkpoint-{step}.partial")), "a file in the place of a folder")?;
+        }
+        running.send("TERM")
+    })?;
+    let message = finished.failed_with(143)?;
+    for part in ["stopped by signal 15 after step ", "saving the checkpoint of step ", ".partial"] {
+        ensure!(message.contains(part), "no `{part}` in {message}");
+    }
+    ensure!(
+        message.ends_with(&format!("the last good checkpoint is {}", out.join("checkpoint-1").display())),
+        "{message}"
+    );
+    Ok(())
+}
+
 /// A lack of address space is a lack of memory that can be arranged: `eager` attention needs a square of each row's length.
 #[test]
 fn out_of_memory_is_explained_and_smaller_batches_take_the_same_steps() -> Result<()> {

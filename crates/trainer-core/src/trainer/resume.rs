@@ -36,6 +36,7 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
         self.state = state_for(&self.plan, &self.arguments, state);
         self.progress = saved;
         self.session.resumed_from = Some(checkpoint.to_owned());
+        self.session.saves.last_checkpoint = Some(checkpoint.to_owned());
         let TrainerState { global_step, epoch, .. } = self.state;
         Ok(Resumed { global_step, epoch, lost_best_checkpoint })
     }

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::{
-    CheckpointFolder, Saved, json,
+    CheckpointFolder, Saved, error, json,
     progress::{PROGRESS_FILE_NAME, TRAINING_ARGS_FILE_NAME},
     requests::Training,
 };
@@ -30,6 +30,16 @@ pub struct SaveReport {
     pub num_failed: u64,
     /// Why the last one failed, if it did.
     pub last_error: Option<String>,
+    /// The newest checkpoint that is whole: of this session, or the one that it was resumed from.
+    pub last_checkpoint: Option<PathBuf>,
+}
+
+impl SaveReport {
+    /// Why there is no checkpoint of the last save, and the one to go on from; `None` if all is well.
+    pub fn failure(&self) -> Option<String> {
+        let error = self.last_error.as_ref()?;
+        Some(format!("{error}; {}", error::last_checkpoint(self.last_checkpoint.as_ref())))
+    }
 }
 
 /// What the state says of the best evaluation.
@@ -94,7 +104,7 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
             Ok(path) => {
                 self.session.saves.num_saved += 1;
                 self.session.saves.last_error = None;
-                self.session.last_checkpoint = Some(path.clone());
+                self.session.saves.last_checkpoint = Some(path.clone());
                 if is_best {
                     self.state.best_model_checkpoint = Some(path.clone());
                 }

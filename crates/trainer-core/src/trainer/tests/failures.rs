@@ -138,13 +138,44 @@ fn a_source_that_ends_early_or_fails_is_named() {
 }
 
 #[test]
+fn a_last_save_that_fails_is_told_with_what_there_is_to_go_on_from() {
+    let bench = Bench::new();
+    for (in_the_way, rest) in
+        [(&[9][..], "the last good checkpoint is"), (&[3, 6, 9], "no checkpoint was saved before")]
+    {
+        for step in in_the_way {
+            let path = bench.path().join(format!("checkpoint-{step}"));
+            let _ = std::fs::remove_dir_all(&path);
+            std::fs::write(path, "a file in its place").unwrap();
+        }
+        let output = bench.train(bench.arguments(), &mut ToyLearner::default()).unwrap();
+        let failure = output.saves.failure().unwrap();
+        assert!(failure.starts_with("saving the checkpoint of step 9 failed: ") && failure.contains(rest), "{failure}");
+        let newest = bench.path().join("checkpoint-6");
+        assert_eq!(failure.ends_with(&newest.display().to_string()), in_the_way.len() == 1, "{failure}");
+    }
+    // What a run was resumed from counts as well.
+    let bench = Bench::new();
+    bench.train(bench.arguments(), &mut ToyLearner::default()).unwrap();
+    std::fs::remove_dir_all(bench.path().join("checkpoint-9")).unwrap();
+    std::fs::write(bench.path().join("checkpoint-9"), "a file in its place").unwrap();
+    let (mut learner, mut store) = (ToyLearner::default(), PlainStore::new(bench.path()));
+    let mut trainer =
+        Trainer::new(bench.arguments(), &mut learner, &bench.train, Some(&bench.eval), &mut store).unwrap();
+    trainer.resume_from(&bench.path().join("checkpoint-6")).unwrap();
+    let failure = trainer.train().unwrap().saves.failure().unwrap();
+    assert!(failure.ends_with("checkpoint-6"), "{failure}");
+}
+
+#[test]
 fn a_save_that_fails_is_logged_and_the_next_one_tried() {
     let bench = Bench::new();
     std::fs::write(bench.path().join("checkpoint-3"), "a file in its place").unwrap();
     let recording = Recording::default();
     let output = bench.train_with(bench.arguments(), &mut ToyLearner::default(), Recorder::new(&recording)).unwrap();
-    let SaveReport { num_saved, num_failed, last_error } = output.saves;
+    let SaveReport { num_saved, num_failed, last_error, last_checkpoint } = output.saves;
     assert_eq!((num_saved, num_failed, last_error), (2, 1, None));
+    assert_eq!(last_checkpoint, Some(bench.path().join("checkpoint-9")));
     let failure = output.state.log_history.iter().find(|entry| entry.contains_key("save_error")).unwrap();
     let message = failure["save_error"].as_str().unwrap();
     assert!(message.starts_with("saving the checkpoint of step 3 failed: "), "{message}");
