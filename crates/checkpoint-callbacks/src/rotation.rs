@@ -5,10 +5,12 @@ use std::{path::Path, sync::Arc, thread::JoinHandle};
 use trainer_core::{Callback, Context, EventResult, Requests};
 
 use crate::{
+    Checkpoint, Error, Result,
     disk::{Disk, RealDisk},
     durable, find_checkpoints,
     names::{Sibling, checkpoint_path, parse_checkpoint},
     output_dir::is_inside,
+    recover::siblings,
 };
 
 /// Keeps the newest checkpoints, as many as `save_total_limit` says, and the best one besides.
@@ -17,14 +19,21 @@ use crate::{
 /// they are its own, of a time it was resumed from before. Those of anybody else are left alone.
 ///
 /// A checkpoint goes at once by name, and its files go on a thread of their own: training does not wait for gigabytes to be
-/// given back. What cannot be deleted is no reason to end a run; the next save tries again.
+/// given back. What cannot be deleted is no reason to end a run: the user is told, and the next save tries again.
 ///
 /// HF's limit counts the best among them when it is above 1; with a limit of 1 both keep the best and the newest.
 #[derive(Debug)]
 pub struct Rotation {
     limit: usize,
     disk: Arc<dyn Disk>,
-    deleting: Option<JoinHandle<()>>,
+    deleting: Option<JoinHandle<Vec<NotDeleted>>>,
+}
+
+/// An old checkpoint that is still there, and why.
+#[derive(Debug)]
+struct NotDeleted {
+    global_step: u64,
+    error: Error,
 }
 
 impl Rotation {
@@ -37,34 +46,69 @@ impl Rotation {
         Self { limit: limit.max(1), disk, deleting: None }
     }
 
-    /// Deletes checkpoints. Those that are renamed look like checkpoints no more, so none is ever half deleted.
-    fn delete(&mut self, output_dir: &Path, steps: &[u64]) {
-        let mut going = Vec::new();
-        for step in steps {
-            let path = Sibling::Deleted.path(output_dir, *step);
+    /// Deletes what is due after a save.
+    fn rotate(&mut self, context: &Context<'_>, checkpoint: &Path) -> Result<Vec<NotDeleted>> {
+        let output_dir = checkpoint.parent().unwrap_or(checkpoint);
+        let state = context.state;
+        // The run may have gone on since.
+        let newest = step_of(checkpoint).unwrap_or(state.global_step);
+        let mut existing: Vec<u64> = find_checkpoints(output_dir)?.iter().map(|found| found.global_step).collect();
+        if !context.resumed_from.is_some_and(|origin| is_inside(origin, output_dir)) {
+            existing.retain(|step| *step <= newest);
+        }
+        // A best evaluation that was not saved has no checkpoint: what is recorded counts, not the best step.
+        let best = state.best_model_checkpoint.as_deref().and_then(step_of);
+        self.delete(output_dir, &which_to_delete(&existing, newest, self.limit, best))
+    }
+
+    /// Deletes checkpoints, and what is left of earlier ones. Those that are renamed look like checkpoints no more, so none is ever half
+    /// deleted. Returns what could not be renamed; what becomes of the files is told by [`finish`](Self::finish).
+    fn delete(&mut self, output_dir: &Path, steps: &[u64]) -> Result<Vec<NotDeleted>> {
+        let mut not_deleted = Vec::new();
+        let mut going: Vec<Checkpoint> = siblings(output_dir)?
+            .into_iter()
+            .filter(|(sibling, leftover)| *sibling == Sibling::Deleted && !steps.contains(&leftover.global_step))
+            .map(|(_, leftover)| leftover)
+            .collect();
+        for &global_step in steps {
+            let path = Sibling::Deleted.path(output_dir, global_step);
             let removed = durable::remove_folder(&*self.disk, &path);
-            if removed.and_then(|()| durable::rename(&*self.disk, &checkpoint_path(output_dir, *step), &path)).is_ok() {
-                going.push(path);
+            match removed.and_then(|()| durable::rename(&*self.disk, &checkpoint_path(output_dir, global_step), &path))
+            {
+                Ok(()) => going.push(Checkpoint { global_step, path }),
+                Err(error) => not_deleted.push(NotDeleted { global_step, error }),
             }
         }
         let disk = Arc::clone(&self.disk);
-        let work = move || going.iter().for_each(|path| drop(durable::remove_folder(&*disk, path)));
-        self.finish();
-        // Without a thread to be had, the next run clears up.
+        let work = move || {
+            let delete = |Checkpoint { global_step, path }| {
+                let error = durable::remove_folder(&*disk, &path).err()?;
+                Some(NotDeleted { global_step, error })
+            };
+            going.into_iter().filter_map(delete).collect()
+        };
+        // Without a thread to be had, the next save tries again.
         self.deleting = std::thread::Builder::new().name("rotation".to_owned()).spawn(work).ok();
+        Ok(not_deleted)
     }
 
-    fn finish(&mut self) {
-        if let Some(thread) = self.deleting.take() {
-            // It has no errors to tell of, and nothing in it panics.
-            let _ = thread.join();
-        }
+    /// Waits until the files are gone; returns what is still there.
+    fn finish(&mut self) -> Vec<NotDeleted> {
+        // Nothing in it panics.
+        self.deleting.take().and_then(|thread| thread.join().ok()).unwrap_or_default()
+    }
+}
+
+/// What is tried again by the next save, and cleared up at last by the next run in the folder.
+fn tell(requests: &mut Requests, not_deleted: Vec<NotDeleted>) {
+    for NotDeleted { global_step, error } in not_deleted {
+        requests.notify(format!("warning: the old checkpoint of step {global_step} could not be deleted: {error}"));
     }
 }
 
 impl Drop for Rotation {
     fn drop(&mut self) {
-        self.finish();
+        drop(self.finish());
     }
 }
 
@@ -81,23 +125,17 @@ pub fn which_to_delete(existing: &[u64], newest: u64, limit: usize, best: Option
 }
 
 impl Callback for Rotation {
-    fn on_save(&mut self, context: &Context<'_>, checkpoint: &Path, _requests: &mut Requests) -> EventResult {
-        let output_dir = checkpoint.parent().unwrap_or(checkpoint);
-        let state = context.state;
-        // The run may have gone on since.
-        let newest = step_of(checkpoint).unwrap_or(state.global_step);
-        let mut existing: Vec<u64> = find_checkpoints(output_dir)?.iter().map(|found| found.global_step).collect();
-        if !context.resumed_from.is_some_and(|origin| is_inside(origin, output_dir)) {
-            existing.retain(|step| *step <= newest);
+    fn on_save(&mut self, context: &Context<'_>, checkpoint: &Path, requests: &mut Requests) -> EventResult {
+        tell(requests, self.finish());
+        match self.rotate(context, checkpoint) {
+            Ok(not_deleted) => tell(requests, not_deleted),
+            Err(error) => requests.notify(format!("warning: no old checkpoint was deleted: {error}")),
         }
-        // A best evaluation that was not saved has no checkpoint: what is recorded counts, not the best step.
-        let best = state.best_model_checkpoint.as_deref().and_then(step_of);
-        self.delete(output_dir, &which_to_delete(&existing, newest, self.limit, best));
         Ok(())
     }
 
-    fn on_train_end(&mut self, _context: &Context<'_>, _requests: &mut Requests) -> EventResult {
-        self.finish();
+    fn on_train_end(&mut self, _context: &Context<'_>, requests: &mut Requests) -> EventResult {
+        tell(requests, self.finish());
         Ok(())
     }
 }
@@ -108,7 +146,94 @@ fn step_of(checkpoint: &Path) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::{cell::RefCell, rc::Rc};
+
+    use trainer_core::{
+        Trainer, TrainingArguments,
+        testing::{ToyLearner, ToySource},
+    };
+
     use super::*;
+    use crate::{
+        DirectoryStore,
+        testing::faults::{Fault, FaultyDisk},
+    };
+
+    /// What the user is told, and after how many saves.
+    #[derive(Clone, Default)]
+    struct Told {
+        notices: Rc<RefCell<Vec<(usize, String)>>>,
+        num_saves: usize,
+    }
+
+    impl Callback for Told {
+        fn on_save(&mut self, _: &Context<'_>, _: &Path, _: &mut Requests) -> EventResult {
+            self.num_saves += 1;
+            Ok(())
+        }
+
+        fn on_notice(&mut self, _: &Context<'_>, notice: &str, _: &mut Requests) -> EventResult {
+            self.notices.borrow_mut().push((self.num_saves, notice.to_owned()));
+            Ok(())
+        }
+    }
+
+    /// Saves at steps 2, 4 and 6 and keeps one; rotation fails at the operation. Returns what was told, after how many saves, and what is left.
+    fn run(fault: Fault, at: usize) -> (Vec<(usize, String)>, Vec<String>) {
+        let dir = tempfile::tempdir().unwrap();
+        let arguments = TrainingArguments {
+            output_dir: dir.path().to_owned(),
+            num_train_epochs: 3.0,
+            eval_strategy: trainer_core::IntervalStrategy::No,
+            ..Default::default()
+        };
+        let train = ToySource::new(16, 8);
+        let (mut learner, told) = (ToyLearner::default(), Told::default());
+        let mut store = DirectoryStore::open(dir.path()).unwrap();
+        Trainer::new(arguments, &mut learner, &train, None, &mut store)
+            .unwrap()
+            .with_callback(Rotation::on(FaultyDisk::new(fault, at), 1))
+            .with_callback(told.clone())
+            .train()
+            .unwrap();
+        drop(store);
+        let names = || {
+            let entries = std::fs::read_dir(dir.path()).unwrap();
+            let mut names: Vec<String> =
+                entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+            names.sort();
+            names
+        };
+        let left = names();
+        drop(DirectoryStore::open(dir.path()).unwrap());
+        assert!(!names().iter().any(|name| name.ends_with(".deleted")), "the next run clears up");
+        (told.notices.take(), left)
+    }
+
+    #[test]
+    fn what_cannot_be_deleted_is_told_and_tried_again() {
+        assert_eq!(run(Fault::Once, usize::MAX), (Vec::new(), vec!["checkpoint-6".to_owned()]));
+        // To rename it fails, or to delete a file of it, which is told with the next save.
+        for (at, num_saves) in [(0, 2), (1, 3)] {
+            let (told, left) = run(Fault::Once, at);
+            assert_eq!(left, ["checkpoint-6"]);
+            let [(told_after, notice)] = &told[..] else { panic!("{told:?}") };
+            assert_eq!(*told_after, num_saves, "{notice}");
+            let start = "warning: the old checkpoint of step 2 could not be deleted: cannot ";
+            assert!(notice.starts_with(start) && notice.contains("checkpoint-2.deleted"), "{notice}");
+        }
+    }
+
+    #[test]
+    fn a_run_goes_on_when_nothing_can_be_deleted() {
+        let (told, left) = run(Fault::FromThenOn, 0);
+        assert_eq!(left, ["checkpoint-2", "checkpoint-4", "checkpoint-6"]);
+        assert_eq!(told.iter().map(|(num_saves, _)| *num_saves).collect::<Vec<_>>(), [2, 3, 3]);
+        let (told, left) = run(Fault::FromThenOn, 1);
+        assert_eq!(left, [".checkpoint-2.deleted", "checkpoint-4", "checkpoint-6"]);
+        let told: Vec<bool> = told.iter().map(|(_, notice)| notice.contains("of step 2")).collect();
+        assert_eq!(told, [true, false, true]);
+    }
 
     #[test]
     fn the_newest_and_the_best_stay() {
