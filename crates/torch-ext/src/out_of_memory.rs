@@ -22,10 +22,12 @@ pub enum Place {
     Cuda(Option<usize>),
 }
 
-/// Parts of the messages of allocators and libraries, by the place they speak of.
+/// Parts of the messages of allocators and libraries, by the place they speak of; those that the libraries of torch 2.11 hold.
 const HOST: [&str; 2] = ["DefaultCPUAllocator: can't allocate memory", "std::bad_alloc"];
-const CUDA: [&str; 5] = [
+const CUDA: [&str; 6] = [
     "CUDA out of memory",
+    // With `PYTORCH_CUDA_ALLOC_CONF=backend:cudaMallocAsync`.
+    "would exceed allowed memory. (out of memory)",
     "CUDA error: out of memory",
     "CUDA_ERROR_OUT_OF_MEMORY",
     "CUBLAS_STATUS_ALLOC_FAILED",
@@ -39,16 +41,17 @@ impl OutOfMemory {
         let place = if is_any_of(&HOST) {
             Place::Host
         } else if is_any_of(&CUDA) {
-            let index = after(message, "GPU ").and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next());
+            let index = after(message, "GPU ").or_else(|| after(message, "Allocation on device "));
+            let index = index.and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next());
             Place::Cuda(index.and_then(|index| index.parse().ok()))
         } else {
             return None;
         };
         Some(Self {
             place,
-            requested_bytes: bytes_after(message, "ried to allocate "),
-            total_bytes: bytes_after(message, "total capacity of "),
-            free_bytes: bytes_after(message, "of which "),
+            requested_bytes: bytes_after(message, &["ried to allocate ", "Requested               : "]),
+            total_bytes: bytes_after(message, &["total capacity of ", "Device limit            : "]),
+            free_bytes: bytes_after(message, &["of which ", "Free (according to CUDA): "]),
         })
     }
 }
@@ -57,9 +60,9 @@ fn after<'a>(text: &'a str, mark: &str) -> Option<&'a str> {
     text.split_once(mark).map(|(_, rest)| rest)
 }
 
-/// The size that follows a mark: `2.50 GiB`, `512.00 KiB.`, `4096 bytes`.
-fn bytes_after(text: &str, mark: &str) -> Option<u64> {
-    let mut words = after(text, mark)?.split_whitespace();
+/// The size that follows one of the marks: `2.50 GiB`, `512.00 KiB.`, `4096 bytes`.
+fn bytes_after(text: &str, marks: &[&str]) -> Option<u64> {
+    let mut words = marks.iter().find_map(|mark| after(text, mark))?.split_whitespace();
     let number: f64 = words.next()?.parse().ok()?;
     let factor: u64 = match words.next()?.trim_end_matches(['.', ',']) {
         "bytes" => 1,
@@ -84,6 +87,21 @@ mod tests {
                        and 1.00 GiB is reserved by PyTorch but unallocated.\nException raised from malloc at a.cpp:1";
         let expected = OutOfMemory {
             place: Place::Cuda(Some(1)),
+            requested_bytes: Some(5 << 29),
+            total_bytes: Some(317 << 28),
+            free_bytes: Some(512 << 20),
+        };
+        assert_eq!(OutOfMemory::recognise(message), Some(expected));
+    }
+
+    #[test]
+    fn figures_of_the_asynchronous_allocator_are_read() {
+        let message = "Allocation on device 2 would exceed allowed memory. (out of memory)\n\
+                       Currently allocated     : 78.00 GiB\nRequested               : 2.50 GiB\nDevice limit            : 79.25 GiB\n\
+                       Free (according to CUDA): 512.00 MiB\nPyTorch limit (set by user-supplied memory fraction)\n                        : \
+                       17179869184.00 GiB\nException raised from throwOom at a.cpp:1";
+        let expected = OutOfMemory {
+            place: Place::Cuda(Some(2)),
             requested_bytes: Some(5 << 29),
             total_bytes: Some(317 << 28),
             free_bytes: Some(512 << 20),
