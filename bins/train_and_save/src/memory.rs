@@ -5,7 +5,7 @@ use crate::settings::{OptimizerKind, Settings};
 use causal_lm::Recompute;
 use std::error::Error;
 use torch_ext::Place;
-use trainer_core::{BoxError, OutOfMemory};
+use trainer_core::{BoxError, Error as LoopError, OutOfMemory};
 
 /// The outcome with an error that says of memory what the loop understands.
 ///
@@ -23,16 +23,17 @@ pub fn explained(error: anyhow::Error, settings: &Settings, phase: Phase) -> any
     if error.is::<Failure>() {
         return error; // explained already
     }
-    let loops = error.downcast_ref::<trainer_core::Error>();
+    let loops = error.downcast_ref::<LoopError>();
     let message = match loops {
-        Some(found @ trainer_core::Error::OutOfMemory { .. }) => found.to_string(),
+        Some(found @ (LoopError::OutOfMemory { .. } | LoopError::OutOfMemoryInUpdate { .. })) => found.to_string(),
         _ => match recognise(&*error) {
             Some(found) => found.to_string(),
             None => return error,
         },
     };
     let phase = match loops {
-        Some(trainer_core::Error::OutOfMemory { action: "evaluation", .. }) => Phase::Evaluation,
+        Some(LoopError::OutOfMemory { action: "evaluation", .. }) => Phase::Evaluation,
+        Some(LoopError::OutOfMemoryInUpdate { .. }) => Phase::Update,
         _ => phase,
     };
     // The cause is libtorch's own text, which says the same at length.
@@ -43,7 +44,10 @@ pub fn explained(error: anyhow::Error, settings: &Settings, phase: Phase) -> any
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     Loading,
+    /// Forward and backward.
     Training,
+    /// The optimizer's, when that of forward and backward is free again: no batch is too large for it.
+    Update,
     Evaluation,
 }
 
@@ -59,12 +63,12 @@ fn advice(settings: &Settings, phase: Phase) -> String {
             ));
         }
         Phase::Evaluation if eval > 1 => flags.push(format!("--per_device_eval_batch_size {}", eval / 2)),
-        Phase::Training | Phase::Evaluation | Phase::Loading => {}
+        Phase::Training | Phase::Update | Phase::Evaluation | Phase::Loading => {}
     }
-    if phase == Phase::Training && settings.recompute != Some(Recompute::Block) {
+    if matches!(phase, Phase::Training | Phase::Update) && settings.recompute != Some(Recompute::Block) {
         flags.push("--recompute block".to_owned());
     }
-    if phase != Phase::Loading {
+    if matches!(phase, Phase::Training | Phase::Evaluation) {
         let now = settings.prepare.max_length.map_or_else(|| "no limit".to_owned(), |length| length.to_string());
         flags.push(format!("a smaller --max_length (now {now})"));
     }
@@ -75,7 +79,7 @@ fn advice(settings: &Settings, phase: Phase) -> String {
         OptimizerKind::AdamW if phase != Phase::Evaluation => flags.push("--optim galore_adamw".to_owned()),
         _ => {}
     }
-    if phase == Phase::Loading {
+    if matches!(phase, Phase::Loading | Phase::Update) {
         if settings.dtype != Some(tch::Kind::BFloat16) {
             flags.push("--dtype bfloat16".to_owned());
         }
@@ -174,7 +178,7 @@ mod tests {
     fn the_loop_is_told_and_the_user_is_helped() {
         let noted = noted(Err::<(), _>(torch_error())).unwrap_err();
         let source = *noted.downcast::<OutOfMemory>().unwrap();
-        let loops = |action, source| trainer_core::Error::OutOfMemory { action, step: 7, rows: 8, source };
+        let loops = |action, source| LoopError::OutOfMemory { action, step: 7, rows: 8, source };
         let error =
             explained(loops("forward and backward", source).into(), &settings(Flags::default()), Phase::Training);
         assert_eq!(
@@ -192,6 +196,15 @@ mod tests {
             "{error}"
         );
         assert!(advice(&plain, Phase::Training).contains("or --recompute block, or"));
+
+        let (source, checkpoint) = (recognise(&*torch_error()).unwrap(), Some("o/checkpoint-6".into()));
+        let error = LoopError::OutOfMemoryInUpdate { step: 7, checkpoint, source };
+        assert_eq!(
+            one_line(&explained(error.into(), &settings(Flags::default()), Phase::Training)),
+            "the optimizer step at step 7: out of memory on cuda:0: 2.00 GiB were asked for, 512.00 MiB of 79.25 GiB are free; the update \
+             is half done, so the run ends here, and the last good checkpoint is o/checkpoint-6; what helps: --recompute block, or a lower \
+             rank in --optim_args (now 1024), or a device with more memory"
+        );
     }
 
     #[test]

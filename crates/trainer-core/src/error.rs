@@ -122,6 +122,20 @@ pub enum Error {
         /// What there was and what was asked for.
         source: OutOfMemory,
     },
+    /// Memory ran out in an update. Some parameters may have been updated and others not, so there is no going on from here, with smaller
+    /// batches or without.
+    #[error(
+        "the optimizer step at step {step}: {source}; the update is half done, so the run ends here, and {}",
+        last_checkpoint(checkpoint.as_ref())
+    )]
+    OutOfMemoryInUpdate {
+        /// The optimizer step, counted from 1.
+        step: u64,
+        /// The last checkpoint, saved before this step.
+        checkpoint: Option<PathBuf>,
+        /// What there was and what was asked for.
+        source: OutOfMemory,
+    },
     /// A batch cannot be split into smaller ones.
     #[error("the {split} batches cannot be made smaller: {source}")]
     SplitBatch {

@@ -37,7 +37,8 @@ pub trait Learner {
     /// out of memory in a forward or backward.
     fn discard_window(&mut self) -> Result<(), BoxError>;
 
-    /// Clips, updates, and clears the gradients.
+    /// Clips, updates, and clears the gradients. An error ends the run, as the update may be half done; of an
+    /// [`OutOfMemory`](crate::OutOfMemory) the user is told so.
     fn optimizer_step(&mut self, request: StepRequest) -> Result<(), BoxError>;
 
     /// One record for each optimizer step since the last call, in order. This is where the host waits for the device.

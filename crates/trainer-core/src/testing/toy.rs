@@ -24,6 +24,7 @@ pub struct ToyLearner {
     breaks_after: Option<u64>,
     eval: EvalSums,
     most_rows: Option<(usize, usize)>,
+    update_without_room: Option<u64>,
 }
 
 /// What `model.json` holds.
@@ -70,6 +71,12 @@ impl ToyLearner {
         Self { most_rows: Some((train, eval)), ..self }
     }
 
+    /// Memory runs out in the update of optimizer step `step`.
+    #[must_use]
+    pub fn without_room_for_update(self, step: u64) -> Self {
+        Self { update_without_room: Some(step), ..self }
+    }
+
     /// The model counts as not finite from optimizer step `step` on, whatever the losses are.
     #[must_use]
     pub fn breaking_after(self, step: u64) -> Self {
@@ -77,11 +84,22 @@ impl ToyLearner {
     }
 
     fn check_room(batch: &ToyBatch, most: Option<usize>) -> Result<(), BoxError> {
-        let Some(most) = most.filter(|most| batch.0.len() > *most) else { return Ok(()) };
-        let device = "the toy".to_owned();
+        match most.filter(|most| batch.0.len() > *most) {
+            Some(most) => Err(Self::shortage(batch.0.len(), most)),
+            None => Ok(()),
+        }
+    }
+
+    fn shortage(asked: usize, there_are: usize) -> BoxError {
         let bytes = |rows: usize| Some(8 * rows as u64);
-        let (requested_bytes, total_bytes) = (bytes(batch.0.len()), bytes(most));
-        Err(Box::new(OutOfMemory { device, requested_bytes, free_bytes: None, total_bytes, source: None }))
+        let (requested_bytes, total_bytes) = (bytes(asked), bytes(there_are));
+        Box::new(OutOfMemory {
+            device: "the toy".to_owned(),
+            requested_bytes,
+            free_bytes: None,
+            total_bytes,
+            source: None,
+        })
     }
 
     /// What the next optimizer step reports.
@@ -123,6 +141,9 @@ impl Learner for ToyLearner {
     }
 
     fn optimizer_step(&mut self, request: StepRequest) -> Result<(), BoxError> {
+        if self.update_without_room == Some(self.training.num_steps + 1) {
+            return Err(Self::shortage(3, 2));
+        }
         let grad_norm = self.gradient.abs();
         let clip = request.max_grad_norm.map_or(1.0, |max| (max / (grad_norm + 1e-6)).min(1.0));
         self.training.momentum = 0.9 * self.training.momentum + clip * self.gradient;

@@ -130,7 +130,10 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
         if !looks && let Err(error @ Error::BadSteps { .. }) = self.take_step_records() {
             return Err(error);
         }
-        Err(self.learner_error("the optimizer step", source))
+        Err(match source.downcast::<OutOfMemory>() {
+            Ok(source) => Error::OutOfMemoryInUpdate { step, checkpoint: self.last_checkpoint(), source: *source },
+            Err(source) => self.learner_error("the optimizer step", source),
+        })
     }
 
     /// Steps that updated something: where the schedule is. As with HF and torch's `GradScaler`, a step that is skipped

@@ -100,6 +100,22 @@ fn nobody_searches_unasked() {
     assert_eq!(output.state.train_batch_size, Some(4));
 }
 
+#[test]
+fn an_update_that_ran_out_is_not_tried_again_and_leads_back_to_a_checkpoint() {
+    let bench = Bench::new();
+    let error = |step| {
+        let mut learner = ToyLearner::default().without_room_for_update(step);
+        let error = bench.train(finding(&bench), &mut learner).unwrap_err();
+        error.to_string()
+    };
+    let message = error(5);
+    let start = "the optimizer step at step 5: out of memory on the toy: 24 bytes were asked for, there are 16 bytes in all; the update is \
+                 half done, so the run ends here, and the last good checkpoint is ";
+    assert!(message.starts_with(start) && message.ends_with("checkpoint-3"), "{message}");
+    assert!(!bench.path().join("checkpoint-6").exists());
+    assert!(error(1).ends_with("and no checkpoint was saved before"));
+}
+
 /// Its batches do not become smaller.
 struct Unsplit(ToySource, Option<usize>);
 
