@@ -8,17 +8,16 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use safetensors::SafeTensors;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use crate::{Case, Dataset, Results, Running, Training, file_names, goldens, sentences, without_times};
+use crate::{Case, Dataset, Results, Running, TIME_KEYS, Training, file_names, goldens, sentences};
 
 /// A run of 24 steps that saves every other one, whole and by name in the output folder at its end.
 const FLAGS: &str = "--max_steps 24 --per_device_train_batch_size 4 --max_length 24 --learning_rate 1e-3 --logging_steps 1 \
     --eval_strategy steps --eval_steps 2 --save_strategy steps --save_steps 2 --save_total_limit 1 \
     --optim_args rank=4,update_proj_gap=5,scale=1";
-const LAST_CHECKPOINT: &str = "checkpoint-24";
 const SIGKILL: i32 = 9;
 
 /// What a series of kills has shown.
@@ -148,25 +147,94 @@ impl Expected {
         Ok(())
     }
 
-    /// All that a run is for is that of the undisturbed one.
+    /// All that the run has left is what the undisturbed one left: the same files, and in them the same, but for times and places.
     fn check_result(&self, out: &Path) -> Result<()> {
-        let (found, whole) = (Results::in_folder(out), Results::in_folder(&self.whole));
-        ensure!(model_files(out)? == model_files(&self.whole)?, "the saved model differs");
-        ensure!(logged(&found)? == logged(&whole)?, "log_history differs");
-        for name in ["model.safetensors", "optimizer.safetensors", "training_progress.json", "run.json"] {
-            let path = format!("{LAST_CHECKPOINT}/{name}");
-            ensure!(found.bytes(&path)? == whole.bytes(&path)?, "{path} differs");
+        let (found, whole) = (contents(out)?, contents(&self.whole)?);
+        ensure!(found.keys().eq(whole.keys()), "other files are left: {:?}", found.keys());
+        for (path, expected) in &whole {
+            match (found.get(path), expected) {
+                (Some(found), expected) if found == expected => {}
+                (Some(Content::Json(found)), Content::Json(expected)) => {
+                    bail!("{path} differs: {found}, not {expected}")
+                }
+                _ => bail!("{path} differs"),
+            }
         }
-        ensure!(file_names(out)? == file_names(&self.whole)?, "other files are left: {:?}", file_names(out)?);
         Ok(())
     }
 }
 
-/// The log history, but for its summary: a run killed after its last step has no times to sum up when it goes on.
-fn logged(results: &Results) -> Result<Vec<Map<String, Value>>> {
-    let mut entries = without_times(results.log_history()?);
-    entries.retain(|entry| !entry.contains_key("train_loss"));
-    Ok(entries)
+/// What is compared of a file.
+#[derive(Debug, PartialEq)]
+enum Content {
+    Bytes(Vec<u8>),
+    Json(Value),
+}
+
+/// Keys that hold how long something took or what it took, beside those of a log.
+const COSTS: [&str; 7] = [
+    "train_tokens_per_second",
+    "step_time_ms_median",
+    "step_time_ms_max",
+    "first_step_ms",
+    "subspace_refresh_ms_total",
+    "peak_memory_bytes",
+    "num_steps_timed",
+];
+
+/// Everything in the folder and the folders in it, by path.
+fn contents(folder: &Path) -> Result<BTreeMap<String, Content>> {
+    let mut all = BTreeMap::new();
+    for name in file_names(folder)? {
+        let path = folder.join(&name);
+        if path.is_dir() {
+            all.extend(contents(&path)?.into_iter().map(|(inner, content)| (format!("{name}/{inner}"), content)));
+            continue;
+        }
+        let bytes = std::fs::read(&path).with_context(|| name.clone())?;
+        let content = comparable(&name, bytes).with_context(|| path.display().to_string())?;
+        all.insert(name, content);
+    }
+    Ok(all)
+}
+
+/// A file byte for byte, but for the few that hold times or say where the folder is.
+fn comparable(name: &str, bytes: Vec<u8>) -> Result<Content> {
+    let mut value = match name {
+        "metrics.jsonl" => {
+            Value::Array(serde_json::Deserializer::from_slice(&bytes).into_iter().collect::<serde_json::Result<_>>()?)
+        }
+        "trainer_state.json" | "training_args.json" | "manifest.json" | "train_results.json" | "eval_results.json"
+        | "all_results.json" => serde_json::from_slice(&bytes)?,
+        _ => return Ok(Content::Bytes(bytes)),
+    };
+    settle(&mut value);
+    Ok(Content::Json(value))
+}
+
+/// Takes out what differs from run to run.
+fn settle(value: &mut Value) {
+    match value {
+        Value::Array(items) => {
+            // The summary: a run killed after its last step has none, as it has no times to sum up when it goes on. The mean loss in it
+            // is that of train_results.json.
+            items.retain(|item| item.get("train_runtime").is_none());
+            items.iter_mut().for_each(settle);
+        }
+        Value::Object(fields) => {
+            // A file of a manifest: size and checksum of what is compared without its times.
+            if fields.get("path").is_some_and(|path| path == "trainer_state.json" || path == "training_args.json") {
+                fields.retain(|key, _| key == "path");
+            }
+            let differs = |key: &str| TIME_KEYS.contains(&key) || COSTS.contains(&key) || key == "output_dir";
+            fields.retain(|key, _| !differs(key));
+            if let Some(Value::String(path)) = fields.get_mut("best_model_checkpoint") {
+                *path = path.rsplit('/').next().unwrap_or_default().to_owned();
+            }
+            fields.values_mut().for_each(settle);
+        }
+        _ => {}
+    }
 }
 
 /// Whether there is a checkpoint, be it one that was moved aside.

@@ -14,7 +14,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use mutate::{Content, Mutation};
@@ -35,13 +35,19 @@ const LONGEST_CASE: Duration = Duration::from_secs(10);
 const FREE_BYTES: usize = 8 << 20;
 /// The same of resident memory, where libtorch's tables, stacks and pages that the allocators hold back come to it.
 const FREE_RESIDENT_BYTES: usize = 64 << 20;
-/// What may be left of all cases of a seed together, however many there are: a leak of some 500 bytes a case shows in the short form, one of
-/// a few bytes in the long one.
-const KEPT_BYTES: usize = 256 << 10;
+/// What may be left of all cases of a seed together, however many there are: a leak of a few bytes a case shows in the long form. Caches that
+/// the regex library keeps, of which there are eight an expression, are less.
+const KEPT_BYTES: usize = 1 << 20;
 /// Cases after which what is made once and for all has been made.
 const WARM_UP: u32 = 64;
 
 type Read = Box<dyn Fn(&Path, &Path)>;
+
+/// Memory is that of the process.
+fn one_at_a_time() -> MutexGuard<'static, ()> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A file of a case.
 struct Seed {
@@ -63,10 +69,8 @@ struct Target {
 }
 
 impl Target {
-    /// One at a time, since memory is that of the process.
     fn fuzz(&self, name: &str) {
-        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-        let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = one_at_a_time();
         // In memory where the system has a place for that: a case is some writes and little work.
         let memory = Path::new("/dev/shm");
         let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();

@@ -425,6 +425,25 @@ fn read_dataset(name: &Path) {
     }
 }
 
+/// Tokenizers that are gone leave no words behind.
+#[test]
+fn rows_put_into_tokens_leave_nothing() {
+    let _turn = crate::one_at_a_time();
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/sft-data/tests/goldens/tokenizers/qwen");
+    let text: String = (0..300).map(|number| format!(" w{number}x{}", number * 7919)).collect();
+    let rows = vec![Row::Text(text); 8];
+    let prepare = || {
+        let tokenizer = ChatTokenizer::from_dir(&dir).unwrap();
+        sft_data::prepare(&rows, &tokenizer, &PrepareConfig::default()).unwrap();
+        crate::MEMORY.current_usage()
+    };
+    // Fewest of some: threads that are about to end hold something for a moment.
+    let mut fewest = || (0..20).map(|_| prepare()).min().unwrap();
+    let before = fewest();
+    let kept = fewest().saturating_sub(before);
+    assert!(kept < 20 * 5000, "{kept} bytes are left of 20 times");
+}
+
 fn compressed(write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let mut bytes = Vec::new();
     write(&mut bytes);
