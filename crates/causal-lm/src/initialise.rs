@@ -1,13 +1,18 @@
 //! Fresh weights as transformers draws them: normal with `initializer_range` for matrices, ones for norms, zeros for biases.
 
 use crate::{CausalLm, Error, ParameterKind};
+use std::sync::{Mutex, PoisonError};
+
+/// The generator is one for all threads.
+static DRAWING: Mutex<()> = Mutex::new(());
 
 impl CausalLm {
-    /// Overwrites all weights. Seeds libtorch's generator, so equal seeds give equal weights.
+    /// Overwrites all weights. Seeds libtorch's generator, so equal seeds give equal weights, in whatever threads models are made.
     ///
     /// # Errors
     /// [`Error::Torch`] from libtorch.
     pub fn initialise(&mut self, seed: i64) -> Result<(), Error> {
+        let _one_at_a_time = DRAWING.lock().unwrap_or_else(PoisonError::into_inner);
         tch::manual_seed(seed);
         let deviation = self.config().initializer_range;
         for (spec, weight) in self.parameters().specs().iter().zip(self.parameters().weights()) {
