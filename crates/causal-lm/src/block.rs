@@ -292,7 +292,7 @@ mod tests {
                 "num_hidden_layers": 2, "num_attention_heads": heads, "num_key_value_heads": key_heads
             });
             let config = Config::from_json(json, "config.json".as_ref()).unwrap();
-            Parameters::zeros(crate::model::specs(&config), Kind::Float, Kind::Float, Device::Cpu).unwrap()
+            Parameters::zeros(crate::layout::specs(&config), Kind::Float, Kind::Float, Device::Cpu).unwrap()
         };
         for (key_heads, expected) in [(4, vec![48]), (2, vec![16, 16])] {
             let mut parameters = parameters(4, key_heads);

@@ -1,6 +1,6 @@
 //! Forward and backward of a batch as one CUDA graph, for batches whose shape has been seen before.
 
-use crate::rows::Shape;
+use crate::rows::{RowGroup, Shape};
 use crate::{Error, LossSums, TokenBatch};
 use std::collections::HashMap;
 use tch::Tensor;
@@ -27,7 +27,7 @@ const MAX_GRAPHS: usize = 64;
 /// The recorded passes of a model.
 #[derive(Debug, Default)]
 pub(crate) struct Graphs {
-    by_shape: HashMap<Shape, Known>,
+    by_shape: HashMap<(Shape, Option<RowGroup>), Known>,
     pool: Option<Pool>,
     num_recorded: usize,
     /// Why there will be no more.
@@ -51,18 +51,19 @@ struct Recorded {
 }
 
 impl Graphs {
-    /// The sums of `pass`, which is a function of batch and scale and of nothing else that changes its place.
+    /// The sums of `pass`, which is a function of batch and scale and of nothing else that changes its place. `rows` are those that the pass holds
+    /// for, if it does not read them from the device.
     ///
     /// # Errors
     /// Those of `pass`. What cannot be recorded is done operation by operation instead.
     pub(crate) fn run(
         &mut self,
         device: usize,
-        batch: &TokenBatch,
+        (batch, rows): (&TokenBatch, Option<RowGroup>),
         scale: &Tensor,
         pass: impl Fn(&TokenBatch, &Tensor) -> Result<LossSums, Error>,
     ) -> Result<LossSums, Error> {
-        let shape = batch.shape();
+        let shape = (batch.shape(), rows);
         match self.by_shape.get_mut(&shape) {
             Some(Known::Recorded(recorded)) => return recorded.launch(batch, scale),
             Some(Known::Seen) if self.failure.is_none() && self.num_recorded < MAX_GRAPHS => {}

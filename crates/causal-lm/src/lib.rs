@@ -39,11 +39,13 @@ mod generate;
 mod generation_config;
 mod graphs;
 mod initialise;
+mod layout;
 mod load;
 mod model;
 pub mod ops;
 mod parameters;
 mod recompute;
+mod repeats;
 mod rows;
 pub mod save;
 

@@ -35,7 +35,7 @@ impl CausalLm {
         if head_untied {
             config.untie();
         }
-        tensors.check(&crate::model::specs(&config))?;
+        tensors.check(&crate::layout::specs(&config))?;
         if options.dtype.is_none() {
             options.dtype = Some(own_dtype(&config, &tensors));
         }

@@ -1,13 +1,15 @@
 //! The decoder as a whole: embedding, blocks, final norm, head.
 
-use crate::block::{Activations, Block, Context, Linear, SideBySide, Stream};
+use crate::block::{Activations, Block, Context, Stream};
 use crate::graphs::{CudaGraphs, Graphs};
-use crate::ops::attention::{self, AttentionKind};
+use crate::layout::{self, EMBEDDING, HEAD, NORM};
+use crate::ops::attention::{self, AttentionKind, cudnn};
 use crate::ops::{cross_entropy, embedding, rms_norm, rope};
-use crate::parameters::{ParameterId, ParameterKind, ParameterSpec, Parameters};
+use crate::parameters::{ParameterId, Parameters};
 use crate::recompute::{Kept, Recompute};
+use crate::repeats::Repeats;
 use crate::save::{MAX_SHARD_BYTES, Moment};
-use crate::{Config, Error, ModelFile, TokenBatch};
+use crate::{Config, Error, ModelFile, Rows, TokenBatch};
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 use torch_ext::HostMemory;
@@ -61,6 +63,7 @@ pub struct CausalLm {
     /// Unless they follow the length of a batch's rows.
     inverse_frequencies: Option<Tensor>,
     graphs: Graphs,
+    repeats: Repeats,
     /// generation_config.json of the folder the model came from.
     pub(crate) generation_config: Option<serde_json::Value>,
 }
@@ -80,11 +83,11 @@ impl CausalLm {
         let compute = options.compute_dtype.unwrap_or(default_compute);
         // Gradients of wide weights are summed up wide, whatever they are computed in.
         let gradients = if storage == Kind::Float { Kind::Float } else { compute };
-        let mut parameters = Parameters::zeros(specs(&config), storage, gradients, options.device)?;
+        let mut parameters = Parameters::zeros(layout::specs(&config), storage, gradients, options.device)?;
         let blocks = (0..config.num_hidden_layers)
-            .map(|layer| block(&config, &mut parameters, layer))
+            .map(|layer| layout::block(&config, &mut parameters, layer))
             .collect::<Result<Vec<_>, Error>>()?;
-        let find = |name: &str| find(&parameters, name);
+        let find = |name: &str| layout::find(&parameters, name);
         let embedding = find(EMBEDDING)?;
         let head = if config.tie_word_embeddings { embedding } else { find(HEAD)? };
         let norm = find(NORM)?;
@@ -104,6 +107,7 @@ impl CausalLm {
             parameters,
             inverse_frequencies,
             graphs,
+            repeats: Repeats::default(),
             generation_config,
         })
     }
@@ -234,14 +238,28 @@ impl CausalLm {
         self.parameters.gradients()?;
         batch.check_vocabulary(self.config.vocab_size)?;
         let scale = Tensor::f_full([0i64; 0], scale, (Kind::Double, self.options.device))?;
+        let attention = self.attention_for(&batch.rows);
         match self.options.device {
             Device::Cuda(index) if self.options.cuda_graphs == CudaGraphs::On && self.is_recordable() => {
                 let mut graphs = std::mem::take(&mut self.graphs);
-                let sums = graphs.run(index, batch, &scale, |batch, scale| self.pass(batch, scale));
+                let rows = if attention == AttentionKind::Sdpa { batch.rows.of_one_length() } else { None };
+                let sums = graphs.run(index, (batch, rows), &scale, |batch, scale| self.pass(batch, scale, attention));
                 self.graphs = graphs;
                 sums
             }
-            _ => self.pass(batch, &scale),
+            _ => self.pass(batch, &scale, attention),
+        }
+    }
+
+    /// How attention is computed for rows of a training batch: cuDNN's kernel where they have come before.
+    fn attention_for(&mut self, rows: &Rows) -> AttentionKind {
+        let (config, options) = (&self.config, &self.options);
+        let heads = [config.num_attention_heads, config.num_key_value_heads];
+        let takes = |length| cudnn::takes(options.device, self.compute, config.head_dim, heads, length);
+        match (options.attention, rows.of_one_length()) {
+            (AttentionKind::Sdpa, Some(rows)) if takes(rows.length) && self.repeats.pays(rows) => AttentionKind::Sdpa,
+            (AttentionKind::Eager, _) => AttentionKind::Eager,
+            (AttentionKind::Sdpa | AttentionKind::Flash, _) => AttentionKind::Flash,
         }
     }
 
@@ -253,9 +271,9 @@ impl CausalLm {
     }
 
     /// What [`Self::forward_backward`] asks of the device; `scale` is a float64 scalar there. The host learns nothing from the device.
-    fn pass(&self, batch: &TokenBatch, scale: &Tensor) -> Result<LossSums, Error> {
+    fn pass(&self, batch: &TokenBatch, scale: &Tensor, attention: AttentionKind) -> Result<LossSums, Error> {
         let rotations = self.rotations(batch)?;
-        let context = self.context(batch, &rotations);
+        let context = Context { attention, ..self.context(batch, &rotations) };
 
         // Forward, keeping each block's input and, unless it is to be computed again, its inside.
         let mut stream = Stream { x: self.embed(batch)?, residual: None };
@@ -354,70 +372,12 @@ impl CausalLm {
             parameters: &self.parameters,
             rotations,
             rows: &batch.rows,
-            attention: self.options.attention,
+            // Batches without a backward come in many shapes.
+            attention: match self.options.attention {
+                AttentionKind::Sdpa => AttentionKind::Flash,
+                other => other,
+            },
             compute: self.compute,
         }
     }
-}
-
-fn find(parameters: &Parameters, name: &str) -> Result<ParameterId, Error> {
-    parameters.id(name).ok_or_else(|| Error::Shape {
-        operation: "model",
-        expected: format!("a parameter named {name}"),
-        found: "none".to_owned(),
-    })
-}
-
-fn block(config: &Config, parameters: &mut Parameters, layer: usize) -> Result<Block, Error> {
-    let found = |part: &str| find(parameters, &format!("model.layers.{layer}.{part}"));
-    let linear = |part: &str, has_bias: bool| -> Result<Linear, Error> {
-        let bias = has_bias.then(|| found(&format!("{part}.bias"))).transpose()?;
-        Ok(Linear { weight: found(&format!("{part}.weight"))?, bias })
-    };
-    let attention = |part: &str| linear(&format!("self_attn.{part}"), config.qkv_bias);
-    let qkv = [attention("q_proj")?, attention("k_proj")?, attention("v_proj")?];
-    let gate_up = [linear("mlp.gate_proj", config.mlp_bias)?, linear("mlp.up_proj", config.mlp_bias)?];
-    let (o_proj, down_proj) = (linear("self_attn.o_proj", config.o_bias)?, linear("mlp.down_proj", config.mlp_bias)?);
-    let input_norm = found("input_layernorm.weight")?;
-    let post_attention_norm = found("post_attention_layernorm.weight")?;
-    let (qkv_proj, gate_up_proj) = (SideBySide::new(parameters, &qkv)?, SideBySide::new(parameters, &gate_up)?);
-    Ok(Block { input_norm, qkv_proj, o_proj, post_attention_norm, gate_up_proj, down_proj })
-}
-
-const EMBEDDING: &str = "model.embed_tokens.weight";
-const NORM: &str = "model.norm.weight";
-const HEAD: &str = "lm_head.weight";
-
-/// Every parameter that `config` calls for, by Hugging Face's names.
-pub(crate) fn specs(config: &Config) -> Vec<ParameterSpec> {
-    let (d, f) = (config.hidden_size, config.intermediate_size);
-    let query_width = config.num_attention_heads * config.head_dim;
-    let key_width = config.num_key_value_heads * config.head_dim;
-    let mut specs = Vec::new();
-    let mut add = |name: String, shape: &[i64], kind| specs.push(ParameterSpec { name, shape: shape.to_vec(), kind });
-    add(EMBEDDING.to_owned(), &[config.vocab_size, d], ParameterKind::Embedding);
-    for layer in 0..config.num_hidden_layers {
-        let mut linear = |part: &str, out: i64, input: i64, has_bias: bool| {
-            let name = format!("model.layers.{layer}.{part}");
-            add(format!("{name}.weight"), &[out, input], ParameterKind::Linear);
-            if has_bias {
-                add(format!("{name}.bias"), &[out], ParameterKind::Bias);
-            }
-        };
-        linear("self_attn.q_proj", query_width, d, config.qkv_bias);
-        linear("self_attn.k_proj", key_width, d, config.qkv_bias);
-        linear("self_attn.v_proj", key_width, d, config.qkv_bias);
-        linear("self_attn.o_proj", d, query_width, config.o_bias);
-        linear("mlp.gate_proj", f, d, config.mlp_bias);
-        linear("mlp.up_proj", f, d, config.mlp_bias);
-        linear("mlp.down_proj", d, f, config.mlp_bias);
-        for norm in ["input_layernorm", "post_attention_layernorm"] {
-            add(format!("model.layers.{layer}.{norm}.weight"), &[d], ParameterKind::Norm);
-        }
-    }
-    add(NORM.to_owned(), &[d], ParameterKind::Norm);
-    if !config.tie_word_embeddings {
-        add(HEAD.to_owned(), &[config.vocab_size, d], ParameterKind::Head);
-    }
-    specs
 }

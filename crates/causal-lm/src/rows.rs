@@ -17,7 +17,7 @@ pub struct Rows {
 }
 
 /// Consecutive rows of one length, which attention takes in one call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct RowGroup {
     pub(crate) start: i64,
     pub(crate) num_rows: i64,
@@ -45,6 +45,13 @@ impl Rows {
     /// Tokens of the longest row.
     pub fn longest(&self) -> i64 {
         self.longest
+    }
+
+    /// All of them, if they are equally long.
+    pub(crate) fn of_one_length(&self) -> Option<RowGroup> {
+        let length = self.longest;
+        let num_rows = i64::try_from(self.lengths.len()).ok()?;
+        self.lengths.iter().all(|other| *other == length).then_some(RowGroup { start: 0, num_rows, length })
     }
 
     pub(crate) fn groups(&self) -> Vec<RowGroup> {
@@ -355,6 +362,8 @@ mod tests {
         let rows = Rows::new(&[3, 3, 1, 3], Device::Cpu).unwrap();
         let group = |start, num_rows, length| RowGroup { start, num_rows, length };
         assert_eq!(rows.groups(), [group(0, 2, 3), group(6, 1, 1), group(7, 1, 3)]);
+        assert_eq!(rows.of_one_length(), None);
+        assert_eq!(Rows::new(&[4, 4], Device::Cpu).unwrap().of_one_length(), Some(group(0, 2, 4)));
         let positions = Vec::<f32>::try_from(&rows.positions).unwrap();
         assert_eq!(positions, [0.0, 1.0, 2.0, 0.0, 1.0, 2.0, 0.0, 0.0, 1.0, 2.0]);
         assert_eq!(Vec::<i32>::try_from(&rows.cumulative_lengths).unwrap(), [0, 3, 6, 7, 10]);

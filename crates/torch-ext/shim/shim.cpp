@@ -5,6 +5,7 @@
 #include <ATen/Context.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/_flash_attention_forward.h>
+#include <ATen/ops/_scaled_dot_product_cudnn_attention.h>
 #include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
@@ -49,6 +50,22 @@ char* torch_ext_flash_attention_forward(void** outputs, const void* query, const
     outputs[2] = new at::Tensor(std::get<2>(result));
     outputs[3] = new at::Tensor(std::get<3>(result));
     outputs[4] = new at::Tensor(std::get<4>(result));
+  });
+}
+
+// cuDNN's causal attention: query, key, value are [rows, heads, tokens, head_dim]. outputs receives four new tensors: output, logsumexp, seed, offset.
+char* torch_ext_cudnn_attention_forward(void** outputs, const void* query, const void* key, const void* value, double scale) {
+  return guarded([&] {
+    const auto& q = *static_cast<const at::Tensor*>(query);
+    const auto& k = *static_cast<const at::Tensor*>(key);
+    const auto& v = *static_cast<const at::Tensor*>(value);
+    auto result = at::_scaled_dot_product_cudnn_attention(q, k, v, /*attn_bias=*/std::nullopt, /*compute_log_sumexp=*/true,
+                                                          /*dropout_p=*/0.0, /*is_causal=*/true,
+                                                          /*return_debug_mask=*/false, scale);
+    outputs[0] = new at::Tensor(std::get<0>(result));
+    outputs[1] = new at::Tensor(std::get<1>(result));
+    outputs[2] = new at::Tensor(std::get<6>(result));
+    outputs[3] = new at::Tensor(std::get<7>(result));
   });
 }
 

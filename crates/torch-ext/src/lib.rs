@@ -3,7 +3,7 @@
 //! - [`cuda`]: loads CUDA at run time, so that one binary serves machines with and without a GPU; memory statistics.
 //! - [`kernels`]: fused kernels, compiled for the GPU at hand when the program runs.
 //! - [`eigen`]: eigenvectors of many symmetric matrices in one call.
-//! - [`flash`]: variable-length flash attention, whose forward tch's generated bindings leave out.
+//! - [`flash`], [`cudnn`]: variable-length flash attention and that of cuDNN, whose forwards tch's generated bindings leave out.
 //! - [`graph`]: CUDA graphs, a pass over a model in one call of the host.
 //! - [`OutOfMemory`]: what libtorch's message says of memory that could not be had.
 //! - [`HostMemory`], [`HostCopy`]: tensors' bytes in memory of their own, to be written while the tensors change.
@@ -20,6 +20,7 @@
 #![deny(missing_docs)]
 
 pub mod cuda;
+pub mod cudnn;
 pub mod eigen;
 mod error;
 pub mod flash;

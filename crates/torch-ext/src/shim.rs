@@ -14,6 +14,13 @@ unsafe extern "C" {
         longest: i64,
         scale: f64,
     ) -> *mut c_char;
+    pub(crate) fn torch_ext_cudnn_attention_forward(
+        outputs: *mut *mut c_void,
+        query: *const c_void,
+        key: *const c_void,
+        value: *const c_void,
+        scale: f64,
+    ) -> *mut c_char;
     pub(crate) fn torch_ext_cuda_memory(index: i64, current: *mut i64, peak: *mut i64) -> *mut c_char;
     pub(crate) fn torch_ext_cuda_synchronize(index: i64) -> *mut c_char;
     pub(crate) fn torch_ext_cuda_available(index: i64, bytes: *mut i64) -> *mut c_char;

@@ -74,7 +74,8 @@ pub(super) fn cuda_graphs(name: Option<&str>, problems: &mut Problems) -> Option
 
 pub(super) fn attention(name: Option<&str>, problems: &mut Problems) -> AttentionKind {
     match name {
-        None | Some("flash_attention_2" | "sdpa") => AttentionKind::Flash,
+        None | Some("flash_attention_2") => AttentionKind::Flash,
+        Some("sdpa") => AttentionKind::Sdpa,
         Some("eager") => AttentionKind::Eager,
         Some(other) => {
             problems.add("attn_implementation", other, "use flash_attention_2, sdpa or eager");

@@ -1,5 +1,6 @@
 //! Causal attention within each row: softmax(q kᵀ · scale) v, for grouped key and value heads (arXiv 2305.13245).
 
+pub(crate) mod cudnn;
 mod eager;
 mod flash_cpu;
 
@@ -15,6 +16,9 @@ pub enum AttentionKind {
     /// [`AttentionKind::Eager`].
     #[default]
     Flash,
+    /// As [`AttentionKind::Flash`], but cuDNN's kernel on CUDA in 16 bits where all rows of a batch have one length and as many of them, as
+    /// long, have come twice before: for heads of 64 or 128, one key head a query head, and 512 tokens or more a row.
+    Sdpa,
     /// The formula as it stands, with the whole `[t, t]` matrix of one row group in memory.
     Eager,
 }
@@ -26,11 +30,14 @@ pub enum Saved {
     FlashCpu(Vec<flash_cpu::Group>),
     /// Of the variable-length kernel.
     FlashCuda(torch_ext::flash::Forward),
+    /// Of cuDNN's kernel.
+    Cudnn(cudnn::Saved),
     /// Nothing: probabilities are computed again.
     Eager,
 }
 
-/// query `[n, h, k]`, key and value `[n, g, k]` → `[n, h, k]`.
+/// query `[n, h, k]`, key and value `[n, g, k]` → `[n, h, k]`. Whether rows repeat is not known here: with [`AttentionKind::Sdpa`] rows of one
+/// length go to cuDNN.
 ///
 /// # Errors
 /// [`Error::Shape`] when the tensors do not fit each other or `rows`; [`Error::Torch`] and [`Error::TorchExt`] from libtorch.
@@ -42,6 +49,11 @@ pub fn forward(
 ) -> Result<(Tensor, Saved), Error> {
     check_shapes(query, key, rows)?;
     let (_, _, k) = three("attention", query)?;
+    if kind == AttentionKind::Sdpa
+        && let Some((output, saved)) = cudnn::forward(query, key, value, rows, scale)?
+    {
+        return Ok((output, Saved::Cudnn(saved)));
+    }
     match implementation(kind, query.device(), query.f_kind()?, k) {
         Implementation::FlashCpu => {
             let (output, groups) = flash_cpu::forward(query, key, value, rows, scale)?;
@@ -71,6 +83,7 @@ pub fn backward(
         Saved::FlashCuda(saved) => {
             Ok(torch_ext::flash::backward(d_output, (query, key, value), saved, flash_rows(rows), scale)?)
         }
+        Saved::Cudnn(saved) => cudnn::backward(d_output, (query, key, value), saved, scale),
         Saved::Eager => eager::backward(d_output, (query, key, value), rows, scale),
     }
 }
@@ -84,13 +97,14 @@ enum Implementation {
 fn implementation(kind: AttentionKind, device: Device, compute: Kind, head_dim: i64) -> Implementation {
     let takes_kernel = matches!(compute, Kind::BFloat16 | Kind::Half) && head_dim % 8 == 0;
     match kind {
-        AttentionKind::Flash if !device.is_cuda() => Implementation::FlashCpu,
-        AttentionKind::Flash if takes_kernel => Implementation::FlashCuda,
-        _ => Implementation::Eager,
+        AttentionKind::Eager => Implementation::Eager,
+        AttentionKind::Flash | AttentionKind::Sdpa if !device.is_cuda() => Implementation::FlashCpu,
+        AttentionKind::Flash | AttentionKind::Sdpa if takes_kernel => Implementation::FlashCuda,
+        AttentionKind::Flash | AttentionKind::Sdpa => Implementation::Eager,
     }
 }
 
-/// Whether the rows' lengths are read on the device alone, so that a recorded call serves other rows as well.
+/// Whether the rows' lengths are read on the device alone, so that a recorded call serves other rows as well; with cuDNN, rows of the same length.
 pub(crate) fn reads_rows_on_device(kind: AttentionKind, device: Device, compute: Kind, head_dim: i64) -> bool {
     matches!(implementation(kind, device, compute, head_dim), Implementation::FlashCuda)
 }
