@@ -41,7 +41,7 @@ pub fn rotate_back([query, key, value]: [&Tensor; 3], cos: &Tensor, sin: &Tensor
     check_angles(cos, sin, query, kind, n * half)?;
     let out = empty(NAME, &[n, h + 2 * g, k], kind, query)?;
     let width = Width::of(&[query, key, value, cos, sin], kind, half, 8);
-    let packs = n * (h + 2 * g) * half / width.0;
+    let packs = n * (h + 2 * g) * 2 * half / width.0;
     let sizes = [h, g, half, packs].map(Argument::Long);
     let pointers = [query, key, value, &out, cos, sin].map(pointer);
     let arguments = [&pointers[..], &sizes[..]].concat();
