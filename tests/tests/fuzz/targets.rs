@@ -438,7 +438,7 @@ fn rows_put_into_tokens_leave_nothing() {
         crate::MEMORY.current_usage()
     };
     // Fewest of some: threads that are about to end hold something for a moment.
-    let mut fewest = || (0..20).map(|_| prepare()).min().unwrap();
+    let fewest = || (0..20).map(|_| prepare()).min().unwrap();
     let before = fewest();
     let kept = fewest().saturating_sub(before);
     assert!(kept < 20 * 5000, "{kept} bytes are left of 20 times");
