@@ -78,8 +78,11 @@ pub fn torture(kills: usize, seed: u64, mut progress: impl FnMut(&Tortured)) -> 
             ensure!(!finished.stderr.contains("skipped"), "a checkpoint is damaged: {}", finished.stderr);
             if finished.signal() != Some(SIGKILL) {
                 finished.succeeded()?;
-                // The machine may have been busy with other things at first: later instants than the end kill nothing.
-                expected.duration = expected.duration.min(started.elapsed());
+                // The machine may have been busy with other things at first: later instants than the end kill nothing. One that goes on tells
+                // nothing of a whole run; were its end taken for it, all kills would come before the first step.
+                if !resume {
+                    expected.duration = expected.duration.min(started.elapsed());
+                }
                 break;
             }
             tortured.kills += 1;
