@@ -38,8 +38,8 @@ pub(super) fn forward(
     scale: f64,
 ) -> Result<Option<(Tensor, Saved)>, Error> {
     let ((_, h, k), (_, g, _)) = (query.size3()?, key.size3()?);
-    let Some(rows) = rows.of_one_length().filter(|rows| takes(query.device(), query.kind(), k, [h, g], rows.length))
-    else {
+    let (device, kind) = (query.device(), query.f_kind()?);
+    let Some(rows) = rows.of_one_length().filter(|rows| takes(device, kind, k, [h, g], rows.length)) else {
         return Ok(None);
     };
     let view = |tensor| group_view(tensor, &rows);
