@@ -25,6 +25,9 @@ use trainer_core::{
     StepTiming, TrainOutput, Trainer, TrainerState, TrainingArguments,
 };
 
+/// Where a final model lies on its way. One that is there before is of a run that was killed.
+const FINAL_MODEL: &str = ".final-model";
+
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -247,6 +250,7 @@ fn finish(settings: &Settings, output: &TrainOutput, learner: &SftLearner) -> Re
         say(&format!("nothing left to train: model and results in {} are those of the run", output_dir.display()));
         return Ok(());
     }
+    remove_final_model(output_dir)?;
     let mut evaluation = output.eval_metrics.as_ref();
     // Without checkpoints there is no best: one of an earlier run in this folder is not this run's.
     let saves = settings.training.save_strategy != SaveStrategy::No;
@@ -258,8 +262,9 @@ fn finish(settings: &Settings, output: &TrainOutput, learner: &SftLearner) -> Re
         }
         _ => publish_final_model(learner, output_dir, state.global_step)?,
     }
-    results::write_json(output_dir, TrainerState::FILE_NAME, state)?;
     results::write(output_dir, &output.metrics, evaluation)?;
+    // Last: where it is, nothing is left to do.
+    results::write_json(output_dir, TrainerState::FILE_NAME, state)?;
     say(&format!("model and tokenizer saved in {}", output_dir.display()));
     Ok(())
 }
@@ -277,16 +282,27 @@ fn publication() -> Publication<'static> {
 
 fn publish_final_model(learner: &SftLearner, output_dir: &Path, global_step: u64) -> Result<()> {
     // Written whole in a folder of its own first: an earlier model in the output folder must not end half overwritten.
-    let staging = output_dir.join(".final-model");
+    let staging = output_dir.join(FINAL_MODEL);
     let mut store = DirectoryStore::open(&staging)?;
     store.save(global_step, learner.model_as_it_is()?);
     let saved = store.wait().map_or_else(|| Err("nothing was saved".into()), |saved| saved.outcome);
     let published =
         saved.map_err(anyhow::Error::from_boxed).and_then(|model| Ok(publish(&model, output_dir, publication())?));
     drop(store);
-    let removed = std::fs::remove_dir_all(&staging);
+    let removed = remove_final_model(output_dir);
     published?;
-    removed.with_context(|| format!("cannot remove {}", staging.display()))
+    removed
+}
+
+/// If there is one.
+fn remove_final_model(output_dir: &Path) -> Result<()> {
+    let staging = output_dir.join(FINAL_MODEL);
+    match std::fs::remove_dir_all(&staging) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", staging.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Writing into the model's own folder would replace it, and results in the dataset's folder would be read as rows the next time.

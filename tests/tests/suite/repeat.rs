@@ -224,5 +224,12 @@ fn a_finished_run_resumed_changes_nothing() -> Result<()> {
     training(&case, &settings).flags("--resume_from_checkpoint true").run()?.succeeded()?;
     assert_eq!(Results::in_folder(case.output_dir()).bytes("model.safetensors")?, before);
     assert_eq!(without_times(Results::in_folder(case.output_dir()).log_history()?), history);
+
+    // As if it had been killed at its end, before the last file was written: it is made up for, and nothing is left on its way.
+    std::fs::remove_file(case.output_dir().join("trainer_state.json"))?;
+    std::fs::create_dir_all(case.output_dir().join(".final-model/checkpoint-9"))?;
+    training(&case, &settings).flags("--resume_from_checkpoint true").run()?.succeeded()?;
+    assert_eq!(Results::in_folder(case.output_dir()).bytes("model.safetensors")?, before);
+    assert!(case.output_dir().join("trainer_state.json").exists() && !case.output_dir().join(".final-model").exists());
     Ok(())
 }
