@@ -245,8 +245,11 @@ fn loop_arguments(training: &TrainingArguments, learner: &SftLearner) -> Trainin
 fn finish(settings: &Settings, output: &TrainOutput, learner: &SftLearner) -> Result<()> {
     let output_dir = &settings.training.output_dir;
     let state = &output.state;
-    let finished = TrainerState::load(&output_dir.join(TrainerState::FILE_NAME)).map(|finished| finished.global_step);
-    if output.num_steps_this_session == 0 && finished.is_ok_and(|step| step == state.global_step) {
+    // Written last, so that it tells of a run that got here before. An earlier run's in this folder has another history.
+    let finished = TrainerState::load(&output_dir.join(TrainerState::FILE_NAME)).is_ok_and(|finished| {
+        finished.global_step == state.global_step && finished.log_history.starts_with(&state.log_history)
+    });
+    if output.num_steps_this_session == 0 && finished {
         say(&format!("nothing left to train: model and results in {} are those of the run", output_dir.display()));
         return Ok(());
     }

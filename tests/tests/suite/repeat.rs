@@ -214,6 +214,36 @@ fn a_damaged_checkpoint_is_named_and_the_one_before_it_taken() -> Result<()> {
     Ok(())
 }
 
+/// The model in its place and a result missing: the run was killed at its very end. And what an earlier run has left in the folder is not
+/// taken for this run's.
+#[test]
+fn a_run_killed_among_its_last_files_writes_them_when_resumed() -> Result<()> {
+    let case = Case::new()?;
+    let settings = format!("--num_train_epochs 1 {ADAMW}");
+    training(&case, &settings).run()?.succeeded()?;
+    let results = Results::in_folder(case.output_dir());
+    let before = (results.bytes("model.safetensors")?, results.json("all_results.json")?["train_loss"].clone());
+    let state = results.json("trainer_state.json")?;
+
+    for name in ["all_results.json", "trainer_state.json"] {
+        std::fs::remove_file(case.output_dir().join(name))?;
+    }
+    let resume = || training(&case, &settings).flags("--resume_from_checkpoint true").run()?.succeeded().map(drop);
+    resume()?;
+    let found = || -> Result<_> {
+        Ok((results.bytes("model.safetensors")?, results.json("all_results.json")?["train_loss"].clone()))
+    };
+    assert_eq!(found()?, before);
+
+    let mut of_another_run = state;
+    of_another_run["log_history"][0]["loss"] = 7.0.into();
+    std::fs::write(case.output_dir().join("trainer_state.json"), of_another_run.to_string())?;
+    std::fs::write(case.output_dir().join("model.safetensors"), "of another run")?;
+    resume()?;
+    assert_eq!(found()?, before);
+    Ok(())
+}
+
 #[test]
 fn a_finished_run_resumed_changes_nothing() -> Result<()> {
     let case = Case::new()?;

@@ -75,17 +75,21 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
     /// All that the checkpoint of this step is to hold.
     fn snapshot(&mut self) -> Result<WriteCheckpoint, BoxError> {
         let write_learner = self.learner.snapshot()?;
-        let mut state = self.state.clone();
-        if state.best_global_step == Some(state.global_step) {
-            state.best_model_checkpoint = Some(self.store.path(state.global_step));
+        let recorded = self.state.best_model_checkpoint.clone();
+        if self.state.best_global_step == Some(self.state.global_step) {
+            self.state.best_model_checkpoint = Some(self.store.path(self.state.global_step));
         }
-        let (progress, arguments) = (self.progress.clone(), self.arguments.clone());
+        // As text, which is a quarter of the log history's memory; a copy would be as much again.
+        let state = json::text(&self.state);
+        self.state.best_model_checkpoint = recorded;
+        let files = [
+            (TrainerState::FILE_NAME, state?),
+            (PROGRESS_FILE_NAME, json::text(&self.progress)?),
+            (TRAINING_ARGS_FILE_NAME, json::text(&self.arguments)?),
+        ];
         Ok(Box::new(move |folder| {
             write_learner(folder)?;
-            let mut write = |name, text: serde_json::Result<Vec<u8>>| write_file(folder, name, &text?);
-            write(TrainerState::FILE_NAME, json::text(&state))?;
-            write(PROGRESS_FILE_NAME, json::text(&progress))?;
-            write(TRAINING_ARGS_FILE_NAME, json::text(&arguments))
+            files.iter().try_for_each(|(name, text)| write_file(folder, name, text))
         }))
     }
 
