@@ -125,8 +125,8 @@ pub struct Flags {
     /// steps but spread over them, which evens out the steps [default: together]
     #[arg(long, value_name = "NAME", help_heading = "Optimizer")]
     pub galore_refresh: Option<String>,
-    /// How GaLore finds a subspace: svd, as galore-torch does, eigenvectors (of the Gram matrix, several times as fast), or auto
-    /// [default: auto: svd on the CPU, eigenvectors on CUDA]
+    /// How GaLore finds a subspace: svd, as galore-torch does, eigenvectors (of the Gram matrix: a fraction of the time on a GPU and at
+    /// small ranks), or auto [default: auto: svd on the CPU, eigenvectors on CUDA]
     #[arg(long, value_name = "NAME", help_heading = "Optimizer")]
     pub galore_solver: Option<String>,
     /// Modules that GaLore projects: names or parts of names, regular expressions, or all-linear [default: attn mlp]

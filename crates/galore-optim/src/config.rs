@@ -53,7 +53,8 @@ pub enum SubspaceSolver {
     /// The gradient's singular value decomposition, matrix by matrix, as in galore-torch.
     Svd,
     /// Leading eigenvectors of the gradient's Gram matrix: by iteration where they are half of all or fewer, else exact. They hold as
-    /// much of the gradient as singular vectors (0.999 of it at least), and take a fraction of the time.
+    /// much of the gradient as singular vectors (0.999 of it at least), in a fraction of the time on a GPU and at small ranks. Each takes
+    /// the sign that points along its predecessor, which keeps first moments meaningful across a refresh.
     Eigenvectors,
 }
 
