@@ -21,18 +21,12 @@ pub struct Forward {
 /// # Errors
 /// [`Error::Torch`] with libtorch's message, for example on the CPU, in float32, or where cuDNN has no plan for the shape.
 pub fn forward(query: &Tensor, key: &Tensor, value: &Tensor, scale: f64) -> Result<Forward, Error> {
-    let mut outputs = [std::ptr::null_mut(); 4];
-    // SAFETY: the pointers are live `at::Tensor`s for the length of the call; on success each output is a new tensor that we own.
+    let [query, key, value] = [query, key, value].map(|tensor| tensor.as_ptr().cast());
+    // SAFETY: the pointers are live `at::Tensor`s for the length of the call, which makes four.
     let [output, logsumexp, seed, offset] = unsafe {
-        let message = shim::torch_ext_cudnn_attention_forward(
-            outputs.as_mut_ptr(),
-            query.as_ptr().cast(),
-            key.as_ptr().cast(),
-            value.as_ptr().cast(),
-            scale,
-        );
-        shim::check("cudnn_attention_forward", message)?;
-        outputs.map(|tensor| Tensor::from_ptr(tensor.cast()))
+        shim::new_tensors("cudnn_attention_forward", |outputs| {
+            shim::torch_ext_cudnn_attention_forward(outputs, query, key, value, scale)
+        })?
     };
     Ok(Forward { output, logsumexp, seed, offset })
 }

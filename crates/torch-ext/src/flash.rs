@@ -30,20 +30,13 @@ pub struct Rows<'a> {
 /// # Errors
 /// [`Error::Torch`] with libtorch's message, for example on the CPU or in float32.
 pub fn forward(query: &Tensor, key: &Tensor, value: &Tensor, rows: Rows<'_>, scale: f64) -> Result<Forward, Error> {
-    let mut outputs = [std::ptr::null_mut(); 5];
-    // SAFETY: the pointers are live `at::Tensor`s for the length of the call; on success each output is a new tensor that we own.
+    let [query, key, value, lengths] =
+        [query, key, value, rows.cumulative_lengths].map(|tensor| tensor.as_ptr().cast());
+    // SAFETY: the pointers are live `at::Tensor`s for the length of the call, which makes five.
     let [output, logsumexp, rng_state, unused, _debug_mask] = unsafe {
-        let message = shim::torch_ext_flash_attention_forward(
-            outputs.as_mut_ptr(),
-            query.as_ptr().cast(),
-            key.as_ptr().cast(),
-            value.as_ptr().cast(),
-            rows.cumulative_lengths.as_ptr().cast(),
-            rows.longest,
-            scale,
-        );
-        shim::check("flash_attention_forward", message)?;
-        outputs.map(|tensor| Tensor::from_ptr(tensor.cast()))
+        shim::new_tensors("flash_attention_forward", |outputs| {
+            shim::torch_ext_flash_attention_forward(outputs, query, key, value, lengths, rows.longest, scale)
+        })?
     };
     Ok(Forward { output, logsumexp, rng_state, unused })
 }

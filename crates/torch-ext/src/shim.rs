@@ -2,6 +2,7 @@
 
 use crate::Error;
 use std::ffi::{CStr, c_char, c_ulonglong, c_void};
+use tch::Tensor;
 
 unsafe extern "C" {
     fn torch_ext_free(message: *mut c_char);
@@ -39,6 +40,20 @@ unsafe extern "C" {
     pub(crate) fn torch_ext_graph_free(graph: *mut c_void);
     pub(crate) fn torch_ext_allow_tf32() -> bool;
     pub(crate) fn torch_ext_set_allow_tf32(allow: bool) -> *mut c_char;
+}
+
+/// The tensors that a shim function makes.
+///
+/// # Safety
+/// When `call` returns null it has put `N` new `at::Tensor`s, which nobody else owns, where it was told.
+pub(crate) unsafe fn new_tensors<const N: usize>(
+    operation: &'static str,
+    call: impl FnOnce(*mut *mut c_void) -> *mut c_char,
+) -> Result<[Tensor; N], Error> {
+    let mut outputs = [std::ptr::null_mut(); N];
+    check(operation, call(outputs.as_mut_ptr()))?;
+    // SAFETY: as the caller says.
+    Ok(outputs.map(|tensor| unsafe { Tensor::from_ptr(tensor.cast()) }))
 }
 
 /// Takes the message a shim function returned, null meaning success.
