@@ -58,7 +58,7 @@ impl BatchInfo for MicroBatch {
 }
 
 impl Split {
-    /// No batch has more tokens.
+    /// No batch has more tokens, before it is padded or filled up.
     pub fn full_batch_tokens(&self) -> usize {
         self.batch_size * self.examples.iter().map(|example| example.input_ids.len()).max().unwrap_or(0)
     }
@@ -70,7 +70,9 @@ impl Split {
 
     /// No batch has more rows, each of what was packed together counted.
     pub fn most_rows(&self) -> usize {
-        self.batch_size * self.examples.iter().map(|example| example.segment_lengths.len()).max().unwrap_or(0)
+        let mut rows: Vec<usize> = self.examples.iter().map(|example| example.segment_lengths.len()).collect();
+        rows.sort_unstable();
+        rows.iter().rev().take(self.batch_size).sum()
     }
 
     /// Of a batch of the usual number of rows.

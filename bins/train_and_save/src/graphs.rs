@@ -14,6 +14,9 @@ const FLOPS: f64 = 4e14;
 /// products. So there are few.
 const MULTIPLE: usize = 128;
 
+/// Attention's backward takes room for 128 tokens for each row, with tokens or without: so many rows take some 300 MB in a 0.5B model.
+const MOST_ROWS: usize = 512;
+
 /// Filled up for a GPU: the processor has no such search, and would compute the filling.
 pub fn filling(pad_token_id: u32) -> Filling {
     Filling { multiple: MULTIPLE, token_id: i64::from(pad_token_id), rows: 0 }
@@ -28,7 +31,9 @@ pub fn choose(model: &mut CausalLm, train: &mut Split, wanted: Option<CudaGraphs
     let tokens = train.mean_batch_tokens();
     let has_one_length = train.has_one_length();
     let (parameters, layers) = (model.parameters().num_parameters(), model.config().num_hidden_layers);
+    let most_rows = train.most_rows();
     let helps = host_holds_up(parameters as f64, layers as f64, tokens as f64) || has_one_length;
+    let helps = helps && most_rows <= MOST_ROWS;
     let chosen = match wanted {
         Some(wanted) => wanted,
         None if helps && has_room(model, train.full_batch_tokens()) => CudaGraphs::On,
@@ -38,14 +43,15 @@ pub fn choose(model: &mut CausalLm, train: &mut Split, wanted: Option<CudaGraphs
     if chosen == CudaGraphs::Off {
         return None;
     }
-    let most_rows = train.most_rows();
     if let Some(filling) = &mut train.filling {
         if !has_one_length {
             // Half of a sixteenth is computed in vain, for a dozen sizes.
             filling.multiple = MULTIPLE.max((tokens / 16).next_power_of_two());
         }
-        // One more for the filling.
-        filling.rows = most_rows + 1;
+        if most_rows <= MOST_ROWS {
+            // One more for the filling.
+            filling.rows = most_rows + 1;
+        }
     }
     Some(format!(
         "CUDA graphs: a batch has {tokens} tokens in the mean, filled up to a multiple of {}; batches of a size seen twice are launched as \

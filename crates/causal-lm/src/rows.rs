@@ -134,7 +134,7 @@ pub struct TokenBatch {
     pub(crate) target_positions: Tensor,
     /// int64 `[m]`: the token each of them is to predict; negative where it has none after all.
     pub(crate) targets: Tensor,
-    /// int32 `[n]`, in a batch that was filled up: the tokens in the order of their ids, then -1 for each that it was filled up with.
+    /// int32 `[n]`, in a batch that was filled up: the tokens in the order of their ids, then -1 for each whose gradient is zero.
     pub(crate) tokens_by_id: Option<Tensor>,
     num_targets: i64,
     largest_id: i64,
@@ -175,7 +175,7 @@ impl TokenBatch {
         let multiple = filling.multiple.max(1);
         let (mut input_ids, mut lengths) = (input_ids.to_vec(), lengths.to_vec());
         let num_tokens = input_ids.len().next_multiple_of(multiple);
-        let mut by_id: Vec<usize> = (0..input_ids.len()).collect();
+        let mut by_id = tokens_with_gradient(targets, &lengths);
         by_id.sort_by_key(|token| input_ids[*token]);
         // Below 2^31: `RowLengths` sees to it.
         let mut by_id: Vec<i32> = by_id.into_iter().map(|token| token as i32).collect();
@@ -337,6 +337,20 @@ fn kept_targets(targets: &[i64]) -> (Vec<i64>, Vec<i64>) {
     (0i64..).zip(targets).filter(|(_, target)| **target >= 0).map(|(place, target)| (place, *target)).unzip()
 }
 
+/// Tokens of rows up to the last that has a target: no loss follows from those behind it.
+fn tokens_with_gradient(targets: &[i64], lengths: &[usize]) -> Vec<usize> {
+    let mut rows = targets;
+    let mut tokens = Vec::new();
+    for length in lengths {
+        let start = targets.len() - rows.len();
+        let (row, rest) = rows.split_at((*length).min(rows.len()));
+        let count = row.iter().rposition(|target| *target >= 0).map_or(0, |last| last + 1);
+        tokens.extend(start..start + count);
+        rows = rest;
+    }
+    tokens
+}
+
 /// Refuses what does not fit together; the largest id of all.
 fn check(input_ids: &[i64], targets: &[i64], lengths: &[usize], kept: &[i64]) -> Result<i64, Error> {
     let unfit = |expected: String, found: String| Error::Shape { operation: "token batch", expected, found };
@@ -389,7 +403,8 @@ mod tests {
         let same = TokenBatch::filled(&ids, &targets, &lengths, filling(1, 0)).unwrap();
         assert!(same.packed.narrow(0, 0, plain.packed.size()[0]).equal(&plain.packed));
         let scattered = TokenBatch::filled(&[7, 2, 7, 2, 0], &targets, &lengths, filling(8, 0)).unwrap();
-        assert_eq!(integers(&scattered.tokens_by_id.unwrap()), [4, 1, 3, 0, 2, -1, -1, -1]);
+        // Behind a row's last target nothing is learned: tokens 2 and 4.
+        assert_eq!(integers(&scattered.tokens_by_id.unwrap()), [1, 3, 0, -1, -1, -1, -1, -1]);
         assert!(plain.tokens_by_id.is_none());
         // All places have a target or are taken.
         let all = TokenBatch::filled(&[1, 2], &[2, -1], &[2], filling(2, 0)).unwrap();

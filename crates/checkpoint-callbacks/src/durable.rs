@@ -32,8 +32,9 @@ pub(crate) fn files_under(dir: &Path) -> Result<Vec<PathBuf>> {
 
 /// Size and SHA-256 (in hexadecimal) of a file of `folder`.
 pub(crate) fn digest(folder: &Path, path: &Path) -> Result<(u64, String)> {
+    let opened = inside::open(folder, path);
     let path = &folder.join(path);
-    let mut file = inside::open(folder, path).map_err(Error::file("open", path))?;
+    let mut file = opened.map_err(Error::file("open", path))?;
     let mut digest = RunningDigest::default();
     let mut buffer = vec![0; CHUNK_BYTES];
     loop {
@@ -48,8 +49,9 @@ pub(crate) fn digest(folder: &Path, path: &Path) -> Result<(u64, String)> {
 
 /// Copies a file of `folder` and flushes the copy to the disk; returns size and SHA-256 of what was read.
 pub(crate) fn copy(disk: &dyn Disk, folder: &Path, path: &Path, to: &Path) -> Result<(u64, String)> {
+    let opened = inside::open(folder, path);
     let from = &folder.join(path);
-    let mut source = inside::open(folder, from).map_err(Error::file("open", from))?;
+    let mut source = opened.map_err(Error::file("open", from))?;
     let mut target = NewFile::create(disk, to)?;
     let mut buffer = vec![0; CHUNK_BYTES];
     loop {

@@ -82,9 +82,11 @@ pub(crate) fn publish_on(
     }
     outcome?;
     let published: Vec<PathBuf> = staged.into_iter().map(|staged| staged.target).collect();
-    // An earlier single file would be loaded in place of the index: with it goes the earlier model.
+    let flushed = durable::sync_folders_of(disk, published.iter().map(PathBuf::as_path));
+    // An earlier single file would be loaded in place of the index, which is on the disk by now: with it goes the earlier model. Also where that
+    // could not be flushed, for all other files are the new one's.
     remove_stale(disk, output_dir, &published, &[SINGLE_FILE])?;
-    durable::sync_folders_of(disk, published.iter().map(PathBuf::as_path))?;
+    flushed?;
     // An index must not name shards that are gone.
     remove_stale(disk, output_dir, &published, &[INDEX, SHARDS])?;
     remove_stale(disk, output_dir, &published, publication.of_a_model)?;

@@ -1,7 +1,7 @@
 //! When targets make their subspaces anew: all on one step, or spread over the steps of a gap.
 //!
 //! Nothing of it is state: what is due follows from a target's place among the targets and from its number of steps, so a run that goes
-//! on refreshes as one that was never stopped.
+//! on refreshes as one that was never stopped, on the same kind of device.
 
 use tch::Device;
 

@@ -8,7 +8,9 @@
 #include <dlfcn.h>
 
 #include <cstdint>
+#include <map>
 #include <memory>
+#include <mutex>
 #include <utility>
 
 #include "guarded.h"
@@ -63,6 +65,16 @@ struct Graph {
 
 c10::impl::VirtualGuardImpl guard() { return c10::impl::VirtualGuardImpl(c10::DeviceType::CUDA); }
 
+// The default stream cannot be recorded. One other for all recordings of a device, since libraries keep memory for each stream they see.
+c10::Stream stream_for_recording(c10::Device device) {
+  static std::mutex mutex;
+  static std::map<c10::DeviceIndex, c10::Stream> streams;
+  const std::lock_guard<std::mutex> lock(mutex);
+  auto found = streams.find(device.index());
+  if (found == streams.end()) found = streams.emplace(device.index(), guard().getStreamFromGlobalPool(device)).first;
+  return found->second;
+}
+
 }  // namespace
 
 extern "C" {
@@ -81,8 +93,7 @@ char* torch_ext_graph_begin(int64_t index, unsigned long long pool_first, unsign
   return guarded([&] {
     const c10::Device device(c10::DeviceType::CUDA, static_cast<c10::DeviceIndex>(index));
     methods();
-    // The default stream cannot be recorded.
-    const c10::Stream before = guard().exchangeStream(guard().getStreamFromGlobalPool(device));
+    const c10::Stream before = guard().exchangeStream(stream_for_recording(device));
     try {
       auto recording = std::make_unique<Graph>(before);
       constexpr int thread_local_mode = 1;  // other threads may go on using the device

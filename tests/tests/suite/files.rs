@@ -105,6 +105,26 @@ fn the_output_folder_holds_what_is_promised_and_nothing_else() -> Result<()> {
     Ok(())
 }
 
+/// As in the README's example: a folder by its name alone, in the folder that the program is run from.
+#[test]
+fn an_output_folder_may_be_a_relative_path() -> Result<()> {
+    let case = Case::new()?;
+    let data = Dataset::new(case.path("data"))?.with_texts(&sentences(24, 0), &sentences(5, 0))?;
+    let run = |flags: &str| -> Result<String> {
+        let script = format!("cd {} && exec \"$@\"", case.path("").display());
+        let training = Training::new(&goldens::model("qwen2"), data.path(), Path::new("out")).under(script);
+        Ok(training.flag("optim_args", "rank=8").flags(flags).run()?.succeeded()?.stderr)
+    };
+    run("--num_train_epochs 1")?;
+    let out = case.output_dir();
+    assert!(file_names(&out)?.contains(&"model.safetensors".to_owned()));
+    let resumed = run("--num_train_epochs 2 --resume_from_checkpoint true")?;
+    assert!(resumed.contains("resuming from out/checkpoint-3"), "{resumed}");
+    run("--num_train_epochs 3 --resume_from_checkpoint out/checkpoint-6")?;
+    assert_eq!(Results::in_folder(&out).json("trainer_state.json")?["global_step"], 9);
+    Ok(())
+}
+
 #[test]
 fn states_logs_and_results_have_their_keys() -> Result<()> {
     let case = Case::new()?;

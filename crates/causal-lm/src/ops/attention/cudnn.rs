@@ -45,6 +45,8 @@ pub(super) fn forward(
     let view = |tensor| group_view(tensor, &rows);
     match torch_ext::cudnn::forward(&view(query)?, &view(key)?, &view(value)?, scale) {
         Ok(forward) => Ok(Some((flat(&forward.output)?, Saved { rows, forward }))),
+        // What cannot be had now may be had for fewer rows.
+        Err(error) if torch_ext::OutOfMemory::recognise(&error.to_string()).is_some() => Err(error.into()),
         Err(error) => {
             REFUSED.store(true, Ordering::Relaxed);
             eprintln!("warning: no attention of cuDNN, which is slower: {error}");
