@@ -1,5 +1,6 @@
 //! Forward and backward of a batch as one CUDA graph, for batches whose shape has been seen before.
 
+use crate::ops::copied;
 use crate::rows::{RowGroup, Shape};
 use crate::{Error, LossSums, TokenBatch};
 use std::collections::HashMap;
@@ -129,13 +130,6 @@ impl Recorded {
         // The next launch writes there again.
         Ok(LossSums { loss: copied(&self.sums.loss)?, correct: copied(&self.sums.correct)? })
     }
-}
-
-/// On the same device, in memory of its own.
-pub(crate) fn copied(tensor: &Tensor) -> Result<Tensor, Error> {
-    const NON_BLOCKING: bool = true;
-    const ALWAYS_COPY: bool = true;
-    Ok(tensor.f_to_device_(tensor.device(), tensor.f_kind()?, NON_BLOCKING, ALWAYS_COPY)?)
 }
 
 #[cfg(test)]

@@ -25,6 +25,13 @@ pub(crate) fn wide(kind: Kind) -> Kind {
     if kind == Kind::Double { Kind::Double } else { Kind::Float }
 }
 
+/// The same values on the same device, in memory of their own.
+pub(crate) fn copied(tensor: &Tensor) -> Result<Tensor, Error> {
+    const NON_BLOCKING: bool = true;
+    const ALWAYS_COPY: bool = true;
+    Ok(tensor.f_to_device_(tensor.device(), tensor.f_kind()?, NON_BLOCKING, ALWAYS_COPY)?)
+}
+
 /// Adds `change` to a gradient buffer of possibly another type.
 pub(crate) fn accumulate(buffer: &mut Tensor, change: &Tensor) -> Result<(), Error> {
     let _ = buffer.f_add_(change)?;

@@ -161,11 +161,13 @@ impl Parameters {
         if count == 1 {
             return Ok(first);
         }
-        self.joined.push(first.0..first.0 + count);
-        self.weight_views = views(&self.weights, &self.specs, &self.joined)?;
+        let run = first.0..first.0 + count;
+        let (offsets, _) = offsets(&self.specs);
+        self.weight_views.push(view(&self.weights, &self.specs, &offsets, run.clone())?);
         if let Some(flat) = &self.gradients {
-            self.gradient_views = views(flat, &self.specs, &self.joined)?;
+            self.gradient_views.push(view(flat, &self.specs, &offsets, run.clone())?);
         }
+        self.joined.push(run);
         Ok(ParameterId(self.weight_views.len() - 1))
     }
 
@@ -197,14 +199,17 @@ fn offsets(specs: &[ParameterSpec]) -> (Vec<i64>, i64) {
 
 fn views(flat: &Tensor, specs: &[ParameterSpec], joined: &[Range<usize>]) -> Result<Vec<Tensor>, Error> {
     let (offsets, _) = offsets(specs);
-    let view = |run: Range<usize>| {
-        let spec = &specs[run.start];
-        let count = run.len() as i64;
-        let mut shape = spec.shape.clone();
-        shape[0] *= count;
-        Ok(flat.f_narrow(0, offsets[run.start], count * spec.numel())?.f_view(shape.as_slice())?)
-    };
-    (0..specs.len()).map(|index| index..index + 1).chain(joined.iter().cloned()).map(view).collect()
+    let runs = (0..specs.len()).map(|index| index..index + 1).chain(joined.iter().cloned());
+    runs.map(|run| view(flat, specs, &offsets, run)).collect()
+}
+
+/// One or several that lie side by side, as one.
+fn view(flat: &Tensor, specs: &[ParameterSpec], offsets: &[i64], run: Range<usize>) -> Result<Tensor, Error> {
+    let spec = &specs[run.start];
+    let count = run.len() as i64;
+    let mut shape = spec.shape.clone();
+    shape[0] *= count;
+    Ok(flat.f_narrow(0, offsets[run.start], count * spec.numel())?.f_view(shape.as_slice())?)
 }
 
 #[cfg(test)]

@@ -280,7 +280,7 @@ impl TokenBatch {
 
     /// Its own memory, on the same device.
     pub(crate) fn copied(&self) -> Result<Self, Error> {
-        self.with_packed(crate::graphs::copied(&self.packed)?)
+        self.with_packed(crate::ops::copied(&self.packed)?)
     }
 
     /// Takes over the tokens of a batch of the same shape. What this one says of its rows in host memory is then of no meaning.
