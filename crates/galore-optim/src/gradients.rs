@@ -1,6 +1,7 @@
 //! Norm and clipping of gradients as `torch.nn.utils.clip_grad_norm_` does it, without waiting for the device.
 
 use tch::{Device, Kind, TchError, Tensor};
+use torch_ext::kernels;
 
 use crate::Error;
 use crate::in_place::InPlace;
@@ -15,13 +16,24 @@ pub fn global_gradient_norm(gradients: &[&Tensor]) -> Result<Tensor, Error> {
     };
     let device = first.device();
     let norms =
-        gradients.iter().map(|gradient| norm(gradient)?.f_to_device(device)).collect::<Result<Vec<_>, TchError>>()?;
-    norm(&Tensor::f_stack(&norms, 0)?).map_err(Error::from)
+        gradients.iter().map(|gradient| Ok(norm(gradient)?.f_to_device(device)?)).collect::<Result<Vec<_>, Error>>()?;
+    match <[Tensor; 1]>::try_from(norms) {
+        Ok([norm]) => Ok(norm),
+        Err(norms) => norm(&Tensor::f_stack(&norms, 0)?),
+    }
 }
 
 /// The 2-norm of one tensor. A large one is taken in pieces: libtorch adds up squares in float32 one after the other, which over
 /// 10⁶ elements is off by some 10⁻⁵.
-fn norm(tensor: &Tensor) -> Result<Tensor, TchError> {
+fn norm(tensor: &Tensor) -> Result<Tensor, Error> {
+    if kernels::available(&[tensor]) {
+        return Ok(kernels::norm::two_norm(tensor)?);
+    }
+    Ok(norm_in_pieces(tensor)?)
+}
+
+/// In libtorch's operations.
+fn norm_in_pieces(tensor: &Tensor) -> Result<Tensor, TchError> {
     const PIECE: i64 = 4096;
     let whole = |tensor: &Tensor| tensor.f_norm_scalaropt_dtype(2, Kind::Float);
     let flat = tensor.f_reshape([-1])?;
@@ -31,7 +43,7 @@ fn norm(tensor: &Tensor) -> Result<Tensor, TchError> {
         return whole(&flat);
     }
     let rows = flat.f_narrow(0, 0, pieces * PIECE)?.f_view([pieces, PIECE])?;
-    let mut norms = vec![norm(&rows.f_norm_scalaropt_dim_dtype(2, [1i64].as_slice(), false, Kind::Float)?)?];
+    let mut norms = vec![norm_in_pieces(&rows.f_norm_scalaropt_dim_dtype(2, [1i64].as_slice(), false, Kind::Float)?)?];
     if rest > 0 {
         norms.push(whole(&flat.f_narrow(0, pieces * PIECE, rest)?)?);
     }

@@ -4,7 +4,7 @@
 use std::time::Instant;
 use tch::{Cuda, Device, Kind, Tensor};
 use torch_ext::kernels::adam::{Constants, Storage};
-use torch_ext::kernels::{adam, available, column_sum, cross_entropy, embedding, rms_norm, rope, swiglu};
+use torch_ext::kernels::{adam, available, column_sum, cross_entropy, embedding, norm, rms_norm, rope, swiglu};
 
 const TOKENS: i64 = 8192;
 const REPEATS: usize = 30;
@@ -64,6 +64,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             .map(drop)
             .map_err(|error| torch_ext::Error::Torch { operation: "index_add_", message: error.to_string() })
     })?;
+
+    let gradients = random(&[308_281_344])?;
+    time("norm of all gradients", 2.0 * gradients.numel() as f64, || norm::two_norm(&gradients).map(drop))?;
+    drop(gradients);
 
     let n = 151_936 * 1024;
     let constants = Constants {

@@ -15,6 +15,7 @@ mod compiler;
 pub mod cross_entropy;
 pub(crate) mod driver;
 pub mod embedding;
+pub mod norm;
 pub mod rms_norm;
 pub mod rope;
 pub mod swiglu;

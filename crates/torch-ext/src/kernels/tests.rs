@@ -34,6 +34,7 @@ fn each(test: impl Fn(Kind, Device)) {
 fn refuses_what_it_cannot_take() {
     let tensor = Tensor::zeros([2, 8], (Kind::Float, Device::Cpu));
     assert!(!available(&[&tensor]) && !available(&[]));
+    assert!(norm::two_norm(&tensor).unwrap_err().to_string().contains("x must be 16 contiguous elements"));
     assert!(swiglu::forward(&tensor).unwrap_err().to_string().contains("gate_up must be 16 contiguous"));
     if let Some(device) = gpu() {
         let tensor = Tensor::zeros([2, 8], (Kind::Float, device));
@@ -122,6 +123,34 @@ fn sums_of_columns_are_added() {
                 column_sum::add(&x, &mut gradient).unwrap();
                 assert_close(&gradient, &(before.to_kind(Kind::Double) + &sum), gradient_kind, "sum of columns");
             }
+        }
+    });
+}
+
+#[test]
+fn norm_of_any_length_and_place() {
+    each(|kind, device| {
+        for n in [0, 1, 7, 8, 4097, 3_000_001] {
+            let whole = random(&[n + 1], kind, device);
+            // From the second element on nothing is aligned for wide accesses.
+            for x in [whole.narrow(0, 0, n), whole.narrow(0, 1, n)] {
+                let ours = norm::two_norm(&x).unwrap();
+                assert_eq!((ours.kind(), ours.size()), (Kind::Float, vec![]));
+                assert_close(&ours, &x.to_kind(Kind::Double).norm(), Kind::Float, "norm");
+                assert!(ours.equal(&norm::two_norm(&x).unwrap()), "the same at each run");
+            }
+        }
+        // At the end, which no wide access reaches, as well as in the middle.
+        for place in [4096, 2000] {
+            let mut x = random(&[4097], kind, device);
+            for value in [f64::NAN, f64::INFINITY] {
+                let _ = x.narrow(0, place, 1).fill_(value);
+                let ours = norm::two_norm(&x).unwrap().double_value(&[]);
+                assert!(if value.is_nan() { ours.is_nan() } else { ours == value }, "{ours}");
+            }
+            let _ = x.zero_();
+            let _ = x.narrow(0, place, 1).fill_(-3.0);
+            assert_eq!(norm::two_norm(&x).unwrap().double_value(&[]), 3.0);
         }
     });
 }

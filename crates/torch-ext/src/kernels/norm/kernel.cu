@@ -1,0 +1,44 @@
+// The 2-norm of x [n]: squares are added in float32 along VEC lanes of each thread, threads of a block in float32, blocks in float64.
+//   norm_partial: partial [blocks], block b the squares of its share
+//   norm_total:   norm [1], the root of the sum of partial
+// Bytes: n · sizeof(T). Floor for the 308 M gradients in bfloat16 of the 0.5B shape outside its embedding: 208 µs at 2.96 TB/s.
+
+extern "C" __global__ void __launch_bounds__(256)
+norm_partial(const T* x, float* partial, i64 n) {
+  __shared__ float shared[8];
+  const i64 whole = n - n % VEC;
+  const i64 stride = static_cast<i64>(gridDim.x) * blockDim.x * VEC;
+  const i64 thread = static_cast<i64>(blockIdx.x) * blockDim.x + threadIdx.x;
+  float sum[VEC] = {};
+#pragma unroll 4
+  for (i64 i = thread * VEC; i < whole; i += stride) {
+    float values[VEC];
+    load(x + i, values);
+#pragma unroll
+    for (int k = 0; k < VEC; ++k) sum[k] += values[k] * values[k];
+  }
+  float total = 0.0f;
+#pragma unroll
+  for (int k = 0; k < VEC; ++k) total += sum[k];
+  if (thread < n - whole) {
+    const float value = wide(x[whole + thread]);
+    total += value * value;
+  }
+  total = block_sum(total, shared);
+  if (threadIdx.x == 0) partial[blockIdx.x] = total;
+}
+
+// One block of as many threads as there may be partial sums.
+extern "C" __global__ void __launch_bounds__(1024)
+norm_total(const float* partial, float* norm, i64 count) {
+  __shared__ double shared[32];
+  double sum = threadIdx.x < count ? partial[threadIdx.x] : 0.0;
+#pragma unroll
+  for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, step);
+  if (threadIdx.x % 32 == 0) shared[threadIdx.x / 32] = sum;
+  __syncthreads();
+  if (threadIdx.x > 0) return;
+  double total = 0.0;
+  for (int warp = 0; warp < 32; ++warp) total += shared[warp];
+  *norm = static_cast<float>(sqrt(total));
+}
