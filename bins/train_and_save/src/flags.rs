@@ -100,7 +100,7 @@ pub struct Flags {
     /// Compute in bfloat16, whatever the type of the weights [default: on CUDA; on the CPU float32 is faster]
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean, value_name = "BOOL", help_heading = "Model")]
     pub bf16: Option<bool>,
-    /// flash_attention_2, sdpa (cuDNN's for rows of one length that repeat) or eager [default: flash_attention_2]
+    /// flash_attention_2 (the fastest flash kernel at hand), sdpa (libtorch's alone) or eager [default: flash_attention_2]
     #[arg(long, value_name = "NAME", help_heading = "Model")]
     pub attn_implementation: Option<String>,
     /// Let the backward compute again what there is no room to keep, see --recompute [default: true]

@@ -242,7 +242,7 @@ impl CausalLm {
         match self.options.device {
             Device::Cuda(index) if self.options.cuda_graphs == CudaGraphs::On && self.is_recordable() => {
                 let mut graphs = std::mem::take(&mut self.graphs);
-                let rows = if attention == AttentionKind::Sdpa { batch.rows.of_one_length() } else { None };
+                let rows = if attention == AttentionKind::Flash { batch.rows.of_one_length() } else { None };
                 let sums = graphs.run(index, (batch, rows), &scale, |batch, scale| self.pass(batch, scale, attention));
                 self.graphs = graphs;
                 sums
@@ -257,9 +257,8 @@ impl CausalLm {
         let heads = [config.num_attention_heads, config.num_key_value_heads];
         let takes = |length| cudnn::takes(options.device, self.compute, config.head_dim, heads, length);
         match (options.attention, rows.of_one_length()) {
-            (AttentionKind::Sdpa, Some(rows)) if takes(rows.length) && self.repeats.pays(rows) => AttentionKind::Sdpa,
-            (AttentionKind::Eager, _) => AttentionKind::Eager,
-            (AttentionKind::Sdpa | AttentionKind::Flash, _) => AttentionKind::Flash,
+            (AttentionKind::Flash, Some(rows)) if takes(rows.length) && self.repeats.pays(rows) => AttentionKind::Flash,
+            (kind, _) => kind.without_cudnn(),
         }
     }
 
@@ -373,10 +372,7 @@ impl CausalLm {
             rotations,
             rows: &batch.rows,
             // Batches without a backward come in many shapes.
-            attention: match self.options.attention {
-                AttentionKind::Sdpa => AttentionKind::Flash,
-                other => other,
-            },
+            attention: self.options.attention.without_cudnn(),
             compute: self.compute,
         }
     }

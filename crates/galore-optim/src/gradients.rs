@@ -43,7 +43,8 @@ fn norm_in_pieces(tensor: &Tensor) -> Result<Tensor, TchError> {
         return whole(&flat);
     }
     let rows = flat.f_narrow(0, 0, pieces * PIECE)?.f_view([pieces, PIECE])?;
-    let mut norms = vec![norm_in_pieces(&rows.f_norm_scalaropt_dim_dtype(2, [1i64].as_slice(), false, Kind::Float)?)?];
+    let mut norms =
+        vec![norm_in_pieces(&rows.f_norm_scalaropt_dim_dtype(2, [1i64].as_slice(), false, Kind::Float)?)?];
     if rest > 0 {
         norms.push(whole(&flat.f_narrow(0, pieces * PIECE, rest)?)?);
     }

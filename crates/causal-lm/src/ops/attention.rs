@@ -11,16 +11,25 @@ use tch::{Device, Kind, Tensor};
 /// How attention is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum AttentionKind {
-    /// Flash attention (arXiv 2205.14135): memory linear in the length. On CUDA in 16 bits the variable-length kernel, on the CPU
-    /// libtorch's blocked one; float32 on CUDA, and head sizes that are no multiple of 8, have no such kernel and run as
-    /// [`AttentionKind::Eager`].
+    /// Flash attention (arXiv 2205.14135), memory linear in the length, by the fastest kernel at hand: as [`AttentionKind::Sdpa`], but cuDNN's on
+    /// CUDA in 16 bits where all rows of a batch have one length and as many of them, as long, have come twice before, for heads of 64 or 128,
+    /// one key head a query head, and 512 tokens or more a row.
     #[default]
     Flash,
-    /// As [`AttentionKind::Flash`], but cuDNN's kernel on CUDA in 16 bits where all rows of a batch have one length and as many of them, as
-    /// long, have come twice before: for heads of 64 or 128, one key head a query head, and 512 tokens or more a row.
+    /// Flash attention by libtorch's own kernels alone: on CUDA in 16 bits the variable-length one, on the CPU the blocked one. Float32 on CUDA,
+    /// and head sizes that are no multiple of 8, have no such kernel and run as [`AttentionKind::Eager`].
     Sdpa,
     /// The formula as it stands, with the whole `[t, t]` matrix of one row group in memory.
     Eager,
+}
+
+impl AttentionKind {
+    pub(crate) fn without_cudnn(self) -> Self {
+        match self {
+            AttentionKind::Flash => AttentionKind::Sdpa,
+            other => other,
+        }
+    }
 }
 
 /// What the backward needs besides its inputs.
@@ -36,7 +45,7 @@ pub enum Saved {
     Eager,
 }
 
-/// query `[n, h, k]`, key and value `[n, g, k]` → `[n, h, k]`. Whether rows repeat is not known here: with [`AttentionKind::Sdpa`] rows of one
+/// query `[n, h, k]`, key and value `[n, g, k]` → `[n, h, k]`. Whether rows repeat is not known here: with [`AttentionKind::Flash`] rows of one
 /// length go to cuDNN.
 ///
 /// # Errors
@@ -49,7 +58,7 @@ pub fn forward(
 ) -> Result<(Tensor, Saved), Error> {
     check_shapes(query, key, rows)?;
     let (_, _, k) = three("attention", query)?;
-    if kind == AttentionKind::Sdpa
+    if kind == AttentionKind::Flash
         && let Some((output, saved)) = cudnn::forward(query, key, value, rows, scale)?
     {
         return Ok((output, Saved::Cudnn(saved)));

@@ -49,7 +49,7 @@ pub(super) fn forward(
         Err(error) if torch_ext::OutOfMemory::recognise(&error.to_string()).is_some() => Err(error.into()),
         Err(error) => {
             REFUSED.store(true, Ordering::Relaxed);
-            eprintln!("warning: no attention of cuDNN, which is slower: {error}");
+            eprintln!("warning: cuDNN's attention cannot be used, and libtorch's is slower: {error}");
             Ok(None)
         }
     }
