@@ -20,11 +20,11 @@ FIGURES = ["step_time_ms_median", "first_step_ms", "train_tokens_per_second", "p
 
 
 def make_case(folder, options):
+    if (folder / "dataset" / "train.jsonl").exists():
+        return
     import torch
     from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
 
-    if (folder / "dataset" / "train.jsonl").exists():
-        return
     torch.manual_seed(0)
     vocabulary = VOCABULARY[options.shape]
     shape = dict(hidden_size=1024, intermediate_size=2816, num_hidden_layers=24, num_attention_heads=16, num_key_value_heads=16)

@@ -96,7 +96,10 @@ impl Split {
             None => TokenBatch::new(&input_ids, &targets, &lengths, Device::Cpu)?,
         };
         Ok(MicroBatch {
-            tokens: if self.device.is_cuda() { tokens.pinned(self.device)? } else { tokens },
+            tokens: match self.device {
+                Device::Cuda(index) => tokens.pinned(index)?,
+                _ => tokens,
+            },
             num_rows,
             num_target_tokens,
             num_tokens,

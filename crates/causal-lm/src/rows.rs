@@ -270,12 +270,12 @@ impl TokenBatch {
         self.with_packed(self.packed.f_to_device_(device, Kind::Int64, NON_BLOCKING, ALWAYS_COPY)?)
     }
 
-    /// The batch in host memory that `device`, a GPU, reads by itself while the host goes on.
+    /// The batch in host memory that CUDA device `index` reads by itself while the host goes on.
     ///
     /// # Errors
-    /// [`Error::Torch`] from libtorch, for one without CUDA.
-    pub fn pinned(&self, device: Device) -> Result<Self, Error> {
-        self.with_packed(self.packed.f_pin_memory(device)?)
+    /// [`Error::TorchExt`] without CUDA.
+    pub fn pinned(&self, index: usize) -> Result<Self, Error> {
+        self.with_packed(torch_ext::cuda::pinned(&self.packed, index)?)
     }
 
     /// Its own memory, on the same device.

@@ -9,6 +9,7 @@
 #include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
+#include <c10/util/Exception.h>
 
 #include <cstdlib>
 #include <limits>
@@ -25,6 +26,10 @@ c10::DeviceAllocator* allocator_of(int64_t index) {
   TORCH_CHECK(index >= 0 && index <= std::numeric_limits<c10::DeviceIndex>::max(), "no CUDA device ", index);
   return c10::getDeviceAllocator(c10::DeviceType::CUDA);
 }
+
+struct NoWarnings : c10::WarningHandler {
+  void process(const c10::Warning&) override {}
+};
 
 }  // namespace
 
@@ -66,6 +71,17 @@ char* torch_ext_cudnn_attention_forward(void** outputs, const void* query, const
     outputs[1] = new at::Tensor(std::get<1>(result));
     outputs[2] = new at::Tensor(std::get<6>(result));
     outputs[3] = new at::Tensor(std::get<7>(result));
+  });
+}
+
+// A copy in host memory that CUDA device `index` reads by itself. outputs receives one new tensor. Without naming the device, libtorch would look
+// for one that it was built for; that it is named is what it warns of, at each call.
+char* torch_ext_pin_memory(void** outputs, const void* tensor, int64_t index) {
+  return guarded([&] {
+    NoWarnings none;
+    const c10::WarningUtils::WarningHandlerGuard quiet(&none);
+    const c10::Device device(c10::DeviceType::CUDA, static_cast<c10::DeviceIndex>(index));
+    outputs[0] = new at::Tensor(static_cast<const at::Tensor*>(tensor)->pin_memory(device));
   });
 }
 

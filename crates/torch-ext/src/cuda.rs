@@ -9,6 +9,7 @@ use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 use std::error::Error as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use tch::Tensor;
 
 /// Loads CUDA if this machine has it and says whether it can be used; the work is done once a process.
 pub fn load() -> bool {
@@ -139,6 +140,21 @@ pub fn reset_peak_memory(index: usize) -> Result<(), Error> {
     shim::check("cuda_reset_peak", message)
 }
 
+/// A copy of a tensor in host memory that CUDA device `index` reads by itself while the host goes on. tch's own call does the same and has
+/// libtorch warn of it each time.
+///
+/// # Errors
+/// [`Error::Torch`] without CUDA.
+pub fn pinned(tensor: &Tensor, index: usize) -> Result<Tensor, Error> {
+    // SAFETY: the pointer is that of a live `at::Tensor` for the length of the call, which makes one.
+    let [copy] = unsafe {
+        shim::new_tensors("pin_memory", |outputs| {
+            shim::torch_ext_pin_memory(outputs, tensor.as_ptr().cast(), device_index(index))
+        })?
+    };
+    Ok(copy)
+}
+
 /// While it lives, float32 matrix products on CUDA round their operands to TF32: 10 bits of mantissa, sums in float32, and several times
 /// the speed. What was set before comes back when it is dropped. It holds for the whole process.
 #[derive(Debug)]
@@ -210,6 +226,15 @@ mod tests {
             assert!(available_memory(0).is_err());
             assert!(synchronize(0).is_err());
             assert!(release_unused_memory().is_err());
+        }
+    }
+
+    #[test]
+    fn what_is_pinned_is_the_same_and_without_cuda_an_error() {
+        let tensor = Tensor::from_slice(&[3i64, 1, 4]);
+        match pinned(&tensor, 0) {
+            Ok(copy) => assert!(load() && copy.data_ptr() != tensor.data_ptr() && copy.equal(&tensor)),
+            Err(error) => assert!(!load() && error.to_string().starts_with("pin_memory: "), "{error}"),
         }
     }
 }

@@ -22,6 +22,7 @@ unsafe extern "C" {
         value: *const c_void,
         scale: f64,
     ) -> *mut c_char;
+    pub(crate) fn torch_ext_pin_memory(outputs: *mut *mut c_void, tensor: *const c_void, index: i64) -> *mut c_char;
     pub(crate) fn torch_ext_cuda_memory(index: i64, current: *mut i64, peak: *mut i64) -> *mut c_char;
     pub(crate) fn torch_ext_cuda_synchronize(index: i64) -> *mut c_char;
     pub(crate) fn torch_ext_cuda_available(index: i64, bytes: *mut i64) -> *mut c_char;
