@@ -9,7 +9,7 @@ use crate::in_place::InPlace;
 /// The 2-norm of all gradients taken as one vector: a float32 scalar tensor on the first gradient's device.
 ///
 /// # Errors
-/// [`Error::Torch`] if a tensor operation fails.
+/// [`Error::Torch`] if a tensor operation fails, [`Error::TorchExt`] if a kernel does.
 pub fn global_gradient_norm(gradients: &[&Tensor]) -> Result<Tensor, Error> {
     let Some(first) = gradients.first() else {
         return Ok(Tensor::f_zeros([0i64; 0], (Kind::Float, Device::Cpu))?);
@@ -23,8 +23,7 @@ pub fn global_gradient_norm(gradients: &[&Tensor]) -> Result<Tensor, Error> {
     }
 }
 
-/// The 2-norm of one tensor. A large one is taken in pieces: libtorch adds up squares in float32 one after the other, which over
-/// 10⁶ elements is off by some 10⁻⁵.
+/// The 2-norm of one tensor.
 fn norm(tensor: &Tensor) -> Result<Tensor, Error> {
     if kernels::available(&[tensor]) {
         return Ok(kernels::norm::two_norm(tensor)?);
@@ -32,7 +31,8 @@ fn norm(tensor: &Tensor) -> Result<Tensor, Error> {
     Ok(norm_in_pieces(tensor)?)
 }
 
-/// In libtorch's operations.
+/// In libtorch's operations, a large one in pieces: squares are added up in float32 one after the other, which over 10⁶ elements is off by
+/// some 10⁻⁵.
 fn norm_in_pieces(tensor: &Tensor) -> Result<Tensor, TchError> {
     const PIECE: i64 = 4096;
     let whole = |tensor: &Tensor| tensor.f_norm_scalaropt_dtype(2, Kind::Float);

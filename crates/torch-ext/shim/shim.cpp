@@ -74,10 +74,11 @@ char* torch_ext_cudnn_attention_forward(void** outputs, const void* query, const
   });
 }
 
-// A copy in host memory that CUDA device `index` reads by itself. outputs receives one new tensor. Without naming the device, libtorch would look
-// for one that it was built for; that it is named is what it warns of, at each call.
+// The values in host memory that CUDA device `index` reads by itself. outputs receives one new tensor. Without naming the device, libtorch would look
+// for one that it was built for; that it is named is what it warns of, twice a call, and nothing else is there to warn of.
 char* torch_ext_pin_memory(void** outputs, const void* tensor, int64_t index) {
   return guarded([&] {
+    allocator_of(index);  // checks the index
     NoWarnings none;
     const c10::WarningUtils::WarningHandlerGuard quiet(&none);
     const c10::Device device(c10::DeviceType::CUDA, static_cast<c10::DeviceIndex>(index));

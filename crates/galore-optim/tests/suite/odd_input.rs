@@ -164,6 +164,29 @@ fn target_patterns_that_match_nothing_or_are_no_expressions() {
     assert!(select_targets(&[], &list(&["mlp"])).is_err());
 }
 
+/// On a GPU large tensors go to a kernel, and what it does not take to plain operations.
+#[test]
+fn norm_of_several_tensors_of_several_kinds() {
+    let device = if torch_ext::cuda::load() { Device::Cuda(0) } else { Device::Cpu };
+    let random = |shape: &[i64], kind| Tensor::randn(shape, (Kind::Float, device)).to_kind(kind);
+    let gradients = [
+        random(&[700, 900], Kind::Float),
+        random(&[20_003], Kind::BFloat16),
+        random(&[300, 40], Kind::Float).tr(),
+        random(&[5000], Kind::Half),
+        Tensor::zeros([0], (Kind::Float, device)),
+    ];
+    let squares = |tensor: &Tensor| tensor.to_kind(Kind::Double).square().sum(Kind::Double).double_value(&[]);
+    for count in 1..=gradients.len() {
+        let some: Vec<&Tensor> = gradients[..count].iter().collect();
+        let expected = some.iter().map(|tensor| squares(tensor)).sum::<f64>().sqrt();
+        let norm = global_gradient_norm(&some).unwrap();
+        assert_eq!((norm.kind(), norm.size(), norm.device()), (Kind::Float, vec![], device));
+        let norm = norm.double_value(&[]);
+        assert!((norm - expected).abs() < 1e-6 * expected, "{count}: {norm} {expected}");
+    }
+}
+
 #[test]
 fn norm_of_nothing_and_of_nan() {
     assert_eq!(global_gradient_norm(&[]).unwrap().double_value(&[]), 0.0);
