@@ -97,7 +97,8 @@ impl Split {
         };
         Ok(MicroBatch {
             tokens: match self.device {
-                Device::Cuda(index) => tokens.pinned(index)?,
+                // Memory that cannot be pinned serves as well, slower.
+                Device::Cuda(index) => tokens.pinned(index).unwrap_or(tokens),
                 _ => tokens,
             },
             num_rows,
