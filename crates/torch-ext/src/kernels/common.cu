@@ -69,19 +69,21 @@ __device__ __forceinline__ float rounded(float x) {
   return wide(stored);
 }
 
-__device__ __forceinline__ float warp_sum(float x) {
+template <typename F>
+__device__ __forceinline__ F warp_sum(F x) {
 #pragma unroll
   for (int step = 16; step > 0; step /= 2) x += __shfl_xor_sync(0xffffffffu, x, step);
   return x;
 }
 
-// Sum over a block of whole warps, the same in every thread. `shared` holds one float a warp; a barrier stands at both ends.
-__device__ __forceinline__ float block_sum(float x, float* shared) {
+// Sum over a block of whole warps, the same in every thread. `shared` holds one element a warp; a barrier stands at both ends.
+template <typename F>
+__device__ __forceinline__ F block_sum(F x, F* shared) {
   x = warp_sum(x);
   __syncthreads();
   if (threadIdx.x % 32 == 0) shared[threadIdx.x / 32] = x;
   __syncthreads();
-  float total = 0.0f;
+  F total = 0;
   for (u32 warp = 0; warp < blockDim.x / 32; ++warp) total += shared[warp];
   return total;
 }

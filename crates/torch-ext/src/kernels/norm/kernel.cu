@@ -32,13 +32,6 @@ norm_partial(const T* x, float* partial, i64 n) {
 extern "C" __global__ void __launch_bounds__(1024)
 norm_total(const float* partial, float* norm, i64 count) {
   __shared__ double shared[32];
-  double sum = threadIdx.x < count ? partial[threadIdx.x] : 0.0;
-#pragma unroll
-  for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, step);
-  if (threadIdx.x % 32 == 0) shared[threadIdx.x / 32] = sum;
-  __syncthreads();
-  if (threadIdx.x > 0) return;
-  double total = 0.0;
-  for (int warp = 0; warp < 32; ++warp) total += shared[warp];
-  *norm = static_cast<float>(sqrt(total));
+  const double total = block_sum(threadIdx.x < count ? static_cast<double>(partial[threadIdx.x]) : 0.0, shared);
+  if (threadIdx.x == 0) *norm = static_cast<float>(sqrt(total));
 }
