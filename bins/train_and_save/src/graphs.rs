@@ -31,12 +31,11 @@ pub fn choose(model: &mut CausalLm, train: &mut Split, wanted: Option<CudaGraphs
     let tokens = train.mean_batch_tokens();
     let has_one_length = train.has_one_length();
     let (parameters, layers) = (model.parameters().num_parameters(), model.config().num_hidden_layers);
-    let most_rows = train.most_rows();
+    let most_rows = Some(train.most_rows()).filter(|rows| *rows <= MOST_ROWS);
     let helps = host_holds_up(parameters as f64, layers as f64, tokens as f64) || has_one_length;
-    let helps = helps && most_rows <= MOST_ROWS;
     let chosen = match wanted {
         Some(wanted) => wanted,
-        None if helps && has_room(model, train.full_batch_tokens()) => CudaGraphs::On,
+        None if helps && most_rows.is_some() && has_room(model, train.full_batch_tokens()) => CudaGraphs::On,
         None => CudaGraphs::Off,
     };
     model.set_cuda_graphs(chosen);
@@ -48,10 +47,8 @@ pub fn choose(model: &mut CausalLm, train: &mut Split, wanted: Option<CudaGraphs
             // Half of a sixteenth is computed in vain, for a dozen sizes.
             filling.multiple = MULTIPLE.max((tokens / 16).next_power_of_two());
         }
-        if most_rows <= MOST_ROWS {
-            // One more for the filling.
-            filling.rows = most_rows + 1;
-        }
+        // One more for the filling.
+        filling.rows = most_rows.map_or(filling.rows, |rows| rows + 1);
     }
     Some(format!(
         "CUDA graphs: a batch has {tokens} tokens in the mean, filled up to a multiple of {}; batches of a size seen twice are launched as \

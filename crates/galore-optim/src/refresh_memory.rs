@@ -28,7 +28,7 @@ fn bytes_of_one([rows, cols]: [i64; 2], order: i64) -> u64 {
 }
 
 /// Matrices decomposed at a time out of `count`, 1 at least: as many as fit, in parts of nearly equal size, since a few take as long as
-/// many. On the CPU no bit of a result depends on it; a GPU's library may choose another algorithm, which rounds otherwise, for another
+/// many. What a basis holds does not depend on it, but a library may choose another algorithm, which rounds otherwise, for another
 /// number of products.
 pub(crate) fn at_a_time(count: usize, shape: [i64; 2], order: i64, bytes: u64) -> usize {
     let fit = usize::try_from(bytes / bytes_of_one(shape, order)).unwrap_or(usize::MAX).max(1);
