@@ -101,10 +101,12 @@ impl Training {
         self
     }
 
-    /// Gives the process no more address space than this, so that allocations beyond it fail.
+    /// Gives the process no more address space than this, so that allocations beyond it fail. Also without a limit, equal runs take equal
+    /// space: glibc would reserve 64 MB for each thread that happens to find another allocating.
     #[must_use]
-    pub fn address_space_limit_kib(self, limit: u64) -> Self {
-        self.under(format!("ulimit -v {limit} && exec \"$@\""))
+    pub fn address_space_kib(self, limit: Option<u64>) -> Self {
+        let limit = limit.map_or_else(String::new, |limit| format!("ulimit -v {limit} && "));
+        self.under(format!("{limit}export MALLOC_ARENA_MAX=1 && exec \"$@\""))
     }
 
     /// Adds one flag. Its value may have spaces.

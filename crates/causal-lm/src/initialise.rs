@@ -2,6 +2,7 @@
 
 use crate::{CausalLm, Error, ParameterKind};
 use std::sync::{Mutex, PoisonError};
+use torch_ext::catch_scalar_panic;
 
 /// The generator is one for all threads.
 static DRAWING: Mutex<()> = Mutex::new(());
@@ -21,7 +22,7 @@ impl CausalLm {
                 ParameterKind::Linear | ParameterKind::Head | ParameterKind::Embedding => {
                     weight.f_normal_(0.0, deviation)?
                 }
-                ParameterKind::Norm => weight.f_fill_(1.0)?,
+                ParameterKind::Norm => catch_scalar_panic(|| weight.f_fill_(1.0))?,
                 ParameterKind::Bias => weight.f_zero_()?,
             };
         }

@@ -12,7 +12,7 @@ use crate::save::{MAX_SHARD_BYTES, Moment};
 use crate::{Config, Error, ModelFile, Rows, TokenBatch};
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
-use torch_ext::HostMemory;
+use torch_ext::{HostMemory, catch_scalar_panic};
 
 /// How a model is held and run.
 #[derive(Debug, Clone)]
@@ -93,7 +93,7 @@ impl CausalLm {
         let norm = find(NORM)?;
         let inverse_frequencies = match config.rope.follows_length() {
             true => None,
-            false => Some(config.rope.inverse_frequencies(config.head_dim, 1, options.device)?),
+            false => Some(catch_scalar_panic(|| config.rope.inverse_frequencies(config.head_dim, 1, options.device))?),
         };
         let (graphs, generation_config) = (Graphs::default(), None);
         Ok(Self {
@@ -167,9 +167,11 @@ impl CausalLm {
     /// # Errors
     /// [`Error::Shape`] for token ids past the vocabulary, [`Error::Torch`] from libtorch, out of memory for one.
     pub fn loss(&self, batch: &TokenBatch) -> Result<LossSums, Error> {
-        let hidden = self.hidden(batch)?.f_index_select(0, &batch.target_positions)?;
-        let head = self.parameters.weight_as(self.head, self.compute)?;
-        cross_entropy::forward(&self.normed(&hidden)?.0, &head, &batch.targets, self.chunk_tokens())
+        catch_scalar_panic(|| {
+            let hidden = self.hidden(batch)?.f_index_select(0, &batch.target_positions)?;
+            let head = self.parameters.weight_as(self.head, self.compute)?;
+            cross_entropy::forward(&self.normed(&hidden)?.0, &head, &batch.targets, self.chunk_tokens())
+        })
     }
 
     /// Changes what the backward computes again.
@@ -221,13 +223,15 @@ impl CausalLm {
     /// # Errors
     /// As [`Self::loss`].
     pub fn logits(&self, batch: &TokenBatch) -> Result<Tensor, Error> {
-        self.head_logits(&self.hidden(batch)?)
+        catch_scalar_panic(|| self.head_logits(&self.hidden(batch)?))
     }
 
     /// Logits after the last token of a batch of one row, `[v]` in the compute type.
     pub(crate) fn last_logits(&self, batch: &TokenBatch) -> Result<Tensor, Error> {
-        let last = self.hidden(batch)?.f_narrow(0, batch.rows.num_tokens() - 1, 1)?;
-        Ok(self.head_logits(&last)?.f_squeeze_dim(0)?)
+        catch_scalar_panic(|| {
+            let last = self.hidden(batch)?.f_narrow(0, batch.rows.num_tokens() - 1, 1)?;
+            Ok(self.head_logits(&last)?.f_squeeze_dim(0)?)
+        })
     }
 
     /// Adds the gradients of `scale` · (sum of the batch's losses) to the parameters' gradients; returns the sums, unscaled.
@@ -237,17 +241,22 @@ impl CausalLm {
     pub fn forward_backward(&mut self, batch: &TokenBatch, scale: f64) -> Result<LossSums, Error> {
         self.parameters.gradients()?;
         batch.check_vocabulary(self.config.vocab_size)?;
-        let scale = Tensor::f_full([0i64; 0], scale, (Kind::Double, self.options.device))?;
+        let options = (Kind::Double, self.options.device);
+        let scale = catch_scalar_panic(|| Tensor::f_full([0i64; 0], scale, options))?;
         let attention = self.attention_for(&batch.rows);
+        // Within the graphs, which go on after an error.
+        let pass = |model: &Self, batch: &TokenBatch, scale: &Tensor| {
+            catch_scalar_panic(|| model.pass(batch, scale, attention))
+        };
         match self.options.device {
             Device::Cuda(index) if self.options.cuda_graphs == CudaGraphs::On && self.is_recordable() => {
                 let mut graphs = std::mem::take(&mut self.graphs);
                 let rows = if attention == AttentionKind::Flash { batch.rows.of_one_length() } else { None };
-                let sums = graphs.run(index, (batch, rows), &scale, |batch, scale| self.pass(batch, scale, attention));
+                let sums = graphs.run(index, (batch, rows), &scale, |batch, scale| pass(self, batch, scale));
                 self.graphs = graphs;
                 sums
             }
-            _ => self.pass(batch, &scale, attention),
+            _ => pass(self, batch, &scale),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Norm and clipping of gradients as `torch.nn.utils.clip_grad_norm_` does it, without waiting for the device.
 
 use tch::{Device, Kind, TchError, Tensor};
-use torch_ext::kernels;
+use torch_ext::{catch_scalar_panic, kernels};
 
 use crate::Error;
 use crate::in_place::InPlace;
@@ -11,6 +11,10 @@ use crate::in_place::InPlace;
 /// # Errors
 /// [`Error::Torch`] if a tensor operation fails, [`Error::TorchExt`] if a kernel does.
 pub fn global_gradient_norm(gradients: &[&Tensor]) -> Result<Tensor, Error> {
+    catch_scalar_panic(|| norm_of_all(gradients))
+}
+
+fn norm_of_all(gradients: &[&Tensor]) -> Result<Tensor, Error> {
     let Some(first) = gradients.first() else {
         return Ok(Tensor::f_zeros([0i64; 0], (Kind::Float, Device::Cpu))?);
     };
@@ -57,6 +61,10 @@ fn norm_in_pieces(tensor: &Tensor) -> Result<Tensor, TchError> {
 /// # Errors
 /// [`Error::Torch`] if a tensor operation fails.
 pub fn clip_gradients(gradients: &[Tensor], max_norm: f64, norm: &Tensor) -> Result<(), Error> {
+    catch_scalar_panic(|| clip(gradients, max_norm, norm))
+}
+
+fn clip(gradients: &[Tensor], max_norm: f64, norm: &Tensor) -> Result<(), Error> {
     let coefficient = norm.f_add_scalar(1e-6)?.f_reciprocal()?.f_mul_scalar(max_norm)?.f_clamp_max(1.0)?;
     // On the CPU a look at the coefficient is free. Most steps then need no pass over the gradients, and the others a faster one: on a GPU
     // multiplication by a number reaches three times the bandwidth of that by a tensor.

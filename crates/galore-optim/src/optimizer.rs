@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use tch::Tensor;
-use torch_ext::HostMemory;
+use torch_ext::{HostMemory, catch_scalar_panic};
 
 use crate::adam::Flavour;
 use crate::core::Core;
@@ -122,7 +122,7 @@ macro_rules! optimize_by_core {
         $(
             impl Optimizer for $optimizer {
                 fn step(&mut self, learning_rate: f64) -> Result<(), Error> {
-                    self.0.step(learning_rate)
+                    catch_scalar_panic(|| self.0.step(learning_rate))
                 }
 
                 fn state(&self) -> Result<Vec<(String, Tensor)>, Error> {

@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use tch::{Kind, TchError, Tensor};
+use torch_ext::catch_scalar_panic;
 
 use crate::Error;
 use crate::adam::{AdamStep, Flavour};
@@ -150,11 +151,11 @@ impl Stack {
 
     /// An error names the parameter whose gradient cannot be decomposed.
     fn refresh_or_name(&self, members: &mut [ParameterState], (start, count): (i64, i64)) -> Result<(), Error> {
-        if self.refresh(members, (start, count)).is_ok() {
+        if catch_scalar_panic(|| self.refresh(members, (start, count))).is_ok() {
             return Ok(());
         }
         for (member, index) in members.iter_mut().zip(start..) {
-            let result = self.refresh(std::slice::from_mut(member), (index, 1));
+            let result = catch_scalar_panic(|| self.refresh(std::slice::from_mut(member), (index, 1)));
             let gradient = self.gradients.f_select(0, index).on(&member.parameter.name, "reading the gradient")?;
             result.map_err(|source| undecomposed(&member.parameter.name, &gradient, source))?;
         }

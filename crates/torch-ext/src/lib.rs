@@ -6,6 +6,7 @@
 //! - [`flash`], [`cudnn`]: variable-length flash attention and that of cuDNN, whose forwards tch's generated bindings leave out.
 //! - [`graph`]: CUDA graphs, a pass over a model in one call of the host.
 //! - [`OutOfMemory`]: what libtorch's message says of memory that could not be had.
+//! - [`catch_scalar_panic`]: errors of calls that take a number, where tch panics.
 //! - [`HostMemory`], [`HostCopy`]: tensors' bytes in memory of their own, to be written while the tensors change.
 //! - [`MappedFile`]: a read-only view of a file, for weights that need not be read twice.
 //!
@@ -29,12 +30,14 @@ mod host_copy;
 pub mod kernels;
 mod mapped_file;
 mod out_of_memory;
+mod scalar_panic;
 mod shim;
 
 pub use error::Error;
 pub use host_copy::{HostCopy, HostMemory};
 pub use mapped_file::MappedFile;
 pub use out_of_memory::{OutOfMemory, Place};
+pub use scalar_panic::catch_scalar_panic;
 
 /// The folder of the project inside the user's cache (`$XDG_CACHE_HOME` or `~/.cache`), where set-up keeps libtorch.
 pub fn cache_dir() -> Option<std::path::PathBuf> {

@@ -211,34 +211,36 @@ fn a_stop_whose_checkpoint_cannot_be_written_is_an_error_that_names_the_last_goo
 fn out_of_memory_is_explained_and_smaller_batches_take_the_same_steps() -> Result<()> {
     let case = Case::new()?;
     let data = long_rows(&case, 16)?;
-    let run = |output_dir: PathBuf| {
-        Training::new(&goldens::model("qwen2"), data.path(), &output_dir).flags(
+    let run = |output_dir: PathBuf, limit_kib: Option<u64>| {
+        Training::new(&goldens::model("qwen2"), data.path(), &output_dir).address_space_kib(limit_kib).flags(
             "--max_steps 1 --per_device_train_batch_size 16 --save_strategy no --optim adamw_torch --dtype float32 \
              --attn_implementation eager --logging_steps 1 --per_device_eval_batch_size 4 --eval_strategy steps --eval_steps 1",
         )
     };
-    let mut roomy = run(case.path("roomy")).start()?;
+    let mut roomy = run(case.path("roomy"), None).start()?;
     let mut peak_kib = 0;
     while !roomy.is_over()? {
         peak_kib = roomy.address_space_kib().unwrap_or(0).max(peak_kib);
         std::thread::sleep(Duration::from_millis(5));
     }
     roomy.wait()?.succeeded()?;
-    let limit_kib = peak_kib - 100_000;
-
-    let finished = run(case.path("tight")).address_space_limit_kib(limit_kib).run()?;
-    let message = finished.failed_with(1)?;
     let expected = [
         "forward and backward at step 1 with 16 rows in a batch: out of memory on the CPU: ",
         " were asked for, ",
         "--per_device_train_batch_size 8 with --gradient_accumulation_steps 2",
         "--max_length (now 1024)",
     ];
-    for part in expected {
-        ensure!(message.contains(part), "`{part}` is not in: {message}");
+    // Whatever operation it is that the memory does not suffice for.
+    for lacking_kib in (75_000..=225_000).step_by(50_000) {
+        let finished = run(case.path("tight"), Some(peak_kib - lacking_kib)).run()?;
+        let message = finished.failed_with(1)?;
+        for part in expected {
+            ensure!(message.contains(part), "{lacking_kib} KiB too little: `{part}` is not in: {message}");
+        }
     }
 
-    let finding = run(case.path("found")).address_space_limit_kib(limit_kib).flags("--auto_find_batch_size");
+    // Half as many rows need 160 MB less.
+    let finding = run(case.path("found"), Some(peak_kib - 100_000)).flags("--auto_find_batch_size");
     let finished = finding.run()?.succeeded()?;
     let shown = "out_of_memory on the CPU: ";
     ensure!(
