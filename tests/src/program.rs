@@ -104,7 +104,7 @@ impl Training {
     /// Gives the process no more address space than this, so that allocations beyond it fail. Also without a limit, equal runs take equal
     /// space: glibc would reserve 64 MB for each thread that happens to find another allocating.
     #[must_use]
-    pub fn address_space_kib(self, limit: Option<u64>) -> Self {
+    pub fn address_space_limit_kib(self, limit: Option<u64>) -> Self {
         let limit = limit.map_or_else(String::new, |limit| format!("ulimit -v {limit} && "));
         self.under(format!("{limit}export MALLOC_ARENA_MAX=1 && exec \"$@\""))
     }
@@ -195,7 +195,7 @@ impl Running {
     }
 
     /// The most address space it has had, where the system says.
-    pub fn address_space_kib(&self) -> Option<u64> {
+    pub fn peak_address_space_kib(&self) -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmPeak:"))?;
         line.split_whitespace().next()?.parse().ok()

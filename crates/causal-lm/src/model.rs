@@ -244,19 +244,15 @@ impl CausalLm {
         let options = (Kind::Double, self.options.device);
         let scale = catch_scalar_panic(|| Tensor::f_full([0i64; 0], scale, options))?;
         let attention = self.attention_for(&batch.rows);
-        // Within the graphs, which go on after an error.
-        let pass = |model: &Self, batch: &TokenBatch, scale: &Tensor| {
-            catch_scalar_panic(|| model.pass(batch, scale, attention))
-        };
         match self.options.device {
             Device::Cuda(index) if self.options.cuda_graphs == CudaGraphs::On && self.is_recordable() => {
                 let mut graphs = std::mem::take(&mut self.graphs);
                 let rows = if attention == AttentionKind::Flash { batch.rows.of_one_length() } else { None };
-                let sums = graphs.run(index, (batch, rows), &scale, |batch, scale| pass(self, batch, scale));
+                let sums = graphs.run(index, (batch, rows), &scale, |batch, scale| self.pass(batch, scale, attention));
                 self.graphs = graphs;
                 sums
             }
-            _ => pass(self, batch, &scale),
+            _ => self.pass(batch, &scale, attention),
         }
     }
 
@@ -280,6 +276,15 @@ impl CausalLm {
 
     /// What [`Self::forward_backward`] asks of the device; `scale` is a float64 scalar there. The host learns nothing from the device.
     fn pass(&self, batch: &TokenBatch, scale: &Tensor, attention: AttentionKind) -> Result<LossSums, Error> {
+        catch_scalar_panic(|| self.forward_then_backward(batch, scale, attention))
+    }
+
+    fn forward_then_backward(
+        &self,
+        batch: &TokenBatch,
+        scale: &Tensor,
+        attention: AttentionKind,
+    ) -> Result<LossSums, Error> {
         let rotations = self.rotations(batch)?;
         let context = Context { attention, ..self.context(batch, &rotations) };
 

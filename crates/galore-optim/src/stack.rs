@@ -151,11 +151,12 @@ impl Stack {
 
     /// An error names the parameter whose gradient cannot be decomposed.
     fn refresh_or_name(&self, members: &mut [ParameterState], (start, count): (i64, i64)) -> Result<(), Error> {
-        if catch_scalar_panic(|| self.refresh(members, (start, count))).is_ok() {
+        let refresh = |members: &mut [ParameterState], part| catch_scalar_panic(|| self.refresh(members, part));
+        if refresh(members, (start, count)).is_ok() {
             return Ok(());
         }
         for (member, index) in members.iter_mut().zip(start..) {
-            let result = catch_scalar_panic(|| self.refresh(std::slice::from_mut(member), (index, 1)));
+            let result = refresh(std::slice::from_mut(member), (index, 1));
             let gradient = self.gradients.f_select(0, index).on(&member.parameter.name, "reading the gradient")?;
             result.map_err(|source| undecomposed(&member.parameter.name, &gradient, source))?;
         }

@@ -212,7 +212,7 @@ fn out_of_memory_is_explained_and_smaller_batches_take_the_same_steps() -> Resul
     let case = Case::new()?;
     let data = long_rows(&case, 16)?;
     let run = |output_dir: PathBuf, limit_kib: Option<u64>| {
-        Training::new(&goldens::model("qwen2"), data.path(), &output_dir).address_space_kib(limit_kib).flags(
+        Training::new(&goldens::model("qwen2"), data.path(), &output_dir).address_space_limit_kib(limit_kib).flags(
             "--max_steps 1 --per_device_train_batch_size 16 --save_strategy no --optim adamw_torch --dtype float32 \
              --attn_implementation eager --logging_steps 1 --per_device_eval_batch_size 4 --eval_strategy steps --eval_steps 1",
         )
@@ -220,7 +220,7 @@ fn out_of_memory_is_explained_and_smaller_batches_take_the_same_steps() -> Resul
     let mut roomy = run(case.path("roomy"), None).start()?;
     let mut peak_kib = 0;
     while !roomy.is_over()? {
-        peak_kib = roomy.address_space_kib().unwrap_or(0).max(peak_kib);
+        peak_kib = roomy.peak_address_space_kib().unwrap_or(0).max(peak_kib);
         std::thread::sleep(Duration::from_millis(5));
     }
     roomy.wait()?.succeeded()?;
