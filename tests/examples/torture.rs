@@ -1,8 +1,7 @@
 //! `cargo xtask torture [kills] [seed]`: the long form of the kill test.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
-
 use anyhow::{Context, Result};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use whole_program_tests::torture;
 
 /// Kills, where no number is given.

@@ -1,13 +1,11 @@
 //! A folder of a test's own.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-
+use crate::{Training, goldens};
 use anyhow::{Context, Result};
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use tempfile::TempDir;
-
-use crate::{Training, goldens};
 
 /// A temporary folder in which a test keeps inputs and runs; gone when dropped.
 #[derive(Debug)]

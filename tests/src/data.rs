@@ -1,9 +1,8 @@
 //! Datasets made on the spot.
 
-use std::path::{Path, PathBuf};
-
 use anyhow::Result;
 use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
 
 /// A folder of files that become a dataset.
 #[derive(Debug)]
@@ -54,8 +53,8 @@ impl Dataset {
     }
 }
 
-/// Texts in the words that the goldens' tokenizers know. Each is a walk of 6 to 20 words from its own start; the same `kind` follows
-/// the same rule.
+/// Texts in the words that the goldens' tokenizers know. Each is a walk of 6 to 20 words from its
+/// own start; the same `kind` follows the same rule.
 pub fn sentences(count: usize, kind: usize) -> Vec<String> {
     const NUM_WORDS: usize = 61;
     let sentence = |index: usize| {

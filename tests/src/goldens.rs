@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-/// A tiny model: `qwen2` or `llama`, in float32, with a tokenizer of one token a word and a vocabulary of 64.
+/// A tiny model: `qwen2` or `llama`, in float32, with a tokenizer of one token a word and a
+/// vocabulary of 64.
 pub fn model(architecture: &str) -> PathBuf {
     path("models").join(architecture)
 }

@@ -1,4 +1,5 @@
-//! What the whole-program tests share: they run `train_and_save` as a user would and look at what it prints and leaves behind.
+//! What the whole-program tests share: they run `train_and_save` as a user would and look at what
+//! it prints and leaves behind.
 //!
 //! ```text
 //! goldens, made models and data ── case ──▶ program: build once, run apart ──▶ Finished: exit code, terminal

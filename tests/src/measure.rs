@@ -1,8 +1,8 @@
-//! Times of variants of one thing, taken in turn, so that what else the machine does falls on all of them.
-
-use std::time::{Duration, Instant};
+//! Times of variants of one thing, taken in turn, so that what else the machine does falls on all
+//! of them.
 
 use anyhow::{Context, Result};
+use std::time::{Duration, Instant};
 
 /// One way to do it.
 pub struct Variant<'a> {
@@ -33,16 +33,19 @@ pub struct Timing {
     pub name: String,
     /// In seconds.
     pub median: f64,
-    /// The quarter of the times that are lower, and that of those that are higher, begin here; in seconds.
+    /// The quarter of the times that are lower, and that of those that are higher, begin here; in
+    /// seconds.
     pub quartiles: [f64; 2],
-    /// Median of the time of the first variant over that of this one, round by round: above 1 where this one is faster.
+    /// Median of the time of the first variant over that of this one, round by round: above 1 where
+    /// this one is faster.
     pub speed_beside_first: f64,
 }
 
 /// At least so many rounds, however long they take.
 const FEWEST_ROUNDS: usize = 5;
 
-/// Runs all variants in turn until the time is over, at least five times, and once before that to warm up.
+/// Runs all variants in turn until the time is over, at least five times, and once before that to
+/// warm up.
 ///
 /// # Errors
 /// Those of the variants.

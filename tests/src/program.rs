@@ -1,19 +1,19 @@
 //! The program under test: built once, run with a home of its own.
 
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
 use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
-
-use anyhow::{Context, Result, bail, ensure};
-use serde_json::Value;
 use tempfile::TempDir;
 
 /// Takes the place of the program built here, for instance a release build.
 const PROGRAM_VARIABLE: &str = "TRAIN_AND_SAVE";
-/// Set by a surrounding `cargo test` for this package; left in place they would make cargo build the program's dependencies anew.
+/// Set by a surrounding `cargo test` for this package; left in place they would make cargo build
+/// the program's dependencies anew.
 const CARGO_VARIABLES: [&str; 5] =
     ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_BIN_", "CARGO_TARGET_TMPDIR"];
 /// Would lead the program past its home, or to a library that its own run path has to find.
@@ -28,7 +28,8 @@ fn program() -> Result<&'static Path> {
     }
 }
 
-/// Builds into the target folder and profile that this test itself was built in, so that nothing is compiled twice.
+/// Builds into the target folder and profile that this test itself was built in, so that nothing is
+/// compiled twice.
 fn build() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os(PROGRAM_VARIABLE) {
         return Ok(std::path::absolute(path)?);
@@ -101,8 +102,9 @@ impl Training {
         self
     }
 
-    /// Gives the process no more address space than this, so that allocations beyond it fail. Also without a limit, equal runs take equal
-    /// space: glibc would reserve 64 MB for each thread that happens to find another allocating.
+    /// Gives the process no more address space than this, so that allocations beyond it fail. Also
+    /// without a limit, equal runs take equal space: glibc would reserve 64 MB for each thread that
+    /// happens to find another allocating.
     #[must_use]
     pub fn address_space_limit_kib(self, limit: Option<u64>) -> Self {
         let limit = limit.map_or_else(String::new, |limit| format!("ulimit -v {limit} && "));
@@ -138,7 +140,8 @@ impl Training {
         self.start()?.wait()
     }
 
-    /// Starts, in an empty home that is also the current folder, with nothing to be fetched from the hub.
+    /// Starts, in an empty home that is also the current folder, with nothing to be fetched from
+    /// the hub.
     ///
     /// # Errors
     /// When the program cannot be built or started.
@@ -252,8 +255,8 @@ impl Finished {
         Ok(self)
     }
 
-    /// The error's line, without `error: `. What is to hold of every failure is checked: the exit code, one such line, at the end, no
-    /// panic and no back-trace, nothing in the home.
+    /// The error's line, without `error: `. What is to hold of every failure is checked: the exit
+    /// code, one such line, at the end, no panic and no back-trace, nothing in the home.
     ///
     /// # Errors
     /// When something of that does not hold.

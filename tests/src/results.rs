@@ -1,9 +1,8 @@
 //! What a run leaves in its output folder.
 
-use std::path::{Path, PathBuf};
-
 use anyhow::{Context, Result};
 use serde_json::{Map, Value};
+use std::path::{Path, PathBuf};
 
 /// Keys of log entries that hold times, which differ from run to run.
 pub const TIME_KEYS: [&str; 7] = [

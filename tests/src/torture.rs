@@ -1,18 +1,17 @@
-//! Runs that are killed again and again, at random instants, until they get to their end all the same.
+//! Runs that are killed again and again, at random instants, until they get to their end all the
+//! same.
 //!
-//! After each kill the output folder must be fit for use as it is, and the next run goes on from it; the result must be that of
-//! a run nobody disturbed, bit for bit.
+//! After each kill the output folder must be fit for use as it is, and the next run goes on from
+//! it; the result must be that of a run nobody disturbed, bit for bit.
 
+use crate::{Case, Dataset, Results, Running, TIME_KEYS, Training, file_names, goldens, sentences};
+use anyhow::{Context, Result, bail, ensure};
+use safetensors::SafeTensors;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-
-use anyhow::{Context, Result, bail, ensure};
-use safetensors::SafeTensors;
-use serde_json::Value;
-
-use crate::{Case, Dataset, Results, Running, TIME_KEYS, Training, file_names, goldens, sentences};
 
 /// A run of 24 steps that saves every other one, whole and by name in the output folder at its end.
 const FLAGS: &str = "--max_steps 24 --per_device_train_batch_size 4 --max_length 24 --learning_rate 1e-3 --logging_steps 1 \
@@ -46,7 +45,8 @@ impl fmt::Display for Tortured {
     }
 }
 
-/// Kills runs `kills` times, at instants that follow from `seed`, and calls `progress` after each run.
+/// Kills runs `kills` times, at instants that follow from `seed`, and calls `progress` after each
+/// run.
 ///
 /// # Errors
 /// With what was wrong after a kill, or what the result differs in.
@@ -78,8 +78,9 @@ pub fn torture(kills: usize, seed: u64, mut progress: impl FnMut(&Tortured)) -> 
             ensure!(!finished.stderr.contains("skipped"), "a checkpoint is damaged: {}", finished.stderr);
             if finished.signal() != Some(SIGKILL) {
                 finished.succeeded()?;
-                // The machine may have been busy with other things at first: later instants than the end kill nothing. One that goes on tells
-                // nothing of a whole run; were its end taken for it, all kills would come before the first step.
+                // The machine may have been busy with other things at first: later instants than
+                // the end kill nothing. One that goes on tells nothing of a whole run; were its end
+                // taken for it, all kills would come before the first step.
                 if !resume {
                     expected.duration = expected.duration.min(started.elapsed());
                 }
@@ -96,7 +97,8 @@ pub fn torture(kills: usize, seed: u64, mut progress: impl FnMut(&Tortured)) -> 
     Ok(tortured)
 }
 
-/// Lets a run go for a while: half of the time until it writes something, half of the time for any time.
+/// Lets a run go for a while: half of the time until it writes something, half of the time for any
+/// time.
 fn kill(mut running: Running, out: &Path, expected: &Expected, random: &mut Random) -> Result<crate::Finished> {
     if random.below(2) == 0 {
         let (end, num_writes) = (Instant::now() + 2 * expected.duration, 1 + random.below(8));
@@ -121,7 +123,8 @@ struct Expected {
 }
 
 impl Expected {
-    /// Whatever looks at the folder now finds a whole model, and checkpoints that have all of their files.
+    /// Whatever looks at the folder now finds a whole model, and checkpoints that have all of their
+    /// files.
     fn check_left(&self, out: &Path, tortured: &mut Tortured) -> Result<()> {
         let names = file_names(out)?;
         tortured.while_saving += usize::from(names.iter().any(|name| name.starts_with(".checkpoint-")));
@@ -150,7 +153,8 @@ impl Expected {
         Ok(())
     }
 
-    /// All that the run has left is what the undisturbed one left: the same files, and in them the same, but for times and places.
+    /// All that the run has left is what the undisturbed one left: the same files, and in them the
+    /// same, but for times and places.
     fn check_result(&self, out: &Path) -> Result<()> {
         let (found, whole) = (contents(out)?, contents(&self.whole)?);
         ensure!(found.keys().eq(whole.keys()), "other files are left: {:?}", found.keys());
@@ -219,8 +223,8 @@ fn comparable(name: &str, bytes: Vec<u8>) -> Result<Content> {
 fn settle(value: &mut Value) {
     match value {
         Value::Array(items) => {
-            // The summary: a run killed after its last step has none, as it has no times to sum up when it goes on. The mean loss in it
-            // is that of train_results.json.
+            // The summary: a run killed after its last step has none, as it has no times to sum up
+            // when it goes on. The mean loss in it is that of train_results.json.
             items.retain(|item| item.get("train_runtime").is_none());
             items.iter_mut().for_each(settle);
         }

@@ -1,11 +1,10 @@
 //! Weights in safetensors files, bit by bit.
 
-use std::collections::BTreeMap;
-use std::path::Path;
-
 use anyhow::{Context, Result, bail};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
+use std::collections::BTreeMap;
+use std::path::Path;
 
 /// Named weights as float32, flat.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,8 +32,8 @@ impl Weights {
         Ok(Self { tensors })
     }
 
-    /// The float32 values of a checkpoint in bfloat16 whose other halves are beside the optimizer's state, as signed differences of
-    /// the bit patterns.
+    /// The float32 values of a checkpoint in bfloat16 whose other halves are beside the optimizer's
+    /// state, as signed differences of the bit patterns.
     ///
     /// # Errors
     /// When a weight lacks its hidden half.

@@ -1,8 +1,8 @@
-//! `cargo xtask bench`: a release build of the bench of the whole-program tests, over the demo's model and dataset.
-
-use anyhow::Result;
+//! `cargo xtask bench`: a release build of the bench of the whole-program tests, over the demo's
+//! model and dataset.
 
 use crate::{setup, shell};
+use anyhow::Result;
 
 const FOLDER: &str = "target/bench";
 

@@ -1,12 +1,10 @@
 //! `cargo xtask lint` and `cargo xtask test`: what CI checks, cheapest first.
 
+use crate::{setup, shell};
+use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
-
-use anyhow::{Context, Result, bail};
-
-use crate::{setup, shell};
 
 /// Lint, then all tests, documentation tests included.
 pub fn test() -> Result<()> {
@@ -52,8 +50,8 @@ fn loader_path(libtorch: &Path) -> Result<std::ffi::OsString> {
     std::env::join_paths(paths.filter(|path| !path.as_os_str().is_empty())).context("LD_LIBRARY_PATH")
 }
 
-/// The libraries that a library of this workspace may know, itself excepted. Only the programs and the whole-program tests
-/// know several.
+/// The libraries that a library of this workspace may know, itself excepted. Only the programs and
+/// the whole-program tests know several.
 const MAY_KNOW: [(&str, &[&str]); 3] =
     [("checkpoint-callbacks", &["trainer-core"]), ("causal-lm", &["torch-ext"]), ("galore-optim", &["torch-ext"])];
 
@@ -78,8 +76,8 @@ fn cargo_tree(command: &mut Command) -> Result<String> {
 
 /// The dependencies between workspace members in `tree` that are not allowed, each as a sentence.
 ///
-/// `tree` has lines such as `0causal-lm v0.1.0 (/repo/crates/causal-lm)`, and `1torch-ext v0.1.0 (/repo/crates/torch-ext)`
-/// under it for each dependency.
+/// `tree` has lines such as `0causal-lm v0.1.0 (/repo/crates/causal-lm)`, and
+/// `1torch-ext v0.1.0 (/repo/crates/torch-ext)` under it for each dependency.
 fn broken_edges(tree: &str, root: &str) -> Vec<String> {
     let may_know: BTreeMap<_, _> = MAY_KNOW.into_iter().collect();
     // (name, whether it is a library of this workspace), for members only.

@@ -1,18 +1,20 @@
-//! `cargo xtask demo`: the documented recipe on a small model and dataset of our own making, on the CPU.
-
-use anyhow::Result;
+//! `cargo xtask demo`: the documented recipe on a small model and dataset of our own making, on the
+//! CPU.
 
 use crate::{setup, shell};
+use anyhow::Result;
 
 const FOLDER: &str = "demo-out";
 
-/// Beyond the documented recipe. Its learning rate is for a trained model: random weights hardly move at 1e-5.
+/// Beyond the documented recipe. Its learning rate is for a trained model: random weights hardly
+/// move at 1e-5.
 const OVERRIDES: [&str; 2] = ["--learning_rate", "1e-3"];
 
 /// Builds, makes the model and dataset, trains, samples.
 pub fn run() -> Result<()> {
     setup::ensure()?;
-    // All programs at once, so that `cargo test` afterwards finds the libraries built with the same features.
+    // All programs at once, so that `cargo test` afterwards finds the libraries built with the same
+    // features.
     shell::run("build", shell::cargo().args(["build", "--workspace", "--bins", "--locked"]))?;
     setup::remove(&shell::root().join(FOLDER))?;
     let program = |name| shell::command(shell::dev_folder().join(name));

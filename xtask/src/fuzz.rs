@@ -1,8 +1,7 @@
 //! `cargo xtask fuzz`: the long form of the whole-program tests' `fuzz`.
 
-use anyhow::{Context, Result, bail};
-
 use crate::{setup, shell};
+use anyhow::{Context, Result, bail};
 
 /// `--minutes <number>`, and a target or nothing for all of them.
 pub fn run(arguments: &[&str]) -> Result<()> {

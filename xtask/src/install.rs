@@ -1,13 +1,12 @@
 //! `cargo xtask install`: the release build of `train_and_save` in cargo's bin folder.
 
+use crate::{setup, shell};
+use anyhow::{Context, Result};
 use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Context, Result};
-
-use crate::{setup, shell};
-
-/// Installs the program and starts it once with an empty environment: it must need nothing from this shell.
+/// Installs the program and starts it once with an empty environment: it must need nothing from
+/// this shell.
 pub fn run() -> Result<()> {
     let libtorch = setup::ensure()?;
     let place = ["CARGO_INSTALL_ROOT", "CARGO_HOME"]

@@ -1,8 +1,9 @@
 //! `cargo xtask <verb>`: everything a developer or a newcomer does with this repository.
 //!
-//! Needs Rust, a C++ compiler and python3 with pip. [`setup`] fetches libtorch once for all clones and makes the link
-//! `.libtorch` that `.cargo/config.toml` points at; the other verbs call it first, so that every verb works in a fresh
-//! clone. Each step prints what it runs and how long it took.
+//! Needs Rust, a C++ compiler and python3 with pip. [`setup`] fetches libtorch once for all clones
+//! and makes the link `.libtorch` that `.cargo/config.toml` points at; the other verbs call it
+//! first, so that every verb works in a fresh clone. Each step prints what it runs and how long it
+//! took.
 
 mod bench;
 mod checks;

@@ -1,11 +1,9 @@
 //! python3 and pip, with one-line errors that say what to install.
 
+use crate::shell;
+use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-
-use anyhow::{Context, Result, bail};
-
-use crate::shell;
 
 /// `python3`, without the libtorch that cargo's configuration puts on the loader path.
 pub fn python3() -> Command {

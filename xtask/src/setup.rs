@@ -1,8 +1,9 @@
 //! libtorch for this clone.
 //!
-//! [`ensure`] ends with the link `.libtorch` in the repository's root, which `.cargo/config.toml` names as `LIBTORCH`.
-//! It points at, in this order: what the user's `LIBTORCH` or `LIBTORCH_USE_PYTORCH` says; what it pointed at before, when
-//! that still is a libtorch of the right version; the folder in the user's cache, which is made when it is missing:
+//! [`ensure`] ends with the link `.libtorch` in the repository's root, which `.cargo/config.toml`
+//! names as `LIBTORCH`. It points at, in this order: what the user's `LIBTORCH` or
+//! `LIBTORCH_USE_PYTORCH` says; what it pointed at before, when that still is a libtorch of the
+//! right version; the folder in the user's cache, which is made when it is missing:
 //!
 //! ```text
 //! ~/.cache/train_and_save/
@@ -12,18 +13,17 @@
 //!   torch-2.11.0-cuda/               only after `setup --cuda`
 //! ```
 //!
-//! A wheel that was fetched whole is kept until the lay-out is done, so an interrupted set-up does not fetch it again.
+//! A wheel that was fetched whole is kept until the lay-out is done, so an interrupted set-up does
+//! not fetch it again.
 
+use crate::python::{self, Wheel};
+use crate::shell;
+use anyhow::{Context, Result, anyhow, bail};
+use sha2::{Digest, Sha256};
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-
-use anyhow::{Context, Result, anyhow, bail};
-use sha2::{Digest, Sha256};
-
-use crate::python::{self, Wheel};
-use crate::shell;
 
 /// The libtorch that pairs with the tch of this workspace.
 pub const VERSION: &str = "2.11.0";
@@ -99,7 +99,8 @@ pub fn ensure() -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// PyTorch with CUDA in the user's cache. Programs look there for CUDA when they find it nowhere else.
+/// PyTorch with CUDA in the user's cache. Programs look there for CUDA when they find it nowhere
+/// else.
 pub fn cuda() -> Result<()> {
     ensure()?;
     python::check_pip()?;
@@ -134,7 +135,8 @@ fn check_compiler() -> Result<()> {
     Ok(())
 }
 
-/// The folder that the user's environment names. cargo's own setting of LIBTORCH is the link, and is no choice.
+/// The folder that the user's environment names. cargo's own setting of LIBTORCH is the link, and
+/// is no choice.
 fn chosen_by_user(link: &Path) -> Result<Option<PathBuf>> {
     if std::env::var_os("LIBTORCH_USE_PYTORCH").is_some() {
         let (folder, version) = python::installed_torch()?;
@@ -301,7 +303,8 @@ fn lay_out(wheels: &[Wheel], staging: &Path) -> Result<()> {
         python::unpack(&staging.join(wheel.file_name), &folder)
             .with_context(|| format!("cannot unpack {}", wheel.file_name))?;
     }
-    // torch-sys links `-ltorch`; the wheel's own names the CUDA library. This is a linker script, read by ld, gold and lld.
+    // torch-sys links `-ltorch`; the wheel's own names the CUDA library. This is a linker script,
+    // read by ld, gold and lld.
     fs::write(folder.join("lib/libtorch.so"), "INPUT ( libtorch_cpu.so )\n")?;
     fs::write(folder.join("build-version"), format!("{VERSION}+cpu\n"))?;
     check_folder(&folder)

@@ -1,11 +1,10 @@
 //! Running commands in the repository's root, with a title and the time taken.
 
+use anyhow::{Context, Result, bail};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
-
-use anyhow::{Context, Result, bail};
 
 /// The repository's root.
 pub fn root() -> &'static Path {
@@ -67,7 +66,8 @@ pub fn check(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Runs `command` and returns what it wrote to its standard output, or None when it cannot be run or fails.
+/// Runs `command` and returns what it wrote to its standard output, or None when it cannot be run
+/// or fails.
 pub fn output(command: &mut Command) -> Option<String> {
     let output = command.stderr(std::process::Stdio::null()).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())

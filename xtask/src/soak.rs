@@ -1,13 +1,11 @@
-//! `cargo xtask soak`: one long run of a tiny model that logs, evaluates and saves all the time, while its memory and its open files are
-//! counted. Linux only, where `/proc` has both.
+//! `cargo xtask soak`: one long run of a tiny model that logs, evaluates and saves all the time,
+//! while its memory and its open files are counted. Linux only, where `/proc` has both.
 
+use crate::{setup, shell};
+use anyhow::{Context, Result, bail, ensure};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-
-use anyhow::{Context, Result, bail, ensure};
-
-use crate::{setup, shell};
 
 const FOLDER: &str = "target/soak";
 /// 10 steps an epoch; a save also at the end of each evaluation that is the best so far.
@@ -20,7 +18,8 @@ const BETWEEN_SAMPLES: Duration = Duration::from_secs(1);
 const WARM_UP: f64 = 0.2;
 /// What memory may grow by after that besides the log history: noise of the allocator.
 const FREE_GROWTH_BYTES: f64 = 4e6;
-/// `log_history` keeps every log and evaluation, as Hugging Face's does, and a save writes all of it as one text.
+/// `log_history` keeps every log and evaluation, as Hugging Face's does, and a save writes all of
+/// it as one text.
 const BYTES_PER_LOG_ENTRY: f64 = 3000.0;
 /// Files that are open for a moment while a checkpoint is written.
 const FREE_HANDLES: usize = 8;

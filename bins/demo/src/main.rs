@@ -1,5 +1,6 @@
-//! The two ends of `cargo xtask demo`: `demo make` writes a small model and a dataset of our own making, `demo sample` lets
-//! a trained model write. What lies between is `train_and_save`, as for any other model and dataset.
+//! The two ends of `cargo xtask demo`: `demo make` writes a small model and a dataset of our own
+//! making, `demo sample` lets a trained model write. What lies between is `train_and_save`, as for
+//! any other model and dataset.
 //!
 //! ```text
 //! corpus  ──▶ dataset/train.jsonl, dataset/test.jsonl
@@ -13,12 +14,11 @@ mod random;
 mod sample;
 mod tokenizer;
 
-use std::fs;
-use std::path::{Path, PathBuf};
-
 use anyhow::{Context, Result};
 use clap::Parser;
 use serde_json::json;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 /// Makes the demo's model and dataset, and samples from a saved model.
 #[derive(Parser)]

@@ -1,16 +1,15 @@
 //! A small model of the Qwen2 architecture with random weights.
 
-use std::path::Path;
-
+use crate::tokenizer::TokenIds;
 use anyhow::Result;
 use causal_lm::{CausalLm, Config, ModelOptions};
 use serde_json::json;
-
-use crate::tokenizer::TokenIds;
+use std::path::Path;
 
 pub const MAX_POSITIONS: usize = 1024;
 
-/// Writes config.json, generation_config.json and model.safetensors into `folder`; returns the number of parameters.
+/// Writes config.json, generation_config.json and model.safetensors into `folder`; returns the
+/// number of parameters.
 pub fn write(ids: &TokenIds, seed: i64, folder: &Path) -> Result<u64> {
     let layers = 4;
     let config = json!({

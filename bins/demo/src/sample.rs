@@ -1,9 +1,8 @@
 //! Letting a saved model write.
 
-use std::path::Path;
-
 use anyhow::{Context, Result, anyhow};
 use causal_lm::{CausalLm, ModelOptions, SamplingOptions};
+use std::path::Path;
 use tokenizers::Tokenizer;
 
 /// The prompt and what the model in `folder` adds to it.

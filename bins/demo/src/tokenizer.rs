@@ -1,10 +1,9 @@
 //! A byte-level BPE tokenizer in Qwen2's manner, trained on the demo's own text.
 
-use std::fs;
-use std::path::Path;
-
 use anyhow::{Context, Result, anyhow};
 use serde_json::{Map, json};
+use std::fs;
+use std::path::Path;
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::normalizers::NFC;
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
@@ -21,7 +20,8 @@ const TURN_START: &str = "<|im_start|>";
 const TURN_END: &str = "<|im_end|>";
 const SPECIAL: [&str; 3] = [END_OF_TEXT, TURN_START, TURN_END];
 
-/// Qwen2's: a word with the space before it, a digit, or a run of other signs. Digits one by one, so that sums can be learned.
+/// Qwen2's: a word with the space before it, a digit, or a run of other signs. Digits one by one,
+/// so that sums can be learned.
 const WORDS: &str =
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 

@@ -7,7 +7,8 @@ use trainer_core::BoxError;
 /// How many are ready at most while nobody takes them; the thread has one more in hand.
 const AHEAD: usize = 3;
 
-/// An iterator over what a thread makes, in order. The thread ends with the last one, after the first error, or when this is dropped.
+/// An iterator over what a thread makes, in order. The thread ends with the last one, after the
+/// first error, or when this is dropped.
 #[derive(Debug)]
 pub struct Ahead<T> {
     /// Not yet taken.

@@ -1,5 +1,5 @@
-//! A split as the loop walks it. The next few batches are laid out on another thread while the model works on one; which of them were
-//! trained on is the loop's to count.
+//! A split as the loop walks it. The next few batches are laid out on another thread while the
+//! model works on one; which of them were trained on is the loop's to count.
 
 use crate::ahead::ahead;
 use crate::settings::Padding;

@@ -1,4 +1,5 @@
-//! From the command line and the configuration file to [`Flags`]: flag before file, unknown names refused with the nearest known one.
+//! From the command line and the configuration file to [`Flags`]: flag before file, unknown names
+//! refused with the nearest known one.
 
 use crate::failure::Failure;
 use crate::flags::Flags;
@@ -104,7 +105,8 @@ fn read_config_file(path: &Path) -> Result<Map<String, Value>> {
     Ok(resolved)
 }
 
-/// Values that a file format reads otherwise than a shell: YAML's `no` is false, and lists of one are common.
+/// Values that a file format reads otherwise than a shell: YAML's `no` is false, and lists of one
+/// are common.
 fn as_typed(name: &str, value: Value) -> Value {
     match (name, value) {
         ("eval_strategy" | "save_strategy" | "logging_strategy", Value::Bool(false)) => Value::from("no"),

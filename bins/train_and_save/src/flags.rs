@@ -1,5 +1,5 @@
-//! What can be typed: every flag, and under the same name every key of a configuration file. All are optional here; what they resolve to
-//! is in `settings.rs`.
+//! What can be typed: every flag, and under the same name every key of a configuration file. All
+//! are optional here; what they resolve to is in `settings.rs`.
 
 use clap::Parser;
 use serde::{Deserialize, Serialize};
@@ -8,9 +8,10 @@ use trainer_core::{IntervalStrategy, SaveStrategy, SchedulerType};
 
 /// Continues training a causal language model on your texts and saves the best checkpoint.
 ///
-/// With --model_name and --output_dir alone it runs the documented recipe: GaLore AdamW (rank 1024, update_proj_gap 500, scale 1.8, on
-/// attention and MLP) at learning rate 1e-5 for 10 epochs in bfloat16, evaluating and saving each epoch. Names and meanings are those of
-/// Hugging Face's TrainingArguments and SFTConfig; `-` and `_` are interchangeable in names.
+/// With --model_name and --output_dir alone it runs the documented recipe: GaLore AdamW (rank 1024,
+/// update_proj_gap 500, scale 1.8, on attention and MLP) at learning rate 1e-5 for 10 epochs in
+/// bfloat16, evaluating and saving each epoch. Names and meanings are those of Hugging Face's
+/// TrainingArguments and SFTConfig; `-` and `_` are interchangeable in names.
 #[derive(Debug, Clone, Default, Parser, Serialize, Deserialize)]
 #[command(
     name = "train_and_save",
@@ -22,7 +23,8 @@ use trainer_core::{IntervalStrategy, SaveStrategy, SchedulerType};
 )]
 #[serde(deny_unknown_fields, default)]
 pub struct Flags {
-    /// Configuration file (.yaml, .toml or .json) with any of these flags as keys; a flag given here goes before it
+    /// Configuration file (.yaml, .toml or .json) with any of these flags as keys; a flag given
+    /// here goes before it
     #[arg(long, value_name = "FILE", help_heading = "Input and output")]
     #[serde(skip)]
     pub config: Option<PathBuf>,
@@ -39,7 +41,8 @@ pub struct Flags {
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "DIR|true", help_heading = "Input and output")]
     pub resume_from_checkpoint: Option<TextOrBool>,
 
-    /// Dataset: a hub id, a folder with one file or folder a split, or a file [default: yimeng521/sunny_datasets]
+    /// Dataset: a hub id, a folder with one file or folder a split, or a file [default:
+    /// yimeng521/sunny_datasets]
     #[arg(long, value_name = "ID|DIR|FILE", help_heading = "Data")]
     pub dataset_name: Option<String>,
     /// Configuration of a hub dataset that has several
@@ -69,7 +72,8 @@ pub struct Flags {
     /// How rows are packed: bfd, bfd_split or wrapped [default: bfd]
     #[arg(long, value_name = "NAME", help_heading = "Data")]
     pub packing_strategy: Option<String>,
-    /// Lay rows end to end in place of padding them to the longest; the result is the same: auto, true or false [default: auto, which is true]
+    /// Lay rows end to end in place of padding them to the longest; the result is the same: auto,
+    /// true or false [default: auto, which is true]
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL|auto", help_heading = "Data")]
     pub padding_free: Option<TextOrBool>,
     /// With padding: round the width up to a multiple of this [default: 1]
@@ -94,49 +98,58 @@ pub struct Flags {
     /// Train on the CPU [default: false]
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean, value_name = "BOOL", help_heading = "Model")]
     pub use_cpu: Option<bool>,
-    /// Type of the weights: bfloat16, float16, float32, or auto for the file's own [default: bfloat16]
+    /// Type of the weights: bfloat16, float16, float32, or auto for the file's own [default:
+    /// bfloat16]
     #[arg(long, alias = "torch_dtype", alias = "model_dtype", value_name = "NAME", help_heading = "Model")]
     pub dtype: Option<String>,
-    /// Compute in bfloat16, whatever the type of the weights [default: on CUDA; on the CPU float32 is faster]
+    /// Compute in bfloat16, whatever the type of the weights [default: on CUDA; on the CPU float32
+    /// is faster]
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean, value_name = "BOOL", help_heading = "Model")]
     pub bf16: Option<bool>,
-    /// flash_attention_2 (the fastest flash kernel at hand), sdpa (libtorch's alone) or eager [default: flash_attention_2]
+    /// flash_attention_2 (the fastest flash kernel at hand), sdpa (libtorch's alone) or eager
+    /// [default: flash_attention_2]
     #[arg(long, value_name = "NAME", help_heading = "Model")]
     pub attn_implementation: Option<String>,
-    /// Let the backward compute again what there is no room to keep, see --recompute [default: true]
+    /// Let the backward compute again what there is no room to keep, see --recompute [default:
+    /// true]
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean, value_name = "BOOL", help_heading = "Model")]
     pub gradient_checkpointing: Option<bool>,
-    /// What the backward computes again: none, cheap (norms), block (all of a block), or auto, as little as free memory allows
-    /// [default: auto; none with --gradient_checkpointing false]
+    /// What the backward computes again: none, cheap (norms), block (all of a block), or auto, as
+    /// little as free memory allows [default: auto; none with --gradient_checkpointing false]
     #[arg(long, value_name = "NAME", help_heading = "Model")]
     pub recompute: Option<String>,
-    /// Record the work of a batch and launch it as a whole when one of its size comes again: auto (where the host would hold up the GPU), on
-    /// or off [default: auto]
+    /// Record the work of a batch and launch it as a whole when one of its size comes again: auto
+    /// (where the host would hold up the GPU), on or off [default: auto]
     #[arg(long, value_name = "NAME", help_heading = "Model")]
     pub cuda_graphs: Option<String>,
 
     /// galore_adamw, or adamw_torch (also adamw_torch_fused) [default: galore_adamw]
     #[arg(long, value_name = "NAME", help_heading = "Optimizer")]
     pub optim: Option<String>,
-    /// GaLore's settings: rank, update_proj_gap, scale, proj_type [default: "rank=1024, update_proj_gap=500, scale=1.8"]
+    /// GaLore's settings: rank, update_proj_gap, scale, proj_type [default: "rank=1024,
+    /// update_proj_gap=500, scale=1.8"]
     #[arg(long, value_name = "K=V,...", help_heading = "Optimizer")]
     pub optim_args: Option<String>,
-    /// When GaLore's targets make their subspaces anew: together, on every update_proj_gap-th step, or staggered, each once in as many
-    /// steps but spread over them, which evens out the steps [default: together]
+    /// When GaLore's targets make their subspaces anew: together, on every update_proj_gap-th step,
+    /// or staggered, each once in as many steps but spread over them, which evens out the steps
+    /// [default: together]
     #[arg(long, value_name = "NAME", help_heading = "Optimizer")]
     pub galore_refresh: Option<String>,
-    /// How GaLore finds a subspace: svd, as galore-torch does, eigenvectors (of the Gram matrix: a fraction of the time on a GPU and at
-    /// small ranks), or auto [default: auto: svd on the CPU, eigenvectors on CUDA]
+    /// How GaLore finds a subspace: svd, as galore-torch does, eigenvectors (of the Gram matrix: a
+    /// fraction of the time on a GPU and at small ranks), or auto [default: auto: svd on the CPU,
+    /// eigenvectors on CUDA]
     #[arg(long, value_name = "NAME", help_heading = "Optimizer")]
     pub galore_solver: Option<String>,
-    /// Modules that GaLore projects: names or parts of names, regular expressions, or all-linear [default: attn mlp]
+    /// Modules that GaLore projects: names or parts of names, regular expressions, or all-linear
+    /// [default: attn mlp]
     #[arg(long, num_args = 1.., value_name = "NAME", value_delimiter = ' ', overrides_with = "optim_target_modules", help_heading = "Optimizer")]
     #[serde(deserialize_with = "one_or_several")]
     pub optim_target_modules: Option<Vec<String>>,
     /// Peak learning rate [default: 1e-5]
     #[arg(long, value_name = "X", help_heading = "Optimizer")]
     pub learning_rate: Option<f64>,
-    /// linear, cosine, cosine_with_restarts, polynomial, constant, constant_with_warmup or inverse_sqrt [default: linear]
+    /// linear, cosine, cosine_with_restarts, polynomial, constant, constant_with_warmup or
+    /// inverse_sqrt [default: linear]
     #[arg(long, value_name = "NAME", help_heading = "Optimizer")]
     pub lr_scheduler_type: Option<SchedulerType>,
     /// Parameters of the schedule as JSON: num_cycles, power, lr_end, timescale
@@ -163,12 +176,12 @@ pub struct Flags {
     /// Scale gradients down to this norm; 0: never [default: 1]
     #[arg(long, value_name = "X", help_heading = "Optimizer")]
     pub max_grad_norm: Option<f64>,
-    /// How 16-bit weights take a float32 update: exact (16 hidden bits a weight), stochastic, or nearest (loses most of a small
-    /// learning rate's updates) [default: exact]
+    /// How 16-bit weights take a float32 update: exact (16 hidden bits a weight), stochastic, or
+    /// nearest (loses most of a small learning rate's updates) [default: exact]
     #[arg(long, value_name = "NAME", help_heading = "Optimizer")]
     pub bf16_weight_update: Option<String>,
-    /// Type of Adam's moments: float32, or bfloat16 for half the memory (GaLore's bases are then float16) [default: auto: bfloat16
-    /// on CUDA for bfloat16 weights, else float32]
+    /// Type of Adam's moments: float32, or bfloat16 for half the memory (GaLore's bases are then
+    /// float16) [default: auto: bfloat16 on CUDA for bfloat16 weights, else float32]
     #[arg(long, value_name = "NAME", help_heading = "Optimizer")]
     pub optim_state_dtype: Option<String>,
 
@@ -187,12 +200,13 @@ pub struct Flags {
     /// Micro-batches in an optimizer step [default: 1]
     #[arg(long, value_name = "N", help_heading = "Training")]
     pub gradient_accumulation_steps: Option<usize>,
-    /// When memory runs out, halve the micro-batch and double the accumulation, so that steps stay the same; for evaluation too
-    /// [default: false]
+    /// When memory runs out, halve the micro-batch and double the accumulation, so that steps stay
+    /// the same; for evaluation too [default: false]
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean, value_name = "BOOL", help_heading = "Training")]
     pub auto_find_batch_size: Option<bool>,
-    /// End the run after this many steps in a row whose loss or gradient is NaN or infinite; each of them is skipped. 0: look only when
-    /// a log, an evaluation or a save is due, and end at the first [default: 3]
+    /// End the run after this many steps in a row whose loss or gradient is NaN or infinite; each
+    /// of them is skipped. 0: look only when a log, an evaluation or a save is due, and end at the
+    /// first [default: 3]
     #[arg(long, value_name = "N", help_heading = "Training")]
     pub max_bad_steps: Option<u64>,
     /// Seed of the row order and of all else that is random [default: 42]
@@ -238,10 +252,12 @@ pub struct Flags {
     /// Newest checkpoints to keep, the best one besides; 0 keeps all [default: 1]
     #[arg(long, value_name = "N", help_heading = "Logging, evaluation, checkpoints")]
     pub save_total_limit: Option<usize>,
-    /// On SIGTERM, SIGINT or SIGHUP save after the current step and end, on SIGUSR1 save and go on; false: end at once [default: true]
+    /// On SIGTERM, SIGINT or SIGHUP save after the current step and end, on SIGUSR1 save and go on;
+    /// false: end at once [default: true]
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean, value_name = "BOOL", help_heading = "Logging, evaluation, checkpoints")]
     pub save_on_signal: Option<bool>,
-    /// Accepted for compatibility: the best model is in output_dir at the end either way [default: false]
+    /// Accepted for compatibility: the best model is in output_dir at the end either way [default:
+    /// false]
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean, value_name = "BOOL", help_heading = "Logging, evaluation, checkpoints")]
     pub load_best_model_at_end: Option<bool>,
     /// Evaluation metric that decides which checkpoint is best [default: eval_loss]
@@ -253,7 +269,8 @@ pub struct Flags {
     /// Stop after this many evaluations in a row without improvement [default: never]
     #[arg(long, value_name = "N", help_heading = "Logging, evaluation, checkpoints")]
     pub early_stopping_patience: Option<u64>,
-    /// Warn when a logged loss is more than this many times the median of the 16 before it [default: never]
+    /// Warn when a logged loss is more than this many times the median of the 16 before it
+    /// [default: never]
     #[arg(long, value_name = "X", help_heading = "Logging, evaluation, checkpoints")]
     pub loss_spike_factor: Option<f64>,
     /// What counts as improvement [default: 0]

@@ -1,20 +1,22 @@
-//! Whether passes over the model are recorded, and how batches are filled up so that their sizes repeat.
+//! Whether passes over the model are recorded, and how batches are filled up so that their sizes
+//! repeat.
 
 use crate::batches::Split;
 use causal_lm::{CausalLm, CudaGraphs, Filling};
 use tch::Device;
 
-/// Host time for one operation, operations of a block forward and back, and arithmetic of the device: measured on one H100, and needed
-/// to within a factor of two.
+/// Host time for one operation, operations of a block forward and back, and arithmetic of the
+/// device: measured on one H100, and needed to within a factor of two.
 const SECONDS_AN_OPERATION: f64 = 10e-6;
 const OPERATIONS_A_BLOCK: f64 = 50.0;
 const FLOPS: f64 = 4e14;
 
-/// Sizes of batches, of which a size not seen before costs the host a search for the best algorithm, 0.2 ms for each of some twenty
-/// products. So there are few.
+/// Sizes of batches, of which a size not seen before costs the host a search for the best
+/// algorithm, 0.2 ms for each of some twenty products. So there are few.
 const MULTIPLE: usize = 128;
 
-/// Attention's backward takes room for 128 tokens for each row, with tokens or without: so many rows take some 300 MB in a 0.5B model.
+/// Attention's backward takes room for 128 tokens for each row, with tokens or without: so many
+/// rows take some 300 MB in a 0.5B model.
 const MOST_ROWS: usize = 512;
 
 /// Filled up for a GPU: the processor has no such search, and would compute the filling.
@@ -22,8 +24,9 @@ pub fn filling(pad_token_id: u32) -> Filling {
     Filling { multiple: MULTIPLE, token_id: i64::from(pad_token_id), rows: 0 }
 }
 
-/// Has passes recorded if that was asked for, or where it helps: if the host would take longer to ask for the operations of a batch than the
-/// device to do them, or if all batches have one size, so that nothing need be filled up. Says what was chosen.
+/// Has passes recorded if that was asked for, or where it helps: if the host would take longer to
+/// ask for the operations of a batch than the device to do them, or if all batches have one size,
+/// so that nothing need be filled up. Says what was chosen.
 pub fn choose(model: &mut CausalLm, train: &mut Split, wanted: Option<CudaGraphs>) -> Option<String> {
     if !model.is_recordable() {
         return None;

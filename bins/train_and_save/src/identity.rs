@@ -1,7 +1,8 @@
 //! What a run is: kept in each checkpoint as `run.json`, and compared when a run goes on.
 //!
-//! A resumed run is the same run only on the same rows, with the same model and the same optimizer state; what may change on purpose
-//! (learning rate, schedule, length, batch of the evaluation, intervals) is not part of it.
+//! A resumed run is the same run only on the same rows, with the same model and the same optimizer
+//! state; what may change on purpose (learning rate, schedule, length, batch of the evaluation,
+//! intervals) is not part of it.
 
 mod saved;
 

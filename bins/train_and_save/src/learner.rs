@@ -64,8 +64,8 @@ impl SftLearner {
         Self { model, optimizer, tokenizer, identity, snapshot_memory, window, steps: Vec::new(), evaluation: None }
     }
 
-    /// Bytes of the model's files, and of those that a checkpoint holds besides. Text files other than the tokenizer's are
-    /// not counted.
+    /// Bytes of the model's files, and of those that a checkpoint holds besides. Text files other
+    /// than the tokenizer's are not counted.
     pub fn file_bytes(&self) -> Result<(u64, u64)> {
         let parameters = self.model.parameters();
         let weights =
@@ -88,7 +88,8 @@ impl SftLearner {
     }
 }
 
-/// Writes model and tokenizer files, as `from_pretrained` loads them. The weights' memory is given back file by file.
+/// Writes model and tokenizer files, as `from_pretrained` loads them. The weights' memory is given
+/// back file by file.
 fn write_model(files: Vec<ModelFile>, tokenizer: Arc<ChatTokenizer>) -> WriteCheckpoint {
     Box::new(move |folder| {
         for file in files {
@@ -215,7 +216,8 @@ impl Learner for SftLearner {
 
     fn snapshot(&mut self) -> Result<WriteCheckpoint, BoxError> {
         let write_model = write_model(self.model.snapshot(&self.snapshot_memory)?, Arc::clone(&self.tokenizer));
-        // Row order and stochastic rounding depend on seed, epoch and step alone: there is no random state.
+        // Row order and stochastic rounding depend on seed, epoch and step alone: there is no
+        // random state.
         let (identity, optimizer) = (self.identity.to_text()?, self.optimizer.snapshot(&self.snapshot_memory)?);
         Ok(Box::new(move |folder| {
             write_model(folder)?;
@@ -234,18 +236,21 @@ impl Learner for SftLearner {
     }
 
     fn check_finite(&mut self) -> Result<(), BoxError> {
-        // A sum is not finite as soon as one of its terms is not; float64 has room for all that are.
+        // A sum is not finite as soon as one of its terms is not; float64 has room for all that
+        // are.
         let parameters = self.model.parameters();
         let is_finite = |tensor: &Tensor| -> Result<bool, BoxError> {
             let flat = tensor.f_view([-1])?;
-            // Quick, as it needs no copy: in the weights' own type, but for float16, which has no room for a sum.
+            // Quick, as it needs no copy: in the weights' own type, but for float16, which has no
+            // room for a sum.
             let kind = if flat.f_kind()? == Kind::Half { Kind::Float } else { flat.f_kind()? };
             if flat.f_sum(kind)?.f_double_value(&[])?.is_finite() {
                 return Ok(true);
             }
             let length = flat.size1()?;
             let mut total = Tensor::f_zeros([0i64; 0], (Kind::Double, flat.device()))?;
-            // In pieces: on a GPU the sum makes a float64 copy first, eight bytes for each two of the weights.
+            // In pieces: on a GPU the sum makes a float64 copy first, eight bytes for each two of
+            // the weights.
             for start in (0..length).step_by(FINITE_CHECK_ELEMENTS) {
                 let piece = flat.f_narrow(0, start, (length - start).min(FINITE_CHECK_ELEMENTS as i64))?;
                 total = total.f_add(&piece.f_sum(Kind::Double)?)?;

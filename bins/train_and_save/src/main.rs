@@ -1,7 +1,9 @@
-//! `train_and_save`: continues training a causal language model and leaves the best checkpoint in `output_dir`.
+//! `train_and_save`: continues training a causal language model and leaves the best checkpoint in
+//! `output_dir`.
 //!
-//! Everything of substance lives in the workspace's libraries; here they are wired together:
-//! flags → [`settings`] → dataset, tokenizer, model, optimizer ([`run`]) → the loop → results and exit code.
+//! Everything of substance lives in the workspace's libraries; here they are wired together: flags
+//! → [`settings`] → dataset, tokenizer, model, optimizer ([`run`]) → the loop → results and exit
+//! code.
 
 mod ahead;
 mod batches;

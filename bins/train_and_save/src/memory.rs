@@ -46,7 +46,8 @@ pub enum Phase {
     Loading,
     /// Forward and backward.
     Training,
-    /// The optimizer's, when that of forward and backward is free again: no batch is too large for it.
+    /// The optimizer's, when that of forward and backward is free again: no batch is too large for
+    /// it.
     Update,
     Evaluation,
 }
@@ -134,7 +135,8 @@ fn described(found: torch_ext::OutOfMemory) -> OutOfMemory {
     OutOfMemory { device, requested_bytes, free_bytes, total_bytes, source: None }
 }
 
-/// What the process may still have, and in all: the machine's memory, or a limit set for the process.
+/// What the process may still have, and in all: the machine's memory, or a limit set for the
+/// process.
 pub fn host_bytes() -> (Option<u64>, Option<u64>) {
     let machine = (kibibytes("/proc/meminfo", "MemAvailable:"), kibibytes("/proc/meminfo", "MemTotal:"));
     let Some(limit) = address_space_limit().filter(|limit| machine.1.is_none_or(|total| *limit < total)) else {

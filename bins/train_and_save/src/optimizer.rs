@@ -21,7 +21,8 @@ pub struct Built {
     pub summary: Vec<String>,
 }
 
-/// Puts the model's parameters into groups: GaLore's targets, what decays, and what does not (biases and norms, as in Hugging Face).
+/// Puts the model's parameters into groups: GaLore's targets, what decays, and what does not
+/// (biases and norms, as in Hugging Face).
 ///
 /// # Errors
 /// When no module matches the target names, or the settings do not fit the weights' type.
@@ -53,7 +54,8 @@ pub fn build(model: &mut CausalLm, settings: &OptimizerSettings) -> Result<Built
     }
     let flat_weights = model.parameters().flat_weights();
     let moments = settings.moments.unwrap_or(match (flat_weights.device(), flat_weights.kind()) {
-        // As wide as the weights, as in torch. The host has memory, and rounding there would cost more than it saves.
+        // As wide as the weights, as in torch. The host has memory, and rounding there would cost
+        // more than it saves.
         (Device::Cuda(_), Kind::BFloat16) => MomentDtype::Bfloat16,
         _ => MomentDtype::Float32,
     });

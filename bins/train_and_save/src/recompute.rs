@@ -10,8 +10,8 @@ use tch::Device;
 /// Left free on a GPU: logits, one block's backward, the optimizer's buffers, a decomposition.
 const RESERVE_BYTES: u64 = 2 << 30;
 
-/// Lets the backward keep as much as memory allows, and decompositions take some of the same memory; says what that comes to for a batch
-/// of `full_batch` tokens.
+/// Lets the backward keep as much as memory allows, and decompositions take some of the same
+/// memory; says what that comes to for a batch of `full_batch` tokens.
 pub fn choose(model: &mut CausalLm, optimizer: &mut dyn Optimizer, full_batch: usize) -> String {
     let bytes = match model.options().device {
         // What cannot be measured is not used. A tenth is lost between blocks of the allocator.

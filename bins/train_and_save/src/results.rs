@@ -7,7 +7,8 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
 
-/// Writes train_results.json, eval_results.json (when something was evaluated) and all_results.json, both in one.
+/// Writes train_results.json, eval_results.json (when something was evaluated) and
+/// all_results.json, both in one.
 ///
 /// # Errors
 /// When a file cannot be written.

@@ -1,15 +1,15 @@
-//! A whole run, from settings to files: everything that can be found wrong is found before training starts.
+//! A whole run, from settings to files: everything that can be found wrong is found before training
+//! starts.
 
 use crate::batches::{Order, Split};
 use crate::failure::Failure;
 use crate::identity::{Identity, RUN_FILE};
 use crate::learner::SftLearner;
 use crate::memory::{Phase, explained};
-use crate::optimizer;
 use crate::settings::{Resume, Settings, Terminal};
 use crate::signals::Signals;
 use crate::terminal::say;
-use crate::{device, graphs, model_source, recompute, results, summary};
+use crate::{device, graphs, model_source, optimizer, recompute, results, summary};
 use anyhow::{Context, Result, bail};
 use causal_lm::CausalLm;
 use checkpoint_callbacks::{
@@ -33,7 +33,8 @@ const FINAL_MODEL: &str = ".final-model";
 pub enum Outcome {
     /// The best model is in the output folder.
     Complete,
-    /// A signal ended it; there is a checkpoint of its last step to go on from, or the user was told why not.
+    /// A signal ended it; there is a checkpoint of its last step to go on from, or the user was
+    /// told why not.
     Stopped {
         /// Its number.
         signal: u8,
@@ -233,19 +234,23 @@ fn space_needed(training: &TrainingArguments, train: &Split, learner: &SftLearne
 fn loop_arguments(training: &TrainingArguments, learner: &SftLearner) -> TrainingArguments {
     let on_cuda = learner.model.options().device.is_cuda();
     TrainingArguments {
-        // The best model is copied from its checkpoint; loading it into memory first would be for nothing.
+        // The best model is copied from its checkpoint; loading it into memory first would be for
+        // nothing.
         load_best_model_at_end: false,
-        // Waiting for the device after each step would leave it idle while the host prepares the next.
+        // Waiting for the device after each step would leave it idle while the host prepares the
+        // next.
         step_timing: if on_cuda { StepTiming::Window } else { training.step_timing },
         ..training.clone()
     }
 }
 
-/// Puts the best model, or the final one where nothing was evaluated and saved, into the output folder, and the results beside it.
+/// Puts the best model, or the final one where nothing was evaluated and saved, into the output
+/// folder, and the results beside it.
 fn finish(settings: &Settings, output: &TrainOutput, learner: &SftLearner) -> Result<()> {
     let output_dir = &settings.training.output_dir;
     let state = &output.state;
-    // Written last, so that it tells of a run that got here before. An earlier run's in this folder has another history.
+    // Written last, so that it tells of a run that got here before. An earlier run's in this folder
+    // has another history.
     let finished = TrainerState::load(&output_dir.join(TrainerState::FILE_NAME)).is_ok_and(|finished| {
         finished.global_step == state.global_step && finished.log_history.starts_with(&state.log_history)
     });
@@ -284,7 +289,8 @@ fn publication() -> Publication<'static> {
 }
 
 fn publish_final_model(learner: &SftLearner, output_dir: &Path, global_step: u64) -> Result<()> {
-    // Written whole in a folder of its own first: an earlier model in the output folder must not end half overwritten.
+    // Written whole in a folder of its own first: an earlier model in the output folder must not
+    // end half overwritten.
     let staging = output_dir.join(FINAL_MODEL);
     let mut store = DirectoryStore::open(&staging)?;
     store.save(global_step, learner.model_as_it_is()?);
@@ -308,7 +314,8 @@ fn remove_final_model(output_dir: &Path) -> Result<()> {
     }
 }
 
-/// Writing into the model's own folder would replace it, and results in the dataset's folder would be read as rows the next time.
+/// Writing into the model's own folder would replace it, and results in the dataset's folder would
+/// be read as rows the next time.
 fn refuse_input_as_output(output_dir: &Path, model_dir: &Path, dataset: &Path) -> Result<()> {
     let Ok(output_dir) = output_dir.canonicalize() else { return Ok(()) };
     for (flag, input) in [("--model_name", model_dir), ("--dataset_name", dataset)] {

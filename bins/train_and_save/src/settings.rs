@@ -1,4 +1,5 @@
-//! What flags resolve to: defaults filled in, names turned into types, everything checked before anything is read.
+//! What flags resolve to: defaults filled in, names turned into types, everything checked before
+//! anything is read.
 
 mod model;
 mod optimizer;
@@ -9,15 +10,14 @@ use crate::signals::OnSignal;
 use anyhow::Result;
 use causal_lm::{AttentionKind, CudaGraphs, Recompute};
 use galore_optim::{AdamConfig, GaLoreConfig, MomentDtype, TargetModules, WeightUpdate};
+use model::{attention, cuda_graphs, device, dtype, recompute};
+use optimizer::optimizer;
+use problems::Problems;
 use sft_data::{DatasetConfig, Evaluation, LossOn, Packing, PrepareConfig, TokenizerOptions};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use tch::Kind;
 use trainer_core::{IntervalStrategy, TrainingArguments};
-
-use model::{attention, cuda_graphs, device, dtype, recompute};
-use optimizer::optimizer;
-use problems::Problems;
 
 /// The dataset of the documented recipe.
 const DEFAULT_DATASET: &str = "yimeng521/sunny_datasets";

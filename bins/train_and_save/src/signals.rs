@@ -1,5 +1,6 @@
-//! Signals. SIGTERM, SIGHUP and SIGINT end a run after the current step, with a checkpoint; SIGUSR1 asks for a checkpoint and the run
-//! goes on. A second SIGINT ends it at once, and so does any of them before there is something to save, or when it is not to be saved.
+//! Signals. SIGTERM, SIGHUP and SIGINT end a run after the current step, with a checkpoint; SIGUSR1
+//! asks for a checkpoint and the run goes on. A second SIGINT ends it at once, and so does any of
+//! them before there is something to save, or when it is not to be saved.
 
 use anyhow::{Context as _, Result};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
@@ -32,8 +33,9 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Starts listening. Until training begins a signal ends the process at once, with exit code 128 and its number: as the first process
-    /// of a container it would not hear it otherwise. But for SIGUSR1, which then is for later.
+    /// Starts listening. Until training begins a signal ends the process at once, with exit code
+    /// 128 and its number: as the first process of a container it would not hear it otherwise. But
+    /// for SIGUSR1, which then is for later.
     ///
     /// # Errors
     /// When the system refuses.

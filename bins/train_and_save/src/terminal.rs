@@ -1,4 +1,5 @@
-//! Words to the user. A closed pipe must not end a training run, so what cannot be written is dropped; `eprintln!` would panic.
+//! Words to the user. A closed pipe must not end a training run, so what cannot be written is
+//! dropped; `eprintln!` would panic.
 
 use std::borrow::Cow;
 use std::io::Write;
@@ -17,7 +18,8 @@ pub fn print(text: &str) {
     let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
 }
 
-/// The line without what a terminal obeys (a title, colours, the cursor), and cut where it is out of all proportion.
+/// The line without what a terminal obeys (a title, colours, the cursor), and cut where it is out
+/// of all proportion.
 fn harmless(line: &str) -> Cow<'_, str> {
     let obeyed = |c: char| c.is_control() && c != '\n' && c != '\t';
     if line.len() <= LONGEST_LINE && !line.contains(obeyed) {

@@ -1,4 +1,5 @@
-//! The perplexity of token ids under a model folder: `cargo run -p causal-lm --example perplexity -- MODEL_DIR ID ID ID…`
+//! The perplexity of token ids under a model folder:
+//! `cargo run -p causal-lm --example perplexity -- MODEL_DIR ID ID ID…`
 
 use causal_lm::{CausalLm, ModelOptions, TokenBatch};
 use std::error::Error;

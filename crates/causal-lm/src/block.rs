@@ -1,4 +1,5 @@
-//! One decoder block: x + attention(norm(x)), then + mlp(norm(·)). Forward, what it keeps, and backward.
+//! One decoder block: x + attention(norm(x)), then + mlp(norm(·)). Forward, what it keeps, and
+//! backward.
 
 use crate::ops::{attention, linear, rms_norm, rope, swiglu};
 use crate::parameters::{ParameterId, Parameters};
@@ -13,8 +14,9 @@ pub(crate) struct Linear {
     pub(crate) bias: Option<ParameterId>,
 }
 
-/// Linear layers of one input, whose outputs are the columns of one matrix. Those of one shape, whose weights lie side by side, are one
-/// layer here and so one product: gate and up; q, k and v, or k and v where query heads are more.
+/// Linear layers of one input, whose outputs are the columns of one matrix. Those of one shape,
+/// whose weights lie side by side, are one layer here and so one product: gate and up; q, k and v,
+/// or k and v where query heads are more.
 #[derive(Debug)]
 pub(crate) struct SideBySide(Vec<Linear>);
 
@@ -177,8 +179,9 @@ impl Activations {
 }
 
 impl Block {
-    /// The block's input `[n, d]` and all else that its backward needs. The last product (`down_proj`) is not among it, so a block that is
-    /// computed again for its backward leaves that one out.
+    /// The block's input `[n, d]` and all else that its backward needs. The last product
+    /// (`down_proj`) is not among it, so a block that is computed again for its backward leaves
+    /// that one out.
     pub(crate) fn activations(&self, context: &Context<'_>, stream: Stream) -> Result<(Tensor, Activations), Error> {
         let config = context.config;
         let epsilon = config.rms_norm_eps;

@@ -1,5 +1,6 @@
-//! config.json: what the model is. Mirrors transformers' `Qwen2Config`, `LlamaConfig` and `MistralConfig`, in the spelling of
-//! transformers 4 (`rope_theta`, `rope_scaling`, `torch_dtype`) and of 5 (`rope_parameters`, `dtype`).
+//! config.json: what the model is. Mirrors transformers' `Qwen2Config`, `LlamaConfig` and
+//! `MistralConfig`, in the spelling of transformers 4 (`rope_theta`, `rope_scaling`, `torch_dtype`)
+//! and of 5 (`rope_parameters`, `dtype`).
 
 mod fields;
 mod rope;
@@ -22,7 +23,8 @@ pub enum Family {
     Mistral,
 }
 
-/// Shape and hyper-parameters of a decoder. Defaults of absent fields are those of transformers 5.17.
+/// Shape and hyper-parameters of a decoder. Defaults of absent fields are those of transformers
+/// 5.17.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Decoder family, `model_type` in the file.
@@ -67,7 +69,8 @@ impl Config {
     /// Reads `dir/config.json`.
     ///
     /// # Errors
-    /// [`Error::Read`] and [`Error::Json`] for the file; [`Error::Config`] names the first field that is wrong or not supported.
+    /// [`Error::Read`] and [`Error::Json`] for the file; [`Error::Config`] names the first field
+    /// that is wrong or not supported.
     pub fn from_dir(dir: &Path) -> Result<Self, Error> {
         let path = dir.join("config.json");
         let text = std::fs::read(&path).map_err(Error::read(&path))?;
@@ -132,7 +135,8 @@ impl Config {
         Ok(Self { raw, ..config })
     }
 
-    /// Sizes whose products are no weight matrix of this world would overflow, or take hours to refuse.
+    /// Sizes whose products are no weight matrix of this world would overflow, or take hours to
+    /// refuse.
     fn check_sizes(&self, fields: &Fields<'_>) -> Result<(), Error> {
         const LARGEST_MATRIX: i64 = 1 << 36;
         let query_width = self.num_attention_heads.saturating_mul(self.head_dim);
@@ -153,7 +157,8 @@ impl Config {
         self.raw.insert("tie_word_embeddings".to_owned(), Value::from(false));
     }
 
-    /// config.json for a model saved in `dtype`: the file as it was read, with the type under the name that the file used.
+    /// config.json for a model saved in `dtype`: the file as it was read, with the type under the
+    /// name that the file used.
     pub(crate) fn to_json(&self, dtype: &str) -> Value {
         let mut raw = self.raw.clone();
         let old_spelling = raw.contains_key("torch_dtype") && !raw.contains_key("dtype");
@@ -186,7 +191,8 @@ fn family(fields: &Fields<'_>) -> Result<Family, Error> {
     }
 }
 
-/// Fields that would change the arithmetic in a way that is not built: better refused than silently wrong.
+/// Fields that would change the arithmetic in a way that is not built: better refused than silently
+/// wrong.
 fn reject_unsupported(fields: &Fields<'_>, family: Family) -> Result<(), Error> {
     let activation = fields.text("hidden_act")?.unwrap_or("silu");
     if activation != "silu" {

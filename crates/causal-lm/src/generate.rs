@@ -1,5 +1,5 @@
-//! Continuing a prompt, to see what a model has learned. The whole sequence is run again for each token: there is no cache, so this is for
-//! short samples, not for serving.
+//! Continuing a prompt, to see what a model has learned. The whole sequence is run again for each
+//! token: there is no cache, so this is for short samples, not for serving.
 
 use crate::{CausalLm, Error, TokenBatch};
 use tch::Kind;
@@ -11,7 +11,8 @@ pub struct SamplingOptions {
     pub max_new_tokens: usize,
     /// 0 takes the likeliest token; higher is more varied.
     pub temperature: f64,
-    /// Choose among the likeliest tokens that together reach this probability (arXiv 1904.09751); 1 keeps all.
+    /// Choose among the likeliest tokens that together reach this probability (arXiv 1904.09751); 1
+    /// keeps all.
     pub top_p: f64,
     /// Stop after any of these.
     pub eos_token_ids: Vec<i64>,
@@ -29,7 +30,8 @@ impl CausalLm {
     /// Token ids that follow `prompt`, the end token included if one was reached.
     ///
     /// # Errors
-    /// [`Error::Shape`] for an empty prompt or ids past the vocabulary, [`Error::Torch`] from libtorch.
+    /// [`Error::Shape`] for an empty prompt or ids past the vocabulary, [`Error::Torch`] from
+    /// libtorch.
     pub fn generate(&self, prompt: &[i64], options: &SamplingOptions) -> Result<Vec<i64>, Error> {
         let mut ids = prompt.to_vec();
         let mut random = SplitMix(options.seed);

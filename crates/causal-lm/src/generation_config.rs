@@ -1,4 +1,5 @@
-//! generation_config.json: kept as it came, but for what would make transformers refuse the model later.
+//! generation_config.json: kept as it came, but for what would make transformers refuse the model
+//! later.
 
 use crate::{Config, Error};
 use serde_json::{Map, Value, json};
@@ -33,8 +34,9 @@ const SAMPLING: [(&str, f64); 8] = [
 
 /// What to write beside the model.
 ///
-/// transformers will not save a model whose file contradicts itself, say by setting `temperature` while `do_sample` is off
-/// (transformers#29665): contradictions are resolved here. Without a file, the special tokens of config.json are all there is to say.
+/// transformers will not save a model whose file contradicts itself, say by setting `temperature`
+/// while `do_sample` is off (transformers#29665): contradictions are resolved here. Without a file,
+/// the special tokens of config.json are all there is to say.
 pub(crate) fn for_saving(found: Option<&Value>, config: &Config) -> Value {
     let mut object = match found {
         Some(Value::Object(object)) => object.clone(),
@@ -77,7 +79,8 @@ fn drop_impossible_values(object: &mut Map<String, Value>) {
     }
 }
 
-/// Sampling settings without `do_sample`: who said nothing meant to sample, who said `false` did not.
+/// Sampling settings without `do_sample`: who said nothing meant to sample, who said `false` did
+/// not.
 fn settle_sampling(object: &mut Map<String, Value>) {
     let is_set = |object: &Map<String, Value>, (name, unset): (&str, f64)| {
         object.get(name).and_then(Value::as_f64).is_some_and(|value| value != unset)

@@ -9,20 +9,23 @@ use torch_ext::graph::{Graph, Pool};
 
 /// Whether a pass over a batch is recorded and launched as a whole.
 ///
-/// It saves the host the time to ask for each operation, and matters where that is longer than what the GPU needs for it: small models,
-/// short rows. Results are the same. Memory that a recorded pass takes stays reserved, once for all of them.
+/// It saves the host the time to ask for each operation, and matters where that is longer than what
+/// the GPU needs for it: small models, short rows. Results are the same. Memory that a recorded
+/// pass takes stays reserved, once for all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum CudaGraphs {
     /// Operation by operation.
     #[default]
     Off,
-    /// The first batch of a shape operation by operation, the second is recorded, later ones are launched. Batches repeat in shape when they
-    /// are [`filled`](TokenBatch::filled). Without effect where operations depend on more than the shape: on the CPU, where attention runs as
+    /// The first batch of a shape operation by operation, the second is recorded, later ones are
+    /// launched. Batches repeat in shape when they are [`filled`](TokenBatch::filled). Without
+    /// effect where operations depend on more than the shape: on the CPU, where attention runs as
     /// the formula stands, with dynamic rope.
     On,
 }
 
-/// A graph keeps about a kilobyte for each of its thousands of operations, on the host and on the GPU.
+/// A graph keeps about a kilobyte for each of its thousands of operations, on the host and on the
+/// GPU.
 const MAX_GRAPHS: usize = 64;
 
 /// The recorded passes of a model.
@@ -52,8 +55,9 @@ struct Recorded {
 }
 
 impl Graphs {
-    /// The sums of `pass`, which is a function of batch and scale and of nothing else that changes its place. `rows` are those that the pass holds
-    /// for, if it does not read them from the device.
+    /// The sums of `pass`, which is a function of batch and scale and of nothing else that changes
+    /// its place. `rows` are those that the pass holds for, if it does not read them from the
+    /// device.
     ///
     /// # Errors
     /// Those of `pass`. What cannot be recorded is done operation by operation instead.
@@ -110,7 +114,8 @@ impl Graphs {
         let pool = match self.pool {
             Some(pool) => pool,
             None => {
-                // The pass before this one left as much memory behind as the recorded one will take, where no graph can have it.
+                // The pass before this one left as much memory behind as the recorded one will
+                // take, where no graph can have it.
                 torch_ext::cuda::release_unused_memory()?;
                 *self.pool.insert(Pool::new()?)
             }
@@ -211,7 +216,8 @@ mod tests {
                 let weights = recorded.parameters().flat_weights().shallow_clone();
                 single.parameters().flat_weights().shallow_clone().copy_(&weights);
                 let filling = Filling { multiple: 64, token_id: 0, rows: 8 };
-                // Two shapes in turns, others in between; each batch has other rows, tokens and scale.
+                // Two shapes in turns, others in between; each batch has other rows, tokens and
+                // scale.
                 let all: [&[usize]; 8] = [&[40, 10], &[30, 29], &[9, 9, 33], &[70], &[61], &[100, 3], &[64], &[7; 9]];
                 let mut last = Tensor::new();
                 for (salt, lengths) in (0..).zip(all.iter().chain(&all)) {

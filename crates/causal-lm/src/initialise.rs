@@ -1,4 +1,5 @@
-//! Fresh weights as transformers draws them: normal with `initializer_range` for matrices, ones for norms, zeros for biases.
+//! Fresh weights as transformers draws them: normal with `initializer_range` for matrices, ones for
+//! norms, zeros for biases.
 
 use crate::{CausalLm, Error, ParameterKind};
 use std::sync::{Mutex, PoisonError};
@@ -8,7 +9,8 @@ use torch_ext::catch_scalar_panic;
 static DRAWING: Mutex<()> = Mutex::new(());
 
 impl CausalLm {
-    /// Overwrites all weights. Seeds libtorch's generator, so equal seeds give equal weights, in whatever threads models are made.
+    /// Overwrites all weights. Seeds libtorch's generator, so equal seeds give equal weights, in
+    /// whatever threads models are made.
     ///
     /// # Errors
     /// [`Error::Torch`] from libtorch.

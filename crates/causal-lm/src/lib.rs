@@ -1,15 +1,18 @@
-//! Decoder-only language models of the Qwen2, Llama and Mistral families over libtorch, made for training.
+//! Decoder-only language models of the Qwen2, Llama and Mistral families over libtorch, made for
+//! training.
 //!
-//! A model comes from a folder in Hugging Face's layout ([`CausalLm::load`]) and goes back to one ([`CausalLm::save`]). A batch is rows laid
-//! end to end ([`TokenBatch`]), so padding costs nothing. [`CausalLm::forward_backward`] runs it through
+//! A model comes from a folder in Hugging Face's layout ([`CausalLm::load`]) and goes back to one
+//! ([`CausalLm::save`]). A batch is rows laid end to end ([`TokenBatch`]), so padding costs
+//! nothing. [`CausalLm::forward_backward`] runs it through
 //!
 //! ```text
 //! ids [n] → embedding → [n, d] → block × layers → final norm → head and cross-entropy, in chunks → sum of losses
 //!                                                          ←  explicit backward, operation by operation  ←
 //! ```
 //!
-//! and adds gradients to one flat buffer ([`Parameters`]). There is no autograd tape: each operation in [`ops`] has its own backward, and
-//! the model decides what is kept and what is computed again ([`Recompute`]). An optimizer works on the flat buffers or on the views.
+//! and adds gradients to one flat buffer ([`Parameters`]). There is no autograd tape: each
+//! operation in [`ops`] has its own backward, and the model decides what is kept and what is
+//! computed again ([`Recompute`]). An optimizer works on the flat buffers or on the views.
 //!
 //! ```
 //! use causal_lm::{CausalLm, Config, ModelOptions, TokenBatch};

@@ -1,7 +1,8 @@
-//! Reading a model's folder: config.json, then `model.safetensors` or the shards that `model.safetensors.index.json` names.
+//! Reading a model's folder: config.json, then `model.safetensors` or the shards that
+//! `model.safetensors.index.json` names.
 //!
-//! Every name, shape and type is checked against the headers before memory is taken for weights; then tensors are copied out of the
-//! memory-mapped files one at a time.
+//! Every name, shape and type is checked against the headers before memory is taken for weights;
+//! then tensors are copied out of the memory-mapped files one at a time.
 
 use crate::{CausalLm, Config, Error, ModelOptions, ParameterSpec};
 use safetensors::tensor::TensorView;
@@ -16,7 +17,8 @@ use torch_ext::MappedFile;
 pub struct LoadReport {
     /// Tensors in the files that the model has no use for.
     pub extra_tensors: Vec<String>,
-    /// Whether the head was taken from the file though the configuration ties it to the embedding: the two differ.
+    /// Whether the head was taken from the file though the configuration ties it to the embedding:
+    /// the two differ.
     pub head_untied: bool,
 }
 
@@ -24,8 +26,9 @@ impl CausalLm {
     /// Loads a model from a folder in Hugging Face's layout.
     ///
     /// # Errors
-    /// Each names the file, and the field or tensor: [`Error::Read`], [`Error::Json`], [`Error::Config`], [`Error::Safetensors`],
-    /// [`Error::MissingTensors`], [`Error::TensorShape`], [`Error::TensorType`]; [`Error::Torch`] when memory is lacking.
+    /// Each names the file, and the field or tensor: [`Error::Read`], [`Error::Json`],
+    /// [`Error::Config`], [`Error::Safetensors`], [`Error::MissingTensors`],
+    /// [`Error::TensorShape`], [`Error::TensorType`]; [`Error::Torch`] when memory is lacking.
     pub fn load(dir: &Path, mut options: ModelOptions) -> Result<(Self, LoadReport), Error> {
         let mut config = Config::from_dir(dir)?;
         let generation_config = crate::generation_config::read(dir)?;
@@ -46,10 +49,12 @@ impl CausalLm {
         Ok((model, LoadReport { extra_tensors, head_untied }))
     }
 
-    /// Overwrites the weights with those of another folder, say a checkpoint of the same model. Views into the weights stay valid.
+    /// Overwrites the weights with those of another folder, say a checkpoint of the same model.
+    /// Views into the weights stay valid.
     ///
     /// # Errors
-    /// As [`Self::load`], less those of config.json. Nothing is overwritten unless every tensor is there and fits.
+    /// As [`Self::load`], less those of config.json. Nothing is overwritten unless every tensor is
+    /// there and fits.
     pub fn load_weights(&mut self, dir: &Path) -> Result<(), Error> {
         let files = MappedFiles::open(dir)?;
         let tensors = WeightTensors::read(dir, &files)?;
@@ -140,7 +145,8 @@ impl<'a> WeightTensors<'a> {
     fn extra(&self, model: &CausalLm) -> Vec<String> {
         let wanted: BTreeSet<&str> = model.parameters().specs().iter().map(|spec| spec.name.as_str()).collect();
         let is_extra = |name: &&String| {
-            // A tied head is often saved again, and rotary frequencies follow from the configuration.
+            // A tied head is often saved again, and rotary frequencies follow from the
+            // configuration.
             let is_tied_head = *name == "lm_head.weight" && model.config().tie_word_embeddings;
             !wanted.contains(name.as_str()) && !is_tied_head && !name.ends_with(".rotary_emb.inv_freq")
         };
@@ -192,7 +198,8 @@ fn kind_of(dtype: Dtype) -> Option<Kind> {
     }
 }
 
-/// The type to hold weights in when the caller leaves it open: what config.json says, else that of the embedding, else float32.
+/// The type to hold weights in when the caller leaves it open: what config.json says, else that of
+/// the embedding, else float32.
 fn own_dtype(config: &Config, tensors: &WeightTensors<'_>) -> Kind {
     match config.dtype.as_deref() {
         Some("bfloat16") => return Kind::BFloat16,

@@ -19,10 +19,11 @@ use torch_ext::{HostMemory, catch_scalar_panic};
 pub struct ModelOptions {
     /// Where weights live.
     pub device: Device,
-    /// Type that weights are held and saved in: `Float`, `BFloat16`, `Half`; `Double` for tests. `None`: the file's own.
+    /// Type that weights are held and saved in: `Float`, `BFloat16`, `Half`; `Double` for tests.
+    /// `None`: the file's own.
     pub dtype: Option<Kind>,
-    /// Type of activations and gradients. `None`: the weights' own, but float32 for 16-bit weights on the CPU, where 16-bit arithmetic
-    /// is tens of times slower.
+    /// Type of activations and gradients. `None`: the weights' own, but float32 for 16-bit weights
+    /// on the CPU, where 16-bit arithmetic is tens of times slower.
     pub compute_dtype: Option<Kind>,
     /// How attention is computed.
     pub attention: AttentionKind,
@@ -30,8 +31,8 @@ pub struct ModelOptions {
     pub recompute: Recompute,
     /// Whether a pass is recorded and launched as a whole.
     pub cuda_graphs: CudaGraphs,
-    /// Logits that exist at one time: the head runs on as many tokens as keep `tokens · v` below this. `None`: 16 Mi on the CPU, 128 Mi
-    /// on a GPU, which is 64 MiB and 512 MiB of float32.
+    /// Logits that exist at one time: the head runs on as many tokens as keep `tokens · v` below
+    /// this. `None`: 16 Mi on the CPU, 128 Mi on a GPU, which is 64 MiB and 512 MiB of float32.
     pub logits_chunk_elements: Option<i64>,
 }
 
@@ -137,7 +138,8 @@ impl CausalLm {
         &mut self.parameters
     }
 
-    /// Writes config, weights and generation config to `dir`, which must exist. See [`crate::save`] for the layout.
+    /// Writes config, weights and generation config to `dir`, which must exist. See [`crate::save`]
+    /// for the layout.
     ///
     /// # Errors
     /// [`Error::Write`] names the file; [`Error::Torch`] when weights cannot be copied to the host.
@@ -145,8 +147,8 @@ impl CausalLm {
         crate::save::save(self, dir)
     }
 
-    /// The files that [`save`](Self::save) writes, in its order. They share the weights' memory: they are to be written
-    /// before the weights change.
+    /// The files that [`save`](Self::save) writes, in its order. They share the weights' memory:
+    /// they are to be written before the weights change.
     ///
     /// # Errors
     /// [`Error::Torch`] from libtorch.
@@ -154,7 +156,8 @@ impl CausalLm {
         crate::save::files(self, Moment::Writing, MAX_SHARD_BYTES)
     }
 
-    /// The same with a copy of the weights in `memory`, to be written while training goes on. A file that is dropped gives its part back.
+    /// The same with a copy of the weights in `memory`, to be written while training goes on. A
+    /// file that is dropped gives its part back.
     ///
     /// # Errors
     /// [`Error::TorchExt`] when memory is lacking.
@@ -165,7 +168,8 @@ impl CausalLm {
     /// Loss of a batch without gradients.
     ///
     /// # Errors
-    /// [`Error::Shape`] for token ids past the vocabulary, [`Error::Torch`] from libtorch, out of memory for one.
+    /// [`Error::Shape`] for token ids past the vocabulary, [`Error::Torch`] from libtorch, out of
+    /// memory for one.
     pub fn loss(&self, batch: &TokenBatch) -> Result<LossSums, Error> {
         catch_scalar_panic(|| {
             let hidden = self.hidden(batch)?.f_index_select(0, &batch.target_positions)?;
@@ -180,7 +184,8 @@ impl CausalLm {
         self.graphs = Graphs::default();
     }
 
-    /// Why passes are done operation by operation although they should be recorded, once that has failed.
+    /// Why passes are done operation by operation although they should be recorded, once that has
+    /// failed.
     pub fn cuda_graphs_failure(&self) -> Option<&Error> {
         self.graphs.failure()
     }
@@ -196,7 +201,8 @@ impl CausalLm {
         self.graphs = Graphs::default();
     }
 
-    /// How many blocks of a batch of so many tokens are kept as they are or without norms; of the others the input alone is.
+    /// How many blocks of a batch of so many tokens are kept as they are or without norms; of the
+    /// others the input alone is.
     pub fn kept_blocks(&self, num_tokens: i64) -> usize {
         self.kept(num_tokens).iter().filter(|kept| **kept != Kept::Input).count()
     }
@@ -218,7 +224,8 @@ impl CausalLm {
         self.options.recompute.plan(self.blocks.len(), tokens * rest, tokens * norms)
     }
 
-    /// Logits of every token, `[n, v]` in the compute type. For short inputs: nothing is done in chunks.
+    /// Logits of every token, `[n, v]` in the compute type. For short inputs: nothing is done in
+    /// chunks.
     ///
     /// # Errors
     /// As [`Self::loss`].
@@ -234,7 +241,8 @@ impl CausalLm {
         })
     }
 
-    /// Adds the gradients of `scale` · (sum of the batch's losses) to the parameters' gradients; returns the sums, unscaled.
+    /// Adds the gradients of `scale` · (sum of the batch's losses) to the parameters' gradients;
+    /// returns the sums, unscaled.
     ///
     /// # Errors
     /// As [`Self::loss`]. After an error the gradients are undefined.
@@ -256,7 +264,8 @@ impl CausalLm {
         }
     }
 
-    /// How attention is computed for rows of a training batch: cuDNN's kernel where they have come before.
+    /// How attention is computed for rows of a training batch: cuDNN's kernel where they have come
+    /// before.
     fn attention_for(&mut self, rows: &Rows) -> AttentionKind {
         let (config, options) = (&self.config, &self.options);
         let heads = [config.num_attention_heads, config.num_key_value_heads];
@@ -274,7 +283,8 @@ impl CausalLm {
             && attention::reads_rows_on_device(options.attention, options.device, self.compute, head_dim)
     }
 
-    /// What [`Self::forward_backward`] asks of the device; `scale` is a float64 scalar there. The host learns nothing from the device.
+    /// What [`Self::forward_backward`] asks of the device; `scale` is a float64 scalar there. The
+    /// host learns nothing from the device.
     fn pass(&self, batch: &TokenBatch, scale: &Tensor, attention: AttentionKind) -> Result<LossSums, Error> {
         catch_scalar_panic(|| self.forward_then_backward(batch, scale, attention))
     }
@@ -365,7 +375,8 @@ impl CausalLm {
     }
 
     fn chunk_tokens(&self) -> i64 {
-        // Long enough a matrix product to run at full speed, short enough to be small beside the weights.
+        // Long enough a matrix product to run at full speed, short enough to be small beside the
+        // weights.
         let default = if self.options.device.is_cuda() { 1 << 27 } else { 1 << 24 };
         (self.options.logits_chunk_elements.unwrap_or(default) / self.config.vocab_size).max(1)
     }

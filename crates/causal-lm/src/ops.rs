@@ -1,10 +1,12 @@
-//! The operations of a decoder, each with a forward, an explicit backward and a plain reference that tests hold both against.
+//! The operations of a decoder, each with a forward, an explicit backward and a plain reference
+//! that tests hold both against.
 //!
-//! There is no autograd tape: a backward gets what its forward got, plus whatever is worth keeping, and adds weight gradients straight
-//! into their buffers. So the model decides what is kept and what is computed again, and nothing is allocated behind its back.
+//! There is no autograd tape: a backward gets what its forward got, plus whatever is worth keeping,
+//! and adds weight gradients straight into their buffers. So the model decides what is kept and
+//! what is computed again, and nothing is allocated behind its back.
 //!
-//! Shapes: `n` tokens of all rows, `d` hidden, `f` intermediate, `h` query heads, `g` key and value heads, `k` head size, `v` vocabulary,
-//! `m` tokens with a target.
+//! Shapes: `n` tokens of all rows, `d` hidden, `f` intermediate, `h` query heads, `g` key and value
+//! heads, `k` head size, `v` vocabulary, `m` tokens with a target.
 
 pub mod attention;
 pub mod cross_entropy;
@@ -20,7 +22,8 @@ pub(crate) mod check;
 use crate::Error;
 use tch::{Kind, Tensor};
 
-/// The type for what must not be rounded to 16 bits: norms, softmax, loss. Double stays double, so that tests can be exact.
+/// The type for what must not be rounded to 16 bits: norms, softmax, loss. Double stays double, so
+/// that tests can be exact.
 pub(crate) fn wide(kind: Kind) -> Kind {
     if kind == Kind::Double { Kind::Double } else { Kind::Float }
 }

@@ -1,8 +1,9 @@
 //! All weights in one flat buffer, all gradients in another; tensors are views into them.
 //!
-//! Parameters are ordered by shape, so that those of one shape lie side by side: one call clears every gradient, one measures their norm,
-//! and the weights of one shape can be taken as a single `[count, rows, columns]` tensor. Those that share their input, a block's gate and up
-//! for example, can be joined into one taller matrix for one product.
+//! Parameters are ordered by shape, so that those of one shape lie side by side: one call clears
+//! every gradient, one measures their norm, and the weights of one shape can be taken as a single
+//! `[count, rows, columns]` tensor. Those that share their input, a block's gate and up for
+//! example, can be joined into one taller matrix for one product.
 
 use crate::Error;
 use std::ops::Range;
@@ -66,11 +67,13 @@ pub struct Parameters {
     gradient_kind: Kind,
 }
 
-/// Where one shape begins: a multiple of this many elements keeps vector loads aligned in every type.
+/// Where one shape begins: a multiple of this many elements keeps vector loads aligned in every
+/// type.
 const ALIGNMENT: i64 = 64;
 
 impl Parameters {
-    /// Zero weights of `kind` for `specs`; gradients, of `gradient_kind`, are allocated when first asked for.
+    /// Zero weights of `kind` for `specs`; gradients, of `gradient_kind`, are allocated when first
+    /// asked for.
     ///
     /// # Errors
     /// [`Error::Torch`] when memory is lacking.
@@ -104,7 +107,8 @@ impl Parameters {
         &self.weights
     }
 
-    /// Gradients as views into one flat buffer, in the order of [`Self::specs`]; all zero when first asked for.
+    /// Gradients as views into one flat buffer, in the order of [`Self::specs`]; all zero when
+    /// first asked for.
     ///
     /// # Errors
     /// [`Error::Torch`] when memory is lacking.
@@ -156,7 +160,8 @@ impl Parameters {
         previous.0 + 1 == next.0 && shape(next).is_some() && shape(previous) == shape(next)
     }
 
-    /// `count` parameters from `first` on, each of which adjoins the next, as one: `[count · rows, columns]` or `[count · rows]`.
+    /// `count` parameters from `first` on, each of which adjoins the next, as one:
+    /// `[count · rows, columns]` or `[count · rows]`.
     pub(crate) fn join(&mut self, first: ParameterId, count: usize) -> Result<ParameterId, Error> {
         if count == 1 {
             return Ok(first);

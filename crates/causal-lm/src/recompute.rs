@@ -1,17 +1,21 @@
 //! What the backward keeps of the forward, and what it computes again.
 
-/// What the backward keeps of the forward. It does not change results: what is computed again comes out as it was.
+/// What the backward keeps of the forward. It does not change results: what is computed again comes
+/// out as it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Recompute {
     /// Everything is kept: fastest, most memory.
     None,
-    /// Norms are computed again, which one pass over memory each brings back: a seventh less memory for a percent of time.
+    /// Norms are computed again, which one pass over memory each brings back: a seventh less memory
+    /// for a percent of time.
     Cheap,
-    /// Of each block its input alone is kept, and the rest computed again (Chen et al., arXiv 1604.06174). What transformers calls gradient
-    /// checkpointing: least memory, a third more arithmetic.
+    /// Of each block its input alone is kept, and the rest computed again (Chen et al., arXiv
+    /// 1604.06174). What transformers calls gradient checkpointing: least memory, a third more
+    /// arithmetic.
     #[default]
     Block,
-    /// As much as fits into so many bytes: everything, else all but norms of as many blocks as fit. Decided for each batch by its tokens.
+    /// As much as fits into so many bytes: everything, else all but norms of as many blocks as fit.
+    /// Decided for each batch by its tokens.
     Within {
         /// For what is kept besides the blocks' inputs.
         bytes: u64,
@@ -36,7 +40,8 @@ impl Recompute {
             Recompute::Within { bytes } if bytes / (rest + norms).max(1) >= blocks as u64 => vec![Kept::All; blocks],
             Recompute::Within { bytes } => {
                 let fit = usize::try_from(bytes / rest.max(1)).unwrap_or(blocks).min(blocks);
-                // The last ones: they are through with when the first are computed again, so that the two never add up.
+                // The last ones: they are through with when the first are computed again, so that
+                // the two never add up.
                 let mut plan = vec![Kept::Input; blocks - fit];
                 plan.resize(blocks, Kept::WithoutNorms);
                 plan

@@ -1,4 +1,5 @@
-//! Which batches have come before: a kernel that makes a plan for each shape pays where shapes repeat.
+//! Which batches have come before: a kernel that makes a plan for each shape pays where shapes
+//! repeat.
 
 use crate::rows::RowGroup;
 use std::collections::HashMap;

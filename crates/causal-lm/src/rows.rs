@@ -10,7 +10,8 @@ pub struct Rows {
     longest: i64,
     /// At least `longest`; what the variable-length kernel is told.
     pub(crate) longest_bound: i64,
-    /// int32 `[rows + 1]`, for flash attention on CUDA; there may be more rows, without tokens, at the end.
+    /// int32 `[rows + 1]`, for flash attention on CUDA; there may be more rows, without tokens, at
+    /// the end.
     pub(crate) cumulative_lengths: Tensor,
     /// float32 `[n]`: each token's place in its row, for rope's angles.
     pub(crate) positions: Tensor,
@@ -109,11 +110,12 @@ impl RowLengths {
     }
 }
 
-/// What a batch is filled up with, so that sizes are the same from one batch to another. Nothing is learned from what is added, and losses
-/// and gradients are those of the batch as it was.
+/// What a batch is filled up with, so that sizes are the same from one batch to another. Nothing is
+/// learned from what is added, and losses and gradients are those of the batch as it was.
 #[derive(Debug, Clone, Copy)]
 pub struct Filling {
-    /// Tokens, and positions for which a loss is computed, are filled up to a multiple of this; at least 1.
+    /// Tokens, and positions for which a loss is computed, are filled up to a multiple of this; at
+    /// least 1.
     pub multiple: usize,
     /// What tokens are filled up with, in a row of their own.
     pub token_id: i64,
@@ -124,7 +126,8 @@ pub struct Filling {
 /// Token ids of a batch, and what each token is to predict.
 #[derive(Debug)]
 pub struct TokenBatch {
-    /// All that a device needs of a batch, in one piece: it is moved by one copy. The tensors below are views into it.
+    /// All that a device needs of a batch, in one piece: it is moved by one copy. The tensors below
+    /// are views into it.
     packed: Tensor,
     shape: Shape,
     /// int64 `[n]`.
@@ -134,7 +137,8 @@ pub struct TokenBatch {
     pub(crate) target_positions: Tensor,
     /// int64 `[m]`: the token each of them is to predict; negative where it has none after all.
     pub(crate) targets: Tensor,
-    /// int32 `[n]`, in a batch that was filled up: the tokens in the order of their ids, then -1 for each whose gradient is zero.
+    /// int32 `[n]`, in a batch that was filled up: the tokens in the order of their ids, then -1
+    /// for each whose gradient is zero.
     pub(crate) tokens_by_id: Option<Tensor>,
     num_targets: i64,
     largest_id: i64,
@@ -151,10 +155,12 @@ pub(crate) struct Shape {
 }
 
 impl TokenBatch {
-    /// A batch from host memory. `targets[i]` is the token that should follow `input_ids[i]`, or a negative number for none.
+    /// A batch from host memory. `targets[i]` is the token that should follow `input_ids[i]`, or a
+    /// negative number for none.
     ///
     /// # Errors
-    /// [`Error::Shape`] when the lengths do not add up or an id is negative; [`Error::Torch`] from libtorch.
+    /// [`Error::Shape`] when the lengths do not add up or an id is negative; [`Error::Torch`] from
+    /// libtorch.
     pub fn new(input_ids: &[i64], targets: &[i64], lengths: &[usize], device: Device) -> Result<Self, Error> {
         let (positions, kept) = kept_targets(targets);
         let largest_id = check(input_ids, targets, lengths, &kept)?;
@@ -163,8 +169,9 @@ impl TokenBatch {
         Self::packed(input_ids, &positions, &kept, None, lengths, 0, bound, largest_id)?.to_device(device)
     }
 
-    /// A batch in host memory whose sizes are those of many others; for devices on which a new size costs more than a few tokens. What
-    /// attention is told of the longest row is the next power of two.
+    /// A batch in host memory whose sizes are those of many others; for devices on which a new size
+    /// costs more than a few tokens. What attention is told of the longest row is the next power of
+    /// two.
     ///
     /// # Errors
     /// As [`Self::new`].
@@ -258,15 +265,17 @@ impl TokenBatch {
         Self::unpacked(packed, self.shape, &lengths, self.num_targets, self.largest_id)
     }
 
-    /// The batch on another device. On the same one it is the same memory; to a GPU it goes without waiting for the work queued there.
+    /// The batch on another device. On the same one it is the same memory; to a GPU it goes without
+    /// waiting for the work queued there.
     ///
     /// # Errors
     /// [`Error::Torch`] from libtorch.
     pub fn to_device(&self, device: Device) -> Result<Self, Error> {
         const NON_BLOCKING: bool = true;
         const ALWAYS_COPY: bool = false;
-        // A copy that waits would wait for all work queued on the GPU, the step before included. CUDA copies pageable memory aside before
-        // it returns, and libtorch keeps pinned memory until it has been read, so the source may go at once.
+        // A copy that waits would wait for all work queued on the GPU, the step before included.
+        // CUDA copies pageable memory aside before it returns, and libtorch keeps pinned memory
+        // until it has been read, so the source may go at once.
         self.with_packed(self.packed.f_to_device_(device, Kind::Int64, NON_BLOCKING, ALWAYS_COPY)?)
     }
 
@@ -283,7 +292,8 @@ impl TokenBatch {
         self.with_packed(crate::ops::copied(&self.packed)?)
     }
 
-    /// Takes over the tokens of a batch of the same shape. What this one says of its rows in host memory is then of no meaning.
+    /// Takes over the tokens of a batch of the same shape. What this one says of its rows in host
+    /// memory is then of no meaning.
     pub(crate) fn overwrite(&mut self, with: &Self) -> Result<(), Error> {
         if self.shape != with.shape {
             let (expected, found) = (format!("{:?}", self.shape), format!("{:?}", with.shape));

@@ -1,8 +1,11 @@
-//! Writing a model's folder as transformers does: config.json, generation_config.json, and model.safetensors, or shards with
-//! model.safetensors.index.json once the weights pass [`MAX_SHARD_BYTES`].
+//! Writing a model's folder as transformers does: config.json, generation_config.json, and
+//! model.safetensors, or shards with model.safetensors.index.json once the weights pass
+//! [`MAX_SHARD_BYTES`].
 //!
-//! [`CausalLm::save`](crate::CausalLm::save) writes the folder; [`CausalLm::files`](crate::CausalLm::files) and
-//! [`CausalLm::snapshot`](crate::CausalLm::snapshot) hand out the files, to be written wherever and, the latter, whenever.
+//! [`CausalLm::save`](crate::CausalLm::save) writes the folder;
+//! [`CausalLm::files`](crate::CausalLm::files) and
+//! [`CausalLm::snapshot`](crate::CausalLm::snapshot) hand out the files, to be written wherever
+//! and, the latter, whenever.
 
 use crate::{CausalLm, Error};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
@@ -14,7 +17,8 @@ use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
 use torch_ext::{HostCopy, HostMemory};
 
-/// Weights beyond this many bytes go into several files: the hub's upload and most file systems are happy below it.
+/// Weights beyond this many bytes go into several files: the hub's upload and most file systems are
+/// happy below it.
 pub const MAX_SHARD_BYTES: u64 = 5_000_000_000;
 /// Weights brought to the host and written at a time.
 const PIECE_ELEMENTS: i64 = 1 << 20;
@@ -99,7 +103,8 @@ impl ModelFile {
         Ok(Self { name: name.to_owned(), content: Content::Text(text.into_bytes()) })
     }
 
-    /// A safetensors file laid out as the crate of that name does; all weights have one type and are sorted by name.
+    /// A safetensors file laid out as the crate of that name does; all weights have one type and
+    /// are sorted by name.
     fn weights(name: String, dtype: Dtype, weights: Vec<Weight>, moment: Moment<'_>) -> Result<Self, Error> {
         let mut end = 0;
         let infos = weights.iter().map(|Weight { name, shape, num_bytes, .. }| {

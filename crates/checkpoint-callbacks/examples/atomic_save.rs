@@ -1,10 +1,10 @@
-//! The store alone, without a training run: a folder that is there whole or not at all, and is checked when it is read.
+//! The store alone, without a training run: a folder that is there whole or not at all, and is
+//! checked when it is read.
 //!
 //! `cargo run -p checkpoint-callbacks --example atomic_save`
 
-use std::path::Path;
-
 use checkpoint_callbacks::{DirectoryStore, newest_complete};
+use std::path::Path;
 use trainer_core::{BoxError, CheckpointStore};
 
 fn main() -> Result<(), BoxError> {

@@ -5,10 +5,8 @@
 use checkpoint_callbacks::{
     BestModelCheckpointCallback, DirectoryStore, EarlyStopping, Publication, Rotation, find_checkpoints, publish,
 };
-use trainer_core::{
-    BoxError, ProgressBar, Trainer, TrainingArguments,
-    testing::{ToyLearner, ToySource},
-};
+use trainer_core::testing::{ToyLearner, ToySource};
+use trainer_core::{BoxError, ProgressBar, Trainer, TrainingArguments};
 
 fn main() -> Result<(), BoxError> {
     let output_dir = std::env::temp_dir().join("best_of_three");

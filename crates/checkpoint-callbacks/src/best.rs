@@ -4,9 +4,10 @@ use trainer_core::{BoxError, Callback, Context, EventResult, LogEntry, Requests,
 
 /// Marks every evaluation that is the best so far and has it saved.
 ///
-/// Best is the lowest `eval_loss`, or what `metric_for_best_model` and `greater_is_better` say; an equal or a non-finite
-/// metric is never better. The checkpoint is saved whatever the save strategy's rhythm, so that it exists when training
-/// ends; with `save_strategy=no` nothing is saved and there is no best.
+/// Best is the lowest `eval_loss`, or what `metric_for_best_model` and `greater_is_better` say; an
+/// equal or a non-finite metric is never better. The checkpoint is saved whatever the save
+/// strategy's rhythm, so that it exists when training ends; with `save_strategy=no` nothing is
+/// saved and there is no best.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct BestModelCheckpointCallback;
 
@@ -35,10 +36,9 @@ pub(crate) fn deciding_metric(arguments: &TrainingArguments, metrics: &LogEntry)
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use serde_json::{Value, json};
     use trainer_core::TrainerState;
-
-    use super::*;
 
     /// The metric that was marked, the callback having seen `metrics` after a best of `best`.
     fn evaluate(arguments: &TrainingArguments, best: Option<f64>, metrics: Value) -> Result<Option<f64>, BoxError> {

@@ -1,11 +1,10 @@
-//! What this crate does to a disk, operation by operation, so that tests can have each of them fail.
+//! What this crate does to a disk, operation by operation, so that tests can have each of them
+//! fail.
 
-use std::{
-    fmt::Debug,
-    fs::{self, File},
-    io::{Result, Write},
-    path::Path,
-};
+use std::fmt::Debug;
+use std::fs::{self, File};
+use std::io::{Result, Write};
+use std::path::Path;
 
 /// Everything that changes a file system. Reading goes past it.
 pub(crate) trait Disk: Debug + Send + Sync {

@@ -1,15 +1,12 @@
 //! Files and folders that survive a crash of the machine.
 
-use std::{
-    collections::BTreeSet,
-    fs::{self, File},
-    io::{self, ErrorKind, Read, Write},
-    path::{Path, PathBuf},
-};
-
+use crate::disk::Disk;
+use crate::{Error, Result, inside};
 use sha2::{Digest, Sha256};
-
-use crate::{Error, Result, disk::Disk, inside};
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read, Write};
+use std::path::{Path, PathBuf};
 
 const CHUNK_BYTES: usize = 1 << 20;
 
@@ -47,7 +44,8 @@ pub(crate) fn digest(folder: &Path, path: &Path) -> Result<(u64, String)> {
     }
 }
 
-/// Copies a file of `folder` and flushes the copy to the disk; returns size and SHA-256 of what was read.
+/// Copies a file of `folder` and flushes the copy to the disk; returns size and SHA-256 of what was
+/// read.
 pub(crate) fn copy(disk: &dyn Disk, folder: &Path, path: &Path, to: &Path) -> Result<(u64, String)> {
     let opened = inside::open(folder, path);
     let from = &folder.join(path);

@@ -1,13 +1,13 @@
 //! Stops a run that has stopped getting better.
 
+use crate::best::deciding_metric;
 use serde_json::{Value, json};
 use trainer_core::{Callback, Context, EventResult, IntervalStrategy, LogEntry, Requests};
 
-use crate::best::deciding_metric;
-
-/// Stops training when `patience` evaluations in a row do not better the best metric by more than `threshold`, as HF's
-/// `EarlyStoppingCallback`. The metric is the one that decides which checkpoint is best; the best of it is kept here, so
-/// that nothing needs to be saved or marked as best for this to work.
+/// Stops training when `patience` evaluations in a row do not better the best metric by more than
+/// `threshold`, as HF's `EarlyStoppingCallback`. The metric is the one that decides which
+/// checkpoint is best; the best of it is kept here, so that nothing needs to be saved or marked as
+/// best for this to work.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EarlyStopping {
     patience: u64,
@@ -71,7 +71,8 @@ impl Callback for EarlyStopping {
         }))
     }
 
-    /// Takes the counter and the best metric, if there is one; patience and threshold are those of this run's arguments.
+    /// Takes the counter and the best metric, if there is one; patience and threshold are those of
+    /// this run's arguments.
     fn restore(&mut self, state: &Value) -> EventResult {
         let counter = &state["attributes"]["early_stopping_patience_counter"];
         self.counter = counter.as_u64().ok_or("early_stopping_patience_counter is missing or not a count")?;
@@ -82,9 +83,8 @@ impl Callback for EarlyStopping {
 
 #[cfg(test)]
 mod tests {
-    use trainer_core::{TrainerState, TrainingArguments};
-
     use super::*;
+    use trainer_core::{TrainerState, TrainingArguments};
 
     /// The evaluation, counted from 1, after which it stops.
     fn stops_after(mut early_stopping: EarlyStopping, losses: &[f64]) -> Option<usize> {

@@ -1,8 +1,7 @@
 //! The crate's error type; every variant is one line that names the path and says what to do.
 
-use std::path::PathBuf;
-
 use crate::MANIFEST_FILE_NAME;
+use std::path::PathBuf;
 
 /// The result of this crate's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,11 +1,10 @@
 //! The checkpoints of an output folder.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
-
-use crate::{Error, Result, manifest::verify, names::parse_checkpoint, recover};
+use crate::manifest::verify;
+use crate::names::parse_checkpoint;
+use crate::{Error, Result, recover};
+use std::fs;
+use std::path::{Path, PathBuf};
 
 /// A checkpoint folder; whether it is whole is another question.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,8 +51,9 @@ pub struct Skipped {
     pub error: Error,
 }
 
-/// Finds the newest whole checkpoint in `output_dir`. All its files are read once, to compare them with the manifest.
-/// One that an interrupted run moved aside is put back first, as [`recover`] does.
+/// Finds the newest whole checkpoint in `output_dir`. All its files are read once, to compare them
+/// with the manifest. One that an interrupted run moved aside is put back first, as [`recover`]
+/// does.
 pub fn newest_complete(output_dir: &Path) -> Result<Newest> {
     recover(output_dir)?;
     let mut skipped = Vec::new();
@@ -68,10 +68,10 @@ pub fn newest_complete(output_dir: &Path) -> Result<Newest> {
 
 #[cfg(test)]
 mod tests {
-    use trainer_core::CheckpointStore;
-
     use super::*;
-    use crate::{DirectoryStore, testing::save};
+    use crate::DirectoryStore;
+    use crate::testing::save;
+    use trainer_core::CheckpointStore;
 
     #[test]
     fn finds_checkpoints_by_number_and_nothing_else() {

@@ -1,21 +1,20 @@
-//! A checkpoint's files and nothing else: a checkpoint may come from a stranger, and its manifest name, or its folder hold, what would
-//! lead elsewhere or never end.
+//! A checkpoint's files and nothing else: a checkpoint may come from a stranger, and its manifest
+//! name, or its folder hold, what would lead elsewhere or never end.
 
-use std::{
-    fs::{self, File, OpenOptions},
-    io::{Error, ErrorKind, Result},
-    path::{Component, Path, PathBuf},
-};
+use std::fs::{self, File, OpenOptions};
+use std::io::{Error, ErrorKind, Result};
+use std::path::{Component, Path, PathBuf};
 
-/// Whether a path names something below the folder that it is joined to, in the one way to write it: `a/b`, but not `/a`, `../a`, `a//b`,
-/// `./a`, `a/` or nothing.
+/// Whether a path names something below the folder that it is joined to, in the one way to write
+/// it: `a/b`, but not `/a`, `../a`, `a//b`, `./a`, `a/` or nothing.
 pub(crate) fn is_plain(path: &Path) -> bool {
     let mut parts = path.components();
     let plain: PathBuf = parts.by_ref().take_while(|part| matches!(part, Component::Normal(_))).collect();
     !path.as_os_str().is_empty() && plain.as_os_str() == path.as_os_str()
 }
 
-/// Opens a file of `folder` for reading, if it is a regular one that lies there. Links are followed within the folder.
+/// Opens a file of `folder` for reading, if it is a regular one that lies there. Links are followed
+/// within the folder.
 pub(crate) fn open(folder: &Path, file: &Path) -> Result<File> {
     let path = locate(folder, file)?;
     let mut options = OpenOptions::new();

@@ -13,7 +13,8 @@
 //! at the end ─ publish: the best checkpoint's model and tokenizer ─▶ output_dir
 //! ```
 //!
-//! The minimum of the evaluation losses is at epoch 2 of 3, one checkpoint is to be kept: the best and the newest are left.
+//! The minimum of the evaluation losses is at epoch 2 of 3, one checkpoint is to be kept: the best
+//! and the newest are left.
 //!
 //! ```
 //! use checkpoint_callbacks::{

@@ -1,18 +1,16 @@
 //! One run an output folder.
 
-use std::{
-    fs::{self, File, TryLockError},
-    io::ErrorKind,
-    path::{Path, PathBuf},
-};
-
-use crate::{Error, Result, recover::put_back};
+use crate::recover::put_back;
+use crate::{Error, Result};
+use std::fs::{self, File, TryLockError};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
 /// The lock file's name; it is there only while a run is.
 pub(crate) const LOCK_FILE_NAME: &str = ".lock";
 
-/// The right to write to an output folder, which one run has at a time. It is given back on drop, and by the system when
-/// the process dies, however it does.
+/// The right to write to an output folder, which one run has at a time. It is given back on drop,
+/// and by the system when the process dies, however it does.
 #[derive(Debug)]
 pub struct OutputDirLock {
     output_dir: PathBuf,
@@ -23,8 +21,9 @@ pub struct OutputDirLock {
 }
 
 impl OutputDirLock {
-    /// Locks an output folder, making it if need be, and puts back what an interrupted run was about to replace. Fails if
-    /// another run holds it. A folder that was made and has nothing in it on drop is removed again.
+    /// Locks an output folder, making it if need be, and puts back what an interrupted run was
+    /// about to replace. Fails if another run holds it. A folder that was made and has nothing in
+    /// it on drop is removed again.
     pub fn take(output_dir: &Path) -> Result<Self> {
         let is_missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
         let made = output_dir.ancestors().take_while(is_missing).map(Path::to_owned).collect();

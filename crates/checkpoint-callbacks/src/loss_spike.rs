@@ -1,18 +1,18 @@
 //! Watches the training loss for jumps.
 
-use std::collections::VecDeque;
-
 use serde_json::{Value, json};
+use std::collections::VecDeque;
 use trainer_core::{Callback, Context, EventResult, LogEntry, Requests};
 
 /// Logged losses the median is taken of.
 const WINDOW: usize = 16;
 
-/// Logged losses there must be before one is called a spike: a run's first losses fall fast and tell little.
+/// Logged losses there must be before one is called a spike: a run's first losses fall fast and
+/// tell little.
 const LEAST: usize = 4;
 
-/// Tells the user when a logged training loss exceeds the median of the 16 before it by a factor. Spikes count in later
-/// medians, so a loss that stays high is reported until it is the rule.
+/// Tells the user when a logged training loss exceeds the median of the 16 before it by a factor.
+/// Spikes count in later medians, so a loss that stays high is reported until it is the rule.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LossSpike {
     factor: f64,
@@ -28,8 +28,8 @@ pub enum OnSpike {
     /// A notice.
     #[default]
     Warn,
-    /// A notice, and the end of the run after this step. Nothing is saved for it: the checkpoint before is the one to go
-    /// on from.
+    /// A notice, and the end of the run after this step. Nothing is saved for it: the checkpoint
+    /// before is the one to go on from.
     Stop,
 }
 
@@ -110,14 +110,12 @@ impl Callback for LossSpike {
 
 #[cfg(test)]
 mod tests {
-    use std::{cell::RefCell, path::Path, rc::Rc};
-
-    use trainer_core::{
-        SaveStrategy, TrainOutput, Trainer, TrainingArguments,
-        testing::{PlainStore, ToyLearner, ToySource},
-    };
-
     use super::*;
+    use std::cell::RefCell;
+    use std::path::Path;
+    use std::rc::Rc;
+    use trainer_core::testing::{PlainStore, ToyLearner, ToySource};
+    use trainer_core::{SaveStrategy, TrainOutput, Trainer, TrainingArguments};
 
     /// What reaches the terminal.
     #[derive(Clone, Default)]

@@ -1,21 +1,15 @@
-//! `manifest.json`: what a checkpoint consists of. Written last, so a folder without it is not a checkpoint.
+//! `manifest.json`: what a checkpoint consists of. Written last, so a folder without it is not a
+//! checkpoint.
 
-use std::{
-    collections::HashSet,
-    io::{Read, Write},
-    path::{Path, PathBuf},
-    sync::atomic::{AtomicUsize, Ordering},
-};
-
+use crate::disk::Disk;
+use crate::durable::{self, NewFile};
+use crate::names::parse_checkpoint;
+use crate::{Error, Result, inside};
 use serde::{Deserialize, Serialize};
-
-use crate::{
-    Error, Result,
-    disk::Disk,
-    durable::{self, NewFile},
-    inside,
-    names::parse_checkpoint,
-};
+use std::collections::HashSet;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The manifest's name in a checkpoint.
 pub const MANIFEST_FILE_NAME: &str = "manifest.json";
@@ -69,8 +63,8 @@ impl Manifest {
     }
 }
 
-/// Checks that a checkpoint has all files of its manifest, with the sizes and contents they had when it was saved, and regular files alone:
-/// nothing in it leads elsewhere, whoever reads it.
+/// Checks that a checkpoint has all files of its manifest, with the sizes and contents they had
+/// when it was saved, and regular files alone: nothing in it leads elsewhere, whoever reads it.
 pub fn verify(checkpoint: &Path) -> Result<()> {
     let incomplete = |reason: String| Error::Incomplete { path: checkpoint.to_owned(), reason };
     let manifest = Manifest::read(checkpoint)?;
@@ -131,10 +125,10 @@ fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> Result<R> + S
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
-    use crate::{disk::RealDisk, testing::write_manifest};
+    use crate::disk::RealDisk;
+    use crate::testing::write_manifest;
+    use std::fs;
 
     fn checkpoint() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
@@ -243,7 +237,8 @@ mod tests {
             let mode = rustix::fs::Mode::from(0o600);
             rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
         };
-        // In the place of a file of the manifest, as the manifest, and beside them, where a resumed run might look.
+        // In the place of a file of the manifest, as the manifest, and beside them, where a resumed
+        // run might look.
         for name in ["model.safetensors", "trainer_state.json", MANIFEST_FILE_NAME] {
             for is_link in [true, false] {
                 let dir = checkpoint();

@@ -1,4 +1,5 @@
-//! Names in the output folder: `checkpoint-<step>`, and hidden siblings for what is on its way in or out.
+//! Names in the output folder: `checkpoint-<step>`, and hidden siblings for what is on its way in
+//! or out.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +8,8 @@ use std::path::{Path, PathBuf};
 pub(crate) enum Sibling {
     /// Being written.
     Partial,
-    /// Replaced by a newer one of the same step; the checkpoint itself until the newer one is in place.
+    /// Replaced by a newer one of the same step; the checkpoint itself until the newer one is in
+    /// place.
     Replaced,
     /// Being deleted.
     Deleted,
@@ -43,7 +45,8 @@ pub(crate) fn checkpoint_path(output_dir: &Path, global_step: u64) -> PathBuf {
     output_dir.join(format!("checkpoint-{global_step}"))
 }
 
-/// The step of a checkpoint's name. Only names that [`checkpoint_path`] makes count: not `checkpoint-007` or `-old`.
+/// The step of a checkpoint's name. Only names that [`checkpoint_path`] makes count: not
+/// `checkpoint-007` or `-old`.
 pub(crate) fn parse_checkpoint(name: &str) -> Option<u64> {
     let digits = name.strip_prefix("checkpoint-")?;
     let step: u64 = digits.parse().ok()?;

@@ -1,11 +1,9 @@
 //! Whether an output folder can be used, found out before anything is computed or written.
 
-use std::{
-    fs::{self, OpenOptions},
-    path::Path,
-};
-
-use crate::{Error, Result, find_checkpoints, recover, recover::moved_aside};
+use crate::recover::moved_aside;
+use crate::{Error, Result, find_checkpoints, recover};
+use std::fs::{self, OpenOptions};
+use std::path::Path;
 
 /// What the output folder is wanted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,8 +15,8 @@ pub enum OutputDirUse {
 }
 
 impl OutputDirUse {
-    /// What a run that starts from `checkpoint`, or from none, wants `output_dir` for. A checkpoint of another folder begins
-    /// a new run here: what is in the folder is not its own.
+    /// What a run that starts from `checkpoint`, or from none, wants `output_dir` for. A checkpoint
+    /// of another folder begins a new run here: what is in the folder is not its own.
     pub fn for_checkpoint(output_dir: &Path, checkpoint: Option<&Path>) -> Self {
         if checkpoint.is_some_and(|checkpoint| is_inside(checkpoint, output_dir)) { Self::Resume } else { Self::NewRun }
     }
@@ -31,8 +29,9 @@ pub(crate) fn is_inside(checkpoint: &Path, output_dir: &Path) -> bool {
     parent.is_some() && parent == canonical(output_dir)
 }
 
-/// Checks that `output_dir` is, or can be made, a folder that can be written to, and that a new run does not mix its
-/// checkpoints with those of another. Leaves nothing behind; a resume puts back what [`recover`] does.
+/// Checks that `output_dir` is, or can be made, a folder that can be written to, and that a new run
+/// does not mix its checkpoints with those of another. Leaves nothing behind; a resume puts back
+/// what [`recover`] does.
 pub fn check_output_dir(output_dir: &Path, wanted_for: OutputDirUse) -> Result<()> {
     check_writable(output_dir)?;
     if wanted_for == OutputDirUse::Resume {

@@ -1,27 +1,23 @@
-//! The best checkpoint's model and tokenizer, copied to the output folder, where `from_pretrained` looks for them.
+//! The best checkpoint's model and tokenizer, copied to the output folder, where `from_pretrained`
+//! looks for them.
 
-use std::{
-    fs,
-    io::Write,
-    path::{Path, PathBuf},
-};
-
+use crate::disk::{Disk, RealDisk};
+use crate::durable::{self, NewFile};
+use crate::manifest::{FileEntry, Manifest};
+use crate::{Error, MANIFEST_FILE_NAME, Result};
 use serde_json::Value;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use trainer_core::{PROGRESS_FILE_NAME, TRAINING_ARGS_FILE_NAME, TrainerState};
-
-use crate::{
-    Error, MANIFEST_FILE_NAME, Result,
-    disk::{Disk, RealDisk},
-    durable::{self, NewFile},
-    manifest::{FileEntry, Manifest},
-};
 
 const SINGLE_FILE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 const SHARDS: &str = "model-*-of-*.safetensors";
 const WEIGHTS_END: &str = ".safetensors";
 
-/// Files of a checkpoint that are of use to a resumed run only and stay there. A `*` stands for anything.
+/// Files of a checkpoint that are of use to a resumed run only and stay there. A `*` stands for
+/// anything.
 pub const NOT_PUBLISHED: &[&str] = &[
     TrainerState::FILE_NAME,
     PROGRESS_FILE_NAME,
@@ -34,26 +30,31 @@ pub const NOT_PUBLISHED: &[&str] = &[
     "training_state*",
 ];
 
-/// What is particular to a model when it is published. Patterns are names, relative to the folder; a `*` stands for anything.
+/// What is particular to a model when it is published. Patterns are names, relative to the folder;
+/// a `*` stands for anything.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Publication<'a> {
     /// Files that stay in the checkpoint, besides [`NOT_PUBLISHED`].
     pub not_published: &'a [&'a str],
-    /// Files that a model can have besides its weights. Those in the output folder that the checkpoint lacks are an earlier model's.
+    /// Files that a model can have besides its weights. Those in the output folder that the
+    /// checkpoint lacks are an earlier model's.
     pub of_a_model: &'a [&'a str],
 }
 
-/// Copies the files of `checkpoint` to `output_dir` but those that are of use to a resumed run only, and returns their paths there. What
-/// an earlier model had and this one has not is removed; all other files are left alone.
+/// Copies the files of `checkpoint` to `output_dir` but those that are of use to a resumed run
+/// only, and returns their paths there. What an earlier model had and this one has not is removed;
+/// all other files are left alone.
 ///
-/// Each file is written beside its place and compared with the checkpoint's manifest. When all are there and flushed they are renamed, and
-/// what fails before, a full disk say, leaves an earlier model as it was. The weights change in one go: shards have no names that are in
-/// use, and count from the moment that their index has its place. What the earlier model leaves goes afterwards, first of all what would
-/// be loaded in place of the new weights. So at any instant the weights are whole and all of one model; `config.json` changes immediately
-/// before them.
+/// Each file is written beside its place and compared with the checkpoint's manifest. When all are
+/// there and flushed they are renamed, and what fails before, a full disk say, leaves an earlier
+/// model as it was. The weights change in one go: shards have no names that are in use, and count
+/// from the moment that their index has its place. What the earlier model leaves goes afterwards,
+/// first of all what would be loaded in place of the new weights. So at any instant the weights are
+/// whole and all of one model; `config.json` changes immediately before them.
 ///
 /// # Errors
-/// [`Error::Incomplete`] and others of the checkpoint when it is damaged, [`Error::File`] when the disk fails.
+/// [`Error::Incomplete`] and others of the checkpoint when it is damaged, [`Error::File`] when the
+/// disk fails.
 pub fn publish(checkpoint: &Path, output_dir: &Path, publication: Publication<'_>) -> Result<Vec<PathBuf>> {
     publish_on(&RealDisk, checkpoint, output_dir, publication)
 }
@@ -83,8 +84,9 @@ pub(crate) fn publish_on(
     outcome?;
     let published: Vec<PathBuf> = staged.into_iter().map(|staged| staged.target).collect();
     let flushed = durable::sync_folders_of(disk, published.iter().map(PathBuf::as_path));
-    // An earlier single file would be loaded in place of the index, which is on the disk by now: with it goes the earlier model. Also where that
-    // could not be flushed, for all other files are the new one's.
+    // An earlier single file would be loaded in place of the index, which is on the disk by now:
+    // with it goes the earlier model. Also where that could not be flushed, for all other files are
+    // the new one's.
     remove_stale(disk, output_dir, &published, &[SINGLE_FILE])?;
     flushed?;
     // An index must not name shards that are gone.
@@ -115,8 +117,8 @@ impl Role {
     }
 }
 
-/// What shards are called in the output folder: as in the checkpoint, with a number at the end where shards of an earlier model have that
-/// name, as they are in use until the index is replaced.
+/// What shards are called in the output folder: as in the checkpoint, with a number at the end
+/// where shards of an earlier model have that name, as they are in use until the index is replaced.
 struct ShardNames {
     number: Option<u32>,
 }
@@ -189,7 +191,8 @@ fn stage(
     Ok(())
 }
 
-/// Removes what an earlier model had and the one that is in place now has not, in the order of the patterns.
+/// Removes what an earlier model had and the one that is in place now has not, in the order of the
+/// patterns.
 fn remove_stale(disk: &dyn Disk, output_dir: &Path, published: &[PathBuf], patterns: &[&str]) -> Result<()> {
     let mut removed = Vec::new();
     for pattern in patterns {

@@ -1,20 +1,17 @@
 //! Checkpoints that an interrupted run moved aside.
 //!
-//! A checkpoint that is saved again is moved aside before the new one takes its name. A run that dies between the two
-//! leaves no checkpoint of that name, and the one moved aside is it.
+//! A checkpoint that is saved again is moved aside before the new one takes its name. A run that
+//! dies between the two leaves no checkpoint of that name, and the one moved aside is it.
 
-use std::{fs, path::Path};
+use crate::disk::RealDisk;
+use crate::find::Checkpoint;
+use crate::names::{Sibling, checkpoint_path};
+use crate::{Error, OutputDirLock, Result, durable};
+use std::fs;
+use std::path::Path;
 
-use crate::{
-    Error, OutputDirLock, Result,
-    disk::RealDisk,
-    durable,
-    find::Checkpoint,
-    names::{Sibling, checkpoint_path},
-};
-
-/// Gives checkpoints that an interrupted run had moved aside their names back. Touches nothing in a folder that has none;
-/// otherwise fails if a run is using the folder.
+/// Gives checkpoints that an interrupted run had moved aside their names back. Touches nothing in a
+/// folder that has none; otherwise fails if a run is using the folder.
 pub fn recover(output_dir: &Path) -> Result<()> {
     if moved_aside(output_dir)?.is_empty() {
         return Ok(());
@@ -61,10 +58,10 @@ pub(crate) fn siblings(output_dir: &Path) -> Result<Vec<(Sibling, Checkpoint)>> 
 
 #[cfg(test)]
 mod tests {
-    use trainer_core::CheckpointStore;
-
     use super::*;
-    use crate::{DirectoryStore, OutputDirUse, check_output_dir, newest_complete, testing::save};
+    use crate::testing::save;
+    use crate::{DirectoryStore, OutputDirUse, check_output_dir, newest_complete};
+    use trainer_core::CheckpointStore;
 
     /// A folder with checkpoints 2 and 4, the latter moved aside.
     fn interrupted() -> tempfile::TempDir {

@@ -1,27 +1,27 @@
 //! Deletes old checkpoints. Which ones is decided apart from deleting them.
 
-use std::{path::Path, sync::Arc, thread::JoinHandle};
-
+use crate::disk::{Disk, RealDisk};
+use crate::names::{Sibling, checkpoint_path, parse_checkpoint};
+use crate::output_dir::is_inside;
+use crate::recover::siblings;
+use crate::{Checkpoint, Error, Result, durable, find_checkpoints};
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
 use trainer_core::{Callback, Context, EventResult, Requests};
-
-use crate::{
-    Checkpoint, Error, Result,
-    disk::{Disk, RealDisk},
-    durable, find_checkpoints,
-    names::{Sibling, checkpoint_path, parse_checkpoint},
-    output_dir::is_inside,
-    recover::siblings,
-};
 
 /// Keeps the newest checkpoints, as many as `save_total_limit` says, and the best one besides.
 ///
-/// Checkpoints beyond the step just saved are deleted only when the run goes on from a checkpoint of the same folder: then
-/// they are its own, of a time it was resumed from before. Those of anybody else are left alone.
+/// Checkpoints beyond the step just saved are deleted only when the run goes on from a checkpoint
+/// of the same folder: then they are its own, of a time it was resumed from before. Those of
+/// anybody else are left alone.
 ///
-/// A checkpoint goes at once by name, and its files go on a thread of their own: training does not wait for gigabytes to be
-/// given back. What cannot be deleted is no reason to end a run: the user is told, and the next save tries again.
+/// A checkpoint goes at once by name, and its files go on a thread of their own: training does not
+/// wait for gigabytes to be given back. What cannot be deleted is no reason to end a run: the user
+/// is told, and the next save tries again.
 ///
-/// HF's limit counts the best among them when it is above 1; with a limit of 1 both keep the best and the newest.
+/// HF's limit counts the best among them when it is above 1; with a limit of 1 both keep the best
+/// and the newest.
 #[derive(Debug)]
 pub struct Rotation {
     limit: usize,
@@ -56,13 +56,15 @@ impl Rotation {
         if !context.resumed_from.is_some_and(|origin| is_inside(origin, output_dir)) {
             existing.retain(|step| *step <= newest);
         }
-        // A best evaluation that was not saved has no checkpoint: what is recorded counts, not the best step.
+        // A best evaluation that was not saved has no checkpoint: what is recorded counts, not the
+        // best step.
         let best = state.best_model_checkpoint.as_deref().and_then(step_of);
         self.delete(output_dir, &which_to_delete(&existing, newest, self.limit, best))
     }
 
-    /// Deletes checkpoints, and what is left of earlier ones. Those that are renamed look like checkpoints no more, so none is ever half
-    /// deleted. Returns what could not be renamed; what becomes of the files is told by [`finish`](Self::finish).
+    /// Deletes checkpoints, and what is left of earlier ones. Those that are renamed look like
+    /// checkpoints no more, so none is ever half deleted. Returns what could not be renamed; what
+    /// becomes of the files is told by [`finish`](Self::finish).
     fn delete(&mut self, output_dir: &Path, steps: &[u64]) -> Result<Vec<NotDeleted>> {
         let mut not_deleted = Vec::new();
         let mut going: Vec<Checkpoint> = siblings(output_dir)?
@@ -112,9 +114,11 @@ impl Drop for Rotation {
     }
 }
 
-/// Which of the `existing` steps to delete when `newest` was just saved: all but the `limit` newest and `best`.
+/// Which of the `existing` steps to delete when `newest` was just saved: all but the `limit` newest
+/// and `best`.
 ///
-/// Steps beyond `newest` were left by an earlier run that was resumed from before them, so they count as the oldest.
+/// Steps beyond `newest` were left by an earlier run that was resumed from before them, so they
+/// count as the oldest.
 pub fn which_to_delete(existing: &[u64], newest: u64, limit: usize, best: Option<u64>) -> Vec<u64> {
     let mut by_age = existing.to_vec();
     by_age.sort_by_key(|step| (*step <= newest, *step));
@@ -146,18 +150,13 @@ fn step_of(checkpoint: &Path) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use std::{cell::RefCell, rc::Rc};
-
-    use trainer_core::{
-        Trainer, TrainingArguments,
-        testing::{ToyLearner, ToySource},
-    };
-
     use super::*;
-    use crate::{
-        DirectoryStore,
-        testing::faults::{Fault, FaultyDisk},
-    };
+    use crate::DirectoryStore;
+    use crate::testing::faults::{Fault, FaultyDisk};
+    use std::cell::RefCell;
+    use std::rc::Rc;
+    use trainer_core::testing::{ToyLearner, ToySource};
+    use trainer_core::{Trainer, TrainingArguments};
 
     /// What the user is told, and after how many saves.
     #[derive(Clone, Default)]
@@ -178,7 +177,8 @@ mod tests {
         }
     }
 
-    /// Saves at steps 2, 4 and 6 and keeps one; rotation fails at the operation. Returns what was told, after how many saves, and what is left.
+    /// Saves at steps 2, 4 and 6 and keeps one; rotation fails at the operation. Returns what was
+    /// told, after how many saves, and what is left.
     fn run(fault: Fault, at: usize) -> (Vec<(usize, String)>, Vec<String>) {
         let dir = tempfile::tempdir().unwrap();
         let arguments = TrainingArguments {
@@ -254,7 +254,8 @@ mod tests {
         assert_eq!(which_to_delete(&[10, 20, 30, 40], 20, 2, None), [30, 40]);
     }
 
-    /// Over all small cases: what stays is newest, best and the limit newest, nothing else, and nothing twice.
+    /// Over all small cases: what stays is newest, best and the limit newest, nothing else, and
+    /// nothing twice.
     #[test]
     fn invariants() {
         for subset in 0u32..1 << 6 {

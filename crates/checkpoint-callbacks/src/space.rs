@@ -1,8 +1,7 @@
 //! Whether a disk has room for what a run will write, found out before it trains.
 
-use std::path::Path;
-
 use crate::{Error, Result, durable, find_checkpoints};
+use std::path::Path;
 
 /// How much a run writes into its output folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,12 +10,14 @@ pub struct SpaceNeeded {
     pub checkpoint_bytes: u64,
     /// Checkpoints that lie beside one another at most, the one that is being written included.
     pub num_checkpoints: u64,
-    /// Size of the model that the run leaves in the output folder, and of copies on their way there.
+    /// Size of the model that the run leaves in the output folder, and of copies on their way
+    /// there.
     pub model_bytes: u64,
 }
 
 impl SpaceNeeded {
-    /// Of `num_saves` checkpoints, of which rotation keeps `limit` (all: `None`) and the best besides.
+    /// Of `num_saves` checkpoints, of which rotation keeps `limit` (all: `None`) and the best
+    /// besides.
     #[must_use]
     pub fn with_rotation(self, num_saves: u64, limit: Option<usize>) -> Self {
         // The newest ones, the best one, and the next before an older one goes.
@@ -29,9 +30,9 @@ impl SpaceNeeded {
     }
 }
 
-/// Checks that the file system of `output_dir` has room for `needed`. Checkpoints that are there already count as room: they
-/// are among those that rotation keeps. Quotas and other writers are not known of; nothing is checked where the system does
-/// not say what is free.
+/// Checks that the file system of `output_dir` has room for `needed`. Checkpoints that are there
+/// already count as room: they are among those that rotation keeps. Quotas and other writers are
+/// not known of; nothing is checked where the system does not say what is free.
 pub fn check_space(output_dir: &Path, needed: &SpaceNeeded) -> Result<()> {
     let Some(free) = free_bytes(output_dir) else { return Ok(()) };
     let taken: u64 = find_checkpoints(output_dir)?.iter().map(|found| size(&found.path)).sum();
@@ -54,7 +55,8 @@ fn size(folder: &Path) -> u64 {
     durable::files_under(folder).unwrap_or_default().into_iter().map(size_of).sum()
 }
 
-/// What this user may still write to the file system that a path, or the nearest folder above it, lies on.
+/// What this user may still write to the file system that a path, or the nearest folder above it,
+/// lies on.
 #[cfg(unix)]
 fn free_bytes(path: &Path) -> Option<u64> {
     let here = Path::new(".");

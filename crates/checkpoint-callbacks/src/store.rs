@@ -1,35 +1,31 @@
 //! The store for production: a checkpoint is there whole, or not at all.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-    thread::JoinHandle,
-};
-
+use crate::disk::{Disk, RealDisk};
+use crate::durable::{self, NewFile};
+use crate::manifest::{FileEntry, Manifest};
+use crate::names::{Sibling, checkpoint_path};
+use crate::recover::siblings;
+use crate::{Error, OutputDirLock, Result, inside};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
 use trainer_core::{BoxError, CheckpointFolder, CheckpointStore, Saved, WriteCheckpoint, WriteContent};
-
-use crate::{
-    Error, OutputDirLock, Result,
-    disk::{Disk, RealDisk},
-    durable::{self, NewFile},
-    inside,
-    manifest::{FileEntry, Manifest},
-    names::{Sibling, checkpoint_path},
-    recover::siblings,
-};
 
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod tests;
 
-/// Keeps checkpoints as `output_dir/checkpoint-<global_step>`, and writes them while training goes on.
+/// Keeps checkpoints as `output_dir/checkpoint-<global_step>`, and writes them while training goes
+/// on.
 ///
-/// A checkpoint is written into a hidden sibling folder; its files are flushed to the disk and listed with sizes and
-/// SHA-256 in `manifest.json`; then the folder is renamed and the rename flushed. Whatever is interrupted, no folder of the
-/// final name is ever half full, and the earlier checkpoints are untouched.
+/// A checkpoint is written into a hidden sibling folder; its files are flushed to the disk and
+/// listed with sizes and SHA-256 in `manifest.json`; then the folder is renamed and the rename
+/// flushed. Whatever is interrupted, no folder of the final name is ever half full, and the earlier
+/// checkpoints are untouched.
 ///
-/// All of that happens on a thread of its own, one checkpoint at a time. Dropping the store waits for it.
+/// All of that happens on a thread of its own, one checkpoint at a time. Dropping the store waits
+/// for it.
 #[derive(Debug)]
 pub struct DirectoryStore {
     output_dir: PathBuf,
@@ -47,8 +43,8 @@ struct OnItsWay {
 }
 
 impl DirectoryStore {
-    /// Opens an output folder, making it if need be, and clears up after an interrupted run. The folder is locked before
-    /// anything in it is touched, for as long as the store lives.
+    /// Opens an output folder, making it if need be, and clears up after an interrupted run. The
+    /// folder is locked before anything in it is touched, for as long as the store lives.
     pub fn open(output_dir: &Path) -> Result<Self> {
         Self::open_locked(OutputDirLock::take(output_dir)?)
     }
@@ -131,7 +127,8 @@ fn put_into_place(disk: &dyn Disk, output_dir: &Path, staging: &Path, global_ste
     let replaced = Sibling::Replaced.path(output_dir, global_step);
     let replaces = path.exists();
     if replaces {
-        // A folder cannot be renamed over another; `recover` brings this one back if it comes to nothing.
+        // A folder cannot be renamed over another; `recover` brings this one back if it comes to
+        // nothing.
         durable::remove_folder(disk, &replaced)?;
         durable::rename(disk, &path, &replaced)?;
     }

@@ -4,14 +4,10 @@ use std::path::{Path, PathBuf};
 
 pub(crate) mod faults;
 
+use crate::disk::RealDisk;
+use crate::manifest::{FileEntry, Manifest};
+use crate::{DirectoryStore, durable};
 use trainer_core::{BoxError, CheckpointStore, WriteCheckpoint};
-
-use crate::{
-    DirectoryStore,
-    disk::RealDisk,
-    durable,
-    manifest::{FileEntry, Manifest},
-};
 
 /// A checkpoint of these files.
 pub(crate) fn files(files: &[(&str, &str)]) -> WriteCheckpoint {

@@ -1,20 +1,17 @@
 //! Whole runs of the toy with all callbacks of this crate.
 #![allow(clippy::unwrap_used)] // clippy.toml allows it in tests, but not in their helpers
 
-use std::{
-    cell::Cell,
-    fs,
-    path::{Path, PathBuf},
-};
-
 use checkpoint_callbacks::{
     BestModelCheckpointCallback, DirectoryStore, EarlyStopping, OutputDirUse, Publication, Rotation, check_output_dir,
     find_checkpoints, newest_complete, publish, verify,
 };
+use std::cell::Cell;
+use std::fs;
+use std::path::{Path, PathBuf};
+use trainer_core::testing::{ToyLearner, ToySource};
 use trainer_core::{
     Callback, Context, EventResult, IntervalStrategy, MetricsFile, Requests, SaveStrategy, TrainOutput, Trainer,
     TrainerState, TrainingArguments,
-    testing::{ToyLearner, ToySource},
 };
 
 /// Two optimizer steps an epoch.

@@ -1,14 +1,15 @@
-//! How much of real gradients a subspace by eigenvectors holds, beside one by singular value decomposition, and how long both take:
+//! How much of real gradients a subspace by eigenvectors holds, beside one by singular value
+//! decomposition, and how long both take:
 //! `cargo run --release -p galore-optim --example captured_energy -- <gradients.safetensors> <rank>...`
 //!
-//! The file holds matrices in float32 or bfloat16, such as the gradients of a model's linear weights. Prints the worst ratio of energies, over
-//! all matrices and over all leading parts of 8, 16, 32, ... vectors as well: Adam in a subspace depends on its axes and not on the span alone.
-
-use std::time::Instant;
+//! The file holds matrices in float32 or bfloat16, such as the gradients of a model's linear
+//! weights. Prints the worst ratio of energies, over all matrices and over all leading parts of 8,
+//! 16, 32, ... vectors as well: Adam in a subspace depends on its axes and not on the span alone.
 
 use galore_optim::{
     AdamConfig, GaLoreAdamW, GaLoreConfig, Optimizer, Parameter, ParameterGroup, SubspaceSolver, WeightUpdate,
 };
+use std::time::Instant;
 use tch::{Kind, Tensor};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;

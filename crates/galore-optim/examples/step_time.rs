@@ -1,12 +1,12 @@
-//! Time of a step on weights of the shapes of a 135M-parameter Llama on the CPU, or of a 0.5B Qwen with gradients in bfloat16 on a GPU:
+//! Time of a step on weights of the shapes of a 135M-parameter Llama on the CPU, or of a 0.5B Qwen
+//! with gradients in bfloat16 on a GPU:
 //! `cargo run --release -p galore-optim --example step_time -- [galore|adamw] [float32|exact|nearest|stochastic] [rank] [layers] [cpu|cuda] [float32|bfloat16 moments]`
-
-use std::time::Instant;
 
 use galore_optim::{
     AdamConfig, AdamW, GaLoreAdamW, GaLoreConfig, MomentDtype, Optimizer, Parameter, ParameterGroup, WeightUpdate,
     clip_gradients, global_gradient_norm,
 };
+use std::time::Instant;
 use tch::{Device, Kind, Tensor};
 
 /// Hidden width, that of keys and values, that inside the MLP, vocabulary.

@@ -1,18 +1,19 @@
 //! The elementwise part of a step, on flat float32 ranges that fit the cache.
 //!
-//! With gradient `g`, moments `m` and `v`, step `t` from 1 ([1412.6980](https://arxiv.org/abs/1412.6980), algorithm 1):
+//! With gradient `g`, moments `m` and `v`, step `t` from 1
+//! ([1412.6980](https://arxiv.org/abs/1412.6980), algorithm 1):
 //! ```text
 //!   m ← β1 m + (1 − β1) g          v ← β2 v + (1 − β2) g²
 //! torch:  d = m / (√v / √(1 − β2ᵗ) + ε)    step = lr / (1 − β1ᵗ)                  decay before the update
 //! GaLore: d = m / (√v + ε)                 step = lr √(1 − β2ᵗ) / (1 − β1ᵗ)       decay after the update
 //! ```
-//! galore-torch inherits the second form from the AdamW that transformers once had: ε acts on the uncorrected `v`.
-
-use tch::{TchError, Tensor};
-use torch_ext::kernels::adam::Constants;
+//! galore-torch inherits the second form from the AdamW that transformers once had: ε acts on the
+//! uncorrected `v`.
 
 use crate::AdamConfig;
 use crate::in_place::InPlace;
+use tch::{TchError, Tensor};
+use torch_ext::kernels::adam::Constants;
 
 /// Which of the two AdamW formulas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +56,8 @@ impl AdamStep {
         AdamStep { flavour, beta1, beta2, epsilon, root_correction2, step_size, decay_before, decay_after }
     }
 
-    /// The same numbers for a kernel, with `step` as the factor on the direction and the key that moments are rounded with.
+    /// The same numbers for a kernel, with `step` as the factor on the direction and the key that
+    /// moments are rounded with.
     pub(crate) fn constants(&self, step: f64, moments_key: u64) -> Constants {
         Constants {
             beta1: self.beta1,
@@ -79,7 +81,8 @@ impl AdamStep {
     ) -> Result<(), TchError> {
         first.f_lerp_(gradient, 1.0 - self.beta1).done()?;
         match self.flavour {
-            // tch has no `addcmul_(g, g, value=1 − β2)`; scaling a factor first gives the same roundings.
+            // tch has no `addcmul_(g, g, value=1 − β2)`; scaling a factor first gives the same
+            // roundings.
             Flavour::Torch => {
                 gradient.f_mul_scalar_out(work, 1.0 - self.beta2).done()?;
                 second.f_mul_scalar_(self.beta2).done()?;

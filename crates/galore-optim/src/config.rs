@@ -1,8 +1,8 @@
-//! What a user can set: the projection, Adam's constants, and how low-precision weights take an update.
-
-use serde::{Deserialize, Serialize};
+//! What a user can set: the projection, Adam's constants, and how low-precision weights take an
+//! update.
 
 use crate::Error;
+use serde::{Deserialize, Serialize};
 
 /// Which side of a gradient `G [rows, cols]` is projected. Names as in galore-torch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,15 +31,17 @@ impl ProjectionType {
     ];
 }
 
-/// When the targets' subspaces are made anew. Each is once in every `update_proj_gap` steps, and before a target's first step.
+/// When the targets' subspaces are made anew. Each is once in every `update_proj_gap` steps, and
+/// before a target's first step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RefreshTiming {
     /// All on the same step, as in Hugging Face transformers.
     #[default]
     Together,
-    /// Spread evenly over the gap: no step is much longer than another. On a GPU neighbours of one shape stay together, 24 at most,
-    /// which there take no longer than a few; on the CPU each target has a step of its own, as far as the gap has steps.
+    /// Spread evenly over the gap: no step is much longer than another. On a GPU neighbours of one
+    /// shape stay together, 24 at most, which there take no longer than a few; on the CPU each
+    /// target has a step of its own, as far as the gap has steps.
     Staggered,
 }
 
@@ -52,19 +54,22 @@ pub enum SubspaceSolver {
     Auto,
     /// The gradient's singular value decomposition, matrix by matrix, as in galore-torch.
     Svd,
-    /// Leading eigenvectors of the gradient's Gram matrix: by iteration where they are half of all or fewer, else exact. They hold as
-    /// much of the gradient as singular vectors (0.999 of it at least), in a fraction of the time on a GPU and at small ranks. Each takes
-    /// the sign that points along its predecessor, which keeps first moments meaningful across a refresh.
+    /// Leading eigenvectors of the gradient's Gram matrix: by iteration where they are half of all
+    /// or fewer, else exact. They hold as much of the gradient as singular vectors (0.999 of it at
+    /// least), in a fraction of the time on a GPU and at small ranks. Each takes the sign that
+    /// points along its predecessor, which keeps first moments meaningful across a refresh.
     Eigenvectors,
 }
 
 /// The gradient projection of GaLore ([2403.03507](https://arxiv.org/abs/2403.03507), algorithm 2).
 ///
-/// Defaults are those of `optim_args` in Hugging Face transformers: rank 128, gap 200, scale 0.25, std; all targets refreshed together.
+/// Defaults are those of `optim_args` in Hugging Face transformers: rank 128, gap 200, scale 0.25,
+/// std; all targets refreshed together.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GaLoreConfig {
-    /// Number of singular vectors kept, at least 1. Above the shorter side of a weight it has no further effect.
+    /// Number of singular vectors kept, at least 1. Above the shorter side of a weight it has no
+    /// further effect.
     pub rank: i64,
     /// Steps between two decompositions of the gradient, at least 1.
     pub update_proj_gap: i64,
@@ -140,15 +145,16 @@ pub struct AdamConfig {
     pub moments: MomentDtype,
 }
 
-/// What the moments are kept in, and with them a subspace's basis. Steps are computed in float32 from either.
+/// What the moments are kept in, and with them a subspace's basis. Steps are computed in float32
+/// from either.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MomentDtype {
     /// Moments and bases float32.
     #[default]
     Float32,
-    /// Moments bfloat16, rounded stochastically; bases float16, whose 11 bits are what a GPU's products in TF32 see of a float32. Half the
-    /// memory.
+    /// Moments bfloat16, rounded stochastically; bases float16, whose 11 bits are what a GPU's
+    /// products in TF32 see of a float32. Half the memory.
     Bfloat16,
 }
 
@@ -169,12 +175,14 @@ impl MomentDtype {
 }
 
 impl AdamConfig {
-    /// What Hugging Face's `galore_adamw` really runs with, the defaults of galore-torch: 0.9, 0.999, 1e-6, 0; moments in float32.
+    /// What Hugging Face's `galore_adamw` really runs with, the defaults of galore-torch: 0.9,
+    /// 0.999, 1e-6, 0; moments in float32.
     pub fn galore_default() -> Self {
         AdamConfig { beta1: 0.9, beta2: 0.999, epsilon: 1e-6, weight_decay: 0.0, moments: MomentDtype::Float32 }
     }
 
-    /// What `adamw_torch` runs with by the defaults of Hugging Face's `TrainingArguments`: 0.9, 0.999, 1e-8, 0.
+    /// What `adamw_torch` runs with by the defaults of Hugging Face's `TrainingArguments`: 0.9,
+    /// 0.999, 1e-8, 0.
     pub fn torch_default() -> Self {
         AdamConfig { epsilon: 1e-8, ..Self::galore_default() }
     }
@@ -203,14 +211,17 @@ impl AdamConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 pub enum WeightUpdate {
-    /// 16 hidden bits beside each bfloat16 weight make it a lossless float32 master: 2 bytes a parameter.
-    /// (Float16 bits are no half of a float32: there the whole master is kept, 4 bytes a parameter.)
+    /// 16 hidden bits beside each bfloat16 weight make it a lossless float32 master: 2 bytes a
+    /// parameter. (Float16 bits are no half of a float32: there the whole master is kept, 4 bytes a
+    /// parameter.)
     Exact,
-    /// Rounded up or down at random so that the mean is right; no state but the seed. Not for float16.
+    /// Rounded up or down at random so that the mean is right; no state but the seed. Not for
+    /// float16.
     Stochastic {
         /// Seed of the random bits, which depend on it, the step and the parameter's place alone.
         seed: u64,
     },
-    /// Rounded to nearest, ties to even, as Hugging Face does: updates under half a unit in the last place are lost.
+    /// Rounded to nearest, ties to even, as Hugging Face does: updates under half a unit in the
+    /// last place are lost.
     Nearest,
 }

@@ -1,10 +1,5 @@
 //! What the two optimizers share: all parameters, and one formula.
 
-use std::collections::HashSet;
-use std::time::Duration;
-
-use tch::Device;
-
 use crate::adam::Flavour;
 use crate::parameter_state::ParameterState;
 use crate::projector::Projector;
@@ -12,6 +7,9 @@ use crate::scratch::Scratch;
 use crate::stack::Stack;
 use crate::stagger::refresh_steps;
 use crate::{Error, GaLoreConfig, ParameterGroup, WeightUpdate};
+use std::collections::HashSet;
+use std::time::Duration;
+use tch::Device;
 
 /// About what the backward of a block needs, which is through when the optimizer's turn comes.
 const DEFAULT_REFRESH_BYTES: u64 = 600_000_000;
@@ -102,7 +100,8 @@ impl Core {
             index += 1;
         }
         self.num_steps += 1;
-        // torch's allocator keeps what is freed on a GPU, for the next forward among others; the host's would return it to the system.
+        // torch's allocator keeps what is freed on a GPU, for the next forward among others; the
+        // host's would return it to the system.
         self.scratches.retain(|scratch| !scratch.is_on_gpu());
         Ok(())
     }

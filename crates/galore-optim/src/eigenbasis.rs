@@ -1,30 +1,36 @@
-//! Leading eigenvectors of many Gram matrices together, on a GPU, where one decomposition after the other takes seconds.
+//! Leading eigenvectors of many Gram matrices together, on a GPU, where one decomposition after the
+//! other takes seconds.
 //!
-//! All vectors of a matrix, or more than half of them, come from the solver. Fewer come from orthogonal iteration: multiply by the
-//! matrix, make orthonormal, again; a small decomposition inside the subspace found (Rayleigh-Ritz) then turns its vectors into
-//! eigenvectors, because Adam in a subspace depends on the axes and not on the span alone. Only products and Cholesky factors of small
-//! matrices are needed, which run in batches.
+//! All vectors of a matrix, or more than half of them, come from the solver. Fewer come from
+//! orthogonal iteration: multiply by the matrix, make orthonormal, again; a small decomposition
+//! inside the subspace found (Rayleigh-Ritz) then turns its vectors into eigenvectors, because Adam
+//! in a subspace depends on the axes and not on the span alone. Only products and Cholesky factors
+//! of small matrices are needed, which run in batches.
 
 use tch::{Kind, TchError, Tensor};
 
 /// Rounds of orthogonal iteration.
 const ROUNDS: usize = 5;
-/// Vectors that are iterated besides those wanted, and then dropped: what the last one wanted is mixed with falls by the ratio of its
-/// eigenvalue to that of the first one left out, squared, in each round. The worst of 75 gradients of a 135M-parameter model, width 576, at
-/// ranks from 8 to 256: 0.99999 of the exact energy after 5 rounds; without any spare vector 0.981, and 0.993 after 8.
+/// Vectors that are iterated besides those wanted, and then dropped: what the last one wanted is
+/// mixed with falls by the ratio of its eigenvalue to that of the first one left out, squared, in
+/// each round. The worst of 75 gradients of a 135M-parameter model, width 576, at ranks from 8 to
+/// 256: 0.99999 of the exact energy after 5 rounds; without any spare vector 0.981, and 0.993 after
+/// 8.
 const SPARE: i64 = 64;
 /// Vectors made orthonormal together.
 const PANEL: i64 = 128;
-/// Part of the trace that is added to the diagonal. It leaves eigenvectors as they are, and the product invertible where the gradient
-/// lacks rank.
+/// Part of the trace that is added to the diagonal. It leaves eigenvectors as they are, and the
+/// product invertible where the gradient lacks rank.
 const SHIFT: f64 = 1e-6;
-/// Added to the diagonal of the first Cholesky factorisations of a panel of unit vectors, whose products may be singular in float32.
+/// Added to the diagonal of the first Cholesky factorisations of a panel of unit vectors, whose
+/// products may be singular in float32.
 const PANEL_SHIFT: f64 = 1e-5;
 /// The largest deviation from orthonormality that passes. It is some 3e-6 usually.
 const TOLERANCE: f64 = 1e-4;
 
-/// The `rank` leading eigenvectors of symmetric, positive semidefinite `grams [b, n, n]` (float32) as rows `[b, rank, n]`, largest
-/// eigenvalue first. A function of the matrices alone, which are given up for their memory.
+/// The `rank` leading eigenvectors of symmetric, positive semidefinite `grams [b, n, n]` (float32)
+/// as rows `[b, rank, n]`, largest eigenvalue first. A function of the matrices alone, which are
+/// given up for their memory.
 pub(crate) fn leading(grams: Tensor, rank: i64) -> Result<Tensor, TchError> {
     let (_, n, _) = grams.size3()?;
     let by_iteration = if 2 * rank <= n { by_iteration(&grams, rank)? } else { None };
@@ -42,7 +48,8 @@ fn by_iteration(grams: &Tensor, rank: i64) -> Result<Option<Tensor>, TchError> {
     let trace = grams.f_diagonal(0, 1, 2)?.f_sum_dim_intlist(1, false, None)?;
     let shift = trace.f_mul_scalar(SHIFT)?.f_view([-1, 1, 1])?;
     let iterated = (rank + SPARE).min(grams.size()[1]);
-    // The first product is with unit vectors, those of the largest diagonal elements: it selects rows.
+    // The first product is with unit vectors, those of the largest diagonal elements: it selects
+    // rows.
     let (_, largest) = grams.f_diagonal(0, 1, 2)?.f_topk(iterated, 1, true, true)?;
     let mut vectors = orthonormal(&grams.f_gather(1, &wide(&largest, grams)?, false)?, 3)?;
     for _ in 1..ROUNDS {
@@ -70,8 +77,9 @@ fn wide(rows: &Tensor, like: &Tensor) -> Result<Tensor, TchError> {
     rows.f_unsqueeze(2)?.f_expand([b, k, like.size()[2]], false)
 }
 
-/// Orthonormal rows that span, up to each, what the given rows `[b, k, n]` span: block Gram-Schmidt, panels by Cholesky factors of their
-/// products. Squared condition numbers limit one pass; the next finds nearly orthonormal rows.
+/// Orthonormal rows that span, up to each, what the given rows `[b, k, n]` span: block
+/// Gram-Schmidt, panels by Cholesky factors of their products. Squared condition numbers limit one
+/// pass; the next finds nearly orthonormal rows.
 fn orthonormal(rows: &Tensor, passes: usize) -> Result<Tensor, TchError> {
     let (_, k, _) = rows.size3()?;
     let done = rows.f_empty_like()?;

@@ -1,7 +1,6 @@
 //! Everything that can go wrong here, with the tensor, key or file it concerns.
 
 use std::path::PathBuf;
-
 use tch::{Kind, TchError};
 
 /// Failure of the optimizers, their configuration or their state files.

@@ -1,4 +1,5 @@
-//! The same step through fused kernels, on a GPU that has them: one pass over what the plain path passes over a dozen times.
+//! The same step through fused kernels, on a GPU that has them: one pass over what the plain path
+//! passes over a dozen times.
 
 use tch::{Kind, TchError, Tensor};
 use torch_ext::kernels;
@@ -37,15 +38,17 @@ pub(crate) fn direction(
     kernels::adam::direction(gradient, (first, second), &constants).map_err(failed)
 }
 
-/// A gradient as float16, times a power of two that keeps it in range; the largest absolute value, which tells which.
+/// A gradient as float16, times a power of two that keeps it in range; the largest absolute value,
+/// which tells which.
 pub(crate) fn narrow_gradient(gradient: &Tensor, out: &mut Tensor) -> Result<Tensor, TchError> {
     let largest = gradient.f_norm_scalaropt_dtype(f64::INFINITY, Kind::Float)?;
     kernels::adam::narrow_gradient(gradient, &largest, out).map_err(failed)?;
     Ok(largest)
 }
 
-/// As [`direction`], from the projection of a [`narrow_gradient`] to a float16 step, which is to be multiplied by the power of two that this
-/// returns: what is left of the learning rate is between 1 and 2, and so the step far from where float16 ends.
+/// As [`direction`], from the projection of a [`narrow_gradient`] to a float16 step, which is to be
+/// multiplied by the power of two that this returns: what is left of the learning rate is between 1
+/// and 2, and so the step far from where float16 ends.
 pub(crate) fn narrow_direction(
     gradient: &mut Tensor,
     largest: &Tensor,
@@ -62,7 +65,8 @@ pub(crate) fn narrow_direction(
     Ok(power)
 }
 
-/// The largest power of two that is not above |x|; for what is too small for the inverse to multiply a weight, 1.
+/// The largest power of two that is not above |x|; for what is too small for the inverse to
+/// multiply a weight, 1.
 pub(crate) fn power_of_two_in(x: f64) -> f64 {
     let power = x.abs().log2().floor().exp2();
     if (1e-30..1e30).contains(&power) { power } else { 1.0 }
@@ -98,8 +102,9 @@ pub(crate) fn write_master(
     kernels::adam::write_master(master, &mut weight.shallow_clone(), storage, &constants).map_err(failed)
 }
 
-/// Float32 products of tensors on a GPU round their operands to TF32 while the result lives. An update takes relative errors of some
-/// 1e-4 well, and costs a fraction; the decomposition does not, and stays in float32.
+/// Float32 products of tensors on a GPU round their operands to TF32 while the result lives. An
+/// update takes relative errors of some 1e-4 well, and costs a fraction; the decomposition does
+/// not, and stays in float32.
 pub(crate) fn allow_tf32(tensor: &Tensor) -> Result<Option<torch_ext::cuda::AllowTf32>, TchError> {
     tensor.device().is_cuda().then(torch_ext::cuda::AllowTf32::new).transpose().map_err(failed)
 }

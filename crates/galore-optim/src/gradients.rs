@@ -1,12 +1,13 @@
-//! Norm and clipping of gradients as `torch.nn.utils.clip_grad_norm_` does it, without waiting for the device.
-
-use tch::{Device, Kind, TchError, Tensor};
-use torch_ext::{catch_scalar_panic, kernels};
+//! Norm and clipping of gradients as `torch.nn.utils.clip_grad_norm_` does it, without waiting for
+//! the device.
 
 use crate::Error;
 use crate::in_place::InPlace;
+use tch::{Device, Kind, TchError, Tensor};
+use torch_ext::{catch_scalar_panic, kernels};
 
-/// The 2-norm of all gradients taken as one vector: a float32 scalar tensor on the first gradient's device.
+/// The 2-norm of all gradients taken as one vector: a float32 scalar tensor on the first gradient's
+/// device.
 ///
 /// # Errors
 /// [`Error::Torch`] if a tensor operation fails, [`Error::TorchExt`] if a kernel does.
@@ -35,8 +36,8 @@ fn norm(tensor: &Tensor) -> Result<Tensor, Error> {
     Ok(norm_in_pieces(tensor)?)
 }
 
-/// In libtorch's operations, a large one in pieces: squares are added up in float32 one after the other, which over 10⁶ elements is off by
-/// some 10⁻⁵.
+/// In libtorch's operations, a large one in pieces: squares are added up in float32 one after the
+/// other, which over 10⁶ elements is off by some 10⁻⁵.
 fn norm_in_pieces(tensor: &Tensor) -> Result<Tensor, TchError> {
     const PIECE: i64 = 4096;
     let whole = |tensor: &Tensor| tensor.f_norm_scalaropt_dtype(2, Kind::Float);
@@ -55,8 +56,8 @@ fn norm_in_pieces(tensor: &Tensor) -> Result<Tensor, TchError> {
     whole(&Tensor::f_stack(&norms, 0)?)
 }
 
-/// Scales gradients in place by `min(1, max_norm / (norm + 1e-6))`, with `norm` from [`global_gradient_norm`], on
-/// any device.
+/// Scales gradients in place by `min(1, max_norm / (norm + 1e-6))`, with `norm` from
+/// [`global_gradient_norm`], on any device.
 ///
 /// # Errors
 /// [`Error::Torch`] if a tensor operation fails.
@@ -66,8 +67,9 @@ pub fn clip_gradients(gradients: &[Tensor], max_norm: f64, norm: &Tensor) -> Res
 
 fn clip(gradients: &[Tensor], max_norm: f64, norm: &Tensor) -> Result<(), Error> {
     let coefficient = norm.f_add_scalar(1e-6)?.f_reciprocal()?.f_mul_scalar(max_norm)?.f_clamp_max(1.0)?;
-    // On the CPU a look at the coefficient is free. Most steps then need no pass over the gradients, and the others a faster one: on a GPU
-    // multiplication by a number reaches three times the bandwidth of that by a tensor.
+    // On the CPU a look at the coefficient is free. Most steps then need no pass over the
+    // gradients, and the others a faster one: on a GPU multiplication by a number reaches three
+    // times the bandwidth of that by a tensor.
     if coefficient.device() == Device::Cpu {
         let coefficient = coefficient.f_double_value(&[])?;
         for gradient in gradients.iter().filter(|_| coefficient != 1.0) {

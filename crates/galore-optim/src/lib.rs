@@ -1,8 +1,9 @@
-//! GaLore AdamW and AdamW for libtorch tensors, equal to galore-torch 1.0 (with its singular vectors, the default on the CPU) and
-//! `torch.optim.AdamW` step for step.
+//! GaLore AdamW and AdamW for libtorch tensors, equal to galore-torch 1.0 (with its singular
+//! vectors, the default on the CPU) and `torch.optim.AdamW` step for step.
 //!
-//! GaLore ([2403.03507](https://arxiv.org/abs/2403.03507)) keeps Adam's moments in a low-rank subspace of each weight
-//! matrix. For a target `W [rows, cols]` with rows ≥ cols (the other cases are in [`ProjectionType`]):
+//! GaLore ([2403.03507](https://arxiv.org/abs/2403.03507)) keeps Adam's moments in a low-rank
+//! subspace of each weight matrix. For a target `W [rows, cols]` with rows ≥ cols (the other cases
+//! are in [`ProjectionType`]):
 //!
 //! ```text
 //!            every update_proj_gap steps: G = U S Vᵀ, keep the r leading rows of Vᵀ as the basis
@@ -12,22 +13,24 @@
 //!  W [rows, cols] ◄── W − step size · scale · N Vᵀ, then decay, then rounding ◄─────────┘
 //! ```
 //!
-//! - [`select_targets`] picks the targets among linear modules as transformers does, [`parse_optim_args`] reads its
-//!   `optim_args`.
-//! - [`GaLoreAdamW`] runs targets in their subspaces and everything else as plain AdamW of the same formula. [`AdamW`] is
-//!   torch's, with which it differs in where ε and the bias corrections go.
-//! - [`RefreshTiming`] says whether all targets make their bases anew on one step or each on its own, [`SubspaceSolver`] how: by
-//!   singular vectors, or by eigenvectors of `GᵀG`, which hold as much of the gradient and take a fraction of the time.
+//! - [`select_targets`] picks the targets among linear modules as transformers does,
+//!   [`parse_optim_args`] reads its `optim_args`.
+//! - [`GaLoreAdamW`] runs targets in their subspaces and everything else as plain AdamW of the same
+//!   formula. [`AdamW`] is torch's, with which it differs in where ε and the bias corrections go.
+//! - [`RefreshTiming`] says whether all targets make their bases anew on one step or each on its
+//!   own, [`SubspaceSolver`] how: by singular vectors, or by eigenvectors of `GᵀG`, which hold as
+//!   much of the gradient and take a fraction of the time.
 //! - Both are an [`Optimizer`]: step, and save and load the state as safetensors, exactly.
 //! - [`global_gradient_norm`] and [`clip_gradients`] come before the step, if wanted.
 //!
-//! Weights are updated in place and may be views into a larger buffer. They are float32, or bfloat16 with a
-//! [`WeightUpdate`]: at small learning rates most updates are less than half of a bfloat16's last place, and rounding to
-//! nearest loses them. [`WeightUpdate::Exact`] keeps the other 16 bits of a float32 beside each weight. Moments and bases
-//! are float32, or 16 bits wide by [`MomentDtype`].
+//! Weights are updated in place and may be views into a larger buffer. They are float32, or
+//! bfloat16 with a [`WeightUpdate`]: at small learning rates most updates are less than half of a
+//! bfloat16's last place, and rounding to nearest loses them. [`WeightUpdate::Exact`] keeps the
+//! other 16 bits of a float32 beside each weight. Moments and bases are float32, or 16 bits wide by
+//! [`MomentDtype`].
 //!
-//! A step allocates nothing large and, decompositions apart, does not wait for the device. On the CPU the elementwise part
-//! runs over ranges that stay in the cache.
+//! A step allocates nothing large and, decompositions apart, does not wait for the device. On the
+//! CPU the elementwise part runs over ranges that stay in the cache.
 //!
 //! ```
 //! use galore_optim::{

@@ -3,11 +3,9 @@
 mod hidden_bits;
 mod stochastic;
 
-use tch::{Kind, TchError, Tensor};
-
-use crate::fused;
 use crate::scratch::{Scratch, Slot};
-use crate::{Error, Parameter, WeightUpdate};
+use crate::{Error, Parameter, WeightUpdate, fused};
+use tch::{Kind, TchError, Tensor};
 
 pub(crate) use self::stochastic::Noise;
 
@@ -56,8 +54,8 @@ impl MasterWeight {
         self.weight.numel() as i64
     }
 
-    /// The weight, flat, and how a kernel finds it kept; `None` for a type that kernels do not know. `step` tells steps apart for
-    /// stochastic rounding.
+    /// The weight, flat, and how a kernel finds it kept; `None` for a type that kernels do not
+    /// know. `step` tells steps apart for stochastic rounding.
     pub(crate) fn for_kernel(&self, step: i64) -> Option<(&Tensor, fused::Storage<'_>)> {
         let storage = match &self.storage {
             Storage::Float32 => fused::Storage::Float,

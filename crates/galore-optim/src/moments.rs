@@ -1,13 +1,13 @@
 //! The two moments of a parameter: float32 to read and to write, whatever type they are stored in.
 //!
-//! In bfloat16 they are rounded up or down at random, so that on average they are what they would be: a second moment moves by a
-//! thousandth of itself in a step, less than half a unit of bfloat16, and to nearest it would never move at all.
-
-use tch::{Device, Kind, TchError, Tensor};
+//! In bfloat16 they are rounded up or down at random, so that on average they are what they would
+//! be: a second moment moves by a thousandth of itself in a step, less than half a unit of
+//! bfloat16, and to nearest it would never move at all.
 
 use crate::MomentDtype;
 use crate::master::Noise;
 use crate::scratch::{Scratch, Slot};
+use tch::{Device, Kind, TchError, Tensor};
 
 /// Moments, flat.
 #[derive(Debug)]
@@ -21,7 +21,8 @@ pub(crate) struct Moments {
 impl Moments {
     pub(crate) fn zeros(name: &str, numel: i64, dtype: MomentDtype, device: Device) -> Result<Self, TchError> {
         let zeros = || Tensor::f_zeros([numel], (dtype.kind(), device));
-        // The seed is fixed: bits that depend on step, parameter and element are random enough, and nothing needs to be saved.
+        // The seed is fixed: bits that depend on step, parameter and element are random enough, and
+        // nothing needs to be saved.
         let noise = |moment: &str| Noise::new(0, &format!("{name}.{moment}"));
         Ok(Moments { first: zeros()?, second: zeros()?, dtype, noises: [noise("exp_avg"), noise("exp_avg_sq")] })
     }

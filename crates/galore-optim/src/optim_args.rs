@@ -1,19 +1,18 @@
 //! Hugging Face's `optim_args`: comma-separated `key=value`.
 
-use std::str::FromStr;
-
 use crate::{Error, GaLoreConfig, ProjectionType};
+use std::str::FromStr;
 
 const KEYS: [&str; 4] = ["rank", "update_proj_gap", "scale", "proj_type"];
 
 /// Reads `optim_args` of a GaLore optimizer, `"rank=1024, update_proj_gap=500, scale=1.8"`.
 ///
-/// Spaces are ignored; what is not given keeps [`GaLoreConfig::default`]. Unlike transformers, which drops unknown keys
-/// in silence, every key must be known.
+/// Spaces are ignored; what is not given keeps [`GaLoreConfig::default`]. Unlike transformers,
+/// which drops unknown keys in silence, every key must be known.
 ///
 /// # Errors
-/// [`Error::UnknownOptimArg`] names the nearest known key; [`Error::OptimArgValue`] names key and value that are out of
-/// range, repeated or missing.
+/// [`Error::UnknownOptimArg`] names the nearest known key; [`Error::OptimArgValue`] names key and
+/// value that are out of range, repeated or missing.
 pub fn parse_optim_args(text: &str) -> Result<GaLoreConfig, Error> {
     let mut config = GaLoreConfig::default();
     let mut seen: Vec<&str> = Vec::new();

@@ -1,9 +1,8 @@
 //! The tensors an optimizer works on.
 
-use tch::{Kind, Tensor};
-
 use crate::error::OnParameter;
 use crate::{AdamConfig, Error};
+use tch::{Kind, Tensor};
 
 /// A named weight and where its gradient is found.
 #[derive(Debug)]
@@ -12,8 +11,9 @@ pub struct Parameter {
     pub name: String,
     /// The weight, updated in place. May be a view into a larger buffer.
     pub weight: Tensor,
-    /// A buffer of the weight's shape that holds the gradient at each step, in float32 or the weight's type. `None`
-    /// uses the gradient that autograd left on the weight; a weight without one is passed over, as in torch.
+    /// A buffer of the weight's shape that holds the gradient at each step, in float32 or the
+    /// weight's type. `None` uses the gradient that autograd left on the weight; a weight without
+    /// one is passed over, as in torch.
     pub gradient: Option<Tensor>,
 }
 

@@ -1,18 +1,15 @@
 //! One step of one parameter, projected or not.
 
-use std::time::{Duration, Instant};
-
-use tch::{Kind, TchError, Tensor};
-
 use crate::adam::{AdamStep, Flavour};
 use crate::error::OnParameter;
-use crate::fused;
 use crate::in_place::InPlace;
 use crate::master::MasterWeight;
 use crate::moments::Moments;
 use crate::projector::{Basis, Projector};
 use crate::scratch::{Scratch, Slot};
-use crate::{AdamConfig, Error, Parameter, WeightUpdate};
+use crate::{AdamConfig, Error, Parameter, WeightUpdate, fused};
+use std::time::{Duration, Instant};
+use tch::{Kind, TchError, Tensor};
 
 /// A parameter and all that is remembered of it.
 #[derive(Debug)]
@@ -130,7 +127,8 @@ impl ParameterState {
             adam.advance(&range, &mut first, &mut second, &mut work)?;
             adam.denominator(&second, &mut work)?;
             first.f_div_out(&range, &work).done()?;
-            // Scaled here, where it is smallest; the multiplication back then adds straight to the weight.
+            // Scaled here, where it is smallest; the multiplication back then adds straight to the
+            // weight.
             range.f_mul_scalar_(-adam.step_size * projector.scale).done()?;
             self.moments.finish((start, length), [&first, &second], self.num_steps, scratch)?;
         }
@@ -213,7 +211,8 @@ fn refresh_if_due(name: &str, num_steps: i64, gradient: &Tensor, projector: &mut
     Ok(start.elapsed())
 }
 
-/// Why a gradient could not be decomposed. Looked at after the failure alone, as it waits for the device.
+/// Why a gradient could not be decomposed. Looked at after the failure alone, as it waits for the
+/// device.
 pub(crate) fn undecomposed(name: &str, gradient: &Tensor, source: TchError) -> Error {
     let finite = gradient.f_isfinite().and_then(|finite| finite.f_all()).and_then(|all| all.f_int64_value(&[]));
     match finite {

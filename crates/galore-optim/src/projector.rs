@@ -1,6 +1,8 @@
-//! The subspace of one weight: basis from the gradient's singular vectors, projection into it and back.
+//! The subspace of one weight: basis from the gradient's singular vectors, projection into it and
+//! back.
 //!
-//! Shapes: gradient `G [rows, cols]`, `left` basis `U [rows, r]`, `right` basis `V [r, cols]`, `r` the effective rank.
+//! Shapes: gradient `G [rows, cols]`, `left` basis `U [rows, r]`, `right` basis `V [r, cols]`, `r`
+//! the effective rank.
 //!
 //! | side | into the subspace | and back |
 //! |---|---|---|
@@ -8,12 +10,10 @@
 //! | left | `R = Uᵀ G [r, cols]` | `U N` |
 //! | both | `R = Uᵀ G Vᵀ [r, r]` | `U N V` |
 
-use tch::{Device, Kind, TchError, Tensor};
-
-use crate::eigenbasis;
 use crate::in_place::InPlace;
 use crate::scratch::{Scratch, Slot};
-use crate::{GaLoreConfig, ProjectionType, SubspaceSolver};
+use crate::{GaLoreConfig, ProjectionType, SubspaceSolver, eigenbasis};
+use tch::{Device, Kind, TchError, Tensor};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Side {
@@ -45,8 +45,9 @@ pub(crate) struct Projector {
 impl Projector {
     pub(crate) fn new(rows: i64, cols: i64, config: &GaLoreConfig, kind: Kind) -> Self {
         let tall = rows >= cols;
-        // The side is settled here by the weight's shape. galore-torch settles it again on the way back, by the shape of
-        // the projected gradient, and so takes the wrong one in `reverse_std` for wide weights at full rank.
+        // The side is settled here by the weight's shape. galore-torch settles it again on the way
+        // back, by the shape of the projected gradient, and so takes the wrong one in `reverse_std`
+        // for wide weights at full rank.
         let side = match config.proj_type {
             ProjectionType::Std => {
                 if tall {
@@ -141,9 +142,11 @@ impl Projector {
     }
 
     fn refresh_by_svd(&mut self, gradient: &Tensor) -> Result<(), TchError> {
-        // `svd` is `linalg.svd` with V for Vᴴ; tch's own `linalg_svd` insists on a driver, which only CUDA takes.
+        // `svd` is `linalg.svd` with V for Vᴴ; tch's own `linalg_svd` insists on a driver, which
+        // only CUDA takes.
         let (left, _, right) = gradient.f_svd(true, true)?;
-        // Contiguous copies: free the larger matrices, and multiply bit for bit alike after a resume.
+        // Contiguous copies: free the larger matrices, and multiply bit for bit alike after a
+        // resume.
         if self.side != Side::Right {
             self.left = Some(self.kept(&left.f_narrow(1, 0, self.rank)?)?);
         }
@@ -285,16 +288,19 @@ pub(crate) enum Basis {
     Absent,
 }
 
-/// Gradients `[b, rows, cols]` in float32, each divided by its largest element: squares of small ones would leave float32's range.
+/// Gradients `[b, rows, cols]` in float32, each divided by its largest element: squares of small
+/// ones would leave float32's range.
 pub(crate) fn scaled(gradients: &Tensor) -> Result<Tensor, TchError> {
     let largest = gradients.f_abs()?.f_amax([1i64, 2].as_slice(), true)?.f_clamp_min(f64::from(f32::MIN_POSITIVE))?;
-    // A copy even of float32 gradients, to divide in place: while it lives, no other of its size does.
+    // A copy even of float32 gradients, to divide in place: while it lives, no other of its size
+    // does.
     gradients.f_to_dtype(Kind::Float, false, true)?.f_div_(&largest)
 }
 
-/// Bases of one side for `gradients [b, rows, cols]`, float32 and [`scaled`]: `[b, rows, rank]` or `[b, rank, cols]`. Each vector has the
-/// sign that points along its predecessor, so that moments kept across a refresh mean nearly the same. The gradients are given up, as
-/// the solver needs memory when they have done their part.
+/// Bases of one side for `gradients [b, rows, cols]`, float32 and [`scaled`]: `[b, rows, rank]` or
+/// `[b, rank, cols]`. Each vector has the sign that points along its predecessor, so that moments
+/// kept across a refresh mean nearly the same. The gradients are given up, as the solver needs
+/// memory when they have done their part.
 pub(crate) fn basis(
     gradients: Tensor,
     side: OneSide,
@@ -307,7 +313,8 @@ pub(crate) fn basis(
         OneSide::Right => turned.f_bmm(&gradients)?,
     };
     drop((gradients, turned));
-    // The solver may return what it likes for NaN; one look a decomposition costs nothing beside it.
+    // The solver may return what it likes for NaN; one look a decomposition costs nothing beside
+    // it.
     if grams.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
         return Err(TchError::Torch("the Gram matrix is not finite".to_owned()));
     }
@@ -326,7 +333,8 @@ fn no_basis() -> TchError {
     TchError::Torch("projection before the first decomposition".to_owned())
 }
 
-/// A contiguous copy, even of what is contiguous already: a narrowed view would keep the whole alive.
+/// A contiguous copy, even of what is contiguous already: a narrowed view would keep the whole
+/// alive.
 fn contiguous(tensor: &Tensor, kind: Kind) -> Result<Tensor, TchError> {
     let mut copy = Tensor::f_empty(tensor.size(), (kind, tensor.device()))?;
     copy.f_copy_(tensor)?;

@@ -3,8 +3,9 @@
 use tch::Device;
 use torch_ext::cuda::{Memory, available_memory, memory};
 
-/// What decompositions may take together: what is allowed, or what lies idle, if that is more. A step runs after forward and backward, whose
-/// memory is free by then; to use it again makes no peak higher.
+/// What decompositions may take together: what is allowed, or what lies idle, if that is more. A
+/// step runs after forward and backward, whose memory is free by then; to use it again makes no
+/// peak higher.
 pub(crate) fn bytes(device: Device, allowed: u64) -> u64 {
     let Device::Cuda(index) = device else { return allowed };
     match (memory(index), available_memory(index)) {
@@ -14,22 +15,24 @@ pub(crate) fn bytes(device: Device, allowed: u64) -> u64 {
     }
 }
 
-/// What was in use at the peak and is not now, as far as the device still has it: other processes may have taken it.
+/// What was in use at the peak and is not now, as far as the device still has it: other processes
+/// may have taken it.
 fn idle(memory: Memory, available_bytes: u64) -> u64 {
     memory.peak_bytes.saturating_sub(memory.current_bytes).min(available_bytes / 10 * 9)
 }
 
-/// What a gradient `[rows, cols]` takes whose Gram matrix is `[order, order]`: first its copy in float32, the matrix and a look at that;
-/// then, without the copy, the matrix, which becomes the vectors, and four times as much for the solver.
+/// What a gradient `[rows, cols]` takes whose Gram matrix is `[order, order]`: first its copy in
+/// float32, the matrix and a look at that; then, without the copy, the matrix, which becomes the
+/// vectors, and four times as much for the solver.
 fn bytes_of_one([rows, cols]: [i64; 2], order: i64) -> u64 {
     let square = order.unsigned_abs().saturating_pow(2);
     let gradient = rows.unsigned_abs().saturating_mul(cols.unsigned_abs());
     (4 * gradient + 5 * square).max(4 * 5 * square).max(1)
 }
 
-/// Matrices decomposed at a time out of `count`, 1 at least: as many as fit, in parts of nearly equal size, since a few take as long as
-/// many. What a basis holds does not depend on it, but a library may choose another algorithm, which rounds otherwise, for another
-/// number of products.
+/// Matrices decomposed at a time out of `count`, 1 at least: as many as fit, in parts of nearly
+/// equal size, since a few take as long as many. What a basis holds does not depend on it, but a
+/// library may choose another algorithm, which rounds otherwise, for another number of products.
 pub(crate) fn at_a_time(count: usize, shape: [i64; 2], order: i64, bytes: u64) -> usize {
     let fit = usize::try_from(bytes / bytes_of_one(shape, order)).unwrap_or(usize::MAX).max(1);
     count.div_ceil(count.div_ceil(fit).max(1)).max(1)

@@ -1,12 +1,15 @@
-//! Buffers that live as long as the optimizer, so that a step allocates nothing large; on a GPU as long as a step.
+//! Buffers that live as long as the optimizer, so that a step allocates nothing large; on a GPU as
+//! long as a step.
 //!
-//! On a CPU a fresh buffer costs a page fault for each 4 KiB, about as much as the arithmetic done in it.
+//! On a CPU a fresh buffer costs a page fault for each 4 KiB, about as much as the arithmetic done
+//! in it.
 
 use tch::{Device, Kind, TchError, Tensor};
 
-/// Elements that a thread of the CPU works on at a time. The six float32 operands of a step then fit its share of the cache
-/// through all operations, and each tensor crosses the memory bus once: 50 M parameters take 0.31 s on one thread, 0.9 s
-/// in one go. Shorter ranges (0.40 s at 16 K) pay more for starting operations than they save.
+/// Elements that a thread of the CPU works on at a time. The six float32 operands of a step then
+/// fit its share of the cache through all operations, and each tensor crosses the memory bus once:
+/// 50 M parameters take 0.31 s on one thread, 0.9 s in one go. Shorter ranges (0.40 s at 16 K) pay
+/// more for starting operations than they save.
 const CPU_ELEMENTS_PER_THREAD: i64 = 128 * 1024;
 /// On a GPU only the size of the buffers matters.
 const GPU_ELEMENTS: i64 = 16 * 1024 * 1024;

@@ -1,27 +1,26 @@
-//! Targets of one shape that lie side by side in memory take their step together on a GPU: products in batches, and elementwise work
-//! over all of them. A single product of 1024 × 1024 fills half of a large GPU.
+//! Targets of one shape that lie side by side in memory take their step together on a GPU: products
+//! in batches, and elementwise work over all of them. A single product of 1024 × 1024 fills half of
+//! a large GPU.
 //!
-//! Found by where weights and gradients lie, so nothing needs to be said about a buffer they are views into. What is remembered of each
-//! parameter then lies side by side too; names, shapes and state files stay those of single parameters.
+//! Found by where weights and gradients lie, so nothing needs to be said about a buffer they are
+//! views into. What is remembered of each parameter then lies side by side too; names, shapes and
+//! state files stay those of single parameters.
 
-use std::ops::Range;
-use std::time::{Duration, Instant};
-
-use tch::{Kind, TchError, Tensor};
-use torch_ext::catch_scalar_panic;
-
-use crate::Error;
 use crate::adam::{AdamStep, Flavour};
 use crate::error::OnParameter;
 use crate::fused::{self, Storage};
 use crate::in_place::InPlace;
 use crate::parameter_state::{ParameterState, decay, undecomposed};
 use crate::projector::{self, OneSide, Projector};
-use crate::refresh_memory;
 use crate::scratch::{Scratch, Slot};
+use crate::{Error, refresh_memory};
+use std::ops::Range;
+use std::time::{Duration, Instant};
+use tch::{Kind, TchError, Tensor};
+use torch_ext::catch_scalar_panic;
 
-/// Elements of the weights worked on at a time. Of the three float32 buffers of this size that a step takes, most then stays in a
-/// large GPU's cache.
+/// Elements of the weights worked on at a time. Of the three float32 buffers of this size that a
+/// step takes, most then stays in a large GPU's cache.
 const CHUNK_ELEMENTS: i64 = 8 * 1024 * 1024;
 
 /// Parameters that lie side by side.
@@ -42,7 +41,8 @@ pub(crate) struct Stack {
 }
 
 impl Stack {
-    /// The stacks among the parameters from `first` on, whose state is moved together. None where kernels are not available.
+    /// The stacks among the parameters from `first` on, whose state is moved together. None where
+    /// kernels are not available.
     pub(crate) fn find(parameters: &mut [ParameterState], first: usize) -> Result<Vec<Self>, TchError> {
         let mut stacks = Vec::new();
         let mut start = first;
@@ -63,7 +63,8 @@ impl Stack {
         let first = &members[0];
         let (Some(projector), Some(gradient)) = (&first.projector, &first.parameter.gradient) else { return Ok(None) };
         let Some((basis_shape, side)) = projector.one_sided() else { return Ok(None) };
-        // Tensors of one storage can be seen as one; neighbours of two storages cannot, and are refused here.
+        // Tensors of one storage can be seen as one; neighbours of two storages cannot, and are
+        // refused here.
         let (Ok(weights), Ok(gradients)) =
             (spanning(&first.parameter.weight, members.len()), spanning(gradient, members.len()))
         else {
@@ -175,7 +176,8 @@ impl Stack {
         let rank = projectors().map(Projector::rank).max().unwrap_or(0);
         let mut bases = part(&self.bases)?;
         let previous = projectors().all(Projector::has_basis).then_some(&bases);
-        // In memory of their own and no buffer: they are larger than a step's, and wanted once in hundreds of steps.
+        // In memory of their own and no buffer: they are larger than a step's, and wanted once in
+        // hundreds of steps.
         let fresh = projector::basis(projector::scaled(&gradients)?, self.side, rank, previous)?;
         bases.f_copy_(&fresh)?;
         members.iter_mut().filter_map(|member| member.projector.as_mut()).for_each(Projector::adopt_room);
@@ -208,13 +210,15 @@ impl Stack {
         let of_all = hidden.as_ref().map_or(storage, Storage::HiddenBits);
         let (mut first, mut second) = (part(&self.first_moments)?, part(&self.second_moments)?);
         let mut low_rank = scratch.floats(Slot::LowRank, first.numel() as i64)?.f_view(&first.size()[..])?;
-        // One launch for all: the first one's bits, and the element's index among them, tell elements apart.
+        // One launch for all: the first one's bits, and the element's index among them, tell
+        // elements apart.
         let leader = &members[start as usize];
         let key = leader.moments.key(leader.num_steps);
         let moments = (&mut first, &mut second);
 
-        // Operands of float16 where the basis is: rounded as TF32 rounds, at twice the speed. What the step lacks to its size is taken
-        // from the weight before and given to it after, a power of two.
+        // Operands of float16 where the basis is: rounded as TF32 rounds, at twice the speed. What
+        // the step lacks to its size is taken from the weight before and given to it after, a power
+        // of two.
         let halves = bases.kind() == Kind::Half && !matches!(storage, Storage::Float);
         let (step, bases, factor) = if halves {
             let gradients = part(&self.gradients)?;
@@ -280,7 +284,8 @@ fn first_name(members: &[ParameterState], start: i64) -> String {
     members[start as usize].parameter.name.clone()
 }
 
-/// Whether `next` is of the same kind as `previous` and lies right behind it, on a GPU whose kernels take both.
+/// Whether `next` is of the same kind as `previous` and lies right behind it, on a GPU whose
+/// kernels take both.
 fn follows(previous: &ParameterState, next: &ParameterState) -> bool {
     let one_sided = |state: &ParameterState| state.projector.as_ref().and_then(|projector| projector.one_sided());
     let (Some(gradient), Some(next_gradient)) = (&previous.parameter.gradient, &next.parameter.gradient) else {

@@ -1,16 +1,18 @@
 //! When targets make their subspaces anew: all on one step, or spread over the steps of a gap.
 //!
-//! Nothing of it is state: what is due follows from a target's place among the targets and from its number of steps, so a run that goes
-//! on refreshes as one that was never stopped, on the same kind of device.
-
-use tch::Device;
+//! Nothing of it is state: what is due follows from a target's place among the targets and from its
+//! number of steps, so a run that goes on refreshes as one that was never stopped, on the same kind
+//! of device.
 
 use crate::RefreshTiming;
+use tch::Device;
 
-/// Targets of one shape that a GPU decomposes together. Of order 1024 it takes as long for 8 as for 24; of more, each takes its time.
+/// Targets of one shape that a GPU decomposes together. Of order 1024 it takes as long for 8 as for
+/// 24; of more, each takes its time.
 const TOGETHER_ON_GPU: usize = 24;
 
-/// For each target the step of a gap, from 1 to `gap`, on which it is refreshed. `shapes` are those of all targets, in order.
+/// For each target the step of a gap, from 1 to `gap`, on which it is refreshed. `shapes` are those
+/// of all targets, in order.
 pub(crate) fn refresh_steps(shapes: &[Vec<i64>], timing: RefreshTiming, gap: i64, device: Device) -> Vec<i64> {
     let together = match (timing, device) {
         (RefreshTiming::Together, _) => return vec![gap; shapes.len()],
@@ -25,7 +27,8 @@ pub(crate) fn refresh_steps(shapes: &[Vec<i64>], timing: RefreshTiming, gap: i64
     (1..).zip(groups).flat_map(|(index, members)| std::iter::repeat_n(step(index), members)).collect()
 }
 
-/// Neighbours of one shape, as evenly as can be in groups of `at_most`: how many targets each group has.
+/// Neighbours of one shape, as evenly as can be in groups of `at_most`: how many targets each group
+/// has.
 fn groups(shapes: &[Vec<i64>], at_most: usize) -> Vec<usize> {
     let runs = shapes.chunk_by(|shape, next| shape == next).map(<[_]>::len);
     let parts = |run: usize| {

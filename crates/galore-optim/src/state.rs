@@ -1,21 +1,20 @@
-//! The state as a safetensors file, written in pieces from the tensors themselves or from a copy in host memory.
+//! The state as a safetensors file, written in pieces from the tensors themselves or from a copy in
+//! host memory.
 //!
-//! The header's `__metadata__` holds `format`, `optimizer`, `num_steps` and, with stochastic rounding, `seed`. Headers are
-//! written in order, so equal states are equal files.
+//! The header's `__metadata__` holds `format`, `optimizer`, `num_steps` and, with stochastic
+//! rounding, `seed`. Headers are written in order, so equal states are equal files.
 
+use crate::Error;
+use crate::core::Core;
+use safetensors::Dtype;
+use safetensors::tensor::{Metadata, TensorInfo};
+use serde_json::{Map, Value, json};
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom, Write};
 use std::path::Path;
-
-use safetensors::Dtype;
-use safetensors::tensor::{Metadata, TensorInfo};
-use serde_json::{Map, Value, json};
 use tch::{Device, Kind, TchError, Tensor};
 use torch_ext::{HostCopy, HostMemory};
-
-use crate::Error;
-use crate::core::Core;
 
 /// Version of the layout.
 const FORMAT: &str = "galore-optim 1";
@@ -50,7 +49,8 @@ pub struct StateSnapshot {
 }
 
 impl StateSnapshot {
-    /// The state as it is now. Its tensors are those of the optimizer: it must be written before the next step.
+    /// The state as it is now. Its tensors are those of the optimizer: it must be written before
+    /// the next step.
     pub(crate) fn borrow(core: &Core) -> Result<Self, Error> {
         let mut metadata = json!({
             "format": FORMAT,

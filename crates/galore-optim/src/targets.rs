@@ -1,18 +1,18 @@
 //! Which linear modules GaLore projects: Hugging Face's `optim_target_modules`.
 
+use crate::Error;
 use fancy_regex::Regex;
 use serde::{Deserialize, Serialize};
-
-use crate::Error;
 
 /// `optim_target_modules`: one string or a list of strings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum TargetModules {
-    /// One string: `all-linear` (or `all_linear`), else a regular expression that must match the whole module name.
+    /// One string: `all-linear` (or `all_linear`), else a regular expression that must match the
+    /// whole module name.
     Pattern(String),
-    /// A list: a module is a target if an entry equals its name, is part of it, or matches all of it as a regular
-    /// expression.
+    /// A list: a module is a target if an entry equals its name, is part of it, or matches all of
+    /// it as a regular expression.
     List(Vec<String>),
 }
 
@@ -22,11 +22,13 @@ impl TargetModules {
     }
 }
 
-/// Names of the target modules, in the order given; a target's weight is its name with `.weight` appended.
+/// Names of the target modules, in the order given; a target's weight is its name with `.weight`
+/// appended.
 ///
-/// `linear_modules` are the linear modules that own their weight: a head tied to the embedding is not one of them, as
-/// its weight is the embedding's. Matching is that of `check_target_module_exists` in transformers 5.17. Regular
-/// expressions may look around, as in Python.
+/// `linear_modules` are the linear modules that own their weight: a head tied to the embedding is
+/// not one of them, as its weight is the embedding's. Matching is that of
+/// `check_target_module_exists` in transformers 5.17. Regular expressions may look around, as in
+/// Python.
 ///
 /// # Errors
 /// [`Error::TargetPattern`] for an entry that had to be read as a regular expression and is none;
@@ -55,7 +57,8 @@ pub fn select_targets<'a>(linear_modules: &[&'a str], patterns: &TargetModules) 
 
 struct Matcher<'p> {
     patterns: &'p [String],
-    /// Compiled when first needed: an entry that is found as a plain string need not be a valid expression.
+    /// Compiled when first needed: an entry that is found as a plain string need not be a valid
+    /// expression.
     regexes: Vec<Option<Regex>>,
     all: bool,
     substrings: bool,

@@ -4,13 +4,12 @@
 //! cargo run -p sft-data --example fetch -- HuggingFaceTB/SmolLM2-135M .json
 //! ```
 //!
-//! A second argument limits the files to those with that ending. `HF_ENDPOINT`, `HF_HOME`, `HF_TOKEN` and
-//! `HF_HUB_OFFLINE` mean what they mean to Python.
-
-use std::error::Error;
-use std::sync::Arc;
+//! A second argument limits the files to those with that ending. `HF_ENDPOINT`, `HF_HOME`,
+//! `HF_TOKEN` and `HF_HUB_OFFLINE` mean what they mean to Python.
 
 use sft_data::{DownloadProgress, HubConfig, RepoKind, snapshot};
+use std::error::Error;
+use std::sync::Arc;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);

@@ -4,13 +4,12 @@
 //! cargo run -p sft-data --example prepare -- <dataset: file, folder or hub id> <folder with a tokenizer>
 //! ```
 
-use std::error::Error;
-use std::path::Path;
-
 use sft_data::{
     ChatTokenizer, DatasetConfig, Evaluation, HubConfig, PrepareConfig, SpecialTokensInText, collate, epoch_order,
     load_splits, prepare,
 };
+use std::error::Error;
+use std::path::Path;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -1,13 +1,12 @@
 //! Examples laid end to end.
 //!
-//! A batch is a flat run of tokens, row after row, with the length of every document: the form that attention over
-//! variable lengths wants, and the one in which padding costs nothing. [`Batch::pad_to_longest`] gives the rectangular
-//! form.
-
-use std::num::NonZeroUsize;
-use std::ops::Range;
+//! A batch is a flat run of tokens, row after row, with the length of every document: the form that
+//! attention over variable lengths wants, and the one in which padding costs nothing.
+//! [`Batch::pad_to_longest`] gives the rectangular form.
 
 use crate::prepare::Example;
+use std::num::NonZeroUsize;
+use std::ops::Range;
 
 /// The label of a token that does not count in the loss, as everywhere in Hugging Face.
 pub const IGNORE_INDEX: i64 = -100;
@@ -19,7 +18,8 @@ pub const IGNORE_INDEX: i64 = -100;
 pub struct Batch {
     /// Token ids of all rows, `[t]`.
     pub input_ids: Vec<i64>,
-    /// Labels in Hugging Face's convention, `[t]`: not shifted, [`IGNORE_INDEX`] where a token does not count.
+    /// Labels in Hugging Face's convention, `[t]`: not shifted, [`IGNORE_INDEX`] where a token does
+    /// not count.
     pub labels: Vec<i64>,
     /// Length of each document, in order; their sum is `t`. A packed row has several.
     pub lengths: Vec<usize>,
@@ -49,8 +49,9 @@ pub fn collate(examples: &[&Example]) -> Batch {
 }
 
 impl Batch {
-    /// What each position has to predict, `[t]`: the label of the next token of the same document, and
-    /// [`IGNORE_INDEX`] at the last position of every document, so that no document predicts the next one's start.
+    /// What each position has to predict, `[t]`: the label of the next token of the same document,
+    /// and [`IGNORE_INDEX`] at the last position of every document, so that no document predicts
+    /// the next one's start.
     pub fn targets(&self) -> Vec<i64> {
         let mut targets = Vec::with_capacity(self.labels.len());
         for document in self.documents() {
@@ -83,10 +84,12 @@ impl Batch {
         self.input_ids.len() - self.padding
     }
 
-    /// The rectangular form: every document padded on the right, with `pad_id` and [`IGNORE_INDEX`], to the longest
-    /// one, rounded up to a multiple of `multiple_of` (1 to round nothing). `lengths` then are all equal.
+    /// The rectangular form: every document padded on the right, with `pad_id` and
+    /// [`IGNORE_INDEX`], to the longest one, rounded up to a multiple of `multiple_of` (1 to round
+    /// nothing). `lengths` then are all equal.
     ///
-    /// Causal attention never looks to the right, so padding changes no other position and needs no mask.
+    /// Causal attention never looks to the right, so padding changes no other position and needs no
+    /// mask.
     #[must_use]
     pub fn pad_to_longest(self, pad_id: u32, multiple_of: NonZeroUsize) -> Batch {
         let width = self.lengths.iter().copied().max().unwrap_or(0).next_multiple_of(multiple_of.get());

@@ -21,8 +21,9 @@ impl fmt::Display for Position {
     }
 }
 
-/// An error of this crate. Its message is one line that names the file, line or field, what was found and what to do;
-/// what another library said is kept as the source, so print the chain (`{:#}` of `anyhow`).
+/// An error of this crate. Its message is one line that names the file, line or field, what was
+/// found and what to do; what another library said is kept as the source, so print the chain
+/// (`{:#}` of `anyhow`).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

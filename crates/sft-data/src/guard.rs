@@ -1,4 +1,5 @@
-//! The one place where a panic becomes an error: around libraries that assert on damaged or hostile files instead of returning one.
+//! The one place where a panic becomes an error: around libraries that assert on damaged or hostile
+//! files instead of returning one.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
@@ -19,7 +20,8 @@ pub(crate) fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, Panicked> {
     outcome.map_err(|_| Panicked)
 }
 
-/// As [`guarded`], for work of the tokenizers library, which asserts on files it cannot parse and on models without an unknown token.
+/// As [`guarded`], for work of the tokenizers library, which asserts on files it cannot parse and
+/// on models without an unknown token.
 pub(crate) fn guarded_tokenizer<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> tokenizers::Result<T> {
     guarded(work).unwrap_or_else(|panicked| Err(panicked.into()))
 }

@@ -8,9 +8,10 @@
 //!   examples ─collate──────────▶ Batch                     end to end; targets() never cross a document
 //! ```
 //!
-//! For the same files, rows and seed the ids, labels, packs, splits and orders are those of TRL 1.16, datasets 5.2,
-//! transformers 5.17 and torch 2.11; goldens hold this crate to them. It differs on purpose in two points: a row that has
-//! nothing to learn is dropped and counted, and a file that two patterns match is read once.
+//! For the same files, rows and seed the ids, labels, packs, splits and orders are those of TRL
+//! 1.16, datasets 5.2, transformers 5.17 and torch 2.11; goldens hold this crate to them. It
+//! differs on purpose in two points: a row that has nothing to learn is dropped and counted, and a
+//! file that two patterns match is read once.
 //!
 //! Nothing here knows about tensors, models or training.
 //!

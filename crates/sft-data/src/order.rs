@@ -1,8 +1,8 @@
 //! The order in which rows are visited, equal to PyTorch's.
 //!
-//! Hugging Face's trainer shuffles with `torch.randperm(n, generator=g)` where `g` is a CPU generator seeded with
-//! `seed + epoch`. That is the 32-bit Mersenne twister and a Fisher-Yates pass, written out here so that one seed gives
-//! one order in both worlds.
+//! Hugging Face's trainer shuffles with `torch.randperm(n, generator=g)` where `g` is a CPU
+//! generator seeded with `seed + epoch`. That is the 32-bit Mersenne twister and a Fisher-Yates
+//! pass, written out here so that one seed gives one order in both worlds.
 
 /// `torch.randperm(num_rows, generator=torch.Generator().manual_seed(seed))`.
 ///

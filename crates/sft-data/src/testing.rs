@@ -1,12 +1,10 @@
 //! What the unit tests share.
 
+use crate::{ChatTokenizer, Error, TokenizerOptions};
+use serde_json::Value;
 use std::error::Error as _;
 use std::fs;
 use std::path::{Path, PathBuf};
-
-use serde_json::Value;
-
-use crate::{ChatTokenizer, Error, TokenizerOptions};
 
 /// A file among the goldens, which `tests/goldens/make.py` writes.
 pub(crate) fn golden_path(name: &str) -> PathBuf {
@@ -28,7 +26,8 @@ pub(crate) fn tokenizer(name: &str) -> ChatTokenizer {
     ChatTokenizer::from_dir(&golden_path("tokenizers").join(name)).unwrap()
 }
 
-/// One of the golden tokenizers with another of the golden templates, or any other text as the template.
+/// One of the golden tokenizers with another of the golden templates, or any other text as the
+/// template.
 pub(crate) fn tokenizer_with_template(name: &str, template: &str) -> ChatTokenizer {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("template.jinja");

@@ -1,5 +1,6 @@
-//! Time of each fused kernel, in microseconds, and the bandwidth it reaches, on the shapes of a batch of 8 × 1024 tokens through a model of
-//! width 1024, with 2816 inside the MLP and a vocabulary of 151,936: `cargo run --release -p torch-ext --example kernel_times`
+//! Time of each fused kernel, in microseconds, and the bandwidth it reaches, on the shapes of a
+//! batch of 8 × 1024 tokens through a model of width 1024, with 2816 inside the MLP and a
+//! vocabulary of 151,936: `cargo run --release -p torch-ext --example kernel_times`
 
 use std::time::Instant;
 use tch::{Cuda, Device, Kind, Tensor};

@@ -1,7 +1,9 @@
-// CUDA graphs of libtorch (at::cuda::CUDAGraph), whose headers need CUDA's own and whose symbols only libtorch_cuda.so has.
+// CUDA graphs of libtorch (at::cuda::CUDAGraph), whose headers need CUDA's own and whose symbols
+// only libtorch_cuda.so has.
 //
-// So they are looked up where that library has been loaded, by the names that the Itanium C++ ABI gives them; torch 2.11 is the one
-// version that this crate is built for. Objects live in memory that is larger than any of them.
+// So they are looked up where that library has been loaded, by the names that the Itanium C++ ABI
+// gives them; torch 2.11 is the one version that this crate is built for. Objects live in memory
+// that is larger than any of them.
 
 #include <c10/core/impl/VirtualGuardImpl.h>
 
@@ -65,7 +67,8 @@ struct Graph {
 
 c10::impl::VirtualGuardImpl guard() { return c10::impl::VirtualGuardImpl(c10::DeviceType::CUDA); }
 
-// The default stream cannot be recorded. One other for all recordings of a device, since libraries keep memory for each stream they see.
+// The default stream cannot be recorded. One other for all recordings of a device, since libraries
+// keep memory for each stream they see.
 c10::Stream stream_for_recording(c10::Device device) {
   static std::mutex mutex;
   static std::map<c10::DeviceIndex, c10::Stream> streams;
@@ -88,7 +91,8 @@ char* torch_ext_graph_new_pool(unsigned long long* first, unsigned long long* se
   });
 }
 
-// From here to torch_ext_graph_end what this thread asks of CUDA device `index` is recorded and not done.
+// From here to torch_ext_graph_end what this thread asks of CUDA device `index` is recorded and not
+// done.
 char* torch_ext_graph_begin(int64_t index, unsigned long long pool_first, unsigned long long pool_second, void** graph) {
   return guarded([&] {
     const c10::Device device(c10::DeviceType::CUDA, static_cast<c10::DeviceIndex>(index));
@@ -106,7 +110,8 @@ char* torch_ext_graph_begin(int64_t index, unsigned long long pool_first, unsign
   });
 }
 
-// Ends the recording, also when it was not good; the graph is then fit for torch_ext_graph_free alone.
+// Ends the recording, also when it was not good; the graph is then fit for torch_ext_graph_free
+// alone.
 char* torch_ext_graph_end(void* graph) {
   return guarded([&] {
     auto* recording = static_cast<Graph*>(graph);

@@ -1,4 +1,5 @@
-// What every function behind the C ABI does with exceptions: null means success, else a message from malloc that the caller frees.
+// What every function behind the C ABI does with exceptions: null means success, else a message
+// from malloc that the caller frees.
 #pragma once
 
 #include <c10/util/Exception.h>

@@ -1,6 +1,7 @@
 // Operators of libtorch that tch's generated bindings leave out, behind a C ABI.
 //
-// Tensors are `at::Tensor*`, as in torch-sys. A function returns null on success, or a message from malloc that the caller frees.
+// Tensors are `at::Tensor*`, as in torch-sys. A function returns null on success, or a message from
+// malloc that the caller frees.
 
 #include <ATen/Context.h>
 #include <ATen/core/Tensor.h>
@@ -39,8 +40,9 @@ void torch_ext_free(char* message) {
   if (message != torch_ext::out_of_memory) free(message);
 }
 
-// Variable-length causal flash attention: query, key, value are [tokens, heads, head_dim], cumulative_lengths is int32 [rows + 1].
-// outputs receives five new tensors: output, logsumexp, rng_state, unused, debug_mask.
+// Variable-length causal flash attention: query, key, value are [tokens, heads, head_dim],
+// cumulative_lengths is int32 [rows + 1]. outputs receives five new tensors: output, logsumexp,
+// rng_state, unused, debug_mask.
 char* torch_ext_flash_attention_forward(void** outputs, const void* query, const void* key, const void* value,
                                         const void* cumulative_lengths, int64_t longest, double scale) {
   return guarded([&] {
@@ -58,7 +60,8 @@ char* torch_ext_flash_attention_forward(void** outputs, const void* query, const
   });
 }
 
-// cuDNN's causal attention: query, key, value are [rows, heads, tokens, head_dim]. outputs receives four new tensors: output, logsumexp, seed, offset.
+// cuDNN's causal attention: query, key, value are [rows, heads, tokens, head_dim]. outputs receives
+// four new tensors: output, logsumexp, seed, offset.
 char* torch_ext_cudnn_attention_forward(void** outputs, const void* query, const void* key, const void* value, double scale) {
   return guarded([&] {
     const auto& q = *static_cast<const at::Tensor*>(query);
@@ -74,8 +77,9 @@ char* torch_ext_cudnn_attention_forward(void** outputs, const void* query, const
   });
 }
 
-// The values in host memory that CUDA device `index` reads by itself. outputs receives one new tensor. Without naming the device, libtorch would look
-// for one that it was built for; that it is named is what it warns of, twice a call, and nothing else is there to warn of.
+// The values in host memory that CUDA device `index` reads by itself. outputs receives one new
+// tensor. Without naming the device, libtorch would look for one that it was built for; that it is
+// named is what it warns of, twice a call, and nothing else is there to warn of.
 char* torch_ext_pin_memory(void** outputs, const void* tensor, int64_t index) {
   return guarded([&] {
     allocator_of(index);  // checks the index
@@ -96,7 +100,8 @@ char* torch_ext_cuda_memory(int64_t index, int64_t* current, int64_t* peak) {
   });
 }
 
-// Bytes that tensors could still take on CUDA device `index`: what the driver has free, and what the allocator holds unused.
+// Bytes that tensors could still take on CUDA device `index`: what the driver has free, and what
+// the allocator holds unused.
 char* torch_ext_cuda_available(int64_t index, int64_t* bytes) {
   return guarded([&] {
     const auto device = static_cast<c10::DeviceIndex>(index);

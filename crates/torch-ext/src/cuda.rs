@@ -1,8 +1,9 @@
 //! CUDA, loaded when the program starts rather than when it is built.
 //!
-//! The binary links only libtorch's CPU part. `libtorch_cuda.so` registers its kernels when it is loaded, so loading it before the
-//! first tensor is made is all that a GPU needs. Where it is looked for, in order: the folder in the environment variable
-//! `TORCH_CUDA_LIB`, the loader's own path (`LD_LIBRARY_PATH`), and what `cargo xtask setup --cuda` left in the user's cache.
+//! The binary links only libtorch's CPU part. `libtorch_cuda.so` registers its kernels when it is
+//! loaded, so loading it before the first tensor is made is all that a GPU needs. Where it is
+//! looked for, in order: the folder in the environment variable `TORCH_CUDA_LIB`, the loader's own
+//! path (`LD_LIBRARY_PATH`), and what `cargo xtask setup --cuda` left in the user's cache.
 
 use crate::{Error, shim};
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
@@ -11,11 +12,13 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use tch::Tensor;
 
-/// Loads CUDA if this machine has it and says whether it can be used; the work is done once a process.
+/// Loads CUDA if this machine has it and says whether it can be used; the work is done once a
+/// process.
 pub fn load() -> bool {
     static LOADED: OnceLock<bool> = OnceLock::new();
     *LOADED.get_or_init(|| {
-        // Loading comes first: libtorch remembers the answer to the first question about CUDA for good.
+        // Loading comes first: libtorch remembers the answer to the first question about CUDA for
+        // good.
         if has_driver() && !load_library() {
             return false;
         }
@@ -23,7 +26,8 @@ pub fn load() -> bool {
     })
 }
 
-/// Whether an NVIDIA driver is present. With a driver, [`load`] answering `false` means that libtorch's CUDA half was not found.
+/// Whether an NVIDIA driver is present. With a driver, [`load`] answering `false` means that
+/// libtorch's CUDA half was not found.
 pub fn has_driver() -> bool {
     // Half a gigabyte of kernels is not worth loading on a machine without a GPU.
     ["/dev/nvidiactl", "/dev/dxg"].iter().any(|path| std::path::Path::new(path).exists())
@@ -35,8 +39,9 @@ fn load_library() -> bool {
     let cached = crate::cache_dir().map(|cache| cache.join("torch-2.11.0-cuda/torch/lib").join(NAME));
     let mut candidates = configured.into_iter().chain([PathBuf::from(NAME)]).chain(cached);
     candidates.any(|candidate| {
-        // SAFETY: the library is libtorch's own CUDA half, made to be loaded beside the libtorch_cpu.so that is already here; its
-        // initialisers register kernels. It is never unloaded.
+        // SAFETY: the library is libtorch's own CUDA half, made to be loaded beside the
+        // libtorch_cpu.so that is already here; its initialisers register kernels. It is never
+        // unloaded.
         match unsafe { Library::open(Some(&candidate), RTLD_NOW | RTLD_GLOBAL) } {
             Ok(library) => {
                 std::mem::forget(library);
@@ -47,14 +52,16 @@ fn load_library() -> bool {
     })
 }
 
-/// What `entries` takes from a library of CUDA, from the first of its candidates that can be opened and has them all. It is never unloaded.
+/// What `entries` takes from a library of CUDA, from the first of its candidates that can be opened
+/// and has them all. It is never unloaded.
 pub(crate) fn open_library<T>(
     names: &[&str],
     entries: impl Fn(&Library) -> Result<T, libloading::Error>,
 ) -> Result<T, String> {
     let mut message = "it has no name".to_owned();
     for path in library_candidates(names) {
-        // SAFETY: a library of the CUDA that libtorch itself loads; initialisers of those touch nothing but themselves.
+        // SAFETY: a library of the CUDA that libtorch itself loads; initialisers of those touch
+        // nothing but themselves.
         let opened = unsafe { Library::open(Some(&path), RTLD_NOW) }.and_then(|library| {
             let found = entries(&library)?;
             std::mem::forget(library);
@@ -69,8 +76,8 @@ pub(crate) fn open_library<T>(
     Err(message)
 }
 
-/// Where a library of the CUDA toolkit may lie, by its names in order of preference: in the wheels beside the libtorch in use, in
-/// libtorch's own folder, on the loader's path.
+/// Where a library of the CUDA toolkit may lie, by its names in order of preference: in the wheels
+/// beside the libtorch in use, in libtorch's own folder, on the loader's path.
 fn library_candidates<'a>(names: &'a [&str]) -> impl Iterator<Item = PathBuf> + use<'a> {
     const WHEELS: [&str; 4] =
         ["../../nvidia/cu13/lib", "../../nvidia/cuda_nvrtc/lib", "../../nvidia/cusolver/lib", "."];
@@ -121,7 +128,8 @@ pub fn available_memory(index: usize) -> Result<u64, Error> {
     Ok(u64::try_from(bytes).unwrap_or(0))
 }
 
-/// Gives back to the driver what libtorch holds unused on all CUDA devices. It waits for them, and memory taken later costs more time.
+/// Gives back to the driver what libtorch holds unused on all CUDA devices. It waits for them, and
+/// memory taken later costs more time.
 ///
 /// # Errors
 /// [`Error::Torch`] without CUDA.
@@ -140,13 +148,15 @@ pub fn reset_peak_memory(index: usize) -> Result<(), Error> {
     shim::check("cuda_reset_peak", message)
 }
 
-/// A tensor's values in host memory that CUDA device `index` reads by itself while the host goes on: a copy, unless they are there already. tch's
-/// own call does the same and has libtorch warn of it each time.
+/// A tensor's values in host memory that CUDA device `index` reads by itself while the host goes
+/// on: a copy, unless they are there already. tch's own call does the same and has libtorch warn of
+/// it each time.
 ///
 /// # Errors
 /// [`Error::Torch`] without CUDA, or when a device's index is out of range.
 pub fn pinned(tensor: &Tensor, index: usize) -> Result<Tensor, Error> {
-    // SAFETY: the pointer is that of a live `at::Tensor` for the length of the call, which makes one.
+    // SAFETY: the pointer is that of a live `at::Tensor` for the length of the call, which makes
+    // one.
     let [copy] = unsafe {
         shim::new_tensors("pin_memory", |outputs| {
             shim::torch_ext_pin_memory(outputs, tensor.as_ptr().cast(), device_index(index))
@@ -155,8 +165,9 @@ pub fn pinned(tensor: &Tensor, index: usize) -> Result<Tensor, Error> {
     Ok(copy)
 }
 
-/// While it lives, float32 matrix products on CUDA round their operands to TF32: 10 bits of mantissa, sums in float32, and several times
-/// the speed. What was set before comes back when it is dropped. It holds for the whole process.
+/// While it lives, float32 matrix products on CUDA round their operands to TF32: 10 bits of
+/// mantissa, sums in float32, and several times the speed. What was set before comes back when it
+/// is dropped. It holds for the whole process.
 #[derive(Debug)]
 pub struct AllowTf32 {
     before: bool,
@@ -187,7 +198,8 @@ fn set_allow_tf32(allow: bool) -> Result<(), Error> {
     shim::check("set_allow_tf32", unsafe { shim::torch_ext_set_allow_tf32(allow) })
 }
 
-/// Waits until device `index` has done all that was asked of it. tch's own call panics where this returns an error.
+/// Waits until device `index` has done all that was asked of it. tch's own call panics where this
+/// returns an error.
 ///
 /// # Errors
 /// [`Error::Torch`] with the error of any work done since the last wait, or without CUDA.

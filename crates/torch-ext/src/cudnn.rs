@@ -1,7 +1,9 @@
-//! cuDNN's causal attention over rows of one length, for CUDA in bfloat16 and float16. It is faster than [`crate::flash`], but makes a plan for each
-//! shape, which takes the host tens of milliseconds.
+//! cuDNN's causal attention over rows of one length, for CUDA in bfloat16 and float16. It is faster
+//! than [`crate::flash`], but makes a plan for each shape, which takes the host tens of
+//! milliseconds.
 //!
-//! Shapes: `b` rows, `h` heads, `t` tokens a row, `k` head size. Strides are free, but for the last dimension.
+//! Shapes: `b` rows, `h` heads, `t` tokens a row, `k` head size. Strides are free, but for the last
+//! dimension.
 
 use crate::{Error, shim};
 use tch::Tensor;
@@ -19,7 +21,8 @@ pub struct Forward {
 /// Causal attention within each row: query, key and value `[b, h, t, k]`.
 ///
 /// # Errors
-/// [`Error::Torch`] with libtorch's message, for example on the CPU, in float32, or where cuDNN has no plan for the shape.
+/// [`Error::Torch`] with libtorch's message, for example on the CPU, in float32, or where cuDNN has
+/// no plan for the shape.
 pub fn forward(query: &Tensor, key: &Tensor, value: &Tensor, scale: f64) -> Result<Forward, Error> {
     let [query, key, value] = [query, key, value].map(|tensor| tensor.as_ptr().cast());
     // SAFETY: the pointers are live `at::Tensor`s for the length of the call, which makes four.

@@ -1,8 +1,9 @@
 //! Eigenvectors of many symmetric matrices in one call.
 //!
-//! libtorch 2.11 hands a batch to cuSOLVER matrix by matrix: 11 ms each at order 1024 on an H100, 8.5 ms at order 256. cuSOLVER's own
-//! batched solver takes 2.8 and 0.12 ms. It lies in the library that libtorch's CUDA half brings along; where it cannot be found (before
-//! CUDA 12.7), and on the CPU, libtorch's solver is used.
+//! libtorch 2.11 hands a batch to cuSOLVER matrix by matrix: 11 ms each at order 1024 on an H100,
+//! 8.5 ms at order 256. cuSOLVER's own batched solver takes 2.8 and 0.12 ms. It lies in the library
+//! that libtorch's CUDA half brings along; where it cannot be found (before CUDA 12.7), and on the
+//! CPU, libtorch's solver is used.
 
 use crate::Error;
 use crate::kernels::driver;
@@ -13,13 +14,15 @@ use tch::{Device, Kind, Tensor};
 
 const OPERATION: &str = "eigenvectors";
 
-/// Eigenvectors of symmetric matrices `[batch, n, n]`, float32, as rows `[batch, n, n]`, smallest eigenvalue first. For a
-/// matrix with NaN the result is undefined, or an error.
+/// Eigenvectors of symmetric matrices `[batch, n, n]`, float32, as rows `[batch, n, n]`, smallest
+/// eigenvalue first. For a matrix with NaN the result is undefined, or an error.
 ///
-/// The matrices are given up: on a GPU their memory may become that of the vectors, and it takes four times as much besides while it runs.
+/// The matrices are given up: on a GPU their memory may become that of the vectors, and it takes
+/// four times as much besides while it runs.
 ///
 /// # Errors
-/// [`Error::Operand`] for another shape or type, [`Error::Torch`] when the solver fails or memory is lacking.
+/// [`Error::Operand`] for another shape or type, [`Error::Torch`] when the solver fails or memory
+/// is lacking.
 pub fn eigenvectors(matrices: Tensor) -> Result<Tensor, Error> {
     let shape = matrices.size();
     let (&[batch, n, columns], Ok(Kind::Float)) = (&shape[..], matrices.f_kind()) else {
@@ -141,7 +144,8 @@ fn handles(solver: &Solver, device: usize) -> Result<(Handle, Parameters), Error
         return Ok((*handle as Handle, *parameters as Parameters));
     }
     let (mut handle, mut parameters) = (std::ptr::null_mut(), std::ptr::null_mut());
-    // SAFETY: both pointers are valid for the calls; the caller has made the device's context current.
+    // SAFETY: both pointers are valid for the calls; the caller has made the device's context
+    // current.
     unsafe {
         check("cusolverDnCreate", (solver.create)(&mut handle))?;
         check("cusolverDnCreateParams", (solver.create_parameters)(&mut parameters))?;
@@ -157,7 +161,8 @@ fn batched(solver: &Solver, matrices: Tensor, device: usize, batch: i64, n: i64)
     // The solver is used by one thread at a time: a handle belongs to one stream.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    // The vectors replace the matrices. The solver lays out columns one after the other, so its columns are our rows.
+    // The vectors replace the matrices. The solver lays out columns one after the other, so its
+    // columns are our rows.
     let vectors = { matrices }.f_contiguous().map_err(torch)?;
     let on_device = |shape: &[i64], kind| Tensor::f_empty(shape, (kind, vectors.device())).map_err(torch);
     let values = on_device(&[batch, n], Kind::Float)?;
@@ -166,7 +171,8 @@ fn batched(solver: &Solver, matrices: Tensor, device: usize, batch: i64, n: i64)
     driver::within(OPERATION, device, || {
         let (handle, parameters) = handles(solver, device)?;
         let (mut device_bytes, mut host_bytes) = (0, 0);
-        // SAFETY: the handle is of this device; the tensors are of the sizes named, on this device and alive.
+        // SAFETY: the handle is of this device; the tensors are of the sizes named, on this device
+        // and alive.
         unsafe {
             check("cusolverDnSetStream", (solver.set_stream)(handle, stream))?;
             let status = (solver.buffer_sizes)(
@@ -189,8 +195,9 @@ fn batched(solver: &Solver, matrices: Tensor, device: usize, batch: i64, n: i64)
         }
         let bytes = i64::try_from(device_bytes.max(1)).unwrap_or(i64::MAX);
         let (device_buffer, mut host_buffer) = (on_device(&[bytes], Kind::Uint8)?, vec![0u8; host_bytes]);
-        // SAFETY: as above; both buffers have the size that was asked for. Device memory is freed in the order of the stream that the work
-        // goes to; the host's part is done when the call returns.
+        // SAFETY: as above; both buffers have the size that was asked for. Device memory is freed
+        // in the order of the stream that the work goes to; the host's part is done when the call
+        // returns.
         let status = unsafe {
             (solver.solve)(
                 handle,

@@ -1,6 +1,8 @@
-//! Flash attention over rows laid end to end (Dao, 2023, arXiv 2307.08691), for CUDA in bfloat16 and float16.
+//! Flash attention over rows laid end to end (Dao, 2023, arXiv 2307.08691), for CUDA in bfloat16
+//! and float16.
 //!
-//! Shapes: `n` tokens of all rows, `h` query heads, `g` key and value heads (`h` a multiple of `g`), `k` head size, `r` rows.
+//! Shapes: `n` tokens of all rows, `h` query heads, `g` key and value heads (`h` a multiple of
+//! `g`), `k` head size, `r` rows.
 
 use crate::{Error, shim};
 use tch::Tensor;

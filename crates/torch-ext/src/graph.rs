@@ -1,12 +1,15 @@
 //! CUDA graphs: what a function asks of the GPU, recorded once and launched by one call.
 //!
-//! An operation costs the host some ten microseconds, whatever its size. A small model asks for operations that the GPU is through with
-//! sooner than that, and then waits for the host; launched as a graph, a whole pass costs one call.
+//! An operation costs the host some ten microseconds, whatever its size. A small model asks for
+//! operations that the GPU is through with sooner than that, and then waits for the host; launched
+//! as a graph, a whole pass costs one call.
 //!
-//! A graph repeats what was recorded to the letter: same addresses, same sizes, same values that the host passed. So inputs are tensors that
-//! live as long as the graph and are written before each launch, outputs are read after it, and a number that changes has to be a tensor.
-//! Memory that the recorded function takes comes from a [`Pool`] and stays reserved. Graphs of one pool share it: they run one at a time,
-//! and what they leave behind, but for tensors that are still held, is overwritten by the next.
+//! A graph repeats what was recorded to the letter: same addresses, same sizes, same values that
+//! the host passed. So inputs are tensors that live as long as the graph and are written before
+//! each launch, outputs are read after it, and a number that changes has to be a tensor. Memory
+//! that the recorded function takes comes from a [`Pool`] and stays reserved. Graphs of one pool
+//! share it: they run one at a time, and what they leave behind, but for tensors that are still
+//! held, is overwritten by the next.
 
 use crate::{Error, shim};
 use std::ffi::{c_ulonglong, c_void};
@@ -36,15 +39,19 @@ impl Pool {
 #[derive(Debug)]
 pub struct Graph(NonNull<c_void>);
 
-// SAFETY: the object behind the pointer belongs to no thread; it is used by one at a time, since `launch` takes `&mut`.
+// SAFETY: the object behind the pointer belongs to no thread; it is used by one at a time, since
+// `launch` takes `&mut`.
 unsafe impl Send for Graph {}
 
 impl Graph {
-    /// Records what `body` asks of CUDA device `index`; nothing of it is done before [`Self::launch`], so the tensors that `body` returns have
-    /// no values yet. It must not read from the device or wait for it, and should have run before as it is, so that kernels are loaded.
+    /// Records what `body` asks of CUDA device `index`; nothing of it is done before
+    /// [`Self::launch`], so the tensors that `body` returns have no values yet. It must not read
+    /// from the device or wait for it, and should have run before as it is, so that kernels are
+    /// loaded.
     ///
     /// # Errors
-    /// Those of `body`, out of memory for one; [`Error::Torch`] when something in it cannot be recorded, or without CUDA.
+    /// Those of `body`, out of memory for one; [`Error::Torch`] when something in it cannot be
+    /// recorded, or without CUDA.
     pub fn record<T, E: From<Error>>(
         index: usize,
         pool: Pool,
@@ -123,7 +130,8 @@ mod tests {
         }
     }
 
-    /// On a GPU: new inputs give new outputs, two graphs share memory, and errors leave the device usable.
+    /// On a GPU: new inputs give new outputs, two graphs share memory, and errors leave the device
+    /// usable.
     #[test]
     fn a_launch_repeats_what_was_recorded() {
         if !crate::cuda::load() {

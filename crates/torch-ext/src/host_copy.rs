@@ -5,9 +5,11 @@ use tch::{Device, Kind, TchError, Tensor};
 
 /// Host memory for copies of tensors that are made again and again, as those of checkpoints are.
 ///
-/// A copy of gigabytes spends most of its time on getting pages from the system. So a [`HostCopy`] that is dropped leaves its memory here,
-/// and the next one of the same size takes it: no more is held than was in use at a time, and nothing that the next copy could not use. The
-/// system may have idle memory back when it runs short (`MADV_FREE`, on Linux). All of it goes with the last clone and the last copy.
+/// A copy of gigabytes spends most of its time on getting pages from the system. So a [`HostCopy`]
+/// that is dropped leaves its memory here, and the next one of the same size takes it: no more is
+/// held than was in use at a time, and nothing that the next copy could not use. The system may
+/// have idle memory back when it runs short (`MADV_FREE`, on Linux). All of it goes with the last
+/// clone and the last copy.
 #[derive(Clone, Debug, Default)]
 pub struct HostMemory(Arc<Mutex<Vec<MmapMut>>>);
 
@@ -44,7 +46,8 @@ impl HostMemory {
         // Sizes have changed: what is left of the earlier ones would be kept beside the new ones.
         idle.clear();
         let memory = MmapMut::map_anon(length).map_err(|source| Error::Memory { bytes: length, source })?;
-        // In large pages, of which there are fewer to get. A system that has none gives ordinary ones.
+        // In large pages, of which there are fewer to get. A system that has none gives ordinary
+        // ones.
         #[cfg(target_os = "linux")]
         let _ = memory.advise(memmap2::Advice::HugePage);
         Ok(copy(Some(memory)))
@@ -66,7 +69,8 @@ pub struct HostCopy {
 impl Drop for HostCopy {
     fn drop(&mut self) {
         let Some(memory) = self.memory.take() else { return };
-        // SAFETY: the range is all of the mapping, and nobody reads what it held: the next copy writes over it.
+        // SAFETY: the range is all of the mapping, and nobody reads what it held: the next copy
+        // writes over it.
         #[cfg(target_os = "linux")]
         let _ = unsafe { memory.unchecked_advise(memmap2::UncheckedAdvice::Free) };
         self.home.idle().push(memory);
@@ -85,7 +89,8 @@ fn num_bytes(tensor: &Tensor) -> usize {
     tensor.numel() * tensor.kind().elt_size_in_bytes()
 }
 
-/// By libtorch, which shares the work among its threads and copies from a device without a stop in between.
+/// By libtorch, which shares the work among its threads and copies from a device without a stop in
+/// between.
 fn copy_to(tensor: &Tensor, bytes: &mut [u8]) -> Result<(), TchError> {
     // As bytes, so that no type asks for an alignment.
     let from = tensor.f_contiguous()?.f_view([-1])?.f_view_dtype(Kind::Uint8)?;

@@ -9,7 +9,8 @@ pub struct MappedFile(Option<memmap2::Mmap>);
 impl MappedFile {
     /// Maps the whole of `path`.
     ///
-    /// The file must not be truncated while it is mapped: the system answers a read past the new end with SIGBUS.
+    /// The file must not be truncated while it is mapped: the system answers a read past the new
+    /// end with SIGBUS.
     ///
     /// # Errors
     /// [`Error::Map`] when the file cannot be opened, is not a regular file, or cannot be mapped.
@@ -23,7 +24,8 @@ impl MappedFile {
         if metadata.len() == 0 {
             return Ok(Self(None)); // mmap refuses an empty range
         }
-        // SAFETY: the map is read-only and private to this process; the documented condition is that nobody truncates the file.
+        // SAFETY: the map is read-only and private to this process; the documented condition is
+        // that nobody truncates the file.
         let map = unsafe { memmap2::Mmap::map(&file) }.map_err(failed)?;
         Ok(Self(Some(map)))
     }

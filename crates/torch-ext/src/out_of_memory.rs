@@ -1,4 +1,5 @@
-//! What libtorch says when memory ran out, taken apart. Through its C interface an error is text and nothing else.
+//! What libtorch says when memory ran out, taken apart. Through its C interface an error is text
+//! and nothing else.
 
 /// Memory that could not be had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +23,8 @@ pub enum Place {
     Cuda(Option<usize>),
 }
 
-/// Parts of the messages of allocators and libraries, by the place they speak of; those that the libraries of torch 2.11 hold.
+/// Parts of the messages of allocators and libraries, by the place they speak of; those that the
+/// libraries of torch 2.11 hold.
 const HOST: [&str; 2] = ["DefaultCPUAllocator: can't allocate memory", "std::bad_alloc"];
 const CUDA: [&str; 6] = [
     "CUDA out of memory",

@@ -1,7 +1,8 @@
 //! tch's `f_` functions return the error of a call, but for those that take a number.
 //!
-//! A number is passed as a `tch::Scalar`, a temporary. Its drop comes between the call and the look at the call's error, looks itself whether an
-//! error is pending, takes it for its own and panics. So `tensor.f_mul_scalar(2.0)` never returns an error.
+//! A number is passed as a `tch::Scalar`, a temporary. Its drop comes between the call and the look
+//! at the call's error, looks itself whether an error is pending, takes it for its own and panics.
+//! So `tensor.f_mul_scalar(2.0)` never returns an error.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -9,10 +10,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind, set_hook, take_h
 use std::sync::Once;
 use tch::TchError;
 
-/// Runs `work`, in which calls of tch that take a number return their errors too, as they stand in libtorch: without a panic, or a word of
-/// one on stderr. Every other panic goes on as it would without.
+/// Runs `work`, in which calls of tch that take a number return their errors too, as they stand in
+/// libtorch: without a panic, or a word of one on stderr. Every other panic goes on as it would
+/// without.
 ///
-/// What a call leaves half done is what it leaves half done when it returns an error. Built with `panic = "abort"`, a program aborts.
+/// What a call leaves half done is what it leaves half done when it returns an error. Built with
+/// `panic = "abort"`, a program aborts.
 ///
 /// ```
 /// use tch::{Device, Kind, TchError, Tensor};

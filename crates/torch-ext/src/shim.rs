@@ -46,7 +46,8 @@ unsafe extern "C" {
 /// The tensors that a shim function makes.
 ///
 /// # Safety
-/// When `call` returns null it has put `N` new `at::Tensor`s, which nobody else owns, where it was told.
+/// When `call` returns null it has put `N` new `at::Tensor`s, which nobody else owns, where it was
+/// told.
 pub(crate) unsafe fn new_tensors<const N: usize>(
     operation: &'static str,
     call: impl FnOnce(*mut *mut c_void) -> *mut c_char,

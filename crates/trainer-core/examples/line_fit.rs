@@ -1,13 +1,13 @@
-//! A learner of one's own in a page: fits a line to points by gradient descent, with the loop, schedule, logs, evaluation
-//! and checkpoints of this crate and nothing else of the workspace.
+//! A learner of one's own in a page: fits a line to points by gradient descent, with the loop,
+//! schedule, logs, evaluation and checkpoints of this crate and nothing else of the workspace.
 //!
 //! `cargo run -p trainer-core --example line_fit`
 
 use std::path::Path;
-
+use trainer_core::testing::PlainStore;
 use trainer_core::{
     BatchInfo, BatchSource, Batches, BoxError, EvalSums, Learner, ProgressBar, StepRecord, StepRequest, Trainer,
-    TrainingArguments, WriteCheckpoint, testing::PlainStore,
+    TrainingArguments, WriteCheckpoint,
 };
 
 /// y = slope · x + offset.

@@ -2,10 +2,8 @@
 //!
 //! `cargo run -p trainer-core --example minimal`
 
-use trainer_core::{
-    BoxError, Trainer, TrainingArguments,
-    testing::{PlainStore, ToyLearner, ToySource},
-};
+use trainer_core::testing::{PlainStore, ToyLearner, ToySource};
+use trainer_core::{BoxError, Trainer, TrainingArguments};
 
 fn main() -> Result<(), BoxError> {
     let output_dir = std::env::temp_dir().join("trainer_core_minimal");

@@ -1,13 +1,9 @@
 //! The arguments of a run: Hugging Face's names, the documented recipe as defaults.
 
-use std::path::PathBuf;
-
+use crate::schedule::{SchedulerKwargs, SchedulerType};
+use crate::string_enum::string_enum;
 use serde::{Deserialize, Serialize};
-
-use crate::{
-    schedule::{SchedulerKwargs, SchedulerType},
-    string_enum::string_enum,
-};
+use std::path::PathBuf;
 
 mod validate;
 pub use validate::ArgumentProblem;
@@ -46,14 +42,15 @@ string_enum! {
     "step timing" StepTiming {
         /// Wait for the device after each step: each time is that step's own.
         Step = "step",
-        /// Do not wait: steps between two waits (logs, evaluations, saves) share their mean, and the maximum is of such
-        /// means. The first step is always timed by itself.
+        /// Do not wait: steps between two waits (logs, evaluations, saves) share their mean, and
+        /// the maximum is of such means. The first step is always timed by itself.
         Window = "window",
     }
 }
 
-/// What the loop is told. Fields are named and defined as in `transformers.TrainingArguments`; the defaults are the
-/// documented recipe. Step counts below 1 are ratios of the run's optimizer steps, rounded up.
+/// What the loop is told. Fields are named and defined as in `transformers.TrainingArguments`; the
+/// defaults are the documented recipe. Step counts below 1 are ratios of the run's optimizer steps,
+/// rounded up.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainingArguments {
@@ -63,7 +60,8 @@ pub struct TrainingArguments {
     pub num_train_epochs: f64,
     /// Optimizer steps to take in place of `num_train_epochs` when positive. Default -1.
     pub max_steps: i64,
-    /// Rows in a training micro-batch. Default 8. The source makes the batches; a resume checks that it is unchanged.
+    /// Rows in a training micro-batch. Default 8. The source makes the batches; a resume checks
+    /// that it is unchanged.
     pub per_device_train_batch_size: usize,
     /// Rows in an evaluation batch. Default 8. Metrics do not depend on it.
     pub per_device_eval_batch_size: usize,
@@ -81,12 +79,13 @@ pub struct TrainingArguments {
     pub warmup_steps: f64,
     /// Gradients are scaled down to this norm; 0 turns clipping off. Default 1.
     pub max_grad_norm: f64,
-    /// End the run after this many steps in a row whose loss or gradient norm is not finite; each of them updates
-    /// nothing. To know in time, the host waits for the device before each update. 0: it does not; figures are looked at
-    /// when they are due, and the first that is not finite ends the run. Default 3.
+    /// End the run after this many steps in a row whose loss or gradient norm is not finite; each
+    /// of them updates nothing. To know in time, the host waits for the device before each update.
+    /// 0: it does not; figures are looked at when they are due, and the first that is not finite
+    /// ends the run. Default 3.
     pub max_bad_steps: u64,
-    /// When memory runs out, go on with micro-batches of half as many rows, and twice as many of them in an optimizer
-    /// step. Default false.
+    /// When memory runs out, go on with micro-batches of half as many rows, and twice as many of
+    /// them in an optimizer step. Default false.
     pub auto_find_batch_size: bool,
     /// When to log. Default steps.
     pub logging_strategy: IntervalStrategy,
@@ -110,10 +109,11 @@ pub struct TrainingArguments {
     pub save_total_limit: Option<usize>,
     /// Load the best checkpoint into the model when training has ended. Default false.
     pub load_best_model_at_end: bool,
-    /// The evaluation metric that decides which checkpoint is best, one of [`TrainingArguments::BEST_METRICS`], with or
-    /// without `eval_`; unset: `loss`.
+    /// The evaluation metric that decides which checkpoint is best, one of
+    /// [`TrainingArguments::BEST_METRICS`], with or without `eval_`; unset: `loss`.
     pub metric_for_best_model: Option<String>,
-    /// Whether a greater metric is better; unset: unless its name ends in `loss` or it is the perplexity.
+    /// Whether a greater metric is better; unset: unless its name ends in `loss` or it is the
+    /// perplexity.
     pub greater_is_better: Option<bool>,
     /// Seed of the row order and of all else that is random. Default 42.
     pub seed: u64,
@@ -161,7 +161,8 @@ impl TrainingArguments {
     /// What `metric_for_best_model` may name, with or without `eval_`.
     pub const BEST_METRICS: &[&str] = &["loss", "mean_token_accuracy", "perplexity"];
 
-    /// The key in the evaluation metrics that decides which checkpoint is best: `eval_loss` unless set.
+    /// The key in the evaluation metrics that decides which checkpoint is best: `eval_loss` unless
+    /// set.
     pub fn best_metric_key(&self) -> String {
         let name = self.metric_for_best_model.as_deref().unwrap_or("loss");
         match name.strip_prefix("eval_").unwrap_or(name) {

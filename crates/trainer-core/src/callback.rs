@@ -1,13 +1,11 @@
 //! The events of a run.
 //!
-//! Callbacks compose: a `Box`, `&mut`, `Option` or `Vec` of callbacks is a callback. Events reach them in order of
-//! registration; the first error ends the run.
-
-use std::path::Path;
-
-use serde_json::Value;
+//! Callbacks compose: a `Box`, `&mut`, `Option` or `Vec` of callbacks is a callback. Events reach
+//! them in order of registration; the first error ends the run.
 
 use crate::{BoxError, LogEntry, Requests, TrainerState, TrainingArguments};
+use serde_json::Value;
+use std::path::Path;
 
 mod compose;
 pub(crate) use compose::CallbackFailure;
@@ -26,8 +24,8 @@ pub struct Context<'a> {
 /// What an event handler returns.
 pub type EventResult = Result<(), BoxError>;
 
-/// Something that listens to a run. All methods do nothing unless overridden; names and moments are those of HF's
-/// `TrainerCallback`.
+/// Something that listens to a run. All methods do nothing unless overridden; names and moments are
+/// those of HF's `TrainerCallback`.
 ///
 /// ```text
 /// on_train_begin
@@ -49,7 +47,8 @@ pub trait Callback {
         short_type_name::<Self>()
     }
 
-    /// Training is about to begin, or to go on from a checkpoint (then `global_step` may be above 0).
+    /// Training is about to begin, or to go on from a checkpoint (then `global_step` may be above
+    /// 0).
     fn on_train_begin(&mut self, _context: &Context<'_>, _requests: &mut Requests) -> EventResult {
         Ok(())
     }
@@ -84,7 +83,8 @@ pub trait Callback {
         Ok(())
     }
 
-    /// The optimizer step was taken, or skipped because it is not finite; `global_step` does not count it yet.
+    /// The optimizer step was taken, or skipped because it is not finite; `global_step` does not
+    /// count it yet.
     fn on_optimizer_step(&mut self, _context: &Context<'_>, _requests: &mut Requests) -> EventResult {
         Ok(())
     }
@@ -94,20 +94,23 @@ pub trait Callback {
         Ok(())
     }
 
-    /// An entry was added to the log history: a training log, an evaluation, or the summary at the end.
+    /// An entry was added to the log history: a training log, an evaluation, or the summary at the
+    /// end.
     fn on_log(&mut self, _context: &Context<'_>, _entry: &LogEntry, _requests: &mut Requests) -> EventResult {
         Ok(())
     }
 
-    /// An evaluation is done; `metrics` is its log entry. No checkpoint of this step need exist yet, and `best_metric` is
-    /// that of the evaluations before. A metric that is not finite is `null`.
+    /// An evaluation is done; `metrics` is its log entry. No checkpoint of this step need exist
+    /// yet, and `best_metric` is that of the evaluations before. A metric that is not finite is
+    /// `null`.
     fn on_evaluate(&mut self, _context: &Context<'_>, _metrics: &LogEntry, _requests: &mut Requests) -> EventResult {
         Ok(())
     }
 
-    /// A checkpoint is complete at `checkpoint`: whole, and flushed to the disk. With a store that writes while training goes
-    /// on, this may be some steps after the one that was saved; `state` is that of now. A checkpoint that could not be
-    /// written has no such event, but an entry in the log history with `save_error`.
+    /// A checkpoint is complete at `checkpoint`: whole, and flushed to the disk. With a store that
+    /// writes while training goes on, this may be some steps after the one that was saved; `state`
+    /// is that of now. A checkpoint that could not be written has no such event, but an entry in
+    /// the log history with `save_error`.
     fn on_save(&mut self, _context: &Context<'_>, _checkpoint: &Path, _requests: &mut Requests) -> EventResult {
         Ok(())
     }
@@ -122,7 +125,8 @@ pub trait Callback {
         None
     }
 
-    /// Takes back what [`state`](Self::state) gave; called before `on_train_begin` of a resumed run.
+    /// Takes back what [`state`](Self::state) gave; called before `on_train_begin` of a resumed
+    /// run.
     fn restore(&mut self, _state: &Value) -> EventResult {
         Ok(())
     }

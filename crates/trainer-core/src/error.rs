@@ -1,8 +1,8 @@
-//! The crate's error type. Every variant is one line on the terminal: what was found, where, and what to do.
-
-use std::path::PathBuf;
+//! The crate's error type. Every variant is one line on the terminal: what was found, where, and
+//! what to do.
 
 use crate::{ArgumentProblem, OutOfMemory};
+use std::path::PathBuf;
 
 /// The error type of the traits users implement; anything fits in it.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
@@ -77,8 +77,8 @@ pub enum Error {
         /// Steps taken.
         expected: usize,
     },
-    /// The loss or the gradient norm of a step is NaN or infinite, and so were those of as many steps before it as may be
-    /// skipped.
+    /// The loss or the gradient norm of a step is NaN or infinite, and so were those of as many
+    /// steps before it as may be skipped.
     #[error(
         "{quantity} is {value} at step {step}{}{}: lower learning_rate, lengthen the warm-up, or look at those rows; {}",
         nth_in_a_row(*in_a_row), on_rows(rows), last_checkpoint(checkpoint.as_ref())
@@ -92,9 +92,11 @@ pub enum Error {
         step: u64,
         /// Steps up to this one that were not finite.
         in_a_row: u64,
-        /// The rows of the step, by their numbers in the dataset; empty if the source does not number them.
+        /// The rows of the step, by their numbers in the dataset; empty if the source does not
+        /// number them.
         rows: Vec<u64>,
-        /// The last checkpoint, saved before the first of these steps or between them; it is finite.
+        /// The last checkpoint, saved before the first of these steps or between them; it is
+        /// finite.
         checkpoint: Option<PathBuf>,
     },
     /// The loss of an evaluation is NaN or infinite.
@@ -122,8 +124,8 @@ pub enum Error {
         /// What there was and what was asked for.
         source: OutOfMemory,
     },
-    /// Memory ran out in an update. Some parameters may have been updated and others not, so there is no going on from here, with smaller
-    /// batches or without.
+    /// Memory ran out in an update. Some parameters may have been updated and others not, so there
+    /// is no going on from here, with smaller batches or without.
     #[error(
         "the optimizer step at step {step}: {source}; the update is half done, so the run ends here, and {}",
         last_checkpoint(checkpoint.as_ref())

@@ -1,10 +1,10 @@
-//! JSON files. Floats survive a round trip bit for bit (serde_json's `float_roundtrip`), which an exact resume needs.
-
-use std::path::Path;
-
-use serde::{Serialize, de::DeserializeOwned};
+//! JSON files. Floats survive a round trip bit for bit (serde_json's `float_roundtrip`), which an
+//! exact resume needs.
 
 use crate::{Error, Result};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::path::Path;
 
 pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let text = std::fs::read(path).map_err(|source| Error::File { path: path.to_owned(), source })?;

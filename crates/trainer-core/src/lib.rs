@@ -1,5 +1,6 @@
-//! The training loop, its callbacks, state and schedules. It drives any [`Learner`] over any [`BatchSource`] and knows
-//! neither torch nor a model, so it compiles in seconds and is tested with a toy.
+//! The training loop, its callbacks, state and schedules. It drives any [`Learner`] over any
+//! [`BatchSource`] and knows neither torch nor a model, so it compiles in seconds and is tested
+//! with a toy.
 //!
 //! ```text
 //! TrainingArguments ─ Plan, Schedule ─┐
@@ -10,10 +11,11 @@
 //!                                  └── check_finite, snapshot ──▶ CheckpointStore
 //! ```
 //!
-//! What happens when, and every figure that is logged, is as in Hugging Face's Trainer 5.17, with these differences: loss
-//! is divided by the target tokens of the whole accumulation window, `learning_rate` is the one used in the step,
-//! `eval_loss` is weighted by tokens, a step whose loss or gradient is not finite updates nothing, what is not finite is
-//! never saved, and a resumed run goes on bit for bit, in the middle of an epoch too.
+//! What happens when, and every figure that is logged, is as in Hugging Face's Trainer 5.17, with
+//! these differences: loss is divided by the target tokens of the whole accumulation window,
+//! `learning_rate` is the one used in the step, `eval_loss` is weighted by tokens, a step whose
+//! loss or gradient is not finite updates nothing, what is not finite is never saved, and a resumed
+//! run goes on bit for bit, in the middle of an epoch too.
 //!
 //! ```
 //! use trainer_core::{TrainingArguments, Trainer, testing::{PlainStore, ToyLearner, ToySource}};

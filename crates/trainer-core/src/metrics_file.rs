@@ -1,19 +1,18 @@
 //! `metrics.jsonl`: one JSON object per log and per evaluation, written as it happens.
 
-use std::{
-    fs::{File, OpenOptions},
-    io::Write,
-    path::{Path, PathBuf},
-};
-
 use crate::{Callback, Context, EventResult, LogEntry, Requests};
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
 
-/// Writes every log entry as a line and flushes it. A run that begins starts the file anew; a resumed one rewrites it from
-/// the checkpoint's log history first, so that nothing from beyond the checkpoint, and no half line, stays. A run that was
-/// complete when it was resumed leaves it as it is, with the summary that no checkpoint holds.
+/// Writes every log entry as a line and flushes it. A run that begins starts the file anew; a
+/// resumed one rewrites it from the checkpoint's log history first, so that nothing from beyond the
+/// checkpoint, and no half line, stays. A run that was complete when it was resumed leaves it as it
+/// is, with the summary that no checkpoint holds.
 ///
-/// A full disk does not end a run that has begun: a line that could not be written is made up for with the next, as the file
-/// is then written anew from the log history. What is missing at the end is an error.
+/// A full disk does not end a run that has begun: a line that could not be written is made up for
+/// with the next, as the file is then written anew from the log history. What is missing at the end
+/// is an error.
 #[derive(Debug)]
 pub struct MetricsFile {
     path: PathBuf,

@@ -1,10 +1,10 @@
 //! Running out of memory, as the loop understands it.
 
+use crate::BoxError;
 use std::fmt;
 
-use crate::BoxError;
-
-/// What a [`Learner`](crate::Learner) returns when memory ran out: the one error of its that the loop can do something about.
+/// What a [`Learner`](crate::Learner) returns when memory ran out: the one error of its that the
+/// loop can do something about.
 #[derive(Debug, thiserror::Error)]
 #[error("out of memory on {device}{}", Figures(self))]
 pub struct OutOfMemory {

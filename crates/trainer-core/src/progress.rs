@@ -1,10 +1,8 @@
 //! Where a run stands beyond `trainer_state.json`: `training_progress.json` of a checkpoint.
 
-use std::path::Path;
-
-use serde::{Deserialize, Serialize};
-
 use crate::{BatchSource, Error, Result, StepRecord, TrainingArguments};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
 
 /// The position and the running sums, in a checkpoint.
 pub const PROGRESS_FILE_NAME: &str = "training_progress.json";
@@ -12,7 +10,8 @@ pub const PROGRESS_FILE_NAME: &str = "training_progress.json";
 /// The [`TrainingArguments`] of the run, in a checkpoint.
 pub const TRAINING_ARGS_FILE_NAME: &str = "training_args.json";
 
-/// What an exact resume needs of the loop. All sums are in the order of the steps, and floats are written losslessly.
+/// What an exact resume needs of the loop. All sums are in the order of the steps, and floats are
+/// written losslessly.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Progress {
@@ -29,7 +28,8 @@ pub(crate) struct Progress {
     /// Steps that were not finite and were skipped.
     #[serde(default)]
     pub bad_steps: BadSteps,
-    /// Rows in an evaluation batch, when memory allowed for less than was asked for. That of training is in the state.
+    /// Rows in an evaluation batch, when memory allowed for less than was asked for. That of
+    /// training is in the state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eval_batch_size: Option<usize>,
     /// What must not change.

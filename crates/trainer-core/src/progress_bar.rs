@@ -1,16 +1,13 @@
 //! What the user sees while it trains.
 
-use std::{
-    io::{IsTerminal, Write},
-    time::Duration,
-};
-
+use crate::{BoxError, Callback, Context, EventResult, LogEntry, Requests};
 use indicatif::{ProgressBar as Bar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
 
-use crate::{BoxError, Callback, Context, EventResult, LogEntry, Requests};
-
-/// A bar with the time left on a terminal, and a line per log and per evaluation. Elsewhere only the lines.
+/// A bar with the time left on a terminal, and a line per log and per evaluation. Elsewhere only
+/// the lines.
 pub struct ProgressBar {
     output: Output,
 }
@@ -91,8 +88,8 @@ impl Callback for ProgressBar {
     }
 }
 
-/// The figures of an entry, in their order, four significant digits each. What the line begins with, and the speeds of an
-/// evaluation, are left to the files.
+/// The figures of an entry, in their order, four significant digits each. What the line begins
+/// with, and the speeds of an evaluation, are left to the files.
 fn figures(entry: &LogEntry) -> String {
     let is_hidden =
         |key: &str| matches!(key, "epoch" | "step") || key.starts_with("eval_") && key.ends_with("_per_second");
@@ -129,12 +126,11 @@ fn short_list(values: &[Value]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::{cell::RefCell, rc::Rc};
-
-    use serde_json::json;
-
     use super::*;
     use crate::{TrainerState, TrainingArguments};
+    use serde_json::json;
+    use std::cell::RefCell;
+    use std::rc::Rc;
 
     #[derive(Clone, Default)]
     struct Shared(Rc<RefCell<Vec<u8>>>);

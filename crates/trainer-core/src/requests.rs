@@ -4,9 +4,9 @@ use crate::plan::Due;
 
 /// Requests to the loop. They can only be added, so no callback undoes what another asked for.
 ///
-/// Each is honoured once, at the first point that fits: `log`, `evaluate` and `save`, in this order, after the current
-/// optimizer step or at the end of the epoch (a request made in `on_evaluate` to save is honoured right after it);
-/// `stop` once these are done.
+/// Each is honoured once, at the first point that fits: `log`, `evaluate` and `save`, in this
+/// order, after the current optimizer step or at the end of the epoch (a request made in
+/// `on_evaluate` to save is honoured right after it); `stop` once these are done.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Requests {
     log: bool,
@@ -33,20 +33,22 @@ impl Requests {
         self.save = true;
     }
 
-    /// End training after this step. What the strategies would do at the end of the epoch is left to a resumed run, but
-    /// for the checkpoint of `save_strategy=epoch`.
+    /// End training after this step. What the strategies would do at the end of the epoch is left
+    /// to a resumed run, but for the checkpoint of `save_strategy=epoch`.
     pub fn request_stop(&mut self) {
         self.stop = true;
     }
 
-    /// In `on_evaluate`: this evaluation is the best so far. It becomes `best_metric` and `best_global_step` of the state
-    /// when all callbacks have seen the event, and `best_model_checkpoint` with the save of this step, if there is one.
+    /// In `on_evaluate`: this evaluation is the best so far. It becomes `best_metric` and
+    /// `best_global_step` of the state when all callbacks have seen the event, and
+    /// `best_model_checkpoint` with the save of this step, if there is one.
     pub fn mark_best(&mut self, metric: f64) {
         self.best_metric = Some(metric);
     }
 
-    /// Tell the user something, in one line: it reaches every callback as [`on_notice`](crate::Callback::on_notice), and
-    /// so the terminal, when all have seen the current event.
+    /// Tell the user something, in one line: it reaches every callback as
+    /// [`on_notice`](crate::Callback::on_notice), and so the terminal, when all have seen the
+    /// current event.
     pub fn notify(&mut self, notice: impl Into<String>) {
         self.notices.push(notice.into());
     }
@@ -86,7 +88,8 @@ impl Requests {
         self.best_metric.take()
     }
 
-    /// HF's `TrainerControl`, which its Trainer expects in `stateful_callbacks` of a checkpoint. Ours does not read it.
+    /// HF's `TrainerControl`, which its Trainer expects in `stateful_callbacks` of a checkpoint.
+    /// Ours does not read it.
     pub(crate) fn to_trainer_control(&self, training: Training) -> serde_json::Value {
         serde_json::json!({
             "args": {

@@ -1,12 +1,12 @@
 //! Learning rate schedules, equal to those of `transformers.optimization`.
 //!
-//! Step `k`, counted from 0, is taken with `learning_rate · factor(k)`; with warm-up the first step therefore has rate 0.
+//! Step `k`, counted from 0, is taken with `learning_rate · factor(k)`; with warm-up the first step
+//! therefore has rate 0.
 
-use std::f64::consts::PI;
-
+use crate::TrainingArguments;
+use crate::string_enum::string_enum;
 use serde::{Deserialize, Serialize};
-
-use crate::{TrainingArguments, string_enum::string_enum};
+use std::f64::consts::PI;
 
 #[cfg(test)]
 mod tests;
@@ -43,7 +43,8 @@ impl SchedulerType {
     }
 }
 
-/// Parameters of a schedule; unset ones have HF's defaults. A key its type does not take is refused by validation.
+/// Parameters of a schedule; unset ones have HF's defaults. A key its type does not take is refused
+/// by validation.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SchedulerKwargs {
@@ -145,7 +146,8 @@ impl Schedule {
     }
 }
 
-/// `warmup_steps` of 1 or more is a count, below it a ratio of the run; `warmup_ratio` counts when it is 0.
+/// `warmup_steps` of 1 or more is a count, below it a ratio of the run; `warmup_ratio` counts when
+/// it is 0.
 fn warmup_steps(arguments: &TrainingArguments, training_steps: u64) -> u64 {
     if arguments.warmup_steps >= 1.0 {
         return arguments.warmup_steps as u64;

@@ -16,18 +16,21 @@ pub trait BatchSource {
     /// Micro-batches in an epoch; the last, partial one counts.
     fn num_batches(&self) -> usize;
 
-    /// The batches of `epoch` (counted from 0) from micro-batch `first` on. Skipping must be cheap: a resume starts here.
+    /// The batches of `epoch` (counted from 0) from micro-batch `first` on. Skipping must be cheap:
+    /// a resume starts here.
     ///
-    /// The iterator may prepare batches ahead of time; the loop asks for a whole accumulation window before it starts it.
+    /// The iterator may prepare batches ahead of time; the loop asks for a whole accumulation
+    /// window before it starts it.
     fn batches(&self, epoch: u64, first: usize) -> Result<Batches<'_, Self::Batch>, BoxError>;
 
-    /// The same rows in the same order, in batches of `num_rows` (at least 1) or less. The loop asks for it when a batch
-    /// does not fit into memory. Default: an error.
+    /// The same rows in the same order, in batches of `num_rows` (at least 1) or less. The loop
+    /// asks for it when a batch does not fit into memory. Default: an error.
     fn split(&self, _batch: &Self::Batch, _num_rows: usize) -> Result<Vec<Self::Batch>, BoxError> {
         Err("batches of this source cannot be split".into())
     }
 
-    /// The numbers that the batch's rows have in the dataset, counted from 1, to name them in messages. Default: none.
+    /// The numbers that the batch's rows have in the dataset, counted from 1, to name them in
+    /// messages. Default: none.
     fn row_numbers(&self, _batch: &Self::Batch) -> Vec<u64> {
         Vec::new()
     }

@@ -1,16 +1,15 @@
 //! What a run has come to: `trainer_state.json`, in HF's schema.
 
-use std::path::{Path, PathBuf};
-
+use crate::{Result, json};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-
-use crate::{Result, json};
+use std::path::{Path, PathBuf};
 
 /// One entry of the log history.
 pub type LogEntry = Map<String, Value>;
 
-/// The state of a run, as callbacks see it and as it is saved. Keys are in HF's order; unknown ones are tolerated.
+/// The state of a run, as callbacks see it and as it is saved. Keys are in HF's order; unknown ones
+/// are tolerated.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TrainerState {
@@ -113,7 +112,8 @@ impl TrainerState {
 mod tests {
     use super::*;
 
-    /// Written by transformers 5.17.0 (`TrainerState.save_to_json`), with a key of some later version added.
+    /// Written by transformers 5.17.0 (`TrainerState.save_to_json`), with a key of some later
+    /// version added.
     const FROM_HF: &str = include_str!("../goldens/trainer_state.json");
 
     #[test]

@@ -1,4 +1,5 @@
-//! A toy to drive the loop with, and a callback that records what it sees. For tests and examples, here and elsewhere.
+//! A toy to drive the loop with, and a callback that records what it sees. For tests and examples,
+//! here and elsewhere.
 
 mod recorder;
 mod toy;

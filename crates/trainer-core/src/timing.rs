@@ -1,11 +1,10 @@
 //! Step times.
 
+use serde_json::{Map, Value};
 use std::time::Duration;
 
-use serde_json::{Map, Value};
-
-/// Collects step times. Steps between two waits for the device share their mean: their own times on the host would only
-/// tell how fast work was queued.
+/// Collects step times. Steps between two waits for the device share their mean: their own times on
+/// the host would only tell how fast work was queued.
 #[derive(Debug, Default)]
 pub(crate) struct StepClock {
     steps: Vec<StepTime>,
@@ -40,8 +39,8 @@ impl StepClock {
         self.pending_time = Duration::ZERO;
     }
 
-    /// `first_step_ms`; `step_time_ms_max` over the other steps; median and tokens per second over the second half of the
-    /// steps, when caches are warm.
+    /// `first_step_ms`; `step_time_ms_max` over the other steps; median and tokens per second over
+    /// the second half of the steps, when caches are warm.
     pub fn report(&self) -> Map<String, Value> {
         let mut report = Map::new();
         let Some(first) = self.steps.first() else { return report };

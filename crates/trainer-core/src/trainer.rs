@@ -1,21 +1,17 @@
 //! The loop.
 
-use std::{
-    path::{Path, PathBuf},
-    time::{Duration, Instant},
-};
-
-use serde_json::{Map, Value};
-
+use crate::callback::CallbackFailure;
+use crate::plan::Due;
+use crate::progress::{Fixed, Progress};
+use crate::timing::StepClock;
 use crate::{
     BatchInfo, BatchSource, Batches, BoxError, Callback, CheckpointStore, Context, Error, EventResult,
     IntervalStrategy, Learner, LogEntry, OutOfMemory, Plan, Requests, Result, SaveStrategy, Schedule, StepRequest,
     StepTiming, TrainerState, TrainingArguments, WriteCheckpoint,
-    callback::CallbackFailure,
-    plan::Due,
-    progress::{Fixed, Progress},
-    timing::StepClock,
 };
+use serde_json::{Map, Value};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 mod between_steps;
 mod resume;
@@ -68,14 +64,16 @@ struct Session {
 pub struct TrainOutput {
     /// The state at the end.
     pub state: TrainerState,
-    /// The content of `train_results.json`. Without a step there are no times in it, and no entry in the log history.
+    /// The content of `train_results.json`. Without a step there are no times in it, and no entry
+    /// in the log history.
     pub metrics: Map<String, Value>,
     /// The last evaluation; the best one is [`TrainerState::best_evaluation`].
     pub eval_metrics: Option<LogEntry>,
-    /// Optimizer steps taken since [`Trainer::train`] was called. 0: the run was complete already, so result files of an
-    /// earlier session tell more than this output.
+    /// Optimizer steps taken since [`Trainer::train`] was called. 0: the run was complete already,
+    /// so result files of an earlier session tell more than this output.
     pub num_steps_this_session: u64,
-    /// What came of the checkpoints since [`Trainer::train`] was called. One that failed has not ended the run.
+    /// What came of the checkpoints since [`Trainer::train`] was called. One that failed has not
+    /// ended the run.
     pub saves: SaveReport,
 }
 
@@ -140,7 +138,8 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
         &self.schedule
     }
 
-    /// Trains to the end, or until a callback asks to stop. After an error `on_train_end` still reaches every callback.
+    /// Trains to the end, or until a callback asks to stop. After an error `on_train_end` still
+    /// reaches every callback.
     pub fn train(mut self) -> Result<TrainOutput> {
         self.session.started = Instant::now();
         let outcome = self.restore_callbacks().and_then(|()| self.run());
@@ -200,7 +199,8 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
         Ok(())
     }
 
-    /// Whether nothing is left to train. A run resumed after its last step may still owe the end of its last epoch.
+    /// Whether nothing is left to train. A run resumed after its last step may still owe the end of
+    /// its last epoch.
     fn is_over(&self) -> bool {
         let is_trained = self.state.global_step >= self.plan.max_steps && self.progress.epoch_end_done;
         is_trained || self.progress.epoch >= self.plan.num_train_epochs || self.requests.is_stop_requested()
@@ -252,8 +252,8 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
         Ok(())
     }
 
-    /// What is due at the end of an epoch. When a callback stopped the run, the resumed run will evaluate and log what the
-    /// uninterrupted one would have, so only a checkpoint is due.
+    /// What is due at the end of an epoch. When a callback stopped the run, the resumed run will
+    /// evaluate and log what the uninterrupted one would have, so only a checkpoint is due.
     fn due_after_epoch(&self) -> Due {
         let due = Plan::due_after_epoch(&self.arguments, self.state.epoch);
         if !self.requests.is_stop_requested() {
@@ -290,7 +290,8 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
 
     /// The checkpoint to go on from, should the run end now.
     fn last_checkpoint(&mut self) -> Option<PathBuf> {
-        // One on its way counts if it arrives. What its callbacks say comes after the error that this is asked for.
+        // One on its way counts if it arrives. What its callbacks say comes after the error that
+        // this is asked for.
         let _ = self.settle_save(Patience::Wait);
         self.session.saves.last_checkpoint.clone()
     }

@@ -1,18 +1,17 @@
-//! A checkpoint of model and optimizer: how long training stands still for it, and how fast it is written.
+//! A checkpoint of model and optimizer: how long training stands still for it, and how fast it is
+//! written.
 
-use std::path::Path;
-use std::time::{Duration, Instant};
-
+use crate::models;
+use crate::table::{TIME, Work, head, line};
 use anyhow::{Context, Result, anyhow, ensure};
 use checkpoint_callbacks::{DirectoryStore, newest_complete};
 use galore_optim::{AdamConfig, AdamW, Optimizer, ParameterGroup, WeightUpdate};
+use std::path::Path;
+use std::time::{Duration, Instant};
 use tch::Kind;
 use torch_ext::HostMemory;
 use trainer_core::CheckpointStore;
 use whole_program_tests::measure::Variant;
-
-use crate::models;
-use crate::table::{TIME, Work, head, line};
 
 const OPTIMIZER_FILE: &str = "optimizer.safetensors";
 

@@ -1,15 +1,13 @@
 //! Rows to token ids, and token ids to batches.
 
-use std::path::Path;
-
+use crate::table::{TIME, Work, head, line};
 use anyhow::{Result, ensure};
 use sft_data::{
     ChatTokenizer, DatasetConfig, Evaluation, HubConfig, PrepareConfig, SpecialTokensInText, collate, epoch_order,
     load_splits, prepare,
 };
+use std::path::Path;
 use whole_program_tests::measure::Variant;
-
-use crate::table::{TIME, Work, head, line};
 
 const BATCH: usize = 8;
 

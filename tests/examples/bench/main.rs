@@ -1,6 +1,8 @@
-//! `cargo xtask bench`: what a step on the CPU is made of, each part checked first and then timed, beside a plain way to do the same.
+//! `cargo xtask bench`: what a step on the CPU is made of, each part checked first and then timed,
+//! beside a plain way to do the same.
 //!
-//! Takes a folder with `model/` and `dataset/`, as `demo make` writes them, and the sections to run; all of them if none is named.
+//! Takes a folder with `model/` and `dataset/`, as `demo make` writes them, and the sections to
+//! run; all of them if none is named.
 
 mod checkpoint;
 mod data;
@@ -10,9 +12,8 @@ mod optimizer;
 mod step;
 mod table;
 
-use std::path::Path;
-
 use anyhow::{Result, bail};
+use std::path::Path;
 
 type Section = fn(&Path) -> Result<()>;
 

@@ -21,7 +21,8 @@ pub fn of(config: Config, dtype: Kind) -> Result<CausalLm> {
     Ok(model)
 }
 
-/// Rows of one length, each token of which but a row's last is to predict the next. The tokens follow a rule that can be learned.
+/// Rows of one length, each token of which but a row's last is to predict the next. The tokens
+/// follow a rule that can be learned.
 pub fn batch(model: &CausalLm, rows: usize, length: usize) -> Result<TokenBatch> {
     let vocabulary = model.config().vocab_size as usize;
     let token = |row: usize, position: usize| ((row * 131 + position * 7) % vocabulary) as i64;

@@ -1,16 +1,16 @@
-//! The model's operations, forward and backward, beside the same written with libtorch's operations and autograd.
+//! The model's operations, forward and backward, beside the same written with libtorch's operations
+//! and autograd.
 //!
-//! Shapes are those of SmolLM2-135M with 4 rows of 256 tokens, but for the vocabulary, which is a sixth of its.
+//! Shapes are those of SmolLM2-135M with 4 rows of 256 tokens, but for the vocabulary, which is a
+//! sixth of its.
 
-use std::path::Path;
-
+use crate::table::{TIME, Work, check_close, head, line};
 use anyhow::{Context, Result};
 use causal_lm::ops::{attention, cross_entropy, embedding, linear, rms_norm, rope, swiglu};
 use causal_lm::{AttentionKind, Rows};
+use std::path::Path;
 use tch::{Device, Kind, Reduction, Tensor};
 use whole_program_tests::measure::Variant;
-
-use crate::table::{TIME, Work, check_close, head, line};
 
 const ROWS: usize = 4;
 const LENGTH: usize = 256;

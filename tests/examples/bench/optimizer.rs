@@ -1,19 +1,18 @@
-//! Steps of the optimizers, beside libtorch's AdamW and GaLore written with plain operations, and how long a decomposition takes.
+//! Steps of the optimizers, beside libtorch's AdamW and GaLore written with plain operations, and
+//! how long a decomposition takes.
 //!
 //! Weights are those of two layers of SmolLM2-135M and a sixth of its embedding.
 
-use std::path::Path;
-use std::time::Duration;
-
+use crate::table::{TIME, Work, check_close, head, line};
 use anyhow::Result;
 use galore_optim::{
     AdamConfig, AdamW, GaLoreAdamW, GaLoreConfig, Optimizer, Parameter, ParameterGroup, SubspaceSolver, WeightUpdate,
 };
+use std::path::Path;
+use std::time::Duration;
 use tch::nn::OptimizerConfig;
 use tch::{Device, Kind, Tensor, nn};
 use whole_program_tests::measure::Variant;
-
-use crate::table::{TIME, Work, check_close, head, line};
 
 const LAYERS: usize = 2;
 const SHAPES: [[i64; 2]; 7] = [[576, 576], [192, 576], [192, 576], [576, 576], [1536, 576], [1536, 576], [576, 1536]];
@@ -21,7 +20,8 @@ const EMBEDDING: [i64; 2] = [8192, 576];
 const LEARNING_RATE: f64 = 1e-3;
 /// Steps that are compared with the plain way.
 const STEPS: usize = 3;
-/// Float32 in another order of operations, and in Adam divided by the root of what is nearly 0 at places.
+/// Float32 in another order of operations, and in Adam divided by the root of what is nearly 0 at
+/// places.
 const TOLERANCE: f64 = 1e-4;
 
 pub fn run(_: &Path) -> Result<()> {

@@ -1,8 +1,7 @@
 //! Checks, and lines of the table.
 
-use std::time::Duration;
-
 use anyhow::{Result, ensure};
+use std::time::Duration;
 use tch::{Kind, Tensor};
 use whole_program_tests::measure::{Variant, in_turn};
 

@@ -1,27 +1,27 @@
-//! Files that are not what they should be: whatever is in them, reading them ends in a result or an error, soon, with memory in proportion
-//! to their size.
+//! Files that are not what they should be: whatever is in them, reading them ends in a result or an
+//! error, soon, with memory in proportion to their size.
 //!
-//! Each target takes sound files, changes one of them in a few places that proptest chooses, and reads them as a run does. A panic, a
-//! case that takes too long or too much memory fails the test, and proptest looks for the smallest change that does it. The short form is
-//! part of the suite; `cargo xtask fuzz --minutes N [target]` is the long one.
+//! Each target takes sound files, changes one of them in a few places that proptest chooses, and
+//! reads them as a run does. A panic, a case that takes too long or too much memory fails the test,
+//! and proptest looks for the smallest change that does it. The short form is part of the suite;
+//! `cargo xtask fuzz --minutes N [target]` is the long one.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "all of it is a test")]
 
 mod mutate;
 mod resident;
 mod targets;
 
+use mutate::{Content, Mutation};
+use peak_alloc::PeakAlloc;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::test_runner::{RngAlgorithm, TestCaseError, TestRng, TestRunner};
 use std::cell::RefCell;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
-
-use mutate::{Content, Mutation};
-use peak_alloc::PeakAlloc;
-use proptest::collection::vec;
-use proptest::prelude::*;
-use proptest::test_runner::{RngAlgorithm, TestCaseError, TestRng, TestRunner};
 
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
@@ -33,10 +33,12 @@ const SHORT: Duration = Duration::from_millis(800);
 const LONGEST_CASE: Duration = Duration::from_secs(10);
 /// What reading may take whatever the size: buffers, a thread's state.
 const FREE_BYTES: usize = 8 << 20;
-/// The same of resident memory, where libtorch's tables, stacks and pages that the allocators hold back come to it.
+/// The same of resident memory, where libtorch's tables, stacks and pages that the allocators hold
+/// back come to it.
 const FREE_RESIDENT_BYTES: usize = 64 << 20;
-/// What may be left of all cases of a seed together, however many there are: a leak of some 40 bytes a case shows in the long form. What the
-/// regex library keeps, eight caches for each of the tokenizers library's own expressions, is less.
+/// What may be left of all cases of a seed together, however many there are: a leak of some 40
+/// bytes a case shows in the long form. What the regex library keeps, eight caches for each of the
+/// tokenizers library's own expressions, is less.
 const KEPT_BYTES: usize = 4 << 20;
 /// Cases after which what is made once and for all has been made.
 const WARM_UP: u32 = 64;
@@ -160,7 +162,8 @@ struct Report {
     longest: Duration,
     most_memory: usize,
     most_resident: usize,
-    /// Fewest bytes in use after a case of the warm-up: threads that are about to end hold something for a moment.
+    /// Fewest bytes in use after a case of the warm-up: threads that are about to end hold
+    /// something for a moment.
     at_first: usize,
     /// The same of the last cases.
     now: usize,

@@ -1,5 +1,5 @@
-//! Pages that the process has in memory, by the kernel's account: what libtorch takes is in them, which Rust's allocator does not see.
-//! Always 0 where there is no such account.
+//! Pages that the process has in memory, by the kernel's account: what libtorch takes is in them,
+//! which Rust's allocator does not see. Always 0 where there is no such account.
 
 use std::fs;
 

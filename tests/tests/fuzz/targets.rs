@@ -3,9 +3,8 @@
 mod datasets;
 mod encoding;
 
-use std::io::Write as _;
-use std::path::Path;
-
+use crate::mutate::Content;
+use crate::{Seed, Target};
 use causal_lm::{CausalLm, Config, ModelOptions, TokenBatch};
 use checkpoint_callbacks::{DirectoryStore, EarlyStopping, LossSpike, Publication, publish, verify};
 use galore_optim::{AdamConfig, AdamW, GaLoreAdamW, GaLoreConfig, Optimizer, Parameter, ParameterGroup, WeightUpdate};
@@ -13,18 +12,19 @@ use sft_data::{
     AddGenerationPrompt, AddSpecialTokens, ChatTokenizer, DatasetConfig, HubConfig, LossOn, Packing, PrepareConfig,
     Row, SpecialTokensInText,
 };
+use std::io::Write as _;
+use std::path::Path;
 use tch::{Device, Kind, Tensor};
 use trainer_core::testing::{PlainStore, ToyLearner, ToySource};
 use trainer_core::{CheckpointStore, IntervalStrategy, MetricsFile, SaveStrategy, Trainer, TrainingArguments};
 use whole_program_tests::goldens;
 
-use crate::mutate::Content;
-use crate::{Seed, Target};
-
-/// A `Value` of JSON takes 32 bytes and, in an object, its key and place besides: for `{"":{"":…`, some 40 times the text.
+/// A `Value` of JSON takes 32 bytes and, in an object, its key and place besides: for `{"":{"":…`,
+/// some 40 times the text.
 const JSON: usize = 200;
 
-/// With a vocabulary this small nearly each byte becomes a token, which the tokenizers library holds in some 400 bytes while it encodes.
+/// With a vocabulary this small nearly each byte becomes a token, which the tokenizers library
+/// holds in some 400 bytes while it encodes.
 const TOKENS: usize = 400;
 
 fn golden(name: &str) -> Vec<u8> {

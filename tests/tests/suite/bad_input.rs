@@ -1,13 +1,13 @@
-//! What cannot work is refused before training: one line that names what is wrong, exit code 2, and nothing written.
+//! What cannot work is refused before training: one line that names what is wrong, exit code 2, and
+//! nothing written.
 
 mod command;
 mod files;
 mod folders;
 
-use std::path::{Path, PathBuf};
-
 use anyhow::Result;
 use serde_json::Value;
+use std::path::{Path, PathBuf};
 use whole_program_tests::{Case, Dataset, Training, goldens};
 
 /// One way to go wrong.

@@ -1,11 +1,11 @@
 //! Any file of a checkpoint may be damaged: it is named, and the checkpoint before it taken.
 
-use std::path::Path;
-
 use anyhow::{Context, Result, ensure};
+use std::path::Path;
 use whole_program_tests::{Case, Dataset, Training, file_names, goldens, sentences};
 
-/// Checkpoints at steps 2 and 4. Resumed with `max_steps` 2 there is nothing to train, so that it is over at once.
+/// Checkpoints at steps 2 and 4. Resumed with `max_steps` 2 there is nothing to train, so that it
+/// is over at once.
 fn training(case: &Case, max_steps: u64) -> Result<Training> {
     let data = Dataset::new(case.path("data"))?.with_texts(&sentences(16, 0), &sentences(3, 0))?;
     let steps = "--save_strategy steps --save_steps 2 --save_total_limit 0 --eval_strategy steps --eval_steps 2";
@@ -26,7 +26,8 @@ fn each_file_truncated_or_with_a_flipped_byte_is_named_and_the_checkpoint_before
     let harms: [(&str, Harm); 2] = [
         ("truncated", |bytes| bytes.truncate(bytes.len() / 2)),
         ("flipped", |bytes| {
-            // The last letter or digit before the middle: a flip in the white space of a text may leave what it says.
+            // The last letter or digit before the middle: a flip in the white space of a text may
+            // leave what it says.
             let middle = bytes[..=bytes.len() / 2].iter().rposition(u8::is_ascii_alphanumeric).unwrap_or(0);
             bytes[middle] ^= 1;
         }),

@@ -1,9 +1,8 @@
 //! A disk that fills up, or is too small: no checkpoint is lost, and a run that can go on does.
 
+use anyhow::{Context, Result, ensure};
 use std::path::Path;
 use std::process::Command;
-
-use anyhow::{Context, Result, ensure};
 use whole_program_tests::{Case, Dataset, Finished, Results, Training, goldens, sentences};
 
 /// 12 steps, with checkpoints at 3, 6, 9 and 12, of a good 100 kB each.
@@ -15,8 +14,8 @@ fn training(case: &Case) -> Result<Training> {
     ))
 }
 
-/// Runs it with a small file system of its own at the output folder, which is copied to `copy` at the end. Where the system
-/// does not let us mount one there is nothing to run.
+/// Runs it with a small file system of its own at the output folder, which is copied to `copy` at
+/// the end. Where the system does not let us mount one there is nothing to run.
 fn on_a_small_disk(training: Training, case: &Case, size: &str, meanwhile: &str) -> Result<Option<Finished>> {
     let probe = "mount -t tmpfs tmpfs /mnt";
     if !Command::new("unshare").args(["-rm", "sh", "-c", probe]).output().is_ok_and(|done| done.status.success()) {
@@ -56,7 +55,8 @@ fn too_small_a_disk_is_refused_before_training() -> Result<()> {
 fn a_disk_that_is_full_for_a_while_costs_the_checkpoints_of_that_while() -> Result<()> {
     let (whole, case) = (Case::new()?, Case::new()?);
     training(&whole)?.run()?.succeeded()?;
-    // Full (but for a few lines of metrics) from the first checkpoint on until one has failed; the run is held up meanwhile, so that it is not over first.
+    // Full (but for a few lines of metrics) from the first checkpoint on until one has failed; the
+    // run is held up meanwhile, so that it is not over first.
     let out = case.output_dir();
     let out = out.display();
     let meanwhile = format!(

@@ -1,14 +1,14 @@
 //! Runs that are disturbed: by numbers that are not finite, by signals, by a lack of memory.
 
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
-
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 use whole_program_tests::{Case, Dataset, Finished, Results, Running, Training, Weights, goldens, sentences};
 
-/// A finite model whose gradient overflows in every row with the word `w3`, and in no other: the embedding of that word is zero, and the
-/// first norm divides by the root of the smallest number there is.
+/// A finite model whose gradient overflows in every row with the word `w3`, and in no other: the
+/// embedding of that word is zero, and the first norm divides by the root of the smallest number
+/// there is.
 fn fragile_model(case: &Case) -> Result<PathBuf> {
     let model = case.copy_model("llama")?;
     Case::edit_json(&model.join("config.json"), |config| {
@@ -206,7 +206,8 @@ fn a_stop_whose_checkpoint_cannot_be_written_is_an_error_that_names_the_last_goo
     Ok(())
 }
 
-/// A lack of address space is a lack of memory that can be arranged: `eager` attention needs a square of each row's length.
+/// A lack of address space is a lack of memory that can be arranged: `eager` attention needs a
+/// square of each row's length.
 #[test]
 fn out_of_memory_is_explained_and_smaller_batches_take_the_same_steps() -> Result<()> {
     let case = Case::new()?;

@@ -1,9 +1,8 @@
 //! What is in the output folder and on the terminal after a run.
 
-use std::path::Path;
-
 use anyhow::{Context, Result};
 use serde_json::{Map, Value};
+use std::path::Path;
 use whole_program_tests::{Case, Dataset, Results, Training, file_names, goldens, sentences};
 
 const MODEL_FILES: [&str; 5] =
@@ -105,7 +104,8 @@ fn the_output_folder_holds_what_is_promised_and_nothing_else() -> Result<()> {
     Ok(())
 }
 
-/// As in the README's example: a folder by its name alone, in the folder that the program is run from.
+/// As in the README's example: a folder by its name alone, in the folder that the program is run
+/// from.
 #[test]
 fn an_output_folder_may_be_a_relative_path() -> Result<()> {
     let case = Case::new()?;

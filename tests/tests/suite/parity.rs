@@ -1,4 +1,5 @@
-//! Against what Hugging Face TRL logs for the same models, rows and settings (`goldens/make_parity.py`).
+//! Against what Hugging Face TRL logs for the same models, rows and settings
+//! (`goldens/make_parity.py`).
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -12,7 +13,8 @@ struct Tolerances {
 }
 
 const ADAMW: Tolerances = Tolerances { loss: 1e-4, grad_norm: 1e-3, eval_loss: 1e-4 };
-/// A basis is a decomposition's: the last bits of a gradient turn it further than they move a weight.
+/// A basis is a decomposition's: the last bits of a gradient turn it further than they move a
+/// weight.
 const GALORE: Tolerances = Tolerances { loss: 2e-3, grad_norm: 1e-3, eval_loss: 1e-4 };
 
 #[test]

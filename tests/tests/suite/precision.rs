@@ -1,8 +1,8 @@
-//! Updates far smaller than the last place of a bfloat16 weight: kept by `exact`, lost by `nearest`.
-
-use std::path::Path;
+//! Updates far smaller than the last place of a bfloat16 weight: kept by `exact`, lost by
+//! `nearest`.
 
 use anyhow::{Context, Result};
+use std::path::Path;
 use whole_program_tests::{Case, Weights, goldens};
 
 const STEPS: &str = "checkpoint-200";

@@ -1,14 +1,14 @@
 //! The same again: two runs with one seed, and runs stopped and resumed.
 
+use anyhow::{Result, bail, ensure};
 use std::path::Path;
 use std::time::{Duration, Instant};
-
-use anyhow::{Result, bail, ensure};
 use whole_program_tests::{Case, Finished, Results, Running, Training, goldens, without_times};
 
 const SIGKILL: i32 = 9;
 
-/// Small enough to run twice and more, odd enough to have partial batches and windows: 78 rows in batches of 8, 10 a pass.
+/// Small enough to run twice and more, odd enough to have partial batches and windows: 78 rows in
+/// batches of 8, 10 a pass.
 fn training(case: &Case, settings: &str) -> Training {
     case.training(&goldens::model("qwen2"), &goldens::words())
         .flags("--learning_rate 3e-3 --logging_steps 3 --save_total_limit 0")
@@ -86,8 +86,8 @@ fn one_epoch_resumed_to_two_bfloat16_nearest_in_steps() -> Result<()> {
     extend(&format!("--bf16_weight_update nearest {by_steps} {ADAMW}"), "checkpoint-20")
 }
 
-/// A run to step 12 at once, and one to step 6, in the middle of an epoch, resumed to 12. What is due at the end of a run is due at these
-/// steps anyway.
+/// A run to step 12 at once, and one to step 6, in the middle of an epoch, resumed to 12. What is
+/// due at the end of a run is due at these steps anyway.
 fn stop_midway(settings: &str) -> Result<()> {
     let intervals = "--save_strategy steps --save_steps 6 --eval_strategy steps --eval_steps 3";
     let settings = format!("--lr_scheduler_type constant {intervals} {settings}");
@@ -214,8 +214,8 @@ fn a_damaged_checkpoint_is_named_and_the_one_before_it_taken() -> Result<()> {
     Ok(())
 }
 
-/// The model in its place and a result missing: the run was killed at its very end. And what an earlier run has left in the folder is not
-/// taken for this run's.
+/// The model in its place and a result missing: the run was killed at its very end. And what an
+/// earlier run has left in the folder is not taken for this run's.
 #[test]
 fn a_run_killed_among_its_last_files_writes_them_when_resumed() -> Result<()> {
     let case = Case::new()?;
@@ -255,7 +255,8 @@ fn a_finished_run_resumed_changes_nothing() -> Result<()> {
     assert_eq!(Results::in_folder(case.output_dir()).bytes("model.safetensors")?, before);
     assert_eq!(without_times(Results::in_folder(case.output_dir()).log_history()?), history);
 
-    // As if it had been killed at its end, before the last file was written: it is made up for, and nothing is left on its way.
+    // As if it had been killed at its end, before the last file was written: it is made up for, and
+    // nothing is left on its way.
     std::fs::remove_file(case.output_dir().join("trainer_state.json"))?;
     std::fs::create_dir_all(case.output_dir().join(".final-model/checkpoint-9"))?;
     training(&case, &settings).flags("--resume_from_checkpoint true").run()?.succeeded()?;

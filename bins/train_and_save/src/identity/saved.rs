@@ -1,11 +1,10 @@
 //! `run.json` as it is written, read and compared. Nothing here knows where its fields come from.
 
-use std::path::Path;
-
 use anyhow::{Context, Result, bail};
 use galore_optim::{MomentDtype, RefreshTiming, SubspaceSolver};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::path::Path;
 
 /// The file in a checkpoint.
 pub const RUN_FILE: &str = "run.json";
@@ -70,7 +69,8 @@ impl Identity {
             }
         };
         compare("the training rows", saved.train_rows == self.train_rows, &saved.dataset_name, &self.dataset_name);
-        // Evaluations may be turned on or off on the way, but those of other rows tell nothing of which checkpoint is best.
+        // Evaluations may be turned on or off on the way, but those of other rows tell nothing of
+        // which checkpoint is best.
         let has_both = saved.eval_rows.is_some() && self.eval_rows.is_some();
         let is_same = !has_both || saved.eval_rows == self.eval_rows;
         compare("the evaluation rows", is_same, &saved.dataset_name, &self.dataset_name);

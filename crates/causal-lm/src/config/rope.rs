@@ -1,4 +1,5 @@
-//! Rotary position embedding's parameters (RoFormer, arXiv 2104.09864) and the ways of stretching it that are supported.
+//! Rotary position embedding's parameters (RoFormer, arXiv 2104.09864) and the ways of stretching
+//! it that are supported.
 
 use super::fields::Fields;
 use crate::Error;
@@ -86,8 +87,9 @@ impl RopeParameters {
 
     /// Inverse frequencies `[k / 2]`, float32 on `device`, for sequences of up to `longest` tokens.
     ///
-    /// Same operations in the same order as transformers' `ROPE_INIT_FUNCTIONS`, so that both agree to the bit. For `dynamic`, transformers
-    /// keeps the stretch of the longest sequence it has seen; here it follows from the batch alone.
+    /// Same operations in the same order as transformers' `ROPE_INIT_FUNCTIONS`, so that both agree
+    /// to the bit. For `dynamic`, transformers keeps the stretch of the longest sequence it has
+    /// seen; here it follows from the batch alone.
     ///
     /// # Errors
     /// [`Error::Torch`] from libtorch.

@@ -89,7 +89,8 @@ fn mistral_with_a_window_as_long_as_its_positions_is_full_attention() {
     assert!(parse(with(json!({"model_type": "mistral", "sliding_window": 512}))).is_ok());
 }
 
-/// Values computed by transformers 5.17's ROPE_INIT_FUNCTIONS: first, middle and last of eight frequencies (head size 16).
+/// Values computed by transformers 5.17's ROPE_INIT_FUNCTIONS: first, middle and last of eight
+/// frequencies (head size 16).
 #[test]
 fn stretched_frequencies_equal_transformers() {
     let read = |rope: Value, longest| {

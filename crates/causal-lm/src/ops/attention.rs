@@ -1,4 +1,5 @@
-//! Causal attention within each row: softmax(q kᵀ · scale) v, for grouped key and value heads (arXiv 2305.13245).
+//! Causal attention within each row: softmax(q kᵀ · scale) v, for grouped key and value heads
+//! (arXiv 2305.13245).
 
 pub(crate) mod cudnn;
 mod eager;
@@ -11,13 +12,15 @@ use tch::{Device, Kind, Tensor};
 /// How attention is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum AttentionKind {
-    /// Flash attention (arXiv 2205.14135), memory linear in the length, by the fastest kernel at hand: as [`AttentionKind::Sdpa`], but cuDNN's on
-    /// CUDA in 16 bits where all rows of a batch have one length and as many of them, as long, have come twice before, for heads of 64 or 128,
-    /// one key head a query head, and 512 tokens or more a row.
+    /// Flash attention (arXiv 2205.14135), memory linear in the length, by the fastest kernel at
+    /// hand: as [`AttentionKind::Sdpa`], but cuDNN's on CUDA in 16 bits where all rows of a batch
+    /// have one length and as many of them, as long, have come twice before, for heads of 64 or
+    /// 128, one key head a query head, and 512 tokens or more a row.
     #[default]
     Flash,
-    /// Flash attention by libtorch's own kernels alone: on CUDA in 16 bits the variable-length one, on the CPU the blocked one. Float32 on CUDA,
-    /// and head sizes that are no multiple of 8, have no such kernel and run as [`AttentionKind::Eager`].
+    /// Flash attention by libtorch's own kernels alone: on CUDA in 16 bits the variable-length one,
+    /// on the CPU the blocked one. Float32 on CUDA, and head sizes that are no multiple of 8, have
+    /// no such kernel and run as [`AttentionKind::Eager`].
     Sdpa,
     /// The formula as it stands, with the whole `[t, t]` matrix of one row group in memory.
     Eager,
@@ -45,11 +48,12 @@ pub enum Saved {
     Eager,
 }
 
-/// query `[n, h, k]`, key and value `[n, g, k]` → `[n, h, k]`. Whether rows repeat is not known here: with [`AttentionKind::Flash`] rows of one
-/// length go to cuDNN.
+/// query `[n, h, k]`, key and value `[n, g, k]` → `[n, h, k]`. Whether rows repeat is not known
+/// here: with [`AttentionKind::Flash`] rows of one length go to cuDNN.
 ///
 /// # Errors
-/// [`Error::Shape`] when the tensors do not fit each other or `rows`; [`Error::Torch`] and [`Error::TorchExt`] from libtorch.
+/// [`Error::Shape`] when the tensors do not fit each other or `rows`; [`Error::Torch`] and
+/// [`Error::TorchExt`] from libtorch.
 pub fn forward(
     kind: AttentionKind,
     (query, key, value): (&Tensor, &Tensor, &Tensor),
@@ -113,7 +117,8 @@ fn implementation(kind: AttentionKind, device: Device, compute: Kind, head_dim: 
     }
 }
 
-/// Whether the rows' lengths are read on the device alone, so that a recorded call serves other rows as well; with cuDNN, rows of the same length.
+/// Whether the rows' lengths are read on the device alone, so that a recorded call serves other
+/// rows as well; with cuDNN, rows of the same length.
 pub(crate) fn reads_rows_on_device(kind: AttentionKind, device: Device, compute: Kind, head_dim: i64) -> bool {
     matches!(implementation(kind, device, compute, head_dim), Implementation::FlashCuda)
 }
@@ -142,7 +147,8 @@ fn group_view(tensor: &Tensor, group: &crate::rows::RowGroup) -> Result<Tensor, 
     Ok(rows.f_view([group.num_rows, group.length, heads, k])?.f_transpose(1, 2)?)
 }
 
-/// Repeats each key or value head for the query heads that share it: `[b, g, t, k]` → `[b, h, t, k]`.
+/// Repeats each key or value head for the query heads that share it: `[b, g, t, k]` →
+/// `[b, h, t, k]`.
 fn repeat_heads(tensor: &Tensor, h: i64) -> Result<Tensor, Error> {
     let (b, g, t, k) = tensor.size4()?;
     if g == h {

@@ -1,4 +1,5 @@
-//! Holds an operation against autograd of its reference, in float64 and in the precisions of training.
+//! Holds an operation against autograd of its reference, in float64 and in the precisions of
+//! training.
 
 use tch::{Device, Kind, Tensor};
 
@@ -9,7 +10,8 @@ pub(crate) fn device() -> Device {
 
 thread_local! { static SEED: std::cell::Cell<i64> = const { std::cell::Cell::new(1) }; }
 
-/// Standard normal values, the same in every run; rounded to bfloat16 first so that they are exact in every type.
+/// Standard normal values, the same in every run; rounded to bfloat16 first so that they are exact
+/// in every type.
 pub(crate) fn random(shape: &[i64], kind: Kind) -> Tensor {
     let seed = SEED.with(|seed| seed.replace(seed.get() + 1));
     // A multiplicative hash rather than torch's generator, which tests in other threads share.
@@ -38,8 +40,9 @@ pub(crate) fn each_precision(check: impl Fn(Kind)) {
     }
 }
 
-/// Largest difference, relative to the largest value: 1e-9 in float64 as the project promises; float32 and bfloat16 round at 6e-8 and
-/// 4e-3, and sums over the shapes used here gather a few such roundings.
+/// Largest difference, relative to the largest value: 1e-9 in float64 as the project promises;
+/// float32 and bfloat16 round at 6e-8 and 4e-3, and sums over the shapes used here gather a few
+/// such roundings.
 pub(crate) fn tolerance(kind: Kind) -> f64 {
     match kind {
         Kind::Double => 1e-9,

@@ -1,7 +1,9 @@
-//! The head and its cross-entropy together, a chunk of tokens at a time: the `[m, v]` logits never exist as a whole.
+//! The head and its cross-entropy together, a chunk of tokens at a time: the `[m, v]` logits never
+//! exist as a whole.
 //!
-//! With p = softmax(x Wᵀ): loss = −log p(target), and d loss / d logits = p − onehot(target). The gradient is written where the
-//! probabilities were, so a chunk costs its logits once (the idea of Liger's fused linear cross-entropy, arXiv 2410.10989).
+//! With p = softmax(x Wᵀ): loss = −log p(target), and d loss / d logits = p − onehot(target). The
+//! gradient is written where the probabilities were, so a chunk costs its logits once (the idea of
+//! Liger's fused linear cross-entropy, arXiv 2410.10989).
 
 use super::{accumulate_product, matrix, wide};
 use crate::Error;
@@ -37,8 +39,8 @@ pub fn forward(x: &Tensor, weight: &Tensor, targets: &Tensor, chunk_tokens: i64)
     sums_or_zero(sums, x)
 }
 
-/// As [`forward`]; also returns d(`scale` · loss sum) / dx `[m, d]`, and adds that of the weight to `weight_gradient` `[v, d]`.
-/// `scale` is a float64 scalar on the device of x.
+/// As [`forward`]; also returns d(`scale` · loss sum) / dx `[m, d]`, and adds that of the weight to
+/// `weight_gradient` `[v, d]`. `scale` is a float64 scalar on the device of x.
 ///
 /// # Errors
 /// As [`forward`].

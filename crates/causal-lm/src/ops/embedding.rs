@@ -5,7 +5,8 @@ use crate::Error;
 use tch::{Kind, Tensor};
 use torch_ext::kernels;
 
-/// weight `[v, d]`, ids int64 `[n]` → `[n, d]` of `kind`. The caller has checked that ids are below `v`.
+/// weight `[v, d]`, ids int64 `[n]` → `[n, d]` of `kind`. The caller has checked that ids are below
+/// `v`.
 ///
 /// # Errors
 /// [`Error::Shape`] for a weight that is not a matrix, [`Error::Torch`] from libtorch.
@@ -14,8 +15,9 @@ pub fn forward(weight: &Tensor, ids: &Tensor, kind: Kind) -> Result<Tensor, Erro
     Ok(weight.f_index_select(0, ids)?.f_to_kind(kind)?)
 }
 
-/// `dW[id]` += dy, for each token. `by_id`, int32 `[n]`, has the tokens in the order of their ids, and negative numbers after them for tokens
-/// whose gradient is zero; with it a GPU sums up each row in float32 and rounds once, always in the same order.
+/// `dW[id]` += dy, for each token. `by_id`, int32 `[n]`, has the tokens in the order of their ids,
+/// and negative numbers after them for tokens whose gradient is zero; with it a GPU sums up each
+/// row in float32 and rounds once, always in the same order.
 ///
 /// # Errors
 /// [`Error::Torch`] when the shapes do not fit.

@@ -8,7 +8,8 @@ use torch_ext::kernels;
 /// x `[n, i]`, weight `[o, i]`, bias `[o]` → `[n, o]`.
 ///
 /// # Errors
-/// [`Error::Shape`] for an x that is not a matrix, [`Error::Torch`] for a weight that does not fit it.
+/// [`Error::Shape`] for an x that is not a matrix, [`Error::Torch`] for a weight that does not fit
+/// it.
 pub fn forward(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor, Error> {
     matrix("linear", x)?;
     Ok(x.f_linear(weight, bias)?)
@@ -53,7 +54,8 @@ pub fn input_gradient(dy: &Tensor, weight: &Tensor) -> Result<Tensor, Error> {
     Ok(dy.f_mm(weight)?)
 }
 
-/// As [`backward`], and adds dx to `dx` in place of returning it: several layers can share their input.
+/// As [`backward`], and adds dx to `dx` in place of returning it: several layers can share their
+/// input.
 ///
 /// # Errors
 /// As [`backward`].

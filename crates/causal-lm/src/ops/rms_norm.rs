@@ -11,7 +11,8 @@ pub use torch_ext::kernels::rms_norm::Saved;
 /// As in transformers, the normalised x is rounded to its own type before it meets the weight.
 ///
 /// # Errors
-/// [`Error::Shape`] for an x that is not a matrix, [`Error::Torch`] for a weight that does not fit it.
+/// [`Error::Shape`] for an x that is not a matrix, [`Error::Torch`] for a weight that does not fit
+/// it.
 pub fn forward(x: &Tensor, weight: &Tensor, epsilon: f64) -> Result<(Tensor, Tensor), Error> {
     let (_, d) = matrix("rms_norm", x)?;
     if kernels::available(&[x, weight]) && kernels::rms_norm::fits(d) {
@@ -52,7 +53,8 @@ pub fn forward_of_sum(
     Ok((sum, y, reciprocal_rms))
 }
 
-/// With x̂ = x r and c = mean(dy w x̂): dx = r (dy w − x̂ c) (+ residual, the gradient that reaches x past the norm), dw += Σ dy x̂.
+/// With x̂ = x r and c = mean(dy w x̂): dx = r (dy w − x̂ c) (+ residual, the gradient that reaches
+/// x past the norm), dw += Σ dy x̂.
 ///
 /// # Errors
 /// [`Error::Shape`] for a dy that is not a matrix, [`Error::Torch`] for tensors that do not fit it.

@@ -1,4 +1,5 @@
-//! Rotary position embedding (Su et al., arXiv 2104.09864), in the halves-swapped layout of transformers' `rotate_half`.
+//! Rotary position embedding (Su et al., arXiv 2104.09864), in the halves-swapped layout of
+//! transformers' `rotate_half`.
 
 use super::three;
 use crate::Error;
@@ -14,7 +15,8 @@ pub struct Rotations {
 }
 
 impl Rotations {
-    /// Angles are positions (float32 `[n]`, one a token) times inverse frequencies `[k / 2]`, in float32 as in transformers; then rounded to `kind`.
+    /// Angles are positions (float32 `[n]`, one a token) times inverse frequencies `[k / 2]`, in
+    /// float32 as in transformers; then rounded to `kind`.
     ///
     /// # Errors
     /// [`Error::Torch`] from libtorch.
@@ -25,10 +27,12 @@ impl Rotations {
     }
 }
 
-/// Rotates the first `rotated` heads of x `[n, heads, k]` in place: (a, b) → (a cos − b sin, b cos + a sin) for the two halves of each.
+/// Rotates the first `rotated` heads of x `[n, heads, k]` in place: (a, b) → (a cos − b sin, b cos
+/// + a sin) for the two halves of each.
 ///
 /// # Errors
-/// [`Error::Shape`] unless x has three dimensions, [`Error::Torch`] when it does not fit the rotations.
+/// [`Error::Shape`] unless x has three dimensions, [`Error::Torch`] when it does not fit the
+/// rotations.
 pub fn forward(x: &mut Tensor, rotated: i64, rotations: &Rotations) -> Result<(), Error> {
     let (_, _, k) = three("rope", x)?;
     let Rotations { cos, sin, minus_sin } = rotations;
@@ -43,8 +47,9 @@ pub fn forward(x: &mut Tensor, rotated: i64, rotations: &Rotations) -> Result<()
     Ok(())
 }
 
-/// From the gradients of rotated q `[n, h, k]` and k, and of v, both `[n, g, k]`, that of what they were made of: `[n, h + 2 g, k]`, q and k
-/// rotated back. A rotation's transpose is the rotation by the opposite angle.
+/// From the gradients of rotated q `[n, h, k]` and k, and of v, both `[n, g, k]`, that of what they
+/// were made of: `[n, h + 2 g, k]`, q and k rotated back. A rotation's transpose is the rotation by
+/// the opposite angle.
 ///
 /// # Errors
 /// As [`forward`].

@@ -1,4 +1,5 @@
-//! The gated unit of the MLP (Shazeer, arXiv 2002.05202): a = silu(gate) · up, with silu(x) = x σ(x).
+//! The gated unit of the MLP (Shazeer, arXiv 2002.05202): a = silu(gate) · up, with silu(x) = x
+//! σ(x).
 //!
 //! Gate and up lie side by side, `[n, 2 f]`, as one product of both weights leaves them.
 
@@ -19,8 +20,8 @@ pub fn forward(gate_up: &Tensor) -> Result<Tensor, Error> {
     Ok(gate.f_silu()?.f_mul_(&up)?)
 }
 
-/// Gradient of gate and up, `[n, 2 f]`, from that of a: (da · up · silu′(gate), da · silu(gate)); and a, which costs little here. Takes
-/// da's memory where that helps.
+/// Gradient of gate and up, `[n, 2 f]`, from that of a: (da · up · silu′(gate), da · silu(gate));
+/// and a, which costs little here. Takes da's memory where that helps.
 ///
 /// # Errors
 /// As [`forward`].

@@ -1,4 +1,5 @@
-//! Gradients of whole models in bfloat16, tensor by tensor, against transformers in float64: on the GPU where there is one, else on the CPU.
+//! Gradients of whole models in bfloat16, tensor by tensor, against transformers in float64: on the
+//! GPU where there is one, else on the CPU.
 
 use crate::{CASES, Golden, load, names};
 use causal_lm::{AttentionKind, CausalLm, ModelOptions, Recompute, TokenBatch};
@@ -13,13 +14,16 @@ struct Bound {
     seen: f64,
 }
 
-/// One rounding to 8 significant bits is off by 0.0017 in the mean square (2⁻⁷ / √12 over a binade). From a token to its loss and back to a
-/// gradient there are about 40 roundings a block, half of them forward (two in each norm, one in each weight, product, rotation, softmax and
-/// sum), and 5 in the head: √85 · 0.0017 = 0.015 for two blocks. The backwards of norm and softmax take differences, which makes it up to
-/// twice as much. Largest seen on a CPU: 0.029, and 0.014 in the factor.
+/// One rounding to 8 significant bits is off by 0.0017 in the mean square (2⁻⁷ / √12 over a
+/// binade). From a token to its loss and back to a gradient there are about 40 roundings a block,
+/// half of them forward (two in each norm, one in each weight, product, rotation, softmax and sum),
+/// and 5 in the head: √85 · 0.0017 = 0.015 for two blocks. The backwards of norm and softmax take
+/// differences, which makes it up to twice as much. Largest seen on a CPU: 0.029, and 0.014 in the
+/// factor.
 const BOUND: Bound = Bound { norm: 0.04, factor: 0.025, seen: 0.05 };
-/// Biases of keys shift all scores of a query alike but for the rotation: their gradients are what is left, a tenth and less, when terms as
-/// large as the other gradients cancel. Largest seen: 0.039 and 0.019.
+/// Biases of keys shift all scores of a query alike but for the rotation: their gradients are what
+/// is left, a tenth and less, when terms as large as the other gradients cancel. Largest seen:
+/// 0.039 and 0.019.
 const OF_REMAINDERS: Bound = Bound { norm: 0.06, factor: 0.04, seen: 0.1 };
 
 impl Bound {
@@ -90,8 +94,9 @@ fn every_gradient_is_that_of_float64_but_for_rounding() {
                             assert!(bound.problem(&wrong, &theirs).is_some(), "{what}: {name} wrong and not seen");
                         }
                     }
-                    // What is computed again comes out as it was. On a GPU the backward of attention adds in no fixed order, and a sum
-                    // at a boundary of rounding falls on either side of it.
+                    // What is computed again comes out as it was. On a GPU the backward of
+                    // attention adds in no fixed order, and a sum at a boundary of rounding falls
+                    // on either side of it.
                     let largest = if device() == Device::Cpu { 0.0 } else { 0.01 };
                     let some = Recompute::Within { bytes: 20_000 };
                     for recompute in [Recompute::Block, Recompute::Cheap, some] {

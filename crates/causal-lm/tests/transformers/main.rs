@@ -11,7 +11,8 @@ use tch::{Device, Kind, Tensor};
 
 const CASES: [&str; 5] = ["qwen2-tied", "qwen2-untied", "llama3", "llama-head-dim", "mistral"];
 
-/// Below the package, where cargo runs tests, or below the repository: the binary can be taken to another machine and run there.
+/// Below the package, where cargo runs tests, or below the repository: the binary can be taken to
+/// another machine and run there.
 fn folder(case: &str) -> PathBuf {
     let places = ["tests/goldens", "crates/causal-lm/tests/goldens"];
     let goldens = places.into_iter().map(Path::new).find(|place| place.join(case).exists());
@@ -109,7 +110,8 @@ fn logits_loss_and_gradients_equal_transformers() {
                     let names = names(&model);
                     for (name, gradient) in names.iter().zip(model.parameters_mut().gradients().unwrap()) {
                         let theirs = golden.get(&format!("gradient.{name}"));
-                        // Keys' biases shift all scores of a query alike: their gradient is zero but for rounding.
+                        // Keys' biases shift all scores of a query alike: their gradient is zero
+                        // but for rounding.
                         let difference = match theirs.abs().max().double_value(&[]) {
                             largest if largest < 1e-12 => gradient.abs().max().double_value(&[]),
                             _ => relative_difference(gradient, &theirs),

@@ -1,13 +1,10 @@
-//! Publishing over an earlier model, with every operation failing in turn: whoever loads the folder at any instant finds the weights of one
-//! model, whole.
-
-use std::collections::BTreeMap;
+//! Publishing over an earlier model, with every operation failing in turn: whoever loads the folder
+//! at any instant finds the weights of one model, whole.
 
 use super::*;
-use crate::testing::{
-    faults::{Fault, FaultyDisk},
-    write_manifest,
-};
+use crate::testing::faults::{Fault, FaultyDisk};
+use crate::testing::write_manifest;
+use std::collections::BTreeMap;
 
 const OF_A_MODEL: &[&str] = &["tokenizer.json", "vocab.txt"];
 const FAULTS: [Fault; 3] = [Fault::Once, Fault::FromThenOn, Fault::DiskFull];
@@ -37,7 +34,8 @@ fn read(path: PathBuf) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Whose weights `from_pretrained` would load: the single file's if there is one, or those that the index names.
+/// Whose weights `from_pretrained` would load: the single file's if there is one, or those that the
+/// index names.
 fn loaded(dir: &Path) -> String {
     read(dir.join("config.json"));
     if dir.join(SINGLE_FILE).exists() {

@@ -1,19 +1,14 @@
-//! Every operation on the disk fails in turn: what is left is the old state or the new one, and a run can go on from it.
-
-use std::{fs, path::Path};
-
-use trainer_core::{Callback, Context, Requests, TrainerState, TrainingArguments};
+//! Every operation on the disk fails in turn: what is left is the old state or the new one, and a
+//! run can go on from it.
 
 use super::*;
-use crate::{
-    Publication, Rotation, find_checkpoints, newest_complete,
-    publish::publish_on,
-    testing::{
-        faults::{Fault, FaultyDisk, healthy},
-        files,
-    },
-    verify,
-};
+use crate::publish::publish_on;
+use crate::testing::faults::{Fault, FaultyDisk, healthy};
+use crate::testing::files;
+use crate::{Publication, Rotation, find_checkpoints, newest_complete, verify};
+use std::fs;
+use std::path::Path;
+use trainer_core::{Callback, Context, Requests, TrainerState, TrainingArguments};
 
 /// A model whose files all say of which step they are.
 fn checkpoint_of(step: u64, edition: &str) -> WriteCheckpoint {
@@ -57,8 +52,8 @@ fn prepared() -> tempfile::TempDir {
     dir
 }
 
-/// What a run does with its folder: saves 6, rotates, saves 6 once more, and publishes the best. Tells which saves succeeded
-/// and whether the model was published.
+/// What a run does with its folder: saves 6, rotates, saves 6 once more, and publishes the best.
+/// Tells which saves succeeded and whether the model was published.
 fn work(output_dir: &Path, disk: &Arc<FaultyDisk>) -> (Vec<bool>, bool) {
     let disk: Arc<dyn Disk> = Arc::<FaultyDisk>::clone(disk);
     let mut store = DirectoryStore::open_on(Arc::clone(&disk), OutputDirLock::take(output_dir).unwrap()).unwrap();
@@ -97,8 +92,8 @@ fn check(fault: Fault, at: usize) -> bool {
         let allowed = ["first", "second"].map(|edition| content(found.global_step, edition));
         ensure_one_edition(&found.path, &names, &allowed, &context);
     }
-    // The model in place: each file is whole, of the earlier model or the new one. All are the new one's if publishing
-    // succeeded, and all the earlier one's if the disk was full.
+    // The model in place: each file is whole, of the earlier model or the new one. All are the new
+    // one's if publishing succeeded, and all the earlier one's if the disk was full.
     let (earlier, new) = (content(0, "earlier"), content(2, "first"));
     for name in &names[..3] {
         let text = fs::read_to_string(dir.path().join(name)).unwrap();

@@ -1,11 +1,7 @@
-use std::fs;
-
 use super::*;
-use crate::{
-    find_checkpoints,
-    testing::{files, save},
-    verify,
-};
+use crate::testing::{files, save};
+use crate::{find_checkpoints, verify};
+use std::fs;
 
 /// All but the lock, which is there while the store is.
 fn entries(dir: &Path) -> Vec<String> {
@@ -118,7 +114,8 @@ fn opening_clears_up_after_any_interruption() {
     for step in [1, 2, 3] {
         save(&mut store, step, "good").unwrap();
     }
-    // Interrupted: while 4 was written; between the two renames that replace 2; after them, for 3; while 1 was deleted.
+    // Interrupted: while 4 was written; between the two renames that replace 2; after them, for 3;
+    // while 1 was deleted.
     fs::create_dir(dir.path().join(".checkpoint-4.partial")).unwrap();
     fs::rename(store.path(2), dir.path().join(".checkpoint-2.replaced")).unwrap();
     fs::create_dir(dir.path().join(".checkpoint-3.replaced")).unwrap();

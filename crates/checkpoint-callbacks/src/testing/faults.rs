@@ -1,16 +1,11 @@
 //! A disk that fails when it is told to.
 
-use std::{
-    fs::File,
-    io::{self, ErrorKind, Write},
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-};
-
 use crate::disk::{Disk, RealDisk};
+use std::fs::File;
+use std::io::{self, ErrorKind, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// What happens from the chosen operation on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +14,8 @@ pub(crate) enum Fault {
     Once,
     /// It and all that follow fail: nothing can be cleaned up, as if the machine had died.
     FromThenOn,
-    /// No file can be written to any more, but folders can be changed: a full disk. Half of the first write gets through.
+    /// No file can be written to any more, but folders can be changed: a full disk. Half of the
+    /// first write gets through.
     DiskFull,
 }
 

@@ -3,14 +3,16 @@ use tch::Device;
 
 const DOUBLE: (Kind, Device) = (Kind::Double, Device::Cpu);
 
-/// Gram matrices of gradients `[b, 2n, n]` whose singular values fall as those of a language model's do: the largest eigenvalue is ten
-/// times the next, a quarter of the way down it is 1e-4 of the largest, at the end 1e-10.
+/// Gram matrices of gradients `[b, 2n, n]` whose singular values fall as those of a language
+/// model's do: the largest eigenvalue is ten times the next, a quarter of the way down it is 1e-4
+/// of the largest, at the end 1e-10.
 fn grams(batch: i64, n: i64) -> Tensor {
     let values = Tensor::arange(n, DOUBLE) * (-10.0 / n as f64) - (Tensor::arange(n, DOUBLE) + 1.0).log10();
     of_eigenvalues(batch, n, (values * 10.0f64.ln()).exp())
 }
 
-/// The same with a long, flat tail, where neighbours are hard to tell apart: the k-th eigenvalue is 1 / k.
+/// The same with a long, flat tail, where neighbours are hard to tell apart: the k-th eigenvalue is
+/// 1 / k.
 fn flat_grams(batch: i64, n: i64) -> Tensor {
     of_eigenvalues(batch, n, (Tensor::arange(n, DOUBLE) + 1.0).reciprocal())
 }

@@ -1,16 +1,17 @@
 //! A float32 master in two halves: the bfloat16 weight and 16 hidden bits.
 //!
-//! With the bit pattern `b` of the master as int32, `hi = (b + 0x8000) >> 16` is the pattern of the nearest bfloat16 and
-//! `lo = b − (hi << 16)` the signed rest, so that `b = (hi << 16) + lo` without loss.
+//! With the bit pattern `b` of the master as int32, `hi = (b + 0x8000) >> 16` is the pattern of the
+//! nearest bfloat16 and `lo = b − (hi << 16)` the signed rest, so that `b = (hi << 16) + lo`
+//! without loss.
 //!
-//! Ties round away from zero, not to even: then `lo` lies in −0x8000 ..= 0x7fff and is exactly the low half of `b`, read
-//! as int16. Rounding a tie down would leave +0x8000, one more than an int16 holds. The weight differs from the one
-//! rounded to even at ties alone, one pattern in 65,536. Signs need no care: the pattern's upper bit is left alone, and
-//! the magnitude below it rounds as an integer. Denormals, infinities and the usual NaNs go through unchanged.
-
-use tch::{Kind, TchError, Tensor};
+//! Ties round away from zero, not to even: then `lo` lies in −0x8000 ..= 0x7fff and is exactly the
+//! low half of `b`, read as int16. Rounding a tie down would leave +0x8000, one more than an int16
+//! holds. The weight differs from the one rounded to even at ties alone, one pattern in 65,536.
+//! Signs need no care: the pattern's upper bit is left alone, and the magnitude below it rounds as
+//! an integer. Denormals, infinities and the usual NaNs go through unchanged.
 
 use crate::in_place::InPlace;
+use tch::{Kind, TchError, Tensor};
 
 /// `out` (float32) ← the master of `weight` (bfloat16) and `hidden` (int16).
 pub(super) fn join(weight: &Tensor, hidden: &Tensor, out: &mut Tensor) -> Result<(), TchError> {
@@ -21,7 +22,8 @@ pub(super) fn join(weight: &Tensor, hidden: &Tensor, out: &mut Tensor) -> Result
     Ok(())
 }
 
-/// `weight` (bfloat16) and `hidden` (int16) ← `master` (float32). `work` is int32 of the same length.
+/// `weight` (bfloat16) and `hidden` (int16) ← `master` (float32). `work` is int32 of the same
+/// length.
 pub(super) fn split(
     master: &Tensor,
     weight: &mut Tensor,

@@ -1,12 +1,11 @@
 //! Stochastic rounding to bfloat16: add 16 random bits below the last place, then cut them off.
 //!
-//! A value that lies a fraction `f` of the way to the next bfloat16 rounds there with probability `f`, so the mean is
-//! kept. The bits are a hash of (seed, parameter, step, element): nothing to save but the seed, the same on all devices,
-//! and independent of how a tensor is cut into ranges.
-
-use tch::{Kind, TchError, Tensor};
+//! A value that lies a fraction `f` of the way to the next bfloat16 rounds there with probability
+//! `f`, so the mean is kept. The bits are a hash of (seed, parameter, step, element): nothing to
+//! save but the seed, the same on all devices, and independent of how a tensor is cut into ranges.
 
 use crate::in_place::InPlace;
+use tch::{Kind, TchError, Tensor};
 
 /// The random bits of one parameter.
 #[derive(Debug)]
@@ -24,7 +23,8 @@ impl Noise {
         Noise { seed, parameter }
     }
 
-    /// `weight` (bfloat16) ← `master` (float32), elements `start..` of the parameter. The two work buffers are int32.
+    /// `weight` (bfloat16) ← `master` (float32), elements `start..` of the parameter. The two work
+    /// buffers are int32.
     pub(crate) fn round(
         &self,
         master: &Tensor,
@@ -44,8 +44,8 @@ impl Noise {
         mix(self.seed ^ mix(self.parameter ^ mix(step as u64)))
     }
 
-    /// Murmur3's 32-bit finaliser over the element's index, keyed at the start and in the middle: with one key alone, two
-    /// parameters would draw the same numbers in another order.
+    /// Murmur3's 32-bit finaliser over the element's index, keyed at the start and in the middle:
+    /// with one key alone, two parameters would draw the same numbers in another order.
     fn fill(&self, step: i64, start: i64, hash: &mut Tensor, work: &mut Tensor) -> Result<(), TchError> {
         let key = self.key(step);
         let length = hash.numel() as i64;
@@ -60,7 +60,8 @@ impl Noise {
     }
 }
 
-/// `x ← x ^ (x >>> shift)`. The mask clears the copies of the sign bit that an arithmetic shift draws in.
+/// `x ← x ^ (x >>> shift)`. The mask clears the copies of the sign bit that an arithmetic shift
+/// draws in.
 fn xor_shifted(x: &mut Tensor, work: &mut Tensor, shift: i64) -> Result<(), TchError> {
     x.f_bitwise_right_shift_tensor_scalar_out(work, shift).done()?;
     work.f_bitwise_and_((1_i64 << (32 - shift)) - 1).done()?;

@@ -24,7 +24,8 @@ fn eigenvectors_capture_what_singular_vectors_do() {
     for (rows, cols, rank) in [(40, 24, 6), (24, 40, 24), (33, 33, 33), (9, 1, 3), (160, 96, 96), (160, 96, 24)] {
         for proj_type in types {
             for size in [1.0, 1e-15] {
-                // Singular values that fall off, as those of a gradient do, down to 1e-4 of the first.
+                // Singular values that fall off, as those of a gradient do, down to 1e-4 of the
+                // first.
                 let decay = (Tensor::arange(cols, (Kind::Float, device)) * (-9.0 / cols as f64)).exp();
                 let gradient = Tensor::randn([rows, cols], (Kind::Float, device)) * decay * size;
                 let config = GaLoreConfig { rank, proj_type, ..GaLoreConfig::default() };
@@ -41,7 +42,8 @@ fn eigenvectors_capture_what_singular_vectors_do() {
                     let along = i64::from(name == "basis_right");
                     assert!(off_identity(basis, along) < 1e-4, "{name}");
                 }
-                // A slightly different gradient: no vector of the new basis points against its predecessor.
+                // A slightly different gradient: no vector of the new basis points against its
+                // predecessor.
                 let before: Vec<Tensor> = ours.state().map(|(_, basis)| basis.copy()).collect();
                 ours.refresh_by_eigenvectors(&(&gradient * 1.01)).unwrap();
                 for ((name, basis), before) in ours.state().zip(&before) {

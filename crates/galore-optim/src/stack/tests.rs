@@ -1,7 +1,8 @@
 use super::*;
 use crate::core::Core;
-use crate::{AdamConfig, GaLoreConfig, Parameter, ParameterGroup, ProjectionType, WeightUpdate};
-use crate::{RefreshTiming, SubspaceSolver};
+use crate::{
+    AdamConfig, GaLoreConfig, Parameter, ParameterGroup, ProjectionType, RefreshTiming, SubspaceSolver, WeightUpdate,
+};
 use tch::Device;
 
 const REFRESH_BYTES: u64 = 600_000_000;
@@ -90,7 +91,8 @@ fn bases_made_with(bytes: u64, shape: [i64; 2], rank: i64, device: Device) -> (T
     (stack.bases, stack.gradients)
 }
 
-/// A product may round otherwise in another batch, so what bases hold is compared, and not their bits.
+/// A product may round otherwise in another batch, so what bases hold is compared, and not their
+/// bits.
 #[test]
 fn bases_hold_the_same_however_many_are_made_at_a_time() {
     let gpu = torch_ext::cuda::load().then_some((Device::Cuda(0), 1e-4));

@@ -1,12 +1,11 @@
 //! Step for step against galore-torch 1.0, torch 2.11 and transformers 5.17: goldens/make.py.
 
+use crate::{Golden, bits_equal, group, parameter, relative_difference};
 use galore_optim::{
     AdamConfig, AdamW, GaLoreAdamW, GaLoreConfig, Optimizer, ProjectionType, TargetModules, WeightUpdate,
     clip_gradients, global_gradient_norm, select_targets,
 };
 use tch::Tensor;
-
-use crate::{Golden, bits_equal, group, parameter, relative_difference};
 
 fn learning_rate(step: i64) -> f64 {
     if step < 3 { 0.01 * step as f64 / 3.0 } else { 0.01 }
@@ -55,8 +54,8 @@ fn galore_is_galore_torch() {
                 let mut optimizer = GaLoreAdamW::new(targets, vec![], &config, WeightUpdate::Exact).unwrap();
                 let (after, first, second) = run(&mut optimizer, &weight, &gradient, gradients);
                 for (what, found, tolerance) in
-                    // On the goldens' own machine 2e-6 and 5e-6 hold; one with AVX-512 sums products up in another order, and 2.4e-6 and
-                    // 5.6e-6 were found there.
+                    // On the goldens' own machine 2e-6 and 5e-6 hold; one with AVX-512 sums
+                    // products up in another order, and 2.4e-6 and 5.6e-6 were found there.
                     [("after", after, 5e-6), ("exp_avg", first, 1e-5), ("exp_avg_sq", second, 1e-5)]
                 {
                     let difference = relative_difference(&found, golden.get(&format!("{case}.{what}")));
@@ -92,8 +91,8 @@ fn unprojected_galore_is_galore_torch() {
     }
 }
 
-/// The goldens were made where libtorch takes its AVX2 path: multiply and add in one rounding, eight numbers at a time. The AVX-512 path takes
-/// sixteen, and what is left over by another way.
+/// The goldens were made where libtorch takes its AVX2 path: multiply and add in one rounding,
+/// eight numbers at a time. The AVX-512 path takes sixteen, and what is left over by another way.
 #[cfg(target_arch = "x86_64")]
 fn golden_machine_rounds_alike() -> bool {
     is_x86_feature_detected!("avx2") && !is_x86_feature_detected!("avx512f")

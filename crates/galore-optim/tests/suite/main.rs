@@ -14,11 +14,10 @@ mod refresh;
 mod state_files;
 mod weight_updates;
 
-use std::collections::HashMap;
-use std::path::Path;
-
 use galore_optim::{AdamConfig, Parameter, ParameterGroup};
 use safetensors::SafeTensors;
+use std::collections::HashMap;
+use std::path::Path;
 use tch::{Kind, Tensor};
 
 /// A committed golden.
@@ -52,8 +51,8 @@ fn group(parameters: Vec<Parameter>, adam: AdamConfig) -> ParameterGroup {
 
 /// Numbers that depend on shape and seed alone.
 fn random(shape: &[i64], seed: i64) -> Tensor {
-    // A low-discrepancy sequence through the inverse of tanh: bell-shaped enough, and no global generator that other
-    // tests would share.
+    // A low-discrepancy sequence through the inverse of tanh: bell-shaped enough, and no global
+    // generator that other tests would share.
     let numel: i64 = shape.iter().product();
     let values: Vec<f32> = (0..numel)
         .map(|i| {

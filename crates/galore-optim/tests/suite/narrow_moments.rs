@@ -1,11 +1,10 @@
 //! Moments in bfloat16 and bases in float16, beside those in float32.
 
+use crate::{group, parameter, random};
 use galore_optim::{
     AdamConfig, AdamW, GaLoreAdamW, GaLoreConfig, MomentDtype, Optimizer, ProjectionType, WeightUpdate,
 };
 use tch::{Kind, Tensor};
-
-use crate::{group, parameter, random};
 
 struct Outcome {
     /// What the steps changed.
@@ -48,15 +47,16 @@ fn training_goes_where_it_goes_with_wide_ones() {
         let wide = run(MomentDtype::Float32, galore, 300);
         let narrow = run(MomentDtype::Bfloat16, galore, 300);
         let off = ratio(&(&narrow.change - &wide.change), &wide.change);
-        // Each moment is off by 0.8 % at most, at random from step to step; the fewer there are, the less it evens out.
+        // Each moment is off by 0.8 % at most, at random from step to step; the fewer there are,
+        // the less it evens out.
         assert!(off > 0.0 && off < 0.02, "{galore:?}: {off}");
     }
 }
 
 #[test]
 fn the_second_moment_keeps_growing() {
-    // After 500 steps at 0.999 it has seen 39 % of its gradients' squares; to nearest it would stop where a thousandth is less than half a
-    // unit, after some steps.
+    // After 500 steps at 0.999 it has seen 39 % of its gradients' squares; to nearest it would stop
+    // where a thousandth is less than half a unit, after some steps.
     let (wide, narrow) = (run(MomentDtype::Float32, None, 500), run(MomentDtype::Bfloat16, None, 500));
     let mean = |outcome: &Outcome| outcome.second_moment.mean(Kind::Double).double_value(&[]);
     let off = (mean(&narrow) / mean(&wide) - 1.0).abs();

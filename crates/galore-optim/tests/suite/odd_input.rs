@@ -1,12 +1,11 @@
 //! Parameters, gradients and settings that cannot be taken.
 
+use crate::{bits_equal, group, parameter, random};
 use galore_optim::{
     AdamConfig, AdamW, Error, GaLoreAdamW, GaLoreConfig, MomentDtype, Optimizer, Parameter, ProjectionType,
     TargetModules, WeightUpdate, clip_gradients, global_gradient_norm, select_targets,
 };
 use tch::{Device, Kind, Tensor};
-
-use crate::{bits_equal, group, parameter, random};
 
 fn galore_of(parameters: Vec<Parameter>, galore: &GaLoreConfig) -> Result<GaLoreAdamW, Error> {
     GaLoreAdamW::new(group(parameters, AdamConfig::galore_default()), vec![], galore, WeightUpdate::Exact)

@@ -1,11 +1,11 @@
-//! A step on the GPU, fused kernels and TF32 products included, against the plain float32 one on the CPU. Nothing to test without a GPU.
+//! A step on the GPU, fused kernels and TF32 products included, against the plain float32 one on
+//! the CPU. Nothing to test without a GPU.
 
+use crate::{group, parameter, random};
 use galore_optim::{
     AdamConfig, AdamW, GaLoreAdamW, GaLoreConfig, MomentDtype, Optimizer, ProjectionType, WeightUpdate,
 };
 use tch::{Device, Kind, Tensor};
-
-use crate::{group, parameter, random};
 
 const STEPS: i64 = 6;
 const NUM_TARGETS: usize = 8;
@@ -23,8 +23,9 @@ fn side(
     moments: MomentDtype,
     galore: Option<&GaLoreConfig>,
 ) -> Side {
-    // The first are targets, views into one buffer: those of one shape take their step together. Odd lengths leave a rest for the last
-    // thread, and views off the boundaries of wide accesses; the matrices reach past one block.
+    // The first are targets, views into one buffer: those of one shape take their step together.
+    // Odd lengths leave a rest for the last thread, and views off the boundaries of wide accesses;
+    // the matrices reach past one block.
     let shapes: [&[i64]; NUM_TARGETS + 3] = [
         &[96, 40],
         &[96, 40],
@@ -117,10 +118,11 @@ fn a_step_on_the_gpu_is_that_of_the_cpu() {
                 let wide = |tensor: &Tensor| tensor.to_device(Device::Cpu).to_kind(Kind::Double);
                 let error = (wide(ours) - wide(wanted)).norm().double_value(&[]);
                 let change = (wide(wanted) - wide(start)).norm().double_value(&[]);
-                // Products in TF32 are off by 5e-4, which Adam's division by small second moments enlarges. Where a sum lands near a
-                // boundary of rounding, a weight in bfloat16 is off by a unit in its last place, up to 0.004 beside changes of 0.05 and
-                // less; that happens to about one in a hundred.
-                // Moments in bfloat16 draw other bits where a stack takes its step together: each is off by up to 0.8 %, at random.
+                // Products in TF32 are off by 5e-4, which Adam's division by small second moments
+                // enlarges. Where a sum lands near a boundary of rounding, a weight in bfloat16 is
+                // off by a unit in its last place, up to 0.004 beside changes of 0.05 and less;
+                // that happens to about one in a hundred. Moments in bfloat16 draw other bits where
+                // a stack takes its step together: each is off by up to 0.8 %, at random.
                 let bound = match (kind, galore.is_some() && index < NUM_TARGETS) {
                     (Kind::Float, _) if moments == MomentDtype::Bfloat16 => 1e-2,
                     (Kind::Float, false) => 1e-5,

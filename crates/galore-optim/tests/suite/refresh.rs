@@ -1,11 +1,9 @@
 //! On which steps subspaces are made anew, and how.
 
-use std::collections::HashMap;
-
-use galore_optim::{AdamConfig, GaLoreAdamW, GaLoreConfig, Optimizer, RefreshTiming, SubspaceSolver, WeightUpdate};
-use tch::{Kind, Tensor};
-
 use crate::{bits_equal, group, parameter, random};
+use galore_optim::{AdamConfig, GaLoreAdamW, GaLoreConfig, Optimizer, RefreshTiming, SubspaceSolver, WeightUpdate};
+use std::collections::HashMap;
+use tch::{Kind, Tensor};
 
 const GAP: i64 = 10;
 const SHAPES: [[i64; 2]; 5] = [[6, 9], [6, 9], [6, 9], [12, 5], [12, 5]];

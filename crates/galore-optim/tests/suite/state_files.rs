@@ -1,16 +1,15 @@
 //! Saving, resuming, and files that do not fit.
 
-use std::path::PathBuf;
-
+use crate::{bits_equal, group, parameter, random};
 use galore_optim::{
     AdamConfig, AdamW, Error, GaLoreAdamW, GaLoreConfig, MomentDtype, Optimizer, ProjectionType, WeightUpdate,
 };
+use std::path::PathBuf;
 use tch::{Device, Kind, Tensor};
 use torch_ext::HostMemory;
 
-use crate::{bits_equal, group, parameter, random};
-
-/// A small model: a wide and a tall target, an embedding and a bias; fresh optimizer, weights as given.
+/// A small model: a wide and a tall target, an embedding and a bias; fresh optimizer, weights as
+/// given.
 struct Model {
     weights: Vec<Tensor>,
     gradients: Vec<Tensor>,

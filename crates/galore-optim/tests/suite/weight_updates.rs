@@ -1,15 +1,14 @@
 //! How bfloat16 and float16 weights take updates.
 
+use crate::{bits_equal, group, parameter, random};
 use galore_optim::{AdamConfig, AdamW, GaLoreAdamW, GaLoreConfig, Optimizer, WeightUpdate};
 use tch::{Kind, Tensor};
-
-use crate::{bits_equal, group, parameter, random};
 
 const LEARNING_RATE: f64 = 1e-5;
 const STEPS: i64 = 200;
 
-/// 200 steps at the documented learning rate on a target and a bias, both with gradients of `step` alone.
-/// Returns start, and per parameter the weight and the float32 master.
+/// 200 steps at the documented learning rate on a target and a bias, both with gradients of `step`
+/// alone. Returns start, and per parameter the weight and the float32 master.
 struct Run {
     start: [Tensor; 2],
     weights: [Tensor; 2],
@@ -76,7 +75,8 @@ fn float16_keeps_its_master_too() {
     let reference = run(Kind::Float, WeightUpdate::Exact);
     let exact = run(Kind::Half, WeightUpdate::Exact);
     for index in 0..2 {
-        // A bfloat16 start is a float16 one unless it is a denormal there: the masters may differ by that.
+        // A bfloat16 start is a float16 one unless it is a denormal there: the masters may differ
+        // by that.
         let share = share(&exact, &reference, index);
         assert!((share - 1.0).abs() < 0.01, "parameter {index}: {share}");
         assert!(bits_equal(&exact.weights[index], &exact.masters[index].to_kind(Kind::Half)));
@@ -97,7 +97,8 @@ fn stochastic_keeps_the_mean_and_repeats() {
 
 #[test]
 fn stochastic_rounding_is_unbiased() {
-    // One step of plain AdamW moves every weight by lr·g/(|g| + ε): by a tenth of a bfloat16 unit in the last place.
+    // One step of plain AdamW moves every weight by lr·g/(|g| + ε): by a tenth of a bfloat16 unit
+    // in the last place.
     let numel = 200_000;
     let weight = Tensor::ones([numel], (Kind::BFloat16, tch::Device::Cpu));
     let gradient = -Tensor::ones([numel], (Kind::Float, tch::Device::Cpu));

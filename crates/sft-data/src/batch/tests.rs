@@ -1,7 +1,6 @@
-use std::num::NonZeroUsize;
-
 use super::*;
 use crate::testing::{Random, golden, numbers};
+use std::num::NonZeroUsize;
 
 fn example(lengths: &[usize], first_id: u32) -> Example {
     let total: usize = lengths.iter().sum();

@@ -1,4 +1,5 @@
-//! The files of each split as a dataset's card declares them, in the YAML at the top of its `README.md`.
+//! The files of each split as a dataset's card declares them, in the YAML at the top of its
+//! `README.md`.
 //!
 //! ```yaml
 //! configs:
@@ -8,10 +9,9 @@
 //!     path: data/train-*
 //! ```
 
-use serde::Deserialize;
-
 use super::glob;
 use crate::Error;
+use serde::Deserialize;
 
 /// One configuration of a dataset: split names and patterns for their files, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,7 +57,8 @@ enum OneOrMany {
 
 /// What the card declares for a configuration: the one named, or the default one.
 ///
-/// A `README.md` without such a declaration, or one that is no dataset card at all, declares nothing.
+/// A `README.md` without such a declaration, or one that is no dataset card at all, declares
+/// nothing.
 pub(super) fn declared_config(readme: &str, wanted: Option<&str>) -> Result<Option<DeclaredConfig>, Error> {
     let card: Option<Card> = front_matter(readme).and_then(|yaml| serde_saphyr::from_str(yaml).ok());
     let configs = card.map(|card| card.configs).unwrap_or_default();

@@ -3,7 +3,8 @@
 /// For error messages.
 pub(crate) const KNOWN_FORMATS: &str = ".parquet, .jsonl, .ndjson, .json, .csv, .tsv, .txt, each also as .gz or .zst";
 
-/// A format that can be read. Of two that are equally common in a folder the one declared first is read.
+/// A format that can be read. Of two that are equally common in a folder the one declared first is
+/// read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Format {
     Parquet,

@@ -1,6 +1,7 @@
 //! Shell patterns over the names of files, as fsspec matches them.
 //!
-//! `*` and `?` stay within a folder, `**` as a whole part of a path spans folders, `[…]` is a set of characters.
+//! `*` and `?` stay within a folder, `**` as a whole part of a path spans folders, `[…]` is a set
+//! of characters.
 
 /// Whether the path, its parts divided by `/`, matches the pattern from end to end.
 pub(super) fn matches(pattern: &str, path: &str) -> bool {
@@ -14,8 +15,9 @@ pub(super) fn is_pattern(text: &str) -> bool {
     text.contains(['*', '?', '['])
 }
 
-/// Where an earlier `*` may still take more, there is no need to go back to one before it: what it could take, the later one can too. So
-/// this takes no more than the product of the lengths, whoever wrote the pattern.
+/// Where an earlier `*` may still take more, there is no need to go back to one before it: what it
+/// could take, the later one can too. So this takes no more than the product of the lengths,
+/// whoever wrote the pattern.
 fn matches_parts(pattern: &[&str], path: &[&str]) -> bool {
     // At the end `**` stands for a file, not for nothing.
     let (pattern, path, ends_open) = match (pattern, path) {
@@ -122,7 +124,8 @@ impl CharacterSet<'_> {
     }
 }
 
-/// The set that starts after a `[`, and what follows its `]`, which may itself be the set's first member.
+/// The set that starts after a `[`, and what follows its `]`, which may itself be the set's first
+/// member.
 fn set(pattern: &[char]) -> Option<(CharacterSet<'_>, &[char])> {
     let negated = matches!(pattern.first(), Some('!' | '^'));
     let members = if negated { &pattern[1..] } else { pattern };

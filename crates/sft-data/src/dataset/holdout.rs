@@ -1,11 +1,13 @@
-//! Rows set aside for evaluation, equal to `Dataset.train_test_split(test_size, seed)` of the `datasets` library.
+//! Rows set aside for evaluation, equal to `Dataset.train_test_split(test_size, seed)` of the
+//! `datasets` library.
 //!
-//! It permutes with `numpy.random.default_rng(seed)`, so NumPy's seeding, generator (PCG64) and shuffle are written out
-//! here.
+//! It permutes with `numpy.random.default_rng(seed)`, so NumPy's seeding, generator (PCG64) and
+//! shuffle are written out here.
 
 use crate::Error;
 
-/// Takes `test_size` of the rows, a fraction below 1 or a whole number of rows, at random: `(train, test)`.
+/// Takes `test_size` of the rows, a fraction below 1 or a whole number of rows, at random:
+/// `(train, test)`.
 pub(super) fn train_test_split<T>(rows: Vec<T>, test_size: f64, seed: u64) -> Result<(Vec<T>, Vec<T>), Error> {
     let num_test = num_test_rows(rows.len(), test_size)?;
     let order = permutation(rows.len(), seed);
@@ -80,7 +82,8 @@ impl Pcg64 {
         })
     }
 
-    /// A number from 0 to `last`, without bias: drawn with as many bits as `last` has, again while it is too large.
+    /// A number from 0 to `last`, without bias: drawn with as many bits as `last` has, again while
+    /// it is too large.
     fn up_to(&mut self, last: u64) -> u64 {
         let mask = u64::MAX >> last.leading_zeros();
         loop {

@@ -1,13 +1,11 @@
 //! What the columns of a dataset mean, and records as rows.
 
-use std::fmt;
-use std::path::Path;
-
-use serde_json::{Map, Value};
-
 use super::read::Record;
 use super::{ChatContext, Conversation, PromptCompletion, Row, Turn};
 use crate::{Error, Position};
+use serde_json::{Map, Value};
+use std::fmt;
+use std::path::Path;
 
 /// Which columns hold what.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,8 +31,8 @@ impl fmt::Display for Shape {
 const CONTEXT_COLUMNS: [&str; 2] = ["tools", "chat_template_kwargs"];
 
 impl Shape {
-    /// TRL's order: prompt and completion, then messages, then the text column. A column that the user named goes first.
-    /// `sample` holds the first value of each column that is one.
+    /// TRL's order: prompt and completion, then messages, then the text column. A column that the
+    /// user named goes first. `sample` holds the first value of each column that is one.
     pub(super) fn detect(columns: &[String], sample: &Record, text_field: &str) -> Option<Self> {
         let has = |name: &str| columns.iter().any(|column| column == name);
         let text = || has(text_field).then(|| Self::Text(text_field.to_owned()));

@@ -1,15 +1,13 @@
 //! Where a dataset is: a file, a folder, or a hub repository.
 
-use std::fmt;
-use std::fs;
-use std::path::{Path, PathBuf};
-
 use super::DatasetConfig;
 use super::card::{self, DeclaredConfig};
 use super::format::Format;
 use super::split_files::{self, SplitFiles};
 use crate::hub::{Repo, RepoKind, is_repo_id};
 use crate::{Error, HubConfig};
+use std::path::{Path, PathBuf};
+use std::{fmt, fs};
 
 /// How many of the files found are named in an error.
 const NUM_NAMED: usize = 5;
@@ -100,8 +98,8 @@ impl<'a> Source<'a> {
     }
 }
 
-/// Names of all files below a folder, relative to it. Links are followed, hidden files left out. `above` holds the
-/// folders on the way, since a link back to one of them would have no end.
+/// Names of all files below a folder, relative to it. Links are followed, hidden files left out.
+/// `above` holds the folders on the way, since a link back to one of them would have no end.
 fn list(folder: &Path, prefix: &str, above: &mut Vec<PathBuf>, names: &mut Vec<String>) -> Result<(), Error> {
     let place = folder.canonicalize().map_err(|source| Error::io(folder, source))?;
     if above.contains(&place) {

@@ -1,14 +1,14 @@
 //! Which files make up which split, told by their names as the `datasets` library tells it.
 //!
-//! In this order, the first that finds something: files named `data/<split>-00000-of-00001.*`; folders named after a
-//! split; files named after a split; all files, as the training split. So `train.jsonl` and `test.jsonl`, or
-//! `data/train/*.parquet`, or `my-dev_set.csv` are found. See `datasets/data_files.py`.
-
-use std::collections::BTreeMap;
+//! In this order, the first that finds something: files named `data/<split>-00000-of-00001.*`;
+//! folders named after a split; files named after a split; all files, as the training split. So
+//! `train.jsonl` and `test.jsonl`, or `data/train/*.parquet`, or `my-dev_set.csv` are found. See
+//! `datasets/data_files.py`.
 
 use super::card::DeclaredConfig;
 use super::format::Format;
 use super::glob;
+use std::collections::BTreeMap;
 
 /// Files of each split, in reading order. Splits in the order train, validation, test, others.
 pub(super) type SplitFiles = Vec<(String, Vec<String>)>;
@@ -27,7 +27,8 @@ const SEPARATORS: &str = "[-._ 0-9]";
 const IGNORED_FILES: [&str; 6] =
     ["README.md", "config.json", "dataset_info.json", "dataset_infos.json", "dummy_data.zip", "dataset_dict.json"];
 
-/// Finds the splits among file names. `declared` is what the dataset's card says, which takes the place of guessing.
+/// Finds the splits among file names. `declared` is what the dataset's card says, which takes the
+/// place of guessing.
 pub(super) fn find(names: &[String], declared: Option<&DeclaredConfig>) -> SplitFiles {
     let mut names: Vec<&str> = names.iter().map(String::as_str).filter(|name| is_data(name)).collect();
     names.sort_unstable();
@@ -39,7 +40,8 @@ pub(super) fn find(names: &[String], declared: Option<&DeclaredConfig>) -> Split
     }
 }
 
-/// Reduces all splits to the files of one format, the most common one; `None` if no file has a known format.
+/// Reduces all splits to the files of one format, the most common one; `None` if no file has a
+/// known format.
 pub(super) fn choose_format(splits: SplitFiles) -> Option<(Format, SplitFiles)> {
     let mut count: BTreeMap<Format, usize> = BTreeMap::new();
     for format in splits.iter().flat_map(|(_, files)| files).filter_map(|name| Format::of(name)) {

@@ -1,7 +1,6 @@
-use std::fs;
-
 use super::*;
 use crate::testing::{golden_path, message};
+use std::fs;
 
 struct Folder(tempfile::TempDir);
 

@@ -1,12 +1,11 @@
 //! The cache folder of one repository, laid out as `huggingface_hub` does.
 
+use super::RepoKind;
+use super::error::HubError;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-
-use super::RepoKind;
-use super::error::HubError;
 
 /// The folders of one repository in the cache.
 #[derive(Debug)]
@@ -97,7 +96,8 @@ impl RepoCache {
     }
 }
 
-/// Makes a file under another name and then gives it its own, so that whoever looks sees the old one or the new one.
+/// Makes a file under another name and then gives it its own, so that whoever looks sees the old
+/// one or the new one.
 fn appear(path: &Path, make: impl FnOnce(&Path) -> io::Result<()>) -> Result<(), HubError> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let mut sibling = path.to_owned().into_os_string();

@@ -1,16 +1,14 @@
 //! Requests to the hub: headers, redirects, repetitions, and what a status means.
 
+use super::config::HubConfig;
+use super::error::HubError;
 use std::fs;
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
-
 use ureq::http::{HeaderMap, Response, StatusCode, Uri};
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Body, Timeout};
-
-use super::config::HubConfig;
-use super::error::HubError;
 
 const USER_AGENT: &str = concat!("sft-data/", env!("CARGO_PKG_VERSION"), "; rust");
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -69,7 +67,8 @@ impl Client {
         let agent = Agent::config_builder()
             .user_agent(USER_AGENT)
             .http_status_as_error(false)
-            // Followed here, since the token must not go to another host, and the hub's own answer counts.
+            // Followed here, since the token must not go to another host, and the hub's own answer
+            // counts.
             .max_redirects(0)
             .timeout_connect(Some(CONNECT_TIMEOUT))
             .timeout_recv_response(Some(ANSWER_TIMEOUT))
@@ -173,8 +172,8 @@ fn is_passing(status: StatusCode) -> bool {
     matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504)
 }
 
-/// A connection that was lost may be made again. One that was never made will not be, and whoever waits for it should
-/// soon read that there are mirrors.
+/// A connection that was lost may be made again. One that was never made will not be, and whoever
+/// waits for it should soon read that there are mirrors.
 fn may_pass(error: &ureq::Error) -> bool {
     match error {
         ureq::Error::Io(error) => matches!(

@@ -16,7 +16,8 @@ pub struct HubConfig {
     pub token: Option<String>,
     /// Use the cache alone, send no request.
     pub offline: bool,
-    /// File with certificate authorities (PEM) in place of the built-in ones, for networks that inspect TLS.
+    /// File with certificate authorities (PEM) in place of the built-in ones, for networks that
+    /// inspect TLS.
     pub ca_bundle: Option<PathBuf>,
     /// How often a request that failed for a passing reason is repeated.
     pub num_retries: u32,
@@ -57,9 +58,10 @@ impl fmt::Debug for HubConfig {
 }
 
 impl HubConfig {
-    /// Reads the environment as `huggingface_hub` does: `HF_ENDPOINT`, `HF_HOME`, `HF_HUB_CACHE`, `HF_TOKEN`,
-    /// `HF_TOKEN_PATH`, `HF_HUB_OFFLINE` and their older names, and for certificates `SSL_CERT_FILE`,
-    /// `REQUESTS_CA_BUNDLE` or `CURL_CA_BUNDLE`. Proxies (`HTTPS_PROXY` …) are honoured by the client itself.
+    /// Reads the environment as `huggingface_hub` does: `HF_ENDPOINT`, `HF_HOME`, `HF_HUB_CACHE`,
+    /// `HF_TOKEN`, `HF_TOKEN_PATH`, `HF_HUB_OFFLINE` and their older names, and for certificates
+    /// `SSL_CERT_FILE`, `REQUESTS_CA_BUNDLE` or `CURL_CA_BUNDLE`. Proxies (`HTTPS_PROXY` …) are
+    /// honoured by the client itself.
     pub fn from_env() -> Self {
         Self::from_variables(&|name| std::env::var(name).ok())
     }

@@ -1,21 +1,19 @@
 //! One repository at one commit.
 
-use std::fmt;
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
-
-use serde::Deserialize;
-use sha2::{Digest, Sha256};
-use ureq::Body;
-use ureq::http::{HeaderMap, Response};
-
 use super::cache::{RepoCache, cache_error, create_parent, is_safe_name, is_safe_path};
 use super::client::{Client, Follow, Method, percent_encode};
 use super::config::{DownloadProgress, HubConfig};
 use super::error::HubError;
 use super::{RepoKind, is_repo_id};
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use ureq::Body;
+use ureq::http::{HeaderMap, Response};
 
 const REPORT_EVERY: Duration = Duration::from_millis(200);
 /// Longest part of an error page that is quoted.
@@ -60,7 +58,8 @@ struct FileInfo {
 }
 
 impl<'a> Repo<'a> {
-    /// Asks the hub for the commit and the files of a revision, or the cache if offline or out of reach.
+    /// Asks the hub for the commit and the files of a revision, or the cache if offline or out of
+    /// reach.
     pub(crate) fn open(config: &'a HubConfig, kind: RepoKind, repo_id: &str, revision: &str) -> Result<Self, HubError> {
         if !is_repo_id(repo_id) {
             return Err(HubError::InvalidRepoId { repo_id: repo_id.to_owned() });
@@ -202,7 +201,8 @@ impl<'a> Repo<'a> {
         Ok(FileInfo { etag: etag.to_owned(), size: size.and_then(|size| size.parse().ok()) })
     }
 
-    /// Downloads into a file beside the blob, from where an earlier attempt ended, and checks what came.
+    /// Downloads into a file beside the blob, from where an earlier attempt ended, and checks what
+    /// came.
     fn download(&self, client: &Client, url: &str, name: &str, info: &FileInfo) -> Result<(), HubError> {
         let blob = self.cache.blob(&info.etag);
         let partial = self.cache.blob(&format!("{}.incomplete", info.etag));
@@ -221,7 +221,8 @@ impl<'a> Repo<'a> {
             match self.transfer(client, url, name, info, &partial, done)? {
                 Transfer::Complete => break,
                 Transfer::Broken { bytes_done, source } => {
-                    // Only attempts that bring nothing count, so that a slow line gets there in the end.
+                    // Only attempts that bring nothing count, so that a slow line gets there in the
+                    // end.
                     attempt = if bytes_done > before { 0 } else { attempt + 1 };
                     if attempt > client.num_retries() {
                         let (repo_id, file) = (self.repo_id.clone(), name.to_owned());
@@ -305,7 +306,8 @@ impl<'a> Repo<'a> {
         }
     }
 
-    /// Turns a status that is no success into what it means. `file` is what was asked for, if not the list.
+    /// Turns a status that is no success into what it means. `file` is what was asked for, if not
+    /// the list.
     fn check_status(
         &self,
         client: &Client,

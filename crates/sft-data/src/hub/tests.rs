@@ -1,15 +1,14 @@
 mod server;
 mod transfers;
 
-use std::fs;
-use std::path::Path;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
-
 use super::*;
 use crate::testing::message;
 use crate::{DatasetConfig, load_splits};
 use server::{Failure, Server, commit_of, sha256};
+use std::fs;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 struct World {
     server: Server,

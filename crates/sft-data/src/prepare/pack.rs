@@ -1,15 +1,16 @@
 //! Several rows in one example, equal to TRL's `pack_dataset`.
 //!
 //! Best fit decreasing ("Fewer Truncations Improve Language Modeling", Ding et al., 2024,
-//! <https://arxiv.org/abs/2404.10830>): the longest row first, each into the example where it leaves the least space.
-
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, VecDeque};
+//! <https://arxiv.org/abs/2404.10830>): the longest row first, each into the example where it
+//! leaves the least space.
 
 use super::Example;
 use super::tokenize::TokenRow;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, VecDeque};
 
-/// `datasets.map(batched=True)` hands over this many rows at a time, and TRL packs each lot by itself.
+/// `datasets.map(batched=True)` hands over this many rows at a time, and TRL packs each lot by
+/// itself.
 const ROWS_PER_LOT: usize = 1000;
 
 /// Packs whole rows; those longer than `limit` are split first.
@@ -17,7 +18,8 @@ pub(super) fn best_fit_decreasing(rows: Vec<TokenRow>, limit: usize) -> Vec<Exam
     rows.chunks(ROWS_PER_LOT).flat_map(|lot| pack_lot(&split(lot, limit), limit)).filter(has_targets).collect()
 }
 
-/// Lays rows end to end and cuts the stream every `limit` tokens. An example is one document, wherever its rows end.
+/// Lays rows end to end and cuts the stream every `limit` tokens. An example is one document,
+/// wherever its rows end.
 pub(super) fn wrapped(rows: &[TokenRow], limit: usize) -> Vec<Example> {
     let lot_to_examples = |lot: &[TokenRow]| {
         let stream = concatenate(lot.iter().map(Piece::from));

@@ -1,8 +1,7 @@
-use serde_json::{Value, json};
-
 use super::*;
 use crate::testing::{golden, message, numbers, tokenizer, tokenizer_with_template};
 use crate::{Conversation, PromptCompletion, Turn};
+use serde_json::{Value, json};
 
 fn row(value: &Value) -> Row {
     let turn = |value: &Value| match value {

@@ -1,10 +1,9 @@
 //! One row to token ids and labels.
 
-use std::ops::Range;
-
 use super::{LossOn, num_targets};
 use crate::tokenizer::AddGenerationPrompt;
 use crate::{AddSpecialTokens, ChatContext, ChatTokenizer, Error, IGNORE_INDEX, PromptCompletion, Row, Turn};
+use std::ops::Range;
 
 /// Token ids and labels of one row.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -90,7 +89,8 @@ fn prompt_completion(row: &PromptCompletion, tokenizer: &ChatTokenizer, loss_on:
     if loss_on == LossOn::All {
         return Ok(TokenRow { input_ids, ..TokenRow::default() });
     }
-    // Not the length of the prompt: a template may render it differently alone, and a token may span the border.
+    // Not the length of the prompt: a template may render it differently alone, and a token may
+    // span the border.
     let prompt_length = prompt_ids.iter().zip(&input_ids).take_while(|(a, b)| a == b).count();
     Ok(TokenRow::masked(input_ids, |i| {
         i >= prompt_length && said_by_assistant.as_ref().is_none_or(|said_by_assistant| said_by_assistant[i])

@@ -1,17 +1,16 @@
 //! Which part of a rendered chat the assistant wrote.
 //!
-//! A template can say so with `{% generation %}` blocks. Most do not, and need not: the assistant's turn is what a
-//! chat has more once its message is added to the messages before it and the opening of the turn. Where the template
-//! does not render a prefix of the chat to a prefix of the text, there is no telling, and that is an error.
-
-use std::ops::Range;
-
-use serde_json::Value;
+//! A template can say so with `{% generation %}` blocks. Most do not, and need not: the assistant's
+//! turn is what a chat has more once its message is added to the messages before it and the opening
+//! of the turn. Where the template does not render a prefix of the chat to a prefix of the text,
+//! there is no telling, and that is an error.
 
 use super::AddGenerationPrompt;
 use super::chat_template::{ChatTemplate, GENERATION_END, GENERATION_START, Marks};
 use super::special::SpecialTokens;
 use crate::{ChatContext, Error};
+use serde_json::Value;
+use std::ops::Range;
 
 /// A rendered chat and the byte ranges in it that the assistant wrote, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]

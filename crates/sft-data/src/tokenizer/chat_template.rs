@@ -1,27 +1,26 @@
 //! Jinja chat templates, rendered as transformers renders them.
 //!
-//! transformers compiles templates with `trim_blocks` and `lstrip_blocks`, adds `raise_exception`, `strftime_now` and
-//! its own `tojson`, and a `{% generation %}` block that says which part the assistant wrote. Templates call methods of
-//! Python's strings and dictionaries, which `minijinja-contrib` supplies. What a hostile template could do is bounded by [`sandbox`].
+//! transformers compiles templates with `trim_blocks` and `lstrip_blocks`, adds `raise_exception`,
+//! `strftime_now` and its own `tojson`, and a `{% generation %}` block that says which part the
+//! assistant wrote. Templates call methods of Python's strings and dictionaries, which
+//! `minijinja-contrib` supplies. What a hostile template could do is bounded by [`sandbox`].
 
 mod sandbox;
 mod to_json;
 
-use std::fmt::{Display, Write as _};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
-
+use super::AddGenerationPrompt;
+use super::special::SpecialTokens;
+use crate::{ChatContext, Error};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Serde, Value};
 use minijinja::{Environment, Error as TemplateError, ErrorKind, State};
 use minijinja_contrib::pycompat::unknown_method_callback;
-use serde_json::Value as Json;
-
-use super::AddGenerationPrompt;
-use super::special::SpecialTokens;
-use crate::{ChatContext, Error};
 use sandbox::{FUEL, PATIENCE, Unfinished};
+use serde_json::Value as Json;
+use std::fmt::{Display, Write as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 const NAME: &str = "chat_template";
 const GENERATION_BLOCK: &str = "__generation_block";
@@ -46,7 +45,8 @@ struct Compiled {
     is_endless: AtomicBool,
 }
 
-/// Whether `{% generation %}` blocks leave [`GENERATION_START`] and [`GENERATION_END`] in the output.
+/// Whether `{% generation %}` blocks leave [`GENERATION_START`] and [`GENERATION_END`] in the
+/// output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Marks {
     Leave,
@@ -149,13 +149,15 @@ fn method(state: &mut State, value: &Value, name: &str, arguments: &[Value]) -> 
     unknown_method_callback(state, value, name, arguments)
 }
 
-/// Whether a format has a number of four digits: what is padded to its width takes memory before it is charged.
+/// Whether a format has a number of four digits: what is padded to its width takes memory before it
+/// is charged.
 fn has_wide_field(format: &str) -> bool {
     format.as_bytes().windows(4).any(|window| window.iter().all(u8::is_ascii_digit))
 }
 
-/// Writes `{% generation %}` as a filter block, which the engine knows, with its whitespace control left as it is. (A
-/// call block, as in transformers, would be a macro here, whose body cannot assign to a namespace outside.)
+/// Writes `{% generation %}` as a filter block, which the engine knows, with its whitespace control
+/// left as it is. (A call block, as in transformers, would be a macro here, whose body cannot
+/// assign to a namespace outside.)
 fn replace_generation_tags(source: &str) -> (String, bool) {
     let mut replaced = String::with_capacity(source.len() + 64);
     let mut rest = source;

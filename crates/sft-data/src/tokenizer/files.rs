@@ -1,16 +1,16 @@
-//! The files a tokenizer consists of, kept as they are so that they can be written out again unchanged.
-
-use std::fs;
-use std::path::{Path, PathBuf};
-
-use serde_json::{Map, Value};
-use tokenizers::Tokenizer;
+//! The files a tokenizer consists of, kept as they are so that they can be written out again
+//! unchanged.
 
 use super::growth;
 use crate::Error;
 use crate::guard::guarded_tokenizer;
+use serde_json::{Map, Value};
+use std::fs;
+use std::path::{Path, PathBuf};
+use tokenizers::Tokenizer;
 
-/// Every file that Hugging Face tokenizers read or write, `tokenizer.json` first, relative to a model's folder. A `*` stands for anything.
+/// Every file that Hugging Face tokenizers read or write, `tokenizer.json` first, relative to a
+/// model's folder. A `*` stands for anything.
 pub const TOKENIZER_FILES: [&str; 14] = [
     "tokenizer.json",
     "tokenizer_config.json",
@@ -101,13 +101,15 @@ impl TokenizerFiles {
         growth::check(bytes).map_err(|source| Error::TokenizerFile { path: path.clone(), source: source.into() })?;
         let mut tokenizer = guarded_tokenizer(|| Tokenizer::from_bytes(bytes))
             .map_err(|source| Error::TokenizerFile { path: path.clone(), source })?;
-        // A tokenizer saved after use can carry a length limit and padding; neither belongs to the vocabulary.
+        // A tokenizer saved after use can carry a length limit and padding; neither belongs to the
+        // vocabulary.
         tokenizer.with_truncation(None).map_err(|source| Error::TokenizerFile { path, source })?;
         tokenizer.with_padding(None);
         Ok(tokenizer)
     }
 
-    /// The chat template: the file of that name, or what `tokenizer_config.json` holds, as text or by name.
+    /// The chat template: the file of that name, or what `tokenizer_config.json` holds, as text or
+    /// by name.
     pub(super) fn chat_template(&self) -> Result<Option<String>, Error> {
         if let Some(bytes) = self.bytes("chat_template.jinja") {
             return self.utf8("chat_template.jinja", bytes).map(Some);

@@ -1,21 +1,23 @@
 //! What `tokenizer.json` would do to a text, looked at before the tokenizers library does it.
 //!
-//! Its parts work one after the other, and some make a text longer: each of forty that write two letters for one doubles it. What a list of
-//! them can make of one byte, or of one token, is bounded here. So is the one length in the file that the library believes: that of the
-//! trie in a `precompiled_charsmap`.
+//! Its parts work one after the other, and some make a text longer: each of forty that write two
+//! letters for one doubles it. What a list of them can make of one byte, or of one token, is
+//! bounded here. So is the one length in the file that the library believes: that of the trie in a
+//! `precompiled_charsmap`.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-/// Bytes that normalizers and pre-tokenizers, or decoders, may make of one. Those in use make up to 100 or so, when every part meets the
-/// worst of all letters.
+/// Bytes that normalizers and pre-tokenizers, or decoders, may make of one. Those in use make up to
+/// 100 or so, when every part meets the worst of all letters.
 const MAX_BYTES: f64 = 1024.0;
-/// Tokens that post-processors may make of one. Those in use make 3, with a token before and one behind.
+/// Tokens that post-processors may make of one. Those in use make 3, with a token before and one
+/// behind.
 const MAX_TOKENS: f64 = 64.0;
-/// Length of all regular expressions together: one class of letters, some bytes, takes 15 KB when it is compiled. Tokenizers in use have a few
-/// hundred bytes.
+/// Length of all regular expressions together: one class of letters, some bytes, takes 15 KB when
+/// it is compiled. Tokenizers in use have a few hundred bytes.
 const MAX_EXPRESSION_BYTES: usize = 16 << 10;
 
 /// The file's parts that change a text. The others are passed over.
@@ -85,8 +87,8 @@ fn expression_bytes(value: &Value) -> usize {
     }
 }
 
-/// Bytes that a part, with all parts in it, makes of one at most. Fields decide, whatever type a part says it is of: the library, too,
-/// goes by them where it does not find a type.
+/// Bytes that a part, with all parts in it, makes of one at most. Fields decide, whatever type a
+/// part says it is of: the library, too, goes by them where it does not find a type.
 fn bytes_of(part: &'static str, value: &Value) -> Result<f64, Excessive> {
     match value {
         Value::Null => Ok(1.0),
@@ -129,7 +131,8 @@ fn own_bytes(fields: &Map<String, Value>) -> Result<f64, Excessive> {
     Ok(growth)
 }
 
-/// Whether a match of the expression is a byte or more, as far as that is seen without the syntax that is Oniguruma's alone.
+/// Whether a match of the expression is a byte or more, as far as that is seen without the syntax
+/// that is Oniguruma's alone.
 fn takes_a_byte(expression: &str) -> bool {
     // A letter for a class takes kilobytes when it is parsed.
     expression.len() <= 256
@@ -137,7 +140,8 @@ fn takes_a_byte(expression: &str) -> bool {
             .is_ok_and(|parsed| parsed.properties().minimum_len().is_some_and(|length| length > 0))
 }
 
-/// Of a map in the format of SentencePiece: length of the trie in bytes (u32), trie, and the replacements, each ended by a 0.
+/// Of a map in the format of SentencePiece: length of the trie in bytes (u32), trie, and the
+/// replacements, each ended by a 0.
 fn longest_replacement(text: &Value) -> Result<f64, Excessive> {
     let damaged = |problem| Excessive::Charsmap { problem };
     let text = text.as_str().ok_or(damaged("it is no text"))?;
@@ -175,9 +179,8 @@ fn tokens_of(value: &Value) -> Result<f64, Excessive> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
+    use serde_json::json;
 
     fn refusal(file: &Value) -> String {
         check(file.to_string().as_bytes()).unwrap_err().to_string()

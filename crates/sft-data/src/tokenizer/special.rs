@@ -1,13 +1,11 @@
 //! Which tokens are special, by role.
 
-use std::collections::HashSet;
-
-use serde_json::{Map, Value};
-use tokenizers::{AddedToken, Tokenizer};
-
 use super::files::TokenizerFiles;
 use crate::Error;
 use crate::guard::guarded_tokenizer;
+use serde_json::{Map, Value};
+use std::collections::HashSet;
+use tokenizers::{AddedToken, Tokenizer};
 
 /// The roles that transformers knows; a template sees each as a variable.
 const ROLES: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
@@ -65,8 +63,8 @@ impl SpecialTokens {
         &self.roles
     }
 
-    /// Makes the tokenizer know every special token as one that is never split, also where `tokenizer.json` has it as
-    /// an ordinary entry of the vocabulary or not at all.
+    /// Makes the tokenizer know every special token as one that is never split, also where
+    /// `tokenizer.json` has it as an ordinary entry of the vocabulary or not at all.
     pub(super) fn add_to(&self, tokenizer: &mut Tokenizer) -> Result<(), Error> {
         let known = tokenizer.get_added_tokens_decoder();
         let known: HashSet<&str> = known.values().map(|token| token.content.as_str()).collect();

@@ -1,9 +1,7 @@
-use std::fs;
-
-use serde_json::json;
-
 use super::*;
 use crate::testing::{golden_path, message, tokenizer};
+use serde_json::json;
+use std::fs;
 
 /// A copy of a golden tokenizer that a test can damage.
 fn copy(name: &str) -> tempfile::TempDir {

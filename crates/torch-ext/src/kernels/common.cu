@@ -1,6 +1,7 @@
 // What all kernels share. Compiled in front of each; needs no header of the CUDA toolkit.
 //
-// BF16: elements of type T are bfloat16, else float32.  VEC: elements that one access takes; 1 where memory is not aligned for more.
+// BF16: elements of type T are bfloat16, else float32.  VEC: elements that one access takes; 1
+// where memory is not aligned for more.
 
 typedef unsigned int u32;
 typedef unsigned short u16;
@@ -12,7 +13,8 @@ typedef u16 T;
 typedef float T;
 #endif
 
-// a / b for what is not negative: 64-bit division takes several times as long as the memory access it is made for.
+// a / b for what is not negative: 64-bit division takes several times as long as the memory access
+// it is made for.
 __device__ __forceinline__ i64 quotient(i64 a, i64 b) {
   return ((a | b) >> 32) == 0 ? static_cast<u32>(a) / static_cast<u32>(b) : a / b;
 }
@@ -76,7 +78,8 @@ __device__ __forceinline__ F warp_sum(F x) {
   return x;
 }
 
-// Sum over a block of whole warps, the same in every thread. `shared` holds one element a warp; a barrier stands at both ends.
+// Sum over a block of whole warps, the same in every thread. `shared` holds one element a warp; a
+// barrier stands at both ends.
 template <typename F>
 __device__ __forceinline__ F block_sum(F x, F* shared) {
   x = warp_sum(x);

@@ -181,7 +181,8 @@ fn compile(source: &Source<'_>, options: &[String]) -> Result<Vec<u8>, Error> {
     let count = c_int::try_from(options.len()).unwrap_or(0);
 
     let mut program = std::ptr::null_mut();
-    // SAFETY: all strings end in NUL and outlive the calls; buffers have the size NVRTC asked for; the program is destroyed once.
+    // SAFETY: all strings end in NUL and outlive the calls; buffers have the size NVRTC asked for;
+    // the program is destroyed once.
     unsafe {
         let status =
             (compiler.create)(&mut program, code.as_ptr(), name.as_ptr(), 0, std::ptr::null(), std::ptr::null());

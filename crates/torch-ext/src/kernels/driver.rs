@@ -1,4 +1,5 @@
-//! The few calls of the CUDA driver that launching takes, from the `libcuda.so.1` that every GPU machine has.
+//! The few calls of the CUDA driver that launching takes, from the `libcuda.so.1` that every GPU
+//! machine has.
 
 use crate::{Error, shim};
 use libloading::os::unix::Symbol;
@@ -162,7 +163,8 @@ pub(super) fn load(device: usize, kernel: &'static str, code: &[u8]) -> Result<u
     let driver = driver()?;
     driver.within(kernel, device, || {
         let mut module = std::ptr::null_mut();
-        // SAFETY: `code` is a whole ELF image, from the compiler or from a file whose length and hash were checked.
+        // SAFETY: `code` is a whole ELF image, from the compiler or from a file whose length and
+        // hash were checked.
         let status = unsafe { (driver.load_module)(&mut module, code.as_ptr().cast()) };
         driver.check(kernel, "cuModuleLoadData", status)?;
         Ok(module as usize)
@@ -222,8 +224,9 @@ pub(super) fn launch(
         })
         .collect();
     driver.within(kernel, device, || {
-        // SAFETY: one address an argument, of the types the kernel declares, alive during the call, which copies them. The wrappers of
-        // this module have checked the extent of what device pointers point to; tensors are freed in stream order.
+        // SAFETY: one address an argument, of the types the kernel declares, alive during the call,
+        // which copies them. The wrappers of this module have checked the extent of what device
+        // pointers point to; tensors are freed in stream order.
         let status = unsafe {
             (driver.launch)(
                 function.0 as *mut c_void,

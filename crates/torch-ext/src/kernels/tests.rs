@@ -1,4 +1,5 @@
-//! Kernels against plain operations in float64, over odd shapes. They need a GPU; without one, only refusals are tested.
+//! Kernels against plain operations in float64, over odd shapes. They need a GPU; without one, only
+//! refusals are tested.
 
 use super::*;
 
@@ -16,7 +17,8 @@ fn random(shape: &[i64], kind: Kind, device: Device) -> Tensor {
     Tensor::randn(shape, (Kind::Float, device)).to_kind(kind)
 }
 
-/// Relative to the largest, as bfloat16 rounds at 4e-3 and float32 sums of a few thousand gather some 1e-6.
+/// Relative to the largest, as bfloat16 rounds at 4e-3 and float32 sums of a few thousand gather
+/// some 1e-6.
 fn assert_close(ours: &Tensor, reference: &Tensor, kind: Kind, what: &str) {
     let difference = (ours.to_kind(Kind::Double) - reference.to_kind(Kind::Double)).norm().double_value(&[]);
     let scale = reference.to_kind(Kind::Double).norm().double_value(&[]).max(1e-30);

@@ -1,9 +1,9 @@
 //! Checks that need nothing but the arguments. All problems are reported together.
 
-use std::fmt;
-
 use super::{IntervalStrategy, SaveStrategy, TrainingArguments};
-use crate::{Error, schedule::SchedulerType};
+use crate::Error;
+use crate::schedule::SchedulerType;
+use std::fmt;
 
 /// One unusable argument.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,7 +142,8 @@ impl TrainingArguments {
         problems.require(is_known, "metric_for_best_model", shown, fix);
     }
 
-    /// The best evaluation must have a checkpoint: either saving follows the best, or both happen together.
+    /// The best evaluation must have a checkpoint: either saving follows the best, or both happen
+    /// together.
     fn check_load_best(&self, problems: &mut Problems) {
         let matching = match (self.eval_strategy, self.save_strategy) {
             (IntervalStrategy::No, _) => false,

@@ -1,11 +1,10 @@
 //! Compositions of callbacks are callbacks.
 
-use std::{collections::HashMap, path::Path};
-
-use serde_json::{Map, Value};
-
 use super::{Callback, Context, EventResult};
 use crate::{BoxError, LogEntry, Requests};
+use serde_json::{Map, Value};
+use std::collections::HashMap;
+use std::path::Path;
 
 /// An error that knows which callback failed in which event, however deep in a composition it sits.
 #[derive(Debug, thiserror::Error)]

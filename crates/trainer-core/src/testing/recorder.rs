@@ -1,13 +1,10 @@
 //! A callback that writes down every event, and a check of what it wrote.
 
-use std::{
-    cell::{Ref, RefCell},
-    fmt,
-    path::{Path, PathBuf},
-    rc::Rc,
-};
-
 use crate::{Callback, Context, EventResult, LogEntry, Requests};
+use std::cell::{Ref, RefCell};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 /// One event as it was seen.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,7 +44,8 @@ impl Recording {
         self.events().iter().map(|recorded| recorded.event).collect()
     }
 
-    /// Checks that exactly the expected events came, in this order; the error shows the first that differs.
+    /// Checks that exactly the expected events came, in this order; the error shows the first that
+    /// differs.
     pub fn check(&self, expected: &[Expected]) -> Result<(), String> {
         let events = self.events();
         for (index, recorded) in events.iter().enumerate() {

@@ -1,16 +1,14 @@
 //! One weight, learnt by momentum: deterministic, cheap, and every bit of it is saved.
 
-use std::path::{Path, PathBuf};
-
-use serde::{Deserialize, Serialize};
-
 use crate::{
     BatchInfo, BatchSource, Batches, BoxError, CheckpointFolder, CheckpointStore, EvalSums, Learner, OutOfMemory,
     Saved, StepRecord, StepRequest, WindowFigures, WriteCheckpoint, WriteContent, json,
 };
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
 
-/// Learns the mean of the rows: `loss = ½ (weight − row)²`, one target token a row. A token counts as correct when the
-/// weight is within 1 of it.
+/// Learns the mean of the rows: `loss = ½ (weight − row)²`, one target token a row. A token counts
+/// as correct when the weight is within 1 of it.
 #[derive(Default)]
 pub struct ToyLearner {
     model: Model,
@@ -58,14 +56,16 @@ impl ToyLearner {
         self
     }
 
-    /// Steps report this loss, a function of the optimizer step, counted from 1. One that is skipped does not count.
+    /// Steps report this loss, a function of the optimizer step, counted from 1. One that is
+    /// skipped does not count.
     #[must_use]
     pub fn with_step_loss(mut self, step_loss: impl Fn(u64) -> f64 + 'static) -> Self {
         self.step_loss = Some(Box::new(step_loss));
         self
     }
 
-    /// Memory runs out in a forward and backward over more than `train` rows, and in an evaluation over more than `eval`.
+    /// Memory runs out in a forward and backward over more than `train` rows, and in an evaluation
+    /// over more than `eval`.
     #[must_use]
     pub fn with_room_for(self, train: usize, eval: usize) -> Self {
         Self { most_rows: Some((train, eval)), ..self }
@@ -226,7 +226,8 @@ impl ToySource {
         Self { rows, batch_size: batch_size.max(1) }
     }
 
-    /// The same with another value in row `number`, counted from 1. One that is not finite makes its steps so.
+    /// The same with another value in row `number`, counted from 1. One that is not finite makes
+    /// its steps so.
     #[must_use]
     pub fn with_row(mut self, number: usize, value: f64) -> Self {
         if let Some(row) = number.checked_sub(1).and_then(|index| self.rows.get_mut(index)) {

@@ -1,9 +1,8 @@
 //! What the loop does when a log, an evaluation or a checkpoint is due, and at the end.
 
-use serde_json::Value;
-
 use super::*;
 use crate::progress::SinceLog;
+use serde_json::Value;
 
 impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
     /// Honours the requests in HF's order.
@@ -24,8 +23,8 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
         Ok(())
     }
 
-    /// Brings the figures of the steps since the last call to the host. A step that is not finite and was not skipped ends
-    /// the run here, before anything of it can be logged or saved.
+    /// Brings the figures of the steps since the last call to the host. A step that is not finite
+    /// and was not skipped ends the run here, before anything of it can be logged or saved.
     pub(super) fn take_step_records(&mut self) -> Result<()> {
         let started = Instant::now();
         let outcome = self.learner.take_step_records();
@@ -102,7 +101,8 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
         self.note_best(&entry)
     }
 
-    /// Adds a batch to the evaluation, in parts if it does not fit into memory as a whole and may be made smaller.
+    /// Adds a batch to the evaluation, in parts if it does not fit into memory as a whole and may
+    /// be made smaller.
     fn evaluate_batch(&mut self, eval: &S, batch: &L::Batch) -> Result<()> {
         let rows = self.eval_batch_size();
         if batch.num_rows() > rows as u64 {
@@ -127,7 +127,8 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
         }
     }
 
-    /// Takes a callback's word for the best evaluation, or compares as HF's Trainer does when it is asked to.
+    /// Takes a callback's word for the best evaluation, or compares as HF's Trainer does when it is
+    /// asked to.
     fn note_best(&mut self, entry: &LogEntry) -> Result<()> {
         let metric = entry.get(&self.arguments.best_metric_key()).and_then(Value::as_f64);
         let is_improvement = |metric: &f64| self.arguments.is_better(*metric, self.state.best_metric);
@@ -160,7 +161,8 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
         Ok(entry)
     }
 
-    /// The summary of the run, and the best model where it was asked for. Returns the content of `train_results.json`.
+    /// The summary of the run, and the best model where it was asked for. Returns the content of
+    /// `train_results.json`.
     pub(super) fn finish(&mut self) -> Result<Map<String, Value>> {
         self.take_step_records()?;
         self.check_finite()?;
@@ -189,7 +191,8 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
         Ok(metrics)
     }
 
-    /// For a run that was complete when it was resumed: there is nothing to time, and nothing to log again.
+    /// For a run that was complete when it was resumed: there is nothing to time, and nothing to
+    /// log again.
     fn summary_without_times(&self) -> Map<String, Value> {
         [("train_loss", number(self.mean_loss())), ("epoch", self.state.epoch.into())]
             .map(|(key, value)| (key.to_owned(), value))

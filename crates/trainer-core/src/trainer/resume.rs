@@ -1,7 +1,8 @@
 //! Going on from a checkpoint.
 
 use super::*;
-use crate::{json, progress::PROGRESS_FILE_NAME};
+use crate::json;
+use crate::progress::PROGRESS_FILE_NAME;
 
 mod saved;
 
@@ -12,14 +13,15 @@ pub struct Resumed {
     pub global_step: u64,
     /// Epochs already done, with the part of the current one.
     pub epoch: f64,
-    /// The best checkpoint of the earlier run, when it cannot be found any more. The search for the best then starts anew.
+    /// The best checkpoint of the earlier run, when it cannot be found any more. The search for the
+    /// best then starts anew.
     pub lost_best_checkpoint: Option<PathBuf>,
 }
 
 impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
-    /// Takes model, optimizer, state and position from a checkpoint, so that [`train`](Self::train) goes on with the next
-    /// micro-batch. The length of the run and its schedule are those of this run's arguments; what the position in the
-    /// data depends on must be unchanged.
+    /// Takes model, optimizer, state and position from a checkpoint, so that [`train`](Self::train)
+    /// goes on with the next micro-batch. The length of the run and its schedule are those of this
+    /// run's arguments; what the position in the data depends on must be unchanged.
     pub fn resume_from(&mut self, checkpoint: &Path) -> Result<Resumed> {
         let saved: Progress = json::read(&checkpoint.join(PROGRESS_FILE_NAME))?;
         let mut state = TrainerState::load(&checkpoint.join(TrainerState::FILE_NAME))?;
@@ -41,7 +43,8 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
         Ok(Resumed { global_step, epoch, lost_best_checkpoint })
     }
 
-    /// Gives callbacks their states back; they may have been registered after [`resume_from`](Self::resume_from).
+    /// Gives callbacks their states back; they may have been registered after
+    /// [`resume_from`](Self::resume_from).
     pub(super) fn restore_callbacks(&mut self) -> Result<()> {
         if self.session.resumed_from.is_none() {
             return Ok(());
@@ -51,10 +54,10 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
     }
 }
 
-/// Looks for the best checkpoint: it may be the one resumed from, be beside it, or be where it was. A copied or moved
-/// folder brings its own best along, so the recorded path, which may by now belong to another run, comes last, and none
-/// counts that does not say of itself that it is the one. Without it, the state forgets the best and the lost path is
-/// returned.
+/// Looks for the best checkpoint: it may be the one resumed from, be beside it, or be where it was.
+/// A copied or moved folder brings its own best along, so the recorded path, which may by now
+/// belong to another run, comes last, and none counts that does not say of itself that it is the
+/// one. Without it, the state forgets the best and the lost path is returned.
 fn find_best(state: &mut TrainerState, checkpoint: &Path) -> Option<PathBuf> {
     let recorded = state.best_model_checkpoint.take()?;
     let beside = recorded.file_name().and_then(|name| Some(checkpoint.parent()?.join(name)));

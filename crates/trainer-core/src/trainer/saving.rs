@@ -1,16 +1,14 @@
 //! Checkpoints: handed to the store while training goes on, and what becomes of them afterwards.
 //!
-//! A checkpoint holds the state of its step. What follows from its being there (the best checkpoint's path, `on_save` and so
-//! rotation) waits until the store says that it is; a checkpoint that failed is logged, and the next save tries again.
-
-use serde_json::Value;
+//! A checkpoint holds the state of its step. What follows from its being there (the best
+//! checkpoint's path, `on_save` and so rotation) waits until the store says that it is; a
+//! checkpoint that failed is logged, and the next save tries again.
 
 use super::*;
-use crate::{
-    CheckpointFolder, Saved, error, json,
-    progress::{PROGRESS_FILE_NAME, TRAINING_ARGS_FILE_NAME},
-    requests::Training,
-};
+use crate::progress::{PROGRESS_FILE_NAME, TRAINING_ARGS_FILE_NAME};
+use crate::requests::Training;
+use crate::{CheckpointFolder, Saved, error, json};
+use serde_json::Value;
 
 /// How long to wait for the checkpoint on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +33,8 @@ pub struct SaveReport {
 }
 
 impl SaveReport {
-    /// Why there is no checkpoint of the last save, and the one to go on from; `None` if all is well.
+    /// Why there is no checkpoint of the last save, and the one to go on from; `None` if all is
+    /// well.
     pub fn failure(&self) -> Option<String> {
         let error = self.last_error.as_ref()?;
         Some(format!("{error}; {}", error::last_checkpoint(self.last_checkpoint.as_ref())))
@@ -122,7 +121,8 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
                     self.session.saved_step = None;
                 }
                 if is_best && self.state.best_model_checkpoint.is_none() {
-                    // An evaluation between the two must be saved, or the best model would be lost with the save.
+                    // An evaluation between the two must be saved, or the best model would be lost
+                    // with the save.
                     self.put_best_back();
                 }
                 self.log([("save_error", message.into())]).map(drop)
@@ -132,13 +132,15 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
 
     /// The evaluation just logged is the best.
     pub(super) fn set_best(&mut self, metric: f64) -> Result<()> {
-        // Callbacks hear of the checkpoint on its way while the earlier best is still on record, and so protected.
+        // Callbacks hear of the checkpoint on its way while the earlier best is still on record,
+        // and so protected.
         self.settle_save(Patience::Wait)?;
         let TrainerState { best_metric, best_global_step, best_model_checkpoint, global_step, .. } = &mut self.state;
         self.session.best_before = Best {
             metric: best_metric.replace(metric),
             global_step: best_global_step.replace(*global_step),
-            // The earlier best is not the best any more; the new one is on record once it is saved, if it is saved at all.
+            // The earlier best is not the best any more; the new one is on record once it is saved,
+            // if it is saved at all.
             checkpoint: best_model_checkpoint.take(),
         };
         Ok(())

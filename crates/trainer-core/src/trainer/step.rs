@@ -1,6 +1,7 @@
 //! One optimizer step: gradients of its micro-batches, a look at them, the update.
 //!
-//! What is not finite updates nothing, and what does not fit into memory is tried again in smaller pieces.
+//! What is not finite updates nothing, and what does not fit into memory is tried again in smaller
+//! pieces.
 
 use super::*;
 
@@ -34,7 +35,8 @@ impl NotFinite {
     }
 }
 
-/// Rows in a batch: what was `found` to fit in place of what was `asked` for, if such a search is asked for.
+/// Rows in a batch: what was `found` to fit in place of what was `asked` for, if such a search is
+/// asked for.
 pub(super) fn batch_size(arguments: &TrainingArguments, asked: usize, found: Option<usize>) -> usize {
     found.filter(|found| arguments.auto_find_batch_size && (1..asked).contains(found)).unwrap_or(asked)
 }
@@ -61,7 +63,8 @@ pub(super) fn split<S: BatchSource>(
 }
 
 impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
-    /// The gradients of a window. When memory runs out, it begins anew with smaller micro-batches, if it may.
+    /// The gradients of a window. When memory runs out, it begins anew with smaller micro-batches,
+    /// if it may.
     pub(super) fn accumulate(&mut self, window: &[L::Batch]) -> Result<()> {
         loop {
             let Err(error) = self.forward_backward(window) else { return Ok(()) };
@@ -136,8 +139,8 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
         })
     }
 
-    /// Steps that updated something: where the schedule is. As with HF and torch's `GradScaler`, a step that is skipped
-    /// counts as a step, and the schedule stays where it is.
+    /// Steps that updated something: where the schedule is. As with HF and torch's `GradScaler`, a
+    /// step that is skipped counts as a step, and the schedule stays where it is.
     pub(super) fn num_updates(&self) -> u64 {
         self.state.global_step.saturating_sub(self.progress.bad_steps.total)
     }
@@ -182,8 +185,8 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
         batch_size(&self.arguments, self.arguments.per_device_eval_batch_size, self.progress.eval_batch_size)
     }
 
-    /// Half as many rows as there can be in a batch, when it may be made smaller. The `largest` may have less rows than
-    /// batches have as a rule, and must become smaller all the same.
+    /// Half as many rows as there can be in a batch, when it may be made smaller. The `largest` may
+    /// have less rows than batches have as a rule, and must become smaller all the same.
     pub(super) fn half(&self, rows: usize, largest: u64) -> Option<usize> {
         let rows = rows.min(usize::try_from(largest).unwrap_or(usize::MAX));
         (self.arguments.auto_find_batch_size && rows > 1).then_some(rows / 2)

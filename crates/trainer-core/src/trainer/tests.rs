@@ -1,9 +1,8 @@
 //! The loop, driven with the toy.
 
-use serde_json::json;
-
 use super::*;
 use crate::testing::{Expected, PlainStore, Recorded, Recorder, Recording, ToyLearner, ToySource};
+use serde_json::json;
 
 mod bad_steps;
 mod events;
@@ -13,7 +12,8 @@ mod out_of_memory;
 mod resuming;
 mod saving;
 
-/// A folder, splits of 18 and 6 rows in batches of 4 and 5 micro-batches an epoch in windows of 2: 3 steps an epoch.
+/// A folder, splits of 18 and 6 rows in batches of 4 and 5 micro-batches an epoch in windows of 2:
+/// 3 steps an epoch.
 struct Bench {
     dir: tempfile::TempDir,
     train: ToySource,

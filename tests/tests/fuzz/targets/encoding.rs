@@ -18,7 +18,8 @@ fn tokenizer_llama() {
     fuzz_tokenizer("tokenizer_llama", seeds);
 }
 
-/// What is not BPE: other models, and with them other normalizers, pre-tokenizers, post-processors and decoders.
+/// What is not BPE: other models, and with them other normalizers, pre-tokenizers, post-processors
+/// and decoders.
 #[test]
 fn tokenizer_others() {
     let added = serde_json::json!([{

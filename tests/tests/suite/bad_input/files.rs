@@ -1,8 +1,7 @@
 //! Models, tokenizers and datasets.
 
-use serde_json::json;
-
 use super::*;
+use serde_json::json;
 
 #[test]
 fn models() -> Result<()> {
@@ -136,7 +135,8 @@ fn tokenizers() -> Result<()> {
             names: &["chat template", "stopped", "2000000 instructions"],
         },
         Refused {
-            // Lists that hold each other take no room, and no instruction counts what comparing them takes.
+            // Lists that hold each other take no room, and no instruction counts what comparing
+            // them takes.
             what: "a template that never gives back control",
             prepare: |case| {
                 let grow = "{% set ns.x = [ns.x, ns.x] %}{% set ns.y = [ns.y, ns.y] %}";

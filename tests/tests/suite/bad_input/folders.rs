@@ -1,9 +1,8 @@
 //! Folders to write into and to resume from, and what fails there later.
 
+use super::*;
 use anyhow::Context;
 use whole_program_tests::{Results, file_names, sentences};
-
-use super::*;
 
 /// A run of one epoch, in `out`.
 fn run_before(case: &Case) -> Result<Training> {

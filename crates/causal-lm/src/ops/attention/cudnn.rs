@@ -29,7 +29,8 @@ pub(crate) fn takes(device: Device, compute: Kind, head_dim: i64, [heads, key_he
         && !REFUSED.load(Ordering::Relaxed)
 }
 
-/// Output `[n, h, k]`. None where rows differ in length, and where cuDNN turns out not to take them.
+/// Output `[n, h, k]`. None where rows differ in length, and where cuDNN turns out not to take
+/// them.
 pub(super) fn forward(
     query: &Tensor,
     key: &Tensor,
@@ -67,7 +68,8 @@ pub(super) fn backward(
     Ok((flat(&d_query)?, flat(&d_key)?, flat(&d_value)?))
 }
 
-/// `[b, h, t, k]` → `[n, h, k]`; a view where heads lie inside tokens, as they do in what was given.
+/// `[b, h, t, k]` → `[n, h, k]`; a view where heads lie inside tokens, as they do in what was
+/// given.
 fn flat(tensor: &Tensor) -> Result<Tensor, Error> {
     let (b, h, t, k) = tensor.size4()?;
     Ok(tensor.f_transpose(1, 2)?.f_reshape([b * t, h, k])?)

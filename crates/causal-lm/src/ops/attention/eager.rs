@@ -26,7 +26,8 @@ pub(super) fn forward(query: &Tensor, key: &Tensor, value: &Tensor, rows: &Rows,
     Ok(output)
 }
 
-/// With P the probabilities: dv = Pᵀ do; dP = do vᵀ; dS = P (dP − Σ P dP) · scale; dq = dS k; dk = dSᵀ q.
+/// With P the probabilities: dv = Pᵀ do; dP = do vᵀ; dS = P (dP − Σ P dP) · scale; dq = dS k; dk =
+/// dSᵀ q.
 pub(super) fn backward(
     d_output: &Tensor,
     (query, key, value): (&Tensor, &Tensor, &Tensor),

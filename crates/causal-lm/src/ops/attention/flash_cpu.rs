@@ -36,7 +36,8 @@ pub(super) fn forward(
             scale,
         )?;
         group_view(&output, &rows)?.f_copy_(&group_output)?;
-        // The kernel's own tensor is dropped for the view into the whole output: it is kept only once.
+        // The kernel's own tensor is dropped for the view into the whole output: it is kept only
+        // once.
         groups.push(Group { rows, output: group_view(&output, &rows)?, logsumexp });
     }
     Ok((output, groups))

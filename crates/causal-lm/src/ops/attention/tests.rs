@@ -2,7 +2,8 @@ use super::*;
 use crate::ops::check::{Check, assert_close, device, each_precision, random};
 use tch::Device;
 
-/// Row by row with autograd, no grouping and no repeated heads: what both implementations must equal.
+/// Row by row with autograd, no grouping and no repeated heads: what both implementations must
+/// equal.
 fn reference(t: &[Tensor], lengths: &[usize], scale: f64) -> Tensor {
     let (h, g) = (t[0].size()[1], t[1].size()[1]);
     let mut start = 0;
@@ -52,7 +53,8 @@ fn both_implementations_equal_autograd() {
     }
 }
 
-/// On a CPU both are the same; on a GPU rows of one length go to cuDNN, which takes query, key and value side by side as they are.
+/// On a CPU both are the same; on a GPU rows of one length go to cuDNN, which takes query, key and
+/// value side by side as they are.
 #[test]
 fn rows_of_one_length_with_cudnn_equal_sdpa_and_the_reference() {
     for (lengths, h, g, k) in

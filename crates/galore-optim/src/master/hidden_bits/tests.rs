@@ -1,6 +1,5 @@
-use tch::{Device, Kind, Tensor};
-
 use super::{join, split};
+use tch::{Device, Kind, Tensor};
 
 /// Splits and joins bit patterns; returns weights and hidden halves.
 fn round_trip(patterns: &[i32]) -> (Vec<i16>, Vec<i16>) {
@@ -20,7 +19,8 @@ fn round_trip(patterns: &[i32]) -> (Vec<i16>, Vec<i16>) {
 
 #[test]
 fn lossless_over_all_low_halves_and_edge_high_halves() {
-    // Both zeros, denormals, one and its neighbours, the largest values, infinities, NaNs; both signs.
+    // Both zeros, denormals, one and its neighbours, the largest values, infinities, NaNs; both
+    // signs.
     for high in [
         0x0000u16, 0x8000, 0x0001, 0x8001, 0x007f, 0x807f, 0x0080, 0x8080, 0x3f7f, 0x3f80, 0xbf80, 0xbf7f, 0x7f7e,
         0x7f7f, 0xff7f, 0x7f80, 0xff80, 0x7fc0, 0xffc0,
@@ -60,7 +60,8 @@ fn the_weight_is_the_nearest_bfloat16() {
 
 #[test]
 fn ties_go_away_from_zero_and_the_hidden_half_fits() {
-    // 1 + half a unit, 1 + one and a half units, and their negatives: to even, the first and third would go down.
+    // 1 + half a unit, 1 + one and a half units, and their negatives: to even, the first and third
+    // would go down.
     let patterns = [0x3f80_8000u32, 0x3f81_8000, 0xbf80_8000, 0xbf81_8000].map(|pattern| pattern as i32);
     let (weights, hidden) = round_trip(&patterns);
     assert_eq!(weights.map_bits(), [0x3f81, 0x3f82, 0xbf81, 0xbf82]);

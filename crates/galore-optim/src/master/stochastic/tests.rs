@@ -1,6 +1,5 @@
-use tch::{Device, Kind, Tensor};
-
 use super::Noise;
+use tch::{Device, Kind, Tensor};
 
 const LENGTH: i64 = 100_000;
 

@@ -1,13 +1,11 @@
 //! Comma- and tab-separated values with a header line. Every value is a text, an empty one is none.
 
-use std::io::{self, BufReader, Read};
-use std::path::Path;
-
-use csv::{ByteRecord, Reader, ReaderBuilder};
-use serde_json::Value;
-
 use super::{OnRecord, Record, open, unreadable, utf8};
 use crate::{Error, Position};
+use csv::{ByteRecord, Reader, ReaderBuilder};
+use serde_json::Value;
+use std::io::{self, BufReader, Read};
+use std::path::Path;
 
 type CsvReader = Reader<Input>;
 

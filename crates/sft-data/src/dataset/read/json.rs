@@ -1,14 +1,12 @@
 //! JSON: an object a line, an array of objects or texts, or a document with the rows under `data`.
 
-use std::io::{BufRead, Read};
-use std::ops::ControlFlow;
-use std::path::Path;
-
-use serde_json::Value;
-
 use super::super::shape::kind;
 use super::{OnRecord, Record, next_line, open, unreadable, utf8};
 use crate::{Error, Position};
+use serde_json::Value;
+use std::io::{BufRead, Read};
+use std::ops::ControlFlow;
+use std::path::Path;
 
 /// How many records are looked at for the names of columns.
 const RECORDS_FOR_COLUMNS: usize = 1000;

@@ -1,21 +1,19 @@
-//! Parquet, read row by row. Pages are checked before the library takes memory for them, and rows that come to much more than the
-//! file, as a dictionary allows, are refused.
+//! Parquet, read row by row. Pages are checked before the library takes memory for them, and rows
+//! that come to much more than the file, as a dictionary allows, are refused.
 
 mod pages;
 
-use std::fs::File;
-use std::path::Path;
-use std::sync::Arc;
-
+use super::{OnRecord, most_bytes};
+use crate::{Error, Position, guard};
+use pages::Column;
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, Row};
 use parquet::schema::types::Type;
 use serde_json::{Map, Value};
-
-use super::{OnRecord, most_bytes};
-use crate::{Error, Position, guard};
-use pages::Column;
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
 
 pub(super) fn columns(path: &Path) -> Result<Vec<String>, Error> {
     guarded(path, || {

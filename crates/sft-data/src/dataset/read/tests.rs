@@ -1,11 +1,9 @@
+use super::*;
+use crate::testing::{golden, golden_path, message};
+use serde_json::json;
 use std::fs;
 use std::io::Write as _;
 use std::path::PathBuf;
-
-use serde_json::json;
-
-use super::*;
-use crate::testing::{golden, golden_path, message};
 
 fn all(path: &Path) -> Result<Vec<(Position, Record)>, Error> {
     let format = Format::of(&path.to_string_lossy()).unwrap();

@@ -1,11 +1,9 @@
 //! Plain text: one row a line, in the column `text`.
 
-use std::path::Path;
-
-use serde_json::Value;
-
 use super::{OnRecord, Record, next_line, open, utf8};
 use crate::{Error, Position};
+use serde_json::Value;
+use std::path::Path;
 
 pub(super) fn read(path: &Path, on_record: &mut OnRecord<'_>) -> Result<(), Error> {
     let mut reader = open(path)?;

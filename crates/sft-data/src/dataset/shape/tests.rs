@@ -1,7 +1,6 @@
-use serde_json::json;
-
 use super::*;
 use crate::testing::message;
+use serde_json::json;
 
 fn row(record: Value, text_field: &str) -> Result<Row, String> {
     let Value::Object(record) = record else { unreachable!() };

@@ -1,11 +1,11 @@
-//! A hub on the loopback interface, for tests: lists, files, redirects to a store, and failures on demand.
+//! A hub on the loopback interface, for tests: lists, files, redirects to a store, and failures on
+//! demand.
 
+use sha2::{Digest, Sha256};
 use std::collections::{HashMap, VecDeque};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
-
-use sha2::{Digest, Sha256};
 
 /// What a server has and does.
 #[derive(Default)]

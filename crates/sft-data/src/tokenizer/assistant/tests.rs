@@ -1,7 +1,6 @@
-use serde_json::json;
-
 use super::*;
 use crate::testing::{message, tokenizer_with_template};
+use serde_json::json;
 
 fn chat() -> Vec<Value> {
     vec![

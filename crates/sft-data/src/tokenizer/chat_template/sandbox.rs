@@ -1,19 +1,20 @@
 //! What keeps a template that comes with a stranger's model within bounds.
 //!
-//! A template reaches nothing but the values it is given: there is no loader, so it cannot include files. Work and memory are bounded
-//! by the engine's fuel, and recursion by the engine. Two things fuel does not see, so each render runs on a thread of its own: lists within
-//! lists, as deep as fuel allows, take a stack frame a level when they are dropped or printed; and a list that holds another twice, which
-//! holds another twice, takes no room but has no end when two of them are compared. The thread has the stack for the first, and is left
-//! behind after [`PATIENCE`] with the second.
+//! A template reaches nothing but the values it is given: there is no loader, so it cannot include
+//! files. Work and memory are bounded by the engine's fuel, and recursion by the engine. Two things
+//! fuel does not see, so each render runs on a thread of its own: lists within lists, as deep as
+//! fuel allows, take a stack frame a level when they are dropped or printed; and a list that holds
+//! another twice, which holds another twice, takes no room but has no end when two of them are
+//! compared. The thread has the stack for the first, and is left behind after [`PATIENCE`] with the
+//! second.
 
+use crate::guard::guarded;
 use std::cell::RefCell;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel, sync_channel};
 use std::time::Duration;
 
-use crate::guard::guarded;
-
-/// Instructions a render may run; 64 bytes of text cost as much as one. Templates in use take some 100 to 300 a message, and bytes as often
-/// as they copy them.
+/// Instructions a render may run; 64 bytes of text cost as much as one. Templates in use take some
+/// 100 to 300 a message, and bytes as often as they copy them.
 pub(super) const FUEL: u64 = 2_000_000;
 /// For what fuel can nest: some 200,000 levels. Pages count only when they are touched.
 const STACK_BYTES: usize = 256 << 20;

@@ -1,7 +1,6 @@
 use super::*;
-use std::time::{Duration, Instant};
-
 use crate::testing::{golden, message, tokenizer, tokenizer_with_template};
+use std::time::{Duration, Instant};
 
 #[test]
 fn chats_read_as_transformers_renders_them() {
@@ -122,7 +121,8 @@ fn what_a_hostile_template_does_is_stopped() {
     }
 }
 
-/// What it leaves running would have an end after some seconds, so that it does not outlive the tests.
+/// What it leaves running would have an end after some seconds, so that it does not outlive the
+/// tests.
 #[test]
 fn a_template_that_took_too_long_is_not_tried_again() {
     let grown = "{% set ns = namespace(x=[1], y=[1]) %}\

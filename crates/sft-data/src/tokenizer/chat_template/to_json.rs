@@ -1,10 +1,9 @@
 //! The filter `tojson` as transformers defines it.
 
-use std::io;
-
 use minijinja::value::{Kwargs, Value};
 use minijinja::{Error as TemplateError, ErrorKind, State};
 use serde_json::Value as Json;
+use std::io;
 
 /// As the engine counts text.
 const BYTES_FOR_FUEL: u64 = 64;
@@ -43,8 +42,8 @@ pub(super) fn to_json(state: &State, value: Value, arguments: Kwargs) -> Result<
     Ok(text)
 }
 
-/// Pays for the value, which may hold another many times over without taking room for it. Returns how many bytes of text can still be
-/// paid for.
+/// Pays for the value, which may hold another many times over without taking room for it. Returns
+/// how many bytes of text can still be paid for.
 fn measure(state: &State, value: &Value) -> Result<usize, TemplateError> {
     let Some((_, fuel)) = state.fuel_levels() else { return Ok(usize::MAX) };
     let mut counter = Counter { left: fuel.saturating_mul(JSON_BYTES_FOR_FUEL) };

@@ -1,10 +1,10 @@
-// One pass over gradient g, moments m and v and weight w, in float32:
-//   m ← m + (g − m)(1 − β1),  v ← v + (g² − v)(1 − β2),  w ← (w · before + step · m / (√v / root + ε)) · after
-// BF16: the gradient is bfloat16, else float32.  STORAGE: how the weight is kept:
-//   0 float32 · 1 bfloat16 and the master's other 16 bits (hidden) · 2 bfloat16 rounded stochastically · 3 bfloat16 to nearest
-// NARROW_MOMENTS: moments are bfloat16, rounded stochastically, else float32.
-// Bytes an element: gradient, 16 or 8 for the moments, and 8, 8, 4 or 4 for the weight. Floor for 155.6 M embedding weights, bfloat16
-// with hidden bits: 4.0 GB, 1.35 ms at 3 TB/s.
+// One pass over gradient g, moments m and v and weight w, in float32: m ← m + (g − m)(1 − β1),  v ←
+// v + (g² − v)(1 − β2),  w ← (w · before + step · m / (√v / root + ε)) · after BF16: the gradient
+// is bfloat16, else float32.  STORAGE: how the weight is kept: 0 float32 · 1 bfloat16 and the
+// master's other 16 bits (hidden) · 2 bfloat16 rounded stochastically · 3 bfloat16 to nearest
+// NARROW_MOMENTS: moments are bfloat16, rounded stochastically, else float32. Bytes an element:
+// gradient, 16 or 8 for the moments, and 8, 8, 4 or 4 for the weight. Floor for 155.6 M embedding
+// weights, bfloat16 with hidden bits: 4.0 GB, 1.35 ms at 3 TB/s.
 
 struct Constants {
   float rate1, rate2, epsilon, step, root, before, after;
@@ -28,7 +28,8 @@ __device__ __forceinline__ u32 noise(i64 index, u32 key_low, u32 key_high) {
   return hash;
 }
 
-// Up or down at random, by the lower 16 bits of `bits`. What is not finite stays so: its pattern has no room for a carry.
+// Up or down at random, by the lower 16 bits of `bits`. What is not finite stays so: its pattern
+// has no room for a carry.
 __device__ __forceinline__ u16 rounded_stochastically(float x, u32 bits) {
   const u32 pattern = __float_as_uint(x);
   if ((pattern & 0x7f800000u) == 0x7f800000u) return to_bfloat16(x);
@@ -158,8 +159,8 @@ extern "C" __global__ void __launch_bounds__(256) adam_direction(float* gradient
   }
 }
 
-// A power of two that brings values of at most `largest` to 2^14 … 2^15, where float16 keeps eleven bits of whatever is not 2^28 times
-// smaller, and its inverse.
+// A power of two that brings values of at most `largest` to 2^14 … 2^15, where float16 keeps eleven
+// bits of whatever is not 2^28 times smaller, and its inverse.
 __device__ __forceinline__ void range_factor(const float* largest, float& factor, float& inverse) {
   const u32 exponent = (__float_as_uint(*largest) >> 23) & 0xffu;
   const u32 clamped = exponent == 255u ? 127u : min(max(268u - exponent, 1u), 253u);

@@ -1,8 +1,8 @@
-// Sums of the columns of x [rows, columns], added to a gradient [columns]: of a bias, or of what blocks of another kernel have summed up.
-//   column_partial: partial [chunks, columns], chunk c the sum of rows c, c + chunks, c + 2 chunks …
-//   column_add:     gradient += Σ over the rows of partial
-// Bytes: rows · columns · sizeof(T); what partial takes stays in cache.
-// Floor for [8192, 3072] in bfloat16: 17 µs.
+// Sums of the columns of x [rows, columns], added to a gradient [columns]: of a bias, or of what
+// blocks of another kernel have summed up. column_partial: partial [chunks, columns], chunk c the
+// sum of rows c, c + chunks, c + 2 chunks … column_add:     gradient += Σ over the rows of partial
+// Bytes: rows · columns · sizeof(T); what partial takes stays in cache. Floor for [8192, 3072] in
+// bfloat16: 17 µs.
 
 extern "C" __global__ void __launch_bounds__(128)
 column_partial(const T* x, float* partial, i64 rows, i64 columns, i64 chunks, i64 tiles) {

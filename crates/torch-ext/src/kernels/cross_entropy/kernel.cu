@@ -1,8 +1,8 @@
 // Softmax cross-entropy of one row of logits x[v] a block, its gradient written over the logits:
-//   loss = log Σ exp(x) − x[target],   x ← (softmax(x) − onehot(target)) · scale
-// A negative target is none: loss and gradient are zero.
-// Bytes: the row is read from memory once (the second pass finds it in the L2 cache) and written once: 2 · v · sizeof(T) a row.
-// Floor for 8192 rows of 151,936 in bfloat16: 5.0 GB, 1.7 ms at 3 TB/s.
+// loss = log Σ exp(x) − x[target],   x ← (softmax(x) − onehot(target)) · scale A negative target is
+// none: loss and gradient are zero. Bytes: the row is read from memory once (the second pass finds
+// it in the L2 cache) and written once: 2 · v · sizeof(T) a row. Floor for 8192 rows of 151,936 in
+// bfloat16: 5.0 GB, 1.7 ms at 3 TB/s.
 
 extern "C" __global__ void __launch_bounds__(512)
 cross_entropy(T* logits, const i64* targets, float* losses, int* correct, i64 v,
@@ -24,7 +24,8 @@ cross_entropy(T* logits, const i64* targets, float* losses, int* correct, i64 v,
   }
   const bool known = target < v;
 
-  // Largest logit and sum of exponentials relative to it, in one pass (Milakov and Gimelshein, arXiv 1805.02867).
+  // Largest logit and sum of exponentials relative to it, in one pass (Milakov and Gimelshein,
+  // arXiv 1805.02867).
   float high = -1e38f, sum = 0.0f;
 #pragma unroll 2
   for (i64 i = static_cast<i64>(threadIdx.x) * VEC; i < v; i += static_cast<i64>(blockDim.x) * VEC) {

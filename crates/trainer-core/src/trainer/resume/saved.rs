@@ -1,4 +1,5 @@
-//! Files may be damaged or made up: what is counted on from here must not overflow, nor contradict itself.
+//! Files may be damaged or made up: what is counted on from here must not overflow, nor contradict
+//! itself.
 
 use super::*;
 use crate::progress::{BadSteps, SinceLog};
@@ -6,7 +7,8 @@ use crate::progress::{BadSteps, SinceLog};
 /// Counts beyond this are not exact as floats, and no run gets there.
 const MAX_COUNT: u64 = 1 << 53;
 
-/// Checks a loaded position against itself and the plan; the [`Fixed`] part of it has been checked already.
+/// Checks a loaded position against itself and the plan; the [`Fixed`] part of it has been checked
+/// already.
 pub(super) fn check(plan: &Plan, state: &TrainerState, progress: &Progress, checkpoint: &Path) -> Result<()> {
     let error = |file: &str, field, value: String, expected: &str| {
         Err(Error::SavedValue { path: checkpoint.join(file), field, value, expected: expected.to_owned() })

@@ -1,7 +1,8 @@
 //! A step that is not finite changes nothing but the counts.
 
 use super::*;
-use crate::{WindowFigures, progress::PROGRESS_FILE_NAME};
+use crate::WindowFigures;
+use crate::progress::PROGRESS_FILE_NAME;
 
 /// A row that makes each step it is in not finite: one of three an epoch.
 fn bench_with_bad_row(value: f64) -> Bench {
@@ -159,7 +160,8 @@ fn one_finite_step_begins_the_count_anew() {
     assert_eq!(steps_with(&output.state.log_history, "skipped"), [1, 2, 4, 5, 7, 8]);
 }
 
-/// Stopped after each step of a run with skipped steps: rows, counts and the limit go on as if it had not been.
+/// Stopped after each step of a run with skipped steps: rows, counts and the limit go on as if it
+/// had not been.
 #[test]
 fn resuming_across_it_changes_no_bit() {
     let bench = bench_with_bad_row(f64::NAN);

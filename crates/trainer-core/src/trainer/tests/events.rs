@@ -1,8 +1,7 @@
 //! Which events come when, against HF's Trainer and by hand; requests.
 
-use serde::Deserialize;
-
 use super::*;
+use serde::Deserialize;
 
 /// Recorded from transformers 5.17.0's Trainer by `goldens/make_events.py`.
 const GOLDENS: &str = include_str!("../../../goldens/events.json");
@@ -157,7 +156,8 @@ fn a_stop_ends_the_run_after_the_step() {
     });
     let output = bench.train_with(bench.arguments(), &mut ToyLearner::default(), stop).unwrap();
     assert_eq!(output.state.global_step, 4);
-    // The end of epoch 1 was evaluated; the part of epoch 2 was saved, so that it can be resumed, and not evaluated.
+    // The end of epoch 1 was evaluated; the part of epoch 2 was saved, so that it can be resumed,
+    // and not evaluated.
     assert_eq!(steps_with(&output.state.log_history, "eval_loss"), [3]);
     assert!(bench.path().join("checkpoint-4").is_dir());
 }

@@ -1,11 +1,11 @@
 //! A store that writes while training goes on: what is in a checkpoint, and who hears of it when.
 
-use std::collections::BTreeMap;
-
 use super::*;
 use crate::{Saved, WriteCheckpoint};
+use std::collections::BTreeMap;
 
-/// Tells an outcome only when it was asked `delay` times, or is waited for. The saves of `failing` steps fail.
+/// Tells an outcome only when it was asked `delay` times, or is waited for. The saves of `failing`
+/// steps fail.
 struct LateStore {
     plain: PlainStore,
     delay: usize,
@@ -142,7 +142,8 @@ fn a_best_model_that_could_not_be_saved_is_not_the_best() {
         let store = LateStore::new(bench.path(), delay, &[6]);
         let output = run(&bench, store, [3.0, 1.0, 2.0], |_, _, _| ()).unwrap();
         let state = output.state;
-        // Epoch 3 is worse than the lost one and better than the first: of those that are there it is the best.
+        // Epoch 3 is worse than the lost one and better than the first: of those that are there it
+        // is the best.
         assert_eq!((state.best_global_step, state.best_metric), (Some(9), Some(2.0)), "{delay}");
         assert_eq!(state.best_model_checkpoint, Some(bench.path().join("checkpoint-9")), "{delay}");
         assert_eq!(steps_with(&state.log_history, "save_error").len(), 1);

@@ -1,6 +1,8 @@
-//! The headers of a column's pages, looked at before the library reads them: it takes the memory that a header asks for first.
+//! The headers of a column's pages, looked at before the library reads them: it takes the memory
+//! that a header asks for first.
 //!
-//! Headers are structs of Thrift's compact protocol; of a page's only the sizes and the number of values are of interest here.
+//! Headers are structs of Thrift's compact protocol; of a page's only the sizes and the number of
+//! values are of interest here.
 
 use std::io::{self, BufReader, Read, Seek};
 
@@ -70,7 +72,8 @@ impl<R: Read + Seek> Pages<R> {
         Ok(page)
     }
 
-    /// Calls `take` with the ids on the way to each field and its type; a field that it does not take is skipped.
+    /// Calls `take` with the ids on the way to each field and its type; a field that it does not
+    /// take is skipped.
     fn fields(&mut self, path: &mut Vec<i64>, depth: usize, take: &mut Take<'_, R>) -> io::Result<()> {
         if depth > MAX_DEPTH {
             return Err(wrong("a header that is too deep"));
@@ -176,7 +179,8 @@ fn wrong(problem: &'static str) -> io::Error {
 mod tests {
     use super::*;
 
-    /// Type 0, sizes in zigzag, a data page of `num_values`, statistics with a text of `text` bytes.
+    /// Type 0, sizes in zigzag, a data page of `num_values`, statistics with a text of `text`
+    /// bytes.
     fn page(uncompressed: u64, compressed: u64, num_values: u64, text: u64) -> Vec<u8> {
         fn varint(mut value: u64, to: &mut Vec<u8>) {
             while value >= 128 {

@@ -8,10 +8,12 @@ const NAME: &str = "norm";
 /// One thread of the last block adds up what one of these leaves.
 const MAX_BLOCKS: i64 = 1024;
 
-/// √Σx² of all elements of x, float32 or bfloat16: a float32 scalar tensor, the same at each run. NaN and infinity come through.
+/// √Σx² of all elements of x, float32 or bfloat16: a float32 scalar tensor, the same at each run.
+/// NaN and infinity come through.
 ///
 /// # Errors
-/// [`Error::Operand`] for an operand that does not fit, [`Error::Kernel`] when it cannot be compiled or launched.
+/// [`Error::Operand`] for an operand that does not fit, [`Error::Kernel`] when it cannot be
+/// compiled or launched.
 pub fn two_norm(x: &Tensor) -> Result<Tensor, Error> {
     let kind = element_kind(NAME, x)?;
     let n = i64::try_from(x.numel()).unwrap_or(i64::MAX);
@@ -21,7 +23,7 @@ pub fn two_norm(x: &Tensor) -> Result<Tensor, Error> {
     let blocks = blocks_for(n / width.0).clamp(1, MAX_BLOCKS);
     let partial = empty(NAME, &[blocks], Kind::Float, x)?;
     let norm = empty(NAME, &[], Kind::Float, x)?;
-    let source = Source { name: NAME, text: include_str!("kernel.cu"), kind, width, definitions: &[] };
+    let source = Source { name: NAME, text: include_str!("norm/kernel.cu"), kind, width, definitions: &[] };
     let arguments = [pointer(x), pointer(&partial), Argument::Long(n)];
     launch(&source, "norm_partial", Grid { blocks, threads: THREADS }, x, &arguments)?;
     let arguments = [pointer(&partial), pointer(&norm), Argument::Long(blocks)];

@@ -31,7 +31,8 @@ pub enum Logits<'a> {
 /// logits `[m, v]`, targets int64 `[m]`, of which negative ones are none.
 ///
 /// # Errors
-/// [`Error::Operand`] for operands that do not fit, [`Error::Kernel`] when it cannot be compiled or launched.
+/// [`Error::Operand`] for operands that do not fit, [`Error::Kernel`] when it cannot be compiled or
+/// launched.
 pub fn forward_backward(logits: &mut Tensor, targets: &Tensor, what: Logits<'_>) -> Result<Rows, Error> {
     let kind = element_kind(NAME, logits)?;
     let (m, v) = torch(NAME, logits.size2())?;
@@ -40,7 +41,7 @@ pub fn forward_backward(logits: &mut Tensor, targets: &Tensor, what: Logits<'_>)
     let losses = empty(NAME, &[m], Kind::Float, logits)?;
     let correct = empty(NAME, &[m], Kind::Int, logits)?;
     let width = Width::of(&[logits], kind, v, 8);
-    let source = Source { name: NAME, text: include_str!("kernel.cu"), kind, width, definitions: &[] };
+    let source = Source { name: NAME, text: include_str!("cross_entropy/kernel.cu"), kind, width, definitions: &[] };
     let scale = match what {
         Logits::Keep => None,
         Logits::Gradient { scale } => {

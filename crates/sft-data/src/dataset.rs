@@ -1,9 +1,9 @@
 //! From a dataset's name to its rows.
 //!
-//! A name is looked for on disk, as a file or a folder, then on the hub. The names of the files say which split each
-//! belongs to ([`split_files`]), unless the dataset's card does ([`card`]). Files are read record by record ([`read`]),
-//! and the columns decide what a record is as a row ([`shape`]). If there is one split only, part of it can be set
-//! aside ([`holdout`]).
+//! A name is looked for on disk, as a file or a folder, then on the hub. The names of the files say
+//! which split each belongs to ([`split_files`]), unless the dataset's card does ([`card`]). Files
+//! are read record by record ([`read`]), and the columns decide what a record is as a row
+//! ([`shape`]). If there is one split only, part of it can be set aside ([`holdout`]).
 
 mod card;
 mod format;
@@ -15,16 +15,14 @@ mod shape;
 mod source;
 mod split_files;
 
-use std::ops::ControlFlow;
-use std::path::Path;
-
-use serde_json::Value;
-
 use crate::{Error, HubConfig};
 use format::Format;
 use read::Record;
+use serde_json::Value;
 use shape::Shape;
 use source::Source;
+use std::ops::ControlFlow;
+use std::path::Path;
 
 pub(crate) use format::KNOWN_FORMATS;
 pub use row::{ChatContext, Conversation, PromptCompletion, Row, Turn};
@@ -41,10 +39,12 @@ pub struct DatasetConfig {
     pub revision: String,
     /// Split to train on; `train` unless given.
     pub train_split: Option<String>,
-    /// Split to evaluate on; the first of `test`, `validation`, `eval`, `dev` that there is unless given.
+    /// Split to evaluate on; the first of `test`, `validation`, `eval`, `dev` that there is unless
+    /// given.
     pub eval_split: Option<String>,
-    /// Rows to set aside for evaluation when there is no split for it: a fraction below 1, or a number of rows. They
-    /// are those of `Dataset.train_test_split(test_size, seed=seed)` in Python.
+    /// Rows to set aside for evaluation when there is no split for it: a fraction below 1, or a
+    /// number of rows. They are those of `Dataset.train_test_split(test_size, seed=seed)` in
+    /// Python.
     pub test_size: Option<f64>,
     /// Seed of that selection; 42 by default.
     pub seed: u64,
@@ -88,7 +88,8 @@ impl Default for DatasetConfig {
 pub struct Splits {
     /// Rows to train on.
     pub train: Vec<Row>,
-    /// The numbers that they have in the split they were read from, counted from 1; `None` where that is their order.
+    /// The numbers that they have in the split they were read from, counted from 1; `None` where
+    /// that is their order.
     pub train_numbers: Option<Vec<u64>>,
     /// Rows to evaluate on.
     pub eval: Option<Vec<Row>>,
@@ -108,7 +109,8 @@ const RECORDS_FOR_SAMPLE: u32 = 100;
 /// Finds a dataset, downloads what is needed of it, and reads its splits.
 ///
 /// # Errors
-/// If it cannot be found, or a file, line or column is not what it should be; the message says which.
+/// If it cannot be found, or a file, line or column is not what it should be; the message says
+/// which.
 pub fn load_splits(config: &DatasetConfig, hub: &HubConfig) -> Result<Splits, Error> {
     let source = Source::open(config, hub)?;
     let (format, splits) = source.split_files(config)?;

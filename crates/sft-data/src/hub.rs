@@ -1,7 +1,7 @@
 //! Files of hub repositories, through the cache that Python's `huggingface_hub` uses.
 //!
-//! [`snapshot`] asks the hub for the commit and the file names of a revision, fetches those that are wanted and not there
-//! yet, and returns a folder with all of them:
+//! [`snapshot`] asks the hub for the commit and the file names of a revision, fetches those that
+//! are wanted and not there yet, and returns a folder with all of them:
 //!
 //! ```text
 //!   models--owner--name/
@@ -10,9 +10,10 @@
 //!     snapshots/<commit>/<file>     links into blobs
 //! ```
 //!
-//! It is written here over a plain HTTP client. Of the `hf-hub` crate, 0.5 does not know `HF_HUB_OFFLINE`, `HF_TOKEN`,
-//! `HF_HUB_CACHE` or the size and checksum of what it fetches, and 1.0 brings an asynchronous run-time and a transfer
-//! protocol along, which take longer to compile than the rest of this crate.
+//! It is written here over a plain HTTP client. Of the `hf-hub` crate, 0.5 does not know
+//! `HF_HUB_OFFLINE`, `HF_TOKEN`, `HF_HUB_CACHE` or the size and checksum of what it fetches, and
+//! 1.0 brings an asynchronous run-time and a transfer protocol along, which take longer to compile
+//! than the rest of this crate.
 
 mod cache;
 mod client;
@@ -20,9 +21,8 @@ mod config;
 mod error;
 mod repo;
 
-use std::path::PathBuf;
-
 use crate::Error;
+use std::path::PathBuf;
 
 pub use config::{DownloadProgress, HubConfig, ProgressHook};
 pub use error::HubError;
@@ -37,14 +37,15 @@ pub enum RepoKind {
     Dataset,
 }
 
-/// Downloads, or finds in the cache, the files of a repository that `wanted` accepts by name, and returns the folder
-/// they are in. `revision` is a branch, a tag or a commit.
+/// Downloads, or finds in the cache, the files of a repository that `wanted` accepts by name, and
+/// returns the folder they are in. `revision` is a branch, a tag or a commit.
 ///
-/// A file that is in the cache is not asked for again. If the hub cannot be reached at all, what the cache has of the
-/// revision is used, as `huggingface_hub` does.
+/// A file that is in the cache is not asked for again. If the hub cannot be reached at all, what
+/// the cache has of the revision is used, as `huggingface_hub` does.
 ///
 /// # Errors
-/// If the repository, the revision or every wanted file is missing, access is denied, or a transfer fails for good.
+/// If the repository, the revision or every wanted file is missing, access is denied, or a transfer
+/// fails for good.
 pub fn snapshot(
     hub: &HubConfig,
     kind: RepoKind,
@@ -63,7 +64,8 @@ pub fn snapshot(
     Ok(repo.folder())
 }
 
-/// Whether a name can be that of a repository: `name` or `owner/name`, of letters, digits, `-`, `_` and `.`.
+/// Whether a name can be that of a repository: `name` or `owner/name`, of letters, digits, `-`, `_`
+/// and `.`.
 pub(crate) fn is_repo_id(name: &str) -> bool {
     let parts: Vec<&str> = name.split('/').collect();
     let is_name = |part: &str| {

@@ -36,7 +36,8 @@ pub struct Constants {
     pub epsilon: f64,
     /// Factor on the direction, its sign included.
     pub step: f64,
-    /// Of this step and parameter: moments in bfloat16 are rounded up or down at random, by its hash with an element's index.
+    /// Of this step and parameter: moments in bfloat16 are rounded up or down at random, by its
+    /// hash with an element's index.
     pub moments_key: u64,
     /// What the root of the second moment is divided by.
     pub root: f64,
@@ -61,7 +62,8 @@ impl Constants {
 /// One step of a weight. All are flat or of one shape; gradient and moments float32 or bfloat16.
 ///
 /// # Errors
-/// [`Error::Operand`] for operands that do not fit, [`Error::Kernel`] when it cannot be compiled or launched.
+/// [`Error::Operand`] for operands that do not fit, [`Error::Kernel`] when it cannot be compiled or
+/// launched.
 pub fn full(
     weight: &mut Tensor,
     storage: Storage<'_>,
@@ -86,7 +88,8 @@ pub fn full(
     run("adam_full", (kind, moments), storage, &[weight, gradient, first, second], numel, &arguments)
 }
 
-/// A projected gradient, float32, becomes its step, by moments in float32 or bfloat16: `gradient ← step · m / (√v / root + ε)`.
+/// A projected gradient, float32, becomes its step, by moments in float32 or bfloat16:
+/// `gradient ← step · m / (√v / root + ε)`.
 ///
 /// # Errors
 /// As [`full`].
@@ -104,8 +107,8 @@ pub fn direction(
     run("adam_direction", (Kind::Float, moments), storage, &[gradient, first, second], numel, &arguments)
 }
 
-/// `out` (float16) ← the gradient times a power of two, which brings `largest`, one float32 that is at least each absolute value, below 2^15.
-/// [`narrow_direction`] takes it out again.
+/// `out` (float16) ← the gradient times a power of two, which brings `largest`, one float32 that is
+/// at least each absolute value, below 2^15. [`narrow_direction`] takes it out again.
 ///
 /// # Errors
 /// As [`full`].
@@ -119,8 +122,9 @@ pub fn narrow_gradient(gradient: &Tensor, largest: &Tensor, out: &mut Tensor) ->
     run("adam_narrow_gradient", (kind, Kind::Float), Storage::Float, &[gradient, out], numel, &arguments)
 }
 
-/// As [`direction`], of what became of a [`narrow_gradient`] in the subspace; the step goes into `out` (float16). It should be of the order
-/// of 1, so `constants.step` is not the learning rate here.
+/// As [`direction`], of what became of a [`narrow_gradient`] in the subspace; the step goes into
+/// `out` (float16). It should be of the order of 1, so `constants.step` is not the learning rate
+/// here.
 ///
 /// # Errors
 /// As [`full`].
@@ -229,7 +233,7 @@ fn run(
         Storage::Nearest => 3,
     };
     let definitions = [("STORAGE", number), ("NARROW_MOMENTS", i64::from(moments == Kind::BFloat16))];
-    let source = Source { name: NAME, text: include_str!("kernel.cu"), kind, width, definitions: &definitions };
+    let source = Source { name: NAME, text: include_str!("adam/kernel.cu"), kind, width, definitions: &definitions };
     let blocks = blocks_for((numel + width.0 - 1) / width.0);
     launch(&source, function, Grid { blocks, threads: THREADS }, operands[0], arguments)
 }

@@ -1,14 +1,14 @@
-//! The demo's text: short rows in English and Chinese, half each, put together from hand-written facts and patterns.
+//! The demo's text: short rows in English and Chinese, half each, put together from hand-written
+//! facts and patterns.
 //!
-//! Every topic is a function that writes one row. Facts come back in several patterns, so that a model that learned a
-//! fact from the training rows has something to show on the held-out ones.
+//! Every topic is a function that writes one row. Facts come back in several patterns, so that a
+//! model that learned a fact from the training rows has something to show on the held-out ones.
 
 mod chinese;
 mod english;
 
-use std::collections::HashSet;
-
 use crate::random::Random;
+use std::collections::HashSet;
 
 /// Rows by split.
 pub struct Corpus {
@@ -19,7 +19,8 @@ pub struct Corpus {
 /// Writes a row of one topic.
 type Topic = fn(&mut Random) -> String;
 
-/// Writes `train_rows + test_rows` different rows, the topics in equal parts, and splits them at random.
+/// Writes `train_rows + test_rows` different rows, the topics in equal parts, and splits them at
+/// random.
 pub fn write(train_rows: usize, test_rows: usize, random: &mut Random) -> Corpus {
     let topics: Vec<&Topic> = english::TOPICS.iter().zip(&chinese::TOPICS).flat_map(|(a, b)| [a, b]).collect();
     let mut seen = HashSet::new();

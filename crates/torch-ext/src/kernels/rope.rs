@@ -6,10 +6,12 @@ use tch::{Kind, Tensor};
 
 const NAME: &str = "rope";
 
-/// Turns the halves of the first `rotated` heads of x `[n, heads, k]` in place; cos and sin `[n, …, k / 2]` of x's type.
+/// Turns the halves of the first `rotated` heads of x `[n, heads, k]` in place; cos and sin
+/// `[n, …, k / 2]` of x's type.
 ///
 /// # Errors
-/// [`Error::Operand`] for operands that do not fit, [`Error::Kernel`] when it cannot be compiled or launched.
+/// [`Error::Operand`] for operands that do not fit, [`Error::Kernel`] when it cannot be compiled or
+/// launched.
 pub fn rotate(x: &mut Tensor, rotated: i64, cos: &Tensor, sin: &Tensor) -> Result<(), Error> {
     let kind = element_kind(NAME, x)?;
     let (n, heads, k) = torch(NAME, x.size3())?;
@@ -27,7 +29,8 @@ pub fn rotate(x: &mut Tensor, rotated: i64, cos: &Tensor, sin: &Tensor) -> Resul
     launch(&source(kind, width), "rope", grid(packs), x, &arguments)
 }
 
-/// From gradients of turned q `[n, h, k]`, turned k and v `[n, g, k]` that of what they were made of, `[n, h + 2 g, k]`.
+/// From gradients of turned q `[n, h, k]`, turned k and v `[n, g, k]` that of what they were made
+/// of, `[n, h + 2 g, k]`.
 ///
 /// # Errors
 /// As [`rotate`].
@@ -55,7 +58,7 @@ fn check_angles(cos: &Tensor, sin: &Tensor, like: &Tensor, kind: Kind, numel: i6
 }
 
 fn source(kind: Kind, width: Width) -> Source<'static> {
-    Source { name: NAME, text: include_str!("kernel.cu"), kind, width, definitions: &[] }
+    Source { name: NAME, text: include_str!("rope/kernel.cu"), kind, width, definitions: &[] }
 }
 
 fn grid(packs: i64) -> Grid {

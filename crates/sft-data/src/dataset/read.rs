@@ -1,29 +1,28 @@
 //! Records out of files, one at a time.
 //!
-//! Every reader hands `{column: value}` records to a callback with their position, and stops when it says so. Text files
-//! may be compressed; the first bytes tell.
+//! Every reader hands `{column: value}` records to a callback with their position, and stops when
+//! it says so. Text files may be compressed; the first bytes tell.
 
 mod csv;
 mod json;
 mod parquet;
 mod text;
 
+use super::format::Format;
+use crate::{Error, Position};
+use serde_json::{Map, Value};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::ops::ControlFlow;
 use std::path::Path;
-
-use serde_json::{Map, Value};
-
-use super::format::Format;
-use crate::{Error, Position};
 
 /// A row as it is in its file.
 pub(super) type Record = Map<String, Value>;
 /// What is done with each record.
 pub(super) type OnRecord<'a> = dyn FnMut(Position, Record) -> Result<ControlFlow<()>, Error> + 'a;
 
-/// Reads the records of a file in order. `columns` are those of interest; a format that can will skip the others.
+/// Reads the records of a file in order. `columns` are those of interest; a format that can will
+/// skip the others.
 pub(super) fn read(path: &Path, format: Format, columns: &[&str], on_record: &mut OnRecord<'_>) -> Result<(), Error> {
     match format {
         Format::Parquet => parquet::read(path, columns, on_record),
@@ -76,7 +75,8 @@ fn open(path: &Path) -> Result<BufReader<Box<dyn Read>>, Error> {
     Ok(reader)
 }
 
-/// What the content of a file of `size` bytes may come to: no text that is worth training on is compressed better than gzip can.
+/// What the content of a file of `size` bytes may come to: no text that is worth training on is
+/// compressed better than gzip can.
 fn most_bytes(size: u64) -> u64 {
     const MOST_BYTES_OF_ONE: u64 = 1032;
     const FREE_BYTES: u64 = 1 << 30;

@@ -5,8 +5,9 @@ use crate::Error;
 use tch::{Kind, Tensor};
 
 const NAME: &str = "rms_norm";
-const TEXT: &str = include_str!("kernel.cu");
-/// Blocks of the backward, each of which sums the weight's gradient over its rows: enough to fill a large GPU several times.
+const TEXT: &str = include_str!("rms_norm/kernel.cu");
+/// Blocks of the backward, each of which sums the weight's gradient over its rows: enough to fill a
+/// large GPU several times.
 const BACKWARD_BLOCKS: i64 = 1024;
 /// The widest row: the kernel holds a row in registers.
 const MAX_WIDTH: i64 = 16384;
@@ -30,7 +31,8 @@ pub fn fits(width: i64) -> bool {
 /// x and residual `[n, d]`, weight `[d]`, all of one type.
 ///
 /// # Errors
-/// [`Error::Operand`] for operands that do not fit, [`Error::Kernel`] when it cannot be compiled or launched.
+/// [`Error::Operand`] for operands that do not fit, [`Error::Kernel`] when it cannot be compiled or
+/// launched.
 pub fn forward(x: &Tensor, residual: Option<&Tensor>, weight: &Tensor, epsilon: f64) -> Result<Forward, Error> {
     let kind = element_kind(NAME, x)?;
     let (n, d) = dimensions(x)?;
@@ -72,7 +74,8 @@ pub struct Saved<'a> {
     pub reciprocal_rms: &'a Tensor,
 }
 
-/// dx `[n, d]`, with `residual` added if given; adds the weight's gradient to `weight_gradient` `[d]`, in float32 or bfloat16.
+/// dx `[n, d]`, with `residual` added if given; adds the weight's gradient to `weight_gradient`
+/// `[d]`, in float32 or bfloat16.
 ///
 /// # Errors
 /// As [`forward`].

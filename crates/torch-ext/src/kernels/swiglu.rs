@@ -9,7 +9,8 @@ const NAME: &str = "swiglu";
 /// silu(gate) · up `[n, f]`, of gate and up `[n, 2 f]`.
 ///
 /// # Errors
-/// [`Error::Operand`] for operands that do not fit, [`Error::Kernel`] when it cannot be compiled or launched.
+/// [`Error::Operand`] for operands that do not fit, [`Error::Kernel`] when it cannot be compiled or
+/// launched.
 pub fn forward(gate_up: &Tensor) -> Result<Tensor, Error> {
     let (kind, n, f) = operand(gate_up)?;
     let out = empty(NAME, &[n, f], kind, gate_up)?;
@@ -17,7 +18,8 @@ pub fn forward(gate_up: &Tensor) -> Result<Tensor, Error> {
     Ok(out)
 }
 
-/// Gradient of gate and up, `[n, 2 f]`, from that of the output `[n, f]`; and the output itself, in the memory of its gradient.
+/// Gradient of gate and up, `[n, 2 f]`, from that of the output `[n, f]`; and the output itself, in
+/// the memory of its gradient.
 ///
 /// # Errors
 /// As [`forward`].
@@ -38,7 +40,7 @@ fn operand(gate_up: &Tensor) -> Result<(Kind, i64, i64), Error> {
 
 fn run(function: &'static str, (kind, n, f): (Kind, i64, i64), tensors: &[&Tensor]) -> Result<(), Error> {
     let width = Width::of(tensors, kind, f, 8);
-    let source = Source { name: NAME, text: include_str!("kernel.cu"), kind, width, definitions: &[] };
+    let source = Source { name: NAME, text: include_str!("swiglu/kernel.cu"), kind, width, definitions: &[] };
     let packs = n * f / width.0;
     let pointers = tensors.iter().map(|tensor| pointer(tensor));
     let arguments: Vec<Argument> = pointers.chain([f, packs].map(Argument::Long)).collect();

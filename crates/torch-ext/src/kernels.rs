@@ -1,11 +1,13 @@
 //! Fused kernels for CUDA, compiled when the program runs.
 //!
-//! Each kernel is a folder: `kernel.cu` with its formula and how many bytes it moves, and the Rust side that checks operands and
-//! launches. NVRTC, which comes with a CUDA libtorch, compiles a kernel when it is first needed, for the GPU at hand; the result is kept
-//! in `kernels/` of the user's cache folder. No CUDA toolkit is needed to build the program.
+//! Each kernel is a folder: `kernel.cu` with its formula and how many bytes it moves, and the Rust
+//! side that checks operands and launches. NVRTC, which comes with a CUDA libtorch, compiles a
+//! kernel when it is first needed, for the GPU at hand; the result is kept in `kernels/` of the
+//! user's cache folder. No CUDA toolkit is needed to build the program.
 //!
-//! Ask [`available`] first. Where it says no (no GPU, no NVRTC, float64, `TORCH_EXT_KERNELS=off`), use plain operations. Results agree
-//! with those but for rounding: a kernel rounds to 16 bits once, where a chain of operations does so after each.
+//! Ask [`available`] first. Where it says no (no GPU, no NVRTC, float64, `TORCH_EXT_KERNELS=off`),
+//! use plain operations. Results agree with those but for rounding: a kernel rounds to 16 bits
+//! once, where a chain of operations does so after each.
 //!
 //! Launches go to torch's current stream, memory comes from torch's allocator.
 
@@ -25,12 +27,14 @@ use driver::{Argument, Grid};
 use std::ffi::c_void;
 use tch::{Device, Kind, Tensor};
 
-const COMMON: &str = include_str!("common.cu");
+const COMMON: &str = include_str!("kernels/common.cu");
 const THREADS: u32 = 256;
 
-/// Whether kernels can take these operands: contiguous, float32 or bfloat16, on one GPU for which kernels can be compiled.
+/// Whether kernels can take these operands: contiguous, float32 or bfloat16, on one GPU for which
+/// kernels can be compiled.
 ///
-/// The first question about a GPU compiles a small kernel to see whether that works; if not, a warning is printed once.
+/// The first question about a GPU compiles a small kernel to see whether that works; if not, a
+/// warning is printed once.
 pub fn available(operands: &[&Tensor]) -> bool {
     let Some(Device::Cuda(device)) = operands.first().map(|tensor| tensor.device()) else { return false };
     let fits = |tensor: &&Tensor| {
@@ -57,7 +61,8 @@ struct Width(i64);
 impl Width {
     const BYTES: usize = 16;
 
-    /// The widest access of the type, `most` at most, for tensors that begin at its boundaries and rows of `row` elements; else 1.
+    /// The widest access of the type, `most` at most, for tensors that begin at its boundaries and
+    /// rows of `row` elements; else 1.
     fn of(tensors: &[&Tensor], kind: Kind, row: i64, most: i64) -> Self {
         let widest = (if kind == Kind::BFloat16 { 8 } else { 4 }).min(most);
         let aligned = tensors.iter().all(|tensor| (tensor.data_ptr() as usize).is_multiple_of(Self::BYTES));
@@ -120,7 +125,8 @@ fn element_kind(kernel: &'static str, tensor: &Tensor) -> Result<Kind, Error> {
     }
 }
 
-/// Runs `function` of `source` on the device of `on`. The callers in this module have checked that what the kernel touches exists.
+/// Runs `function` of `source` on the device of `on`. The callers in this module have checked that
+/// what the kernel touches exists.
 fn launch(
     source: &Source<'_>,
     function: &'static str,

@@ -1,9 +1,10 @@
 //! A model's tokenizer and its chat template.
 //!
-//! [`ChatTokenizer::from_dir`] reads `tokenizer.json` and what lies beside it: `tokenizer_config.json` and
-//! `special_tokens_map.json` name the special tokens and hold the template, `chat_template.jinja` overrides that
-//! template, and `generation_config.json` or `config.json` name EOS where the tokenizer does not. As in transformers 5,
-//! `tokenizer.json` alone decides which special tokens are put around a text.
+//! [`ChatTokenizer::from_dir`] reads `tokenizer.json` and what lies beside it:
+//! `tokenizer_config.json` and `special_tokens_map.json` name the special tokens and hold the
+//! template, `chat_template.jinja` overrides that template, and `generation_config.json` or
+//! `config.json` name EOS where the tokenizer does not. As in transformers 5, `tokenizer.json`
+//! alone decides which special tokens are put around a text.
 
 mod assistant;
 mod chat_template;
@@ -11,18 +12,16 @@ mod files;
 mod growth;
 mod special;
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-
-use serde_json::Value;
-use tokenizers::{Encoding, Tokenizer};
-
 use crate::guard::guarded_tokenizer;
 use crate::{ChatContext, Error};
 use chat_template::ChatTemplate;
 pub use files::TOKENIZER_FILES;
 use files::TokenizerFiles;
+use serde_json::Value;
 use special::SpecialTokens;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokenizers::{Encoding, Tokenizer};
 
 pub(crate) use assistant::Rendered;
 
@@ -48,7 +47,8 @@ pub struct TokenizerOptions {
     pub chat_template_path: Option<PathBuf>,
 }
 
-/// Whether to add the special tokens that the tokenizer puts around a text (a BOS for Llama, nothing for Qwen).
+/// Whether to add the special tokens that the tokenizer puts around a text (a BOS for Llama,
+/// nothing for Qwen).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AddSpecialTokens {
     /// Add them, as for plain text.
@@ -79,7 +79,8 @@ impl ChatTokenizer {
     /// Loads `tokenizer.json` and the files beside it.
     ///
     /// # Errors
-    /// If `tokenizer.json` is missing or malformed, or no file names an EOS token that is in the vocabulary.
+    /// If `tokenizer.json` is missing or malformed, or no file names an EOS token that is in the
+    /// vocabulary.
     pub fn from_dir(dir: &Path) -> Result<Self, Error> {
         Self::load(dir, &TokenizerOptions::default())
     }
@@ -132,8 +133,9 @@ impl ChatTokenizer {
 
     /// Token ids of a text. Special tokens written out in it become their ids.
     ///
-    /// For a BPE tokenizer the thread that calls this remembers up to 10,000 words until it ends, also when the tokenizer is no more. A program
-    /// that loads many tokenizers does best to use each on a thread of its own, as [`prepare`](crate::prepare) does.
+    /// For a BPE tokenizer the thread that calls this remembers up to 10,000 words until it ends,
+    /// also when the tokenizer is no more. A program that loads many tokenizers does best to use
+    /// each on a thread of its own, as [`prepare`](crate::prepare) does.
     ///
     /// # Errors
     /// If the tokenizer refuses the text, as one without an unknown token can.
@@ -152,7 +154,8 @@ impl ChatTokenizer {
             .map_err(|source| Error::Tokenize { what: format!("{} ids", ids.len()), source })
     }
 
-    /// A chat in the words of the model's template. Encode the result with [`AddSpecialTokens::No`].
+    /// A chat in the words of the model's template. Encode the result with
+    /// [`AddSpecialTokens::No`].
     ///
     /// # Errors
     /// If there is no template, or it refuses the messages.
@@ -175,8 +178,9 @@ impl ChatTokenizer {
         self.eos_token_id
     }
 
-    /// Id that fills the right of padded rows: the tokenizer's own pad token, or EOS if it has none. Padding never
-    /// counts in the loss, whichever id it has, so that EOS is learned also where both are the same.
+    /// Id that fills the right of padded rows: the tokenizer's own pad token, or EOS if it has
+    /// none. Padding never counts in the loss, whichever id it has, so that EOS is learned also
+    /// where both are the same.
     pub fn pad_token_id(&self) -> u32 {
         self.pad_token_id
     }
@@ -186,8 +190,9 @@ impl ChatTokenizer {
         self.tokenizer.get_vocab_size(true)
     }
 
-    /// Writes the tokenizer's own files into `dir`, byte for byte as they were when loaded, but for what
-    /// [`TokenizerOptions`] changed. A tokenizer without a pad token is written with EOS as its pad token.
+    /// Writes the tokenizer's own files into `dir`, byte for byte as they were when loaded, but for
+    /// what [`TokenizerOptions`] changed. A tokenizer without a pad token is written with EOS as
+    /// its pad token.
     ///
     /// # Errors
     /// If the folder cannot be made or written to.
@@ -200,7 +205,8 @@ impl ChatTokenizer {
         self.files.contents()
     }
 
-    /// As [`encode`](Self::encode) without special tokens, with the bytes that each token stands for.
+    /// As [`encode`](Self::encode) without special tokens, with the bytes that each token stands
+    /// for.
     pub(crate) fn encode_with_offsets(&self, text: &str) -> Result<Encoding, Error> {
         guarded_tokenizer(|| self.tokenizer.encode(text, false))
             .map_err(|source| Error::Tokenize { what: "a conversation".to_owned(), source })

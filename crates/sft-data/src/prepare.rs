@@ -6,16 +6,16 @@
 //!   PromptCompletion  both, told apart by their common prefix           ──▶ drop what has no target ──▶ pack
 //! ```
 //!
-//! A row without a target, a position that has a next token to learn, cannot be trained on: it is dropped and counted.
-//! TRL keeps an empty row as one lone EOS, which adds nothing to the loss but takes a place in the order of rows.
+//! A row without a target, a position that has a next token to learn, cannot be trained on: it is
+//! dropped and counted. TRL keeps an empty row as one lone EOS, which adds nothing to the loss but
+//! takes a place in the order of rows.
 
 mod pack;
 mod tokenize;
 
+use crate::{ChatTokenizer, Error, IGNORE_INDEX, Row};
 use rayon::prelude::*;
 use rayon::{ThreadBuilder, ThreadPoolBuilder};
-
-use crate::{ChatTokenizer, Error, IGNORE_INDEX, Row};
 use tokenize::TokenRow;
 
 /// How rows become examples.
@@ -37,7 +37,8 @@ pub enum Packing {
     /// One row, one example.
     #[default]
     None,
-    /// Rows are kept whole and put together so that little is left over; attention stays within a row.
+    /// Rows are kept whole and put together so that little is left over; attention stays within a
+    /// row.
     #[serde(rename = "bfd")]
     BestFitDecreasing,
     /// As above, and rows that are too long are split rather than cut off.
@@ -97,7 +98,8 @@ pub struct Example {
     pub labels: Option<Vec<i64>>,
     /// Lengths of the documents in it, in order; one entry unless packed. Their sum is `t`.
     pub segment_lengths: Vec<u32>,
-    /// Numbers of the rows that are in it, whole or in part, counted from 1 in the order they were given to [`prepare`].
+    /// Numbers of the rows that are in it, whole or in part, counted from 1 in the order they were
+    /// given to [`prepare`].
     pub rows: Vec<u64>,
 }
 
@@ -136,7 +138,8 @@ pub struct PrepareReport {
 /// Turns rows into examples, on all cores, in the order of the rows unless they are packed.
 ///
 /// # Errors
-/// If the configuration is impossible, no thread can be started, a row cannot be put into tokens, or no row has anything to learn.
+/// If the configuration is impossible, no thread can be started, a row cannot be put into tokens,
+/// or no row has anything to learn.
 pub fn prepare(rows: &[Row], tokenizer: &ChatTokenizer, config: &PrepareConfig) -> Result<Prepared, Error> {
     config.validate()?;
     let tokenized = tokenize_all(rows, tokenizer, config.loss_on)?;
@@ -190,10 +193,12 @@ pub fn prepare(rows: &[Row], tokenizer: &ChatTokenizer, config: &PrepareConfig) 
     Ok(Prepared { examples, report })
 }
 
-/// All rows before any is looked at, so that the error of the first bad row is reported, not that of a random one.
+/// All rows before any is looked at, so that the error of the first bad row is reported, not that
+/// of a random one.
 ///
-/// On threads of its own: the tokenizers library keeps up to 10,000 words a tokenizer and thread for as long as the thread lives, which in a
-/// pool that stays would be all of the training, and for every tokenizer there ever was.
+/// On threads of its own: the tokenizers library keeps up to 10,000 words a tokenizer and thread
+/// for as long as the thread lives, which in a pool that stays would be all of the training, and
+/// for every tokenizer there ever was.
 fn tokenize_all(
     rows: &[Row],
     tokenizer: &ChatTokenizer,

@@ -5,14 +5,16 @@ use crate::Error;
 use tch::{Kind, Tensor};
 
 const NAME: &str = "column_sum";
-/// Rows of partial sums: with the columns of a bias enough threads to fill a large GPU, and few enough to stay in its cache.
+/// Rows of partial sums: with the columns of a bias enough threads to fill a large GPU, and few
+/// enough to stay in its cache.
 const MAX_CHUNKS: i64 = 256;
 const PARTIAL_THREADS: u32 = 128;
 
 /// gradient `[columns]` += the sum over the rows of x `[rows, columns]`; each float32 or bfloat16.
 ///
 /// # Errors
-/// [`Error::Operand`] for operands that do not fit, [`Error::Kernel`] when it cannot be compiled or launched.
+/// [`Error::Operand`] for operands that do not fit, [`Error::Kernel`] when it cannot be compiled or
+/// launched.
 pub fn add(x: &Tensor, gradient: &mut Tensor) -> Result<(), Error> {
     let kind = element_kind(NAME, x)?;
     let (rows, columns) = torch(NAME, x.size2())?;
@@ -42,5 +44,5 @@ pub(super) fn add_partial(partial: &Tensor, gradient: &mut Tensor) -> Result<(),
 }
 
 fn source(kind: Kind, width: Width) -> Source<'static> {
-    Source { name: NAME, text: include_str!("kernel.cu"), kind, width, definitions: &[] }
+    Source { name: NAME, text: include_str!("column_sum/kernel.cu"), kind, width, definitions: &[] }
 }

@@ -9,11 +9,13 @@ const THREADS: u32 = 128;
 
 /// `gradient[ids[t]] += dy[t]` for each token.
 ///
-/// dy `[n, d]`; ids int64 `[n]`, all of them rows of the table; order int32 `[n]`: the tokens, those of one id side by side, negative
-/// numbers after the last for tokens to leave out; gradient `[v, d]` of dy's type or float32.
+/// dy `[n, d]`; ids int64 `[n]`, all of them rows of the table; order int32 `[n]`: the tokens,
+/// those of one id side by side, negative numbers after the last for tokens to leave out; gradient
+/// `[v, d]` of dy's type or float32.
 ///
 /// # Errors
-/// [`Error::Operand`] for operands that do not fit, [`Error::Kernel`] when it cannot be compiled or launched.
+/// [`Error::Operand`] for operands that do not fit, [`Error::Kernel`] when it cannot be compiled or
+/// launched.
 pub fn backward(dy: &Tensor, ids: &Tensor, order: &Tensor, gradient: &mut Tensor) -> Result<(), Error> {
     let (kind, table) = (element_kind(NAME, dy)?, element_kind(NAME, gradient)?);
     let ((n, d), (v, _)) = (torch(NAME, dy.size2())?, torch(NAME, gradient.size2())?);
@@ -23,7 +25,8 @@ pub fn backward(dy: &Tensor, ids: &Tensor, order: &Tensor, gradient: &mut Tensor
     check(NAME, "gradient", gradient, dy, if table == Kind::Float { table } else { kind }, v * d)?;
     let width = Width::of(&[dy, gradient], kind, d, 8);
     let definitions = [("WIDE_TABLE", i64::from(table != kind))];
-    let source = Source { name: NAME, text: include_str!("kernel.cu"), kind, width, definitions: &definitions };
+    let source =
+        Source { name: NAME, text: include_str!("embedding/kernel.cu"), kind, width, definitions: &definitions };
     let arguments =
         [pointer(dy), pointer(ids), pointer(order), pointer(gradient), Argument::Long(n), Argument::Long(d)];
     let blocks = if d == 0 { 0 } else { n };
