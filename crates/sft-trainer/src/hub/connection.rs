@@ -1,0 +1,403 @@
+//! Requests to the hub: `hf-hub`'s client, and what an answer means.
+//!
+//! `hf-hub` sends the requests. One of them is made here: the question for a file's size and
+//! checksum. The hub answers it together with a redirect to the store that holds the content, and
+//! `hf-hub` loses the answer when it follows the redirect.
+
+use super::RepoKind;
+use super::error::{HubError, innermost};
+use super::settings::Settings;
+use futures_util::StreamExt;
+use hf_hub::progress::Progress;
+use hf_hub::repository::download::HFByteStream;
+use hf_hub::repository::{HFRepository, RepoSibling, RepoType, RepoTypeDataset, RepoTypeModel};
+use hf_hub::{HFClient, HFError, split_id};
+use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
+use reqwest::{Certificate, Client, ClientBuilder, Url, redirect};
+use std::fs;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::runtime::{Builder, Runtime};
+
+const USER_AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"), "; rust");
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest wait for the next bytes. The hub needs some time to list a large repository.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
+const MAX_REDIRECTS: usize = 10;
+/// Repetitions after a lost connection. A hub that keeps dropping connections is out of reach.
+const MAX_LOST_CONNECTIONS: u32 = 2;
+/// Longest wait that the hub can ask for.
+const MAX_DELAY: Duration = Duration::from_secs(60);
+/// Longest part of an error page that is quoted.
+const MAX_QUOTED: usize = 200;
+/// Makes `hf-hub` send no token. Without a token it would look for one in the environment, which
+/// [`Settings`] has already done; a line break cannot be part of a header, so it leaves it out.
+const NO_TOKEN: &str = "\n";
+
+/// The client for one hub. It owns the runtime that its requests run on.
+pub(super) struct Connection {
+    runtime: Runtime,
+    hub: HFClient,
+    /// For questions about files. It follows no redirect.
+    metadata: Client,
+}
+
+/// What requests about one revision of a repository have in common.
+#[derive(Clone, Copy)]
+pub(super) struct Target<'a> {
+    pub(super) settings: &'a Settings,
+    pub(super) kind: RepoKind,
+    pub(super) repo_id: &'a str,
+    /// As the caller named it, for messages.
+    pub(super) revision: &'a str,
+}
+
+/// A commit and the names of its files.
+pub(super) struct RevisionInfo {
+    pub(super) commit: String,
+    pub(super) files: Vec<String>,
+}
+
+/// What the hub says about a file.
+#[derive(Debug)]
+pub(super) struct FileInfo {
+    /// Tag of the content: the SHA-256 of a large file, the Git hash of a small one.
+    pub(super) etag: String,
+    pub(super) size: Option<u64>,
+    pub(super) is_xet: bool,
+}
+
+/// A content and how many bytes of it the server announced.
+pub(super) type Content = (Option<u64>, HFByteStream);
+
+impl Connection {
+    pub(super) fn new(settings: &Settings) -> Result<Self, HubError> {
+        let client_error = |source: Box<dyn std::error::Error + Send + Sync>| HubError::Client { source };
+        let runtime =
+            Builder::new_current_thread().enable_all().build().map_err(|error| client_error(error.into()))?;
+        let redirects = redirect::Policy::custom(|attempt| match attempt.previous().len() {
+            0..=MAX_REDIRECTS => attempt.follow(),
+            _ => attempt.error(format!("more than {MAX_REDIRECTS} redirects")),
+        });
+        let certificates = certificates(settings)?;
+        let client = |redirects| client_builder(&certificates).redirect(redirects).build();
+        let content = client(redirects).map_err(|error| client_error(error.into()))?;
+        let metadata = client(redirect::Policy::none()).map_err(|error| client_error(error.into()))?;
+        let hub = HFClient::builder()
+            .client(content)
+            .endpoint(settings.endpoint())
+            .cache_dir(&settings.cache_dir)
+            .token(settings.token.as_deref().unwrap_or(NO_TOKEN))
+            .user_agent(USER_AGENT)
+            // `retry` repeats requests: it knows when to give up and how long the hub wants to wait.
+            .retry_max_attempts(0)
+            .build()
+            .map_err(|error| client_error(error.into()))?;
+        Ok(Self { runtime, hub, metadata })
+    }
+
+    /// The commit and the files of the target's revision.
+    pub(super) fn revision_info(&self, target: Target<'_>) -> Result<RevisionInfo, HubError> {
+        let url = target.url(&["api", target.kind.plural()], &["revision", target.revision]);
+        // The rest of the answer is long and of no use here.
+        let expand = || Some(vec!["sha".to_owned(), "siblings".to_owned()]);
+        let (commit, files) = self.retry(target, async || {
+            let (sha, siblings) = match target.kind {
+                RepoKind::Model => {
+                    let repo = self.repository(target, RepoTypeModel);
+                    let info = repo.info().revision(target.revision).maybe_expand(expand()).send().await;
+                    info.map(|info| (info.sha, info.siblings))
+                }
+                RepoKind::Dataset => {
+                    let repo = self.repository(target, RepoTypeDataset);
+                    let info = repo.info().revision(target.revision).maybe_expand(expand()).send().await;
+                    info.map(|info| (info.sha, info.siblings))
+                }
+            }
+            .map_err(|error| target.error(error, &url, None))?;
+            let missing = |what: &str| HubError::BadAnswer { url: url.to_string(), problem: format!("no {what}") };
+            Ok((sha.ok_or_else(|| missing("commit"))?, siblings.ok_or_else(|| missing("list of files"))?))
+        })?;
+        let files = files.into_iter().map(|RepoSibling { rfilename, .. }| rfilename).collect();
+        Ok(RevisionInfo { commit, files })
+    }
+
+    /// Size and tag of a file.
+    pub(super) fn file_info(&self, target: Target<'_>, commit: &str, file: &str) -> Result<FileInfo, HubError> {
+        let url = target.file_url(commit, file);
+        self.retry(target, async || {
+            let headers = self.head(target, &url, file).await?;
+            let text = |name: &str| headers.get(name)?.to_str().ok();
+            let etag = text("x-linked-etag").or_else(|| text("etag"));
+            let Some(etag) = etag.map(|etag| etag.trim_start_matches("W/").trim_matches('"').to_owned()) else {
+                return Err(HubError::BadAnswer { url: url.to_string(), problem: "no ETag".to_owned() });
+            };
+            let size = text("x-linked-size").or_else(|| text("content-length"));
+            let is_xet = headers.contains_key("x-xet-hash");
+            Ok(FileInfo { etag, size: size.and_then(|size| size.parse().ok()), is_xet })
+        })
+    }
+
+    /// Asks about a file, and follows redirects until an answer is about the content. Only the hub
+    /// sees the token.
+    async fn head(&self, target: Target<'_>, url: &Url, file: &str) -> Result<HeaderMap, HubError> {
+        let mut next = url.clone();
+        for _ in 0..=MAX_REDIRECTS {
+            let mut request = self.metadata.head(next.clone());
+            if next.origin() == target.settings.endpoint.origin()
+                && let Some(token) = &target.settings.token
+            {
+                request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+            }
+            let response = request.send().await.map_err(|error| target.request_error(error, url))?;
+            let (status, headers) = (response.status(), response.headers());
+            let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+            if status.is_redirection() && !headers.contains_key("x-linked-etag") {
+                let location = text(LOCATION.as_str());
+                let problem = format!("a redirect to {location:?}");
+                let bad = |_| HubError::BadAnswer { url: url.to_string(), problem };
+                next = next.join(location).map_err(bad)?;
+                continue;
+            }
+            if status.is_success() || status.is_redirection() {
+                return Ok(headers.clone());
+            }
+            let retry_after = text(RETRY_AFTER.as_str()).parse().ok().map(Duration::from_secs);
+            let (code, message) = (text("x-error-code"), text("x-error-message").to_owned());
+            let answer = Refusal { url: url.to_string(), status: status.as_u16(), code, message, retry_after };
+            return Err(target.refusal(answer, Some(file)));
+        }
+        let problem = format!("more than {MAX_REDIRECTS} redirects");
+        Err(HubError::BadAnswer { url: url.to_string(), problem })
+    }
+
+    /// Asks for the content of a file, or for a part of it.
+    pub(super) fn content(
+        &self,
+        target: Target<'_>,
+        commit: &str,
+        file: &str,
+        range: Option<Range<u64>>,
+    ) -> Result<Content, HubError> {
+        async fn ask<T: RepoType>(
+            repo: HFRepository<T>,
+            commit: &str,
+            file: &str,
+            range: Option<Range<u64>>,
+        ) -> Result<Content, HFError> {
+            repo.download_file_stream().filename(file).revision(commit).maybe_range(range).send().await
+        }
+        let url = target.file_url(commit, file);
+        self.retry(target, async || {
+            let range = range.clone();
+            match target.kind {
+                RepoKind::Model => ask(self.repository(target, RepoTypeModel), commit, file, range).await,
+                RepoKind::Dataset => ask(self.repository(target, RepoTypeDataset), commit, file, range).await,
+            }
+            .map_err(|error| target.error(error, &url, Some(file)))
+        })
+    }
+
+    /// Hands each piece of a content to `write`. The result tells whether `write` failed or the
+    /// transfer broke off.
+    pub(super) fn read(
+        &self,
+        content: &mut HFByteStream,
+        mut write: impl FnMut(&[u8]) -> Result<(), HubError>,
+    ) -> Result<Result<(), HFError>, HubError> {
+        self.runtime.block_on(async {
+            while let Some(piece) = content.next().await {
+                match piece {
+                    Ok(bytes) => write(&bytes)?,
+                    Err(error) => return Ok(Err(error)),
+                }
+            }
+            Ok(Ok(()))
+        })
+    }
+
+    /// Fetches a file into the cache by the Xet protocol.
+    pub(super) fn fetch_xet(
+        &self,
+        target: Target<'_>,
+        commit: &str,
+        file: &str,
+        progress: Progress,
+    ) -> Result<PathBuf, HFError> {
+        async fn ask<T: RepoType>(
+            repo: HFRepository<T>,
+            commit: &str,
+            file: &str,
+            progress: Progress,
+        ) -> Result<PathBuf, HFError> {
+            repo.download_file().filename(file).revision(commit).progress(progress).send().await
+        }
+        self.runtime.block_on(async {
+            match target.kind {
+                RepoKind::Model => ask(self.repository(target, RepoTypeModel), commit, file, progress).await,
+                RepoKind::Dataset => ask(self.repository(target, RepoTypeDataset), commit, file, progress).await,
+            }
+        })
+    }
+
+    fn repository<T: RepoType>(&self, target: Target<'_>, kind: T) -> HFRepository<T> {
+        let (owner, name) = split_id(target.repo_id);
+        self.hub.repository(kind, owner, name)
+    }
+
+    /// Repeats a request while its failure is a temporary one.
+    fn retry<T>(
+        &self,
+        target: Target<'_>,
+        mut ask: impl AsyncFnMut() -> Result<T, HubError>,
+    ) -> Result<T, HubError> {
+        self.runtime.block_on(async {
+            let mut attempt = 0;
+            loop {
+                let outcome = ask().await;
+                let (retries, asked) = match &outcome {
+                    Err(HubError::Status { status: 408 | 429 | 500 | 502 | 503 | 504, retry_after, .. }) => {
+                        (target.settings.num_retries, *retry_after)
+                    }
+                    Err(HubError::Unreachable { source, .. }) if is_lost_connection(source) => {
+                        (target.settings.num_retries.min(MAX_LOST_CONNECTIONS), None)
+                    }
+                    _ => return outcome,
+                };
+                if attempt >= retries {
+                    return outcome;
+                }
+                tokio::time::sleep(asked.unwrap_or_else(|| delay(target.settings, attempt)).min(MAX_DELAY)).await;
+                attempt += 1;
+            }
+        })
+    }
+}
+
+/// The wait before a repetition: longer each time.
+pub(super) fn delay(settings: &Settings, attempt: u32) -> Duration {
+    settings.retry_delay.saturating_mul(2_u32.saturating_pow(attempt)).min(MAX_DELAY)
+}
+
+/// A connection that was lost can be made again. A connection that was never made is not tried
+/// again, so that the user soon reads that the hub is out of reach.
+fn is_lost_connection(error: &reqwest::Error) -> bool {
+    !error.is_connect() && !error.is_builder() && (error.is_timeout() || error.is_request() || error.is_body())
+}
+
+fn client_builder(certificates: &Option<Vec<Certificate>>) -> ClientBuilder {
+    // The announced size has to be that of the file, not of its compressed form.
+    let headers = HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("identity"))]);
+    let builder = Client::builder()
+        .user_agent(USER_AGENT)
+        .default_headers(headers)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .read_timeout(READ_TIMEOUT);
+    match certificates {
+        Some(certificates) => builder.tls_certs_only(certificates.iter().cloned()),
+        None => builder,
+    }
+}
+
+fn certificates(settings: &Settings) -> Result<Option<Vec<Certificate>>, HubError> {
+    let Some(path) = &settings.ca_bundle else { return Ok(None) };
+    let unreadable = |source: Box<dyn std::error::Error + Send + Sync>| HubError::Certificates {
+        path: path.clone(),
+        source,
+    };
+    let pem = fs::read(path).map_err(|error| unreadable(error.into()))?;
+    let certificates = Certificate::from_pem_bundle(&pem).map_err(|error| unreadable(error.into()))?;
+    if certificates.is_empty() {
+        return Err(unreadable("it holds no certificate".into()));
+    }
+    Ok(Some(certificates))
+}
+
+/// An answer whose status is not a success.
+struct Refusal<'a> {
+    url: String,
+    status: u16,
+    /// The hub's own word for the reason.
+    code: &'a str,
+    message: String,
+    retry_after: Option<Duration>,
+}
+
+impl Target<'_> {
+    /// An address on the hub: `before`, the repository, `after`.
+    fn url(&self, before: &[&str], after: &[&str]) -> Url {
+        let mut url = self.settings.endpoint.clone();
+        // An `http` address always has a path.
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(before).extend(self.repo_id.split('/')).extend(after);
+        }
+        url
+    }
+
+    fn file_url(&self, commit: &str, file: &str) -> Url {
+        let prefix: &[&str] = match self.kind {
+            RepoKind::Model => &[],
+            RepoKind::Dataset => &["datasets"],
+        };
+        let after: Vec<&str> = ["resolve", commit].into_iter().chain(file.split('/')).collect();
+        self.url(prefix, &after)
+    }
+
+    /// What an error of `hf-hub` means. `file` is the file that was asked for, if any.
+    fn error(&self, error: HFError, url: &Url, file: Option<&str>) -> HubError {
+        let (context, retry_after) = match error {
+            HFError::Request { source, .. } => return self.request_error(source, url),
+            HFError::RateLimited { context, retry_after } => (context, retry_after),
+            HFError::Http { context }
+            | HFError::AuthRequired { context }
+            | HFError::Forbidden { context }
+            | HFError::Conflict { context }
+            | HFError::RepoNotFound { context: Some(context), .. }
+            | HFError::RevisionNotFound { context: Some(context), .. }
+            | HFError::EntryNotFound { context: Some(context), .. } => (context, None),
+            error => return HubError::BadAnswer { url: url.to_string(), problem: error.to_string() },
+        };
+        let message = context.server_message.unwrap_or(context.body);
+        let code = context.error_code.as_deref().unwrap_or_default();
+        let status = context.status.as_u16();
+        self.refusal(Refusal { url: url.to_string(), status, code, message, retry_after }, file)
+    }
+
+    fn request_error(&self, error: reqwest::Error, url: &Url) -> HubError {
+        let url = url.to_string();
+        if error.is_decode() || error.is_redirect() {
+            let problem = innermost(&error);
+            return HubError::BadAnswer { url, problem };
+        }
+        HubError::Unreachable { url, source: Box::new(error.without_url()) }
+    }
+
+    /// What a status that is not a success means. `file` is the file that was asked for, if any.
+    fn refusal(&self, answer: Refusal<'_>, file: Option<&str>) -> HubError {
+        let repo_id = self.repo_id.to_owned();
+        let revision = self.revision.to_owned();
+        match (answer.status, answer.code) {
+            (401 | 403, "GatedRepo") => {
+                let prefix: &[&str] = match self.kind {
+                    RepoKind::Model => &[],
+                    RepoKind::Dataset => &["datasets"],
+                };
+                HubError::Gated { repo_id, url: self.url(prefix, &[]).to_string() }
+            }
+            (401, _) if self.settings.token.is_none() => HubError::TokenMissing { repo_id },
+            (status @ (401 | 403), _) => HubError::TokenRefused { repo_id, status },
+            (404, "RevisionNotFound") => HubError::RevisionNotFound { repo_id, revision },
+            (404, code) => match file {
+                Some(file) if code != "RepoNotFound" => {
+                    HubError::FileNotFound { repo_id, revision, file: file.to_owned() }
+                }
+                _ => HubError::RepoNotFound { repo_id, endpoint: self.settings.endpoint().to_owned() },
+            },
+            (status, _) => {
+                let message = answer.message.lines().next().unwrap_or_default().chars().take(MAX_QUOTED).collect();
+                HubError::Status { url: answer.url, status, message, retry_after: answer.retry_after }
+            }
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Supervised fine-tuning of a causal language model.
+#![deny(missing_docs)]
+#![forbid(unsafe_code)]
+
+pub mod hub;
