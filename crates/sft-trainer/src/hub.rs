@@ -98,9 +98,9 @@ impl Hub {
         Ok(Self { settings: Settings::from_variables(variable)?, bars: None, connection: OnceLock::new() })
     }
 
-    /// Shows a bar for each file that is transferred, with its size and the time left. Without this,
-    /// or if the bars are hidden because there is no terminal, the start of a transfer and then its
-    /// state every 30 seconds are `tracing` events of level `INFO`.
+    /// Shows a bar for each file that is transferred, with its size and the time left. Without
+    /// this, or if the bars are hidden because there is no terminal, the start of a transfer and
+    /// then its state every 30 seconds are `tracing` events of level `INFO`.
     pub fn with_progress(self, bars: MultiProgress) -> Self {
         Self { bars: Some(bars), ..self }
     }
@@ -111,14 +111,14 @@ impl Hub {
     /// hub cannot be reached.
     ///
     /// # Errors
-    /// If the repository or the revision does not exist, access is denied, or neither the hub can be
-    /// reached nor the cache has the revision.
+    /// If the repository or the revision does not exist, access is denied, or neither the hub can
+    /// be reached nor the cache has the revision.
     pub fn open(&self, kind: RepoKind, repo_id: &str, revision: &str) -> Result<HubRepo<'_>, HubError> {
         HubRepo::open(self, kind, repo_id, revision)
     }
 
-    /// Downloads, or finds in the cache, the files of a repository whose names `wanted` accepts, and
-    /// returns the folder that holds them. `revision` is a branch, a tag or a commit.
+    /// Downloads, or finds in the cache, the files of a repository whose names `wanted` accepts,
+    /// and returns the folder that holds them. `revision` is a branch, a tag or a commit.
     ///
     /// # Errors
     /// As for [`open`](Self::open) and [`HubRepo::fetch`], and if no file is wanted.
@@ -171,7 +171,8 @@ impl Hub {
 }
 
 /// Whether a name can be that of a repository: `name` or `owner/name`, of letters, digits, `-`, `_`
-/// and `.`, where a part neither starts nor ends with `-` or `.` and has neither `--` nor `..` in it.
+/// and `.`, where a part neither starts nor ends with `-` or `.` and has neither `--` nor `..` in
+/// it.
 pub fn is_repo_id(name: &str) -> bool {
     let parts: Vec<&str> = name.split('/').collect();
     let is_name = |part: &str| {

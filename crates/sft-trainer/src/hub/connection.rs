@@ -74,8 +74,7 @@ pub(super) type Content = (Option<u64>, HFByteStream);
 impl Connection {
     pub(super) fn new(settings: &Settings) -> Result<Self, HubError> {
         let client_error = |source: Box<dyn std::error::Error + Send + Sync>| HubError::Client { source };
-        let runtime =
-            Builder::new_current_thread().enable_all().build().map_err(|error| client_error(error.into()))?;
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(|error| client_error(error.into()))?;
         let redirects = redirect::Policy::custom(|attempt| match attempt.previous().len() {
             0..=MAX_REDIRECTS => attempt.follow(),
             _ => attempt.error(format!("more than {MAX_REDIRECTS} redirects")),
@@ -90,7 +89,8 @@ impl Connection {
             .cache_dir(&settings.cache_dir)
             .token(settings.token.as_deref().unwrap_or(NO_TOKEN))
             .user_agent(USER_AGENT)
-            // `retry` repeats requests: it knows when to give up and how long the hub wants to wait.
+            // `retry` repeats requests: it knows when to give up and how long the hub wants to
+            // wait.
             .retry_max_attempts(0)
             .build()
             .map_err(|error| client_error(error.into()))?;
@@ -247,11 +247,7 @@ impl Connection {
     }
 
     /// Repeats a request while its failure is a temporary one.
-    fn retry<T>(
-        &self,
-        target: Target<'_>,
-        mut ask: impl AsyncFnMut() -> Result<T, HubError>,
-    ) -> Result<T, HubError> {
+    fn retry<T>(&self, target: Target<'_>, mut ask: impl AsyncFnMut() -> Result<T, HubError>) -> Result<T, HubError> {
         self.runtime.block_on(async {
             let mut attempt = 0;
             loop {
@@ -302,10 +298,8 @@ fn client_builder(certificates: &Option<Vec<Certificate>>) -> ClientBuilder {
 
 fn certificates(settings: &Settings) -> Result<Option<Vec<Certificate>>, HubError> {
     let Some(path) = &settings.ca_bundle else { return Ok(None) };
-    let unreadable = |source: Box<dyn std::error::Error + Send + Sync>| HubError::Certificates {
-        path: path.clone(),
-        source,
-    };
+    let unreadable =
+        |source: Box<dyn std::error::Error + Send + Sync>| HubError::Certificates { path: path.clone(), source };
     let pem = fs::read(path).map_err(|error| unreadable(error.into()))?;
     let certificates = Certificate::from_pem_bundle(&pem).map_err(|error| unreadable(error.into()))?;
     if certificates.is_empty() {

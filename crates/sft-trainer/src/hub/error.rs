@@ -1,10 +1,9 @@
 //! What can go wrong with the hub.
 
 use std::error::Error;
-use std::fmt;
-use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
+use std::{fmt, io};
 
 /// An error of the hub or its cache. The message says what to do.
 #[derive(Debug, thiserror::Error)]

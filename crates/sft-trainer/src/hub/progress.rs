@@ -109,3 +109,46 @@ impl ProgressHandler for FileProgress {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::tests::log_of;
+    use indicatif::{InMemoryTerm, ProgressDrawTarget};
+
+    #[test]
+    fn a_bar_shows_size_and_time_left() {
+        let terminal = InMemoryTerm::new(5, 100);
+        let bars = MultiProgress::with_draw_target(ProgressDrawTarget::term_like(Box::new(terminal.clone())));
+        let log = log_of(|| {
+            let progress = FileProgress::start(Some(&bars), "a/b: c.bin".to_owned(), 0, Some(4 << 20));
+            progress.set(1 << 20);
+            progress.bar.as_ref().unwrap().tick();
+            let shown = terminal.contents();
+            assert!(shown.starts_with("a/b: c.bin") && shown.contains("1.00 MiB/4.00 MiB"), "{shown}");
+            assert!(shown.ends_with(" left"), "{shown}");
+            drop(progress);
+            assert_eq!(terminal.contents(), "");
+        });
+        assert_eq!(log, "", "a bar is enough");
+    }
+
+    #[test]
+    fn without_a_terminal_a_line_comes_every_thirty_seconds() {
+        let hidden = MultiProgress::with_draw_target(ProgressDrawTarget::hidden());
+        let log = log_of(|| {
+            let progress = FileProgress::start(Some(&hidden), "a/b: c.bin".to_owned(), 0, Some(4 << 20));
+            progress.set(1);
+            let mut told = progress.told.lock().unwrap();
+            told.at -= TELL_EVERY;
+            told.start -= TELL_EVERY;
+            drop(told);
+            progress.set(1 << 20);
+            progress.set(2 << 20);
+        });
+        let lines: Vec<_> = log.lines().collect();
+        assert_eq!(lines.len(), 2, "{log}");
+        assert!(lines[0].contains("fetching a/b: c.bin (4.00 MiB)"), "{log}");
+        assert!(lines[1].contains("a/b: c.bin: 1.00 MiB of 4.00 MiB, 2 minutes left"), "{log}");
+    }
+}

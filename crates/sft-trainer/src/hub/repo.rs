@@ -212,7 +212,8 @@ impl<'h> HubRepo<'h> {
                 }
                 Err(HFError::CacheLockTimeout { .. }) => {}
                 Err(error) => {
-                    // The protocol fills the file in any order, so it is no start for another transfer.
+                    // The protocol fills the file in any order, so it is no start for another
+                    // transfer.
                     let _lock = self.cache.lock(&info.etag)?;
                     let _ = fs::remove_file(self.partial(info));
                     return Err(innermost(&error).into());

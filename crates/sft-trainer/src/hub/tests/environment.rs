@@ -1,0 +1,111 @@
+//! What the environment decides: addresses, folders, token, proxies.
+
+use super::*;
+use std::process::Command;
+use std::time::Instant;
+
+#[test]
+fn the_environment_is_read_as_huggingface_hub_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path().to_string_lossy().into_owned();
+    let read = |variables: &[(&str, &str)]| {
+        Settings::from_variables(&|name| {
+            let set = variables.iter().find(|(set, _)| *set == name).map(|(_, value)| (*value).to_owned());
+            set.or_else(|| (name == "HOME").then(|| home.clone()))
+        })
+        .unwrap()
+    };
+    let settings = read(&[]);
+    assert_eq!(settings.endpoint(), "https://huggingface.co");
+    assert_eq!(settings.cache_dir, folder.path().join(".cache/huggingface/hub"));
+    assert_eq!((settings.token, settings.is_offline), (None, false));
+
+    let settings = read(&[
+        ("HF_ENDPOINT", "https://mirror/ "),
+        ("HF_HOME", "~/hf"),
+        ("HF_TOKEN", " t\n"),
+        ("HF_HUB_OFFLINE", "1"),
+    ]);
+    assert_eq!((settings.endpoint(), settings.is_offline), ("https://mirror", true));
+    assert_eq!(settings.cache_dir, folder.path().join("hf/hub"));
+    assert_eq!(settings.token.as_deref(), Some("t"));
+    assert_eq!(read(&[("HF_HOME", "/a"), ("HF_HUB_CACHE", "/b")]).cache_dir, Path::new("/b"));
+    assert_eq!(read(&[("XDG_CACHE_HOME", "/x")]).cache_dir, Path::new("/x/huggingface/hub"));
+    assert!(!read(&[("HF_HUB_OFFLINE", "0")]).is_offline && read(&[("TRANSFORMERS_OFFLINE", "yes")]).is_offline);
+
+    let token_folder = folder.path().join(".cache/huggingface");
+    fs::create_dir_all(&token_folder).unwrap();
+    fs::write(token_folder.join("token"), "from file\n").unwrap();
+    assert_eq!(read(&[]).token.as_deref(), Some("from file"));
+    assert_eq!(read(&[("HF_TOKEN", "variable")]).token.as_deref(), Some("variable"));
+    assert_eq!(read(&[("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")]).token, None);
+}
+
+#[test]
+fn an_address_of_another_kind_is_refused_at_once() {
+    for address in ["not an address", "ftp://mirror", "huggingface.co"] {
+        let error = Hub::from_variables(&|name| (name == "HF_ENDPOINT").then(|| address.to_owned())).unwrap_err();
+        assert!(error.to_string().starts_with(&format!("HF_ENDPOINT is {address:?}")), "{error}");
+    }
+}
+
+#[test]
+fn xet_is_left_out_where_it_cannot_work() {
+    let uses_xet = |names: &[&str]| {
+        Settings::from_variables(&|name| names.contains(&name).then(|| "1".to_owned())).unwrap().uses_xet
+    };
+    assert!(uses_xet(&[]) && uses_xet(&["SSL_CERT_FILE"]));
+    assert!(!uses_xet(&["HF_HUB_DISABLE_XET"]) && !uses_xet(&["REQUESTS_CA_BUNDLE"]));
+}
+
+#[test]
+fn nothing_is_connected_before_the_first_request() {
+    let start = Instant::now();
+    let hub = Hub::from_env().unwrap();
+    assert!(hub.connection.get().is_none());
+    println!("from_env took {:?}", start.elapsed());
+}
+
+/// Runs as a program of its own with the variables of [`proxies_are_used`].
+#[test]
+#[ignore = "a part of the test of proxies"]
+fn fetch_with_the_environment() {
+    let Ok(hub) = Hub::from_env() else { panic!("the environment names no hub") };
+    hub.snapshot(RepoKind::Model, "org/tiny", "main", &|name| name.contains("config")).unwrap();
+}
+
+#[test]
+fn proxies_are_used() {
+    let world = World::new();
+    // The server answers for any host, so a name that nobody has shows that the proxy was used.
+    let fetch = |endpoint: &str, no_proxy: &str, folder: &str| {
+        let cache = world.cache.path().join(folder);
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "--ignored", "hub::tests::environment::fetch_with_the_environment"])
+            .env("HF_ENDPOINT", endpoint)
+            .env("HF_HUB_CACHE", &cache)
+            .env("HF_TOKEN", "hf_secret")
+            .env("HTTP_PROXY", &world.server.address)
+            .env("http_proxy", &world.server.address)
+            .env("NO_PROXY", no_proxy)
+            .env("no_proxy", no_proxy)
+            .env_remove("HF_HUB_OFFLINE")
+            .env_remove("TRANSFORMERS_OFFLINE")
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.success(), text, cache.join("models--org--tiny/refs/main").is_file())
+    };
+    let (is_ok, text, is_cached) = fetch("http://hub.invalid", "", "a");
+    assert!(is_ok && is_cached && text.contains("1 passed"), "{text}");
+    let proxied: Vec<_> = world.server.state().requests.drain(..).map(|request| request.proxied).collect();
+    assert_eq!(proxied.len(), 4);
+    assert!(proxied.iter().flatten().filter(|url| url.starts_with("http://hub.invalid/")).count() == 4, "{proxied:?}");
+
+    let (is_ok, text, _) = fetch(&world.server.address, "127.0.0.1", "b");
+    assert!(is_ok, "{text}");
+    assert!(world.server.state().requests.iter().all(|request| request.proxied.is_none()));
+    assert!(world.server.take_requests().len() == 4);
+    let (is_ok, text, _) = fetch("http://hub.invalid", "hub.invalid", "c");
+    assert!(!is_ok && world.server.take_requests().is_empty(), "{text}");
+}
