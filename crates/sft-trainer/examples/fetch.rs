@@ -10,9 +10,18 @@
 use indicatif::MultiProgress;
 use sft_trainer::hub::{Hub, RepoKind};
 use std::error::Error;
+use tracing::Level;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    // The client below tells about each of its requests.
+    let events = Targets::new().with_target("sft_trainer", Level::INFO);
+    tracing_subscriber::registry()
+        .with(tracing_subscriber::fmt::layer().with_writer(std::io::stderr))
+        .with(events)
+        .init();
     let mut arguments = std::env::args().skip(1);
     let repo_id = arguments.next().ok_or("usage: fetch <owner/name> [ending of file names]")?;
     let ending = arguments.next().unwrap_or_default();

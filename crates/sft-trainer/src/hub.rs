@@ -81,6 +81,9 @@ impl Hub {
     /// `CURL_CA_BUNDLE`. The client itself reads the variables for proxies (`HTTPS_PROXY`,
     /// `HTTP_PROXY`, `NO_PROXY`).
     ///
+    /// The Xet client, which large files come through, reads variables of its own. It reports the
+    /// speed of transfers to the hub unless `HF_HUB_DISABLE_TELEMETRY` is set.
+    ///
     /// No client is made and no request is sent before the first file is asked for.
     ///
     /// # Errors

@@ -171,7 +171,8 @@ impl<'h> HubRepo<'h> {
             let problem = format!("{name} has the tag {:?}", info.etag);
             return Err(HubError::BadAnswer { url: self.hub.settings.endpoint().to_owned(), problem });
         }
-        if info.is_xet && self.hub.settings.uses_xet {
+        // The Xet protocol starts over, plain HTTP continues.
+        if info.is_xet && self.hub.settings.uses_xet && !self.partial(&info).exists() {
             match self.fetch_xet(connection, name, &info) {
                 Ok(()) => return self.cache.link(&self.commit, name, &info.etag),
                 Err(error) => tracing::warn!(
@@ -192,8 +193,9 @@ impl<'h> HubRepo<'h> {
         self.cache.link(&self.commit, name, &info.etag)
     }
 
-    /// Fetches a blob by the Xet protocol. `hf-hub` does this together with the lock, and gives up
-    /// if another process holds the lock for more than ten seconds.
+    /// Fetches a blob by the Xet protocol. `hf-hub` takes the lock itself, and gives up if another
+    /// process holds it for more than ten seconds. The protocol writes in order, so that plain HTTP
+    /// can continue what it leaves.
     fn fetch_xet(&self, connection: &Connection, name: &str, info: &FileInfo) -> Result<(), Box<dyn Error>> {
         let blob = self.cache.blob(&info.etag);
         loop {
@@ -211,13 +213,7 @@ impl<'h> HubRepo<'h> {
                     return Ok(checked?);
                 }
                 Err(HFError::CacheLockTimeout { .. }) => {}
-                Err(error) => {
-                    // The protocol fills the file in any order, so it is no start for another
-                    // transfer.
-                    let _lock = self.cache.lock(&info.etag)?;
-                    let _ = fs::remove_file(self.partial(info));
-                    return Err(innermost(&error).into());
-                }
+                Err(error) => return Err(innermost(&error).into()),
             }
         }
     }

@@ -223,6 +223,14 @@ fn a_file_that_xet_cannot_bring_comes_over_http() {
     assert_eq!(fs::read_dir(world.repo_folder().join("blobs")).unwrap().count(), 1);
 
     fs::remove_dir_all(world.repo_folder()).unwrap();
+    let partial = world.repo_folder().join("blobs").join(format!("{}.incomplete", sha256(&weights())));
+    fs::create_dir_all(partial.parent().unwrap()).unwrap();
+    fs::write(&partial, &weights()[..1000]).unwrap();
+    world.get_with(&hub, "org/tiny", "main", "model").unwrap();
+    assert!(!world.server.take_requests().contains(&asked), "a leftover continues over HTTP");
+    assert_eq!(store.state().requests.last().unwrap().range.as_deref(), Some("bytes=1000-1199999"));
+
+    fs::remove_dir_all(world.repo_folder()).unwrap();
     hub.settings.uses_xet = false;
     let log = log_of(|| drop(world.get_with(&hub, "org/tiny", "main", "model").unwrap()));
     assert!(!world.server.take_requests().contains(&asked) && !log.contains("WARN"), "{log}");
