@@ -30,6 +30,7 @@ mod error;
 mod progress;
 mod repo;
 mod settings;
+mod target;
 
 use connection::Connection;
 use indicatif::MultiProgress;
@@ -38,7 +39,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-pub use error::{CacheOnly, HubError};
+pub use error::{CacheOnly, HubError, HubFile};
 pub use repo::HubRepo;
 
 /// The kinds of hub repository that are read here.
@@ -56,6 +57,14 @@ impl RepoKind {
         match self {
             Self::Model => "models",
             Self::Dataset => "datasets",
+        }
+    }
+
+    /// What stands before the repository in the address of a file.
+    fn prefix(self) -> &'static [&'static str] {
+        match self {
+            Self::Model => &[],
+            Self::Dataset => &["datasets"],
         }
     }
 }

@@ -5,12 +5,12 @@
 //! `hf-hub` loses the answer when it follows the redirect.
 
 use super::RepoKind;
-use super::error::{HubError, innermost};
+use super::error::HubError;
 use super::settings::Settings;
+use super::target::{Refusal, Target};
 use futures_util::StreamExt;
 use hf_hub::progress::Progress;
 use hf_hub::repository::download::HFByteStream;
-use hf_hub::repository::{HFRepository, RepoSibling, RepoType, RepoTypeDataset, RepoTypeModel};
 use hf_hub::{HFClient, HFError, split_id};
 use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
 use reqwest::{Certificate, Client, ClientBuilder, Url, redirect};
@@ -29,8 +29,6 @@ const MAX_REDIRECTS: usize = 10;
 const MAX_LOST_CONNECTIONS: u32 = 2;
 /// Longest wait that the hub can ask for.
 const MAX_DELAY: Duration = Duration::from_secs(60);
-/// Longest part of an error page that is quoted.
-const MAX_QUOTED: usize = 200;
 /// Makes `hf-hub` send no token. Without a token it would look for one in the environment, which
 /// [`Settings`] has already done; a line break cannot be part of a header, so it leaves it out.
 const NO_TOKEN: &str = "\n";
@@ -41,16 +39,6 @@ pub(super) struct Connection {
     hub: HFClient,
     /// For questions about files. It follows no redirect.
     metadata: Client,
-}
-
-/// What requests about one revision of a repository have in common.
-#[derive(Clone, Copy)]
-pub(super) struct Target<'a> {
-    pub(super) settings: &'a Settings,
-    pub(super) kind: RepoKind,
-    pub(super) repo_id: &'a str,
-    /// As the caller named it, for messages.
-    pub(super) revision: &'a str,
 }
 
 /// A commit and the names of its files.
@@ -66,6 +54,23 @@ pub(super) struct FileInfo {
     pub(super) etag: String,
     pub(super) size: Option<u64>,
     pub(super) is_xet: bool,
+}
+
+/// Runs `$ask` on the repository of a target. `hf-hub` has a type for each kind.
+macro_rules! on_repository {
+    ($connection:expr, $target:expr, $repo:ident => $ask:expr) => {{
+        let (owner, name) = split_id($target.repo_id);
+        match $target.kind {
+            RepoKind::Model => {
+                let $repo = $connection.hub.model(owner, name);
+                $ask
+            }
+            RepoKind::Dataset => {
+                let $repo = $connection.hub.dataset(owner, name);
+                $ask
+            }
+        }
+    }};
 }
 
 /// A content and how many bytes of it the server announced.
@@ -101,25 +106,17 @@ impl Connection {
     pub(super) fn revision_info(&self, target: Target<'_>) -> Result<RevisionInfo, HubError> {
         let url = target.url(&["api", target.kind.plural()], &["revision", target.revision]);
         // The rest of the answer is long and of no use here.
-        let expand = || Some(vec!["sha".to_owned(), "siblings".to_owned()]);
+        let expand = ["sha", "siblings"].map(str::to_owned);
         let (commit, files) = self.retry(target, async || {
-            let (sha, siblings) = match target.kind {
-                RepoKind::Model => {
-                    let repo = self.repository(target, RepoTypeModel);
-                    let info = repo.info().revision(target.revision).maybe_expand(expand()).send().await;
-                    info.map(|info| (info.sha, info.siblings))
-                }
-                RepoKind::Dataset => {
-                    let repo = self.repository(target, RepoTypeDataset);
-                    let info = repo.info().revision(target.revision).maybe_expand(expand()).send().await;
-                    info.map(|info| (info.sha, info.siblings))
-                }
-            }
+            let (sha, siblings) = on_repository!(self, target, repo => {
+                let info = repo.info().revision(target.revision).expand(expand.to_vec()).send().await;
+                info.map(|info| (info.sha, info.siblings))
+            })
             .map_err(|error| target.error(error, &url, None))?;
             let missing = |what: &str| HubError::BadAnswer { url: url.to_string(), problem: format!("no {what}") };
             Ok((sha.ok_or_else(|| missing("commit"))?, siblings.ok_or_else(|| missing("list of files"))?))
         })?;
-        let files = files.into_iter().map(|RepoSibling { rfilename, .. }| rfilename).collect();
+        let files = files.into_iter().map(|file| file.rfilename).collect();
         Ok(RevisionInfo { commit, files })
     }
 
@@ -180,21 +177,11 @@ impl Connection {
         file: &str,
         range: Option<Range<u64>>,
     ) -> Result<Content, HubError> {
-        async fn ask<T: RepoType>(
-            repo: HFRepository<T>,
-            commit: &str,
-            file: &str,
-            range: Option<Range<u64>>,
-        ) -> Result<Content, HFError> {
-            repo.download_file_stream().filename(file).revision(commit).maybe_range(range).send().await
-        }
         let url = target.file_url(commit, file);
         self.retry(target, async || {
-            let range = range.clone();
-            match target.kind {
-                RepoKind::Model => ask(self.repository(target, RepoTypeModel), commit, file, range).await,
-                RepoKind::Dataset => ask(self.repository(target, RepoTypeDataset), commit, file, range).await,
-            }
+            on_repository!(self, target, repo => {
+                repo.download_file_stream().filename(file).revision(commit).maybe_range(range.clone()).send().await
+            })
             .map_err(|error| target.error(error, &url, Some(file)))
         })
     }
@@ -225,25 +212,11 @@ impl Connection {
         file: &str,
         progress: Progress,
     ) -> Result<PathBuf, HFError> {
-        async fn ask<T: RepoType>(
-            repo: HFRepository<T>,
-            commit: &str,
-            file: &str,
-            progress: Progress,
-        ) -> Result<PathBuf, HFError> {
-            repo.download_file().filename(file).revision(commit).progress(progress).send().await
-        }
         self.runtime.block_on(async {
-            match target.kind {
-                RepoKind::Model => ask(self.repository(target, RepoTypeModel), commit, file, progress).await,
-                RepoKind::Dataset => ask(self.repository(target, RepoTypeDataset), commit, file, progress).await,
-            }
+            on_repository!(self, target, repo => {
+                repo.download_file().filename(file).revision(commit).progress(progress).send().await
+            })
         })
-    }
-
-    fn repository<T: RepoType>(&self, target: Target<'_>, kind: T) -> HFRepository<T> {
-        let (owner, name) = split_id(target.repo_id);
-        self.hub.repository(kind, owner, name)
     }
 
     /// Repeats a request while its failure is a temporary one.
@@ -306,92 +279,4 @@ fn certificates(settings: &Settings) -> Result<Option<Vec<Certificate>>, HubErro
         return Err(unreadable("it holds no certificate".into()));
     }
     Ok(Some(certificates))
-}
-
-/// An answer whose status is not a success.
-struct Refusal<'a> {
-    url: String,
-    status: u16,
-    /// The hub's own word for the reason.
-    code: &'a str,
-    message: String,
-    retry_after: Option<Duration>,
-}
-
-impl Target<'_> {
-    /// An address on the hub: `before`, the repository, `after`.
-    fn url(&self, before: &[&str], after: &[&str]) -> Url {
-        let mut url = self.settings.endpoint.clone();
-        // An `http` address always has a path.
-        if let Ok(mut path) = url.path_segments_mut() {
-            path.pop_if_empty().extend(before).extend(self.repo_id.split('/')).extend(after);
-        }
-        url
-    }
-
-    fn file_url(&self, commit: &str, file: &str) -> Url {
-        let prefix: &[&str] = match self.kind {
-            RepoKind::Model => &[],
-            RepoKind::Dataset => &["datasets"],
-        };
-        let after: Vec<&str> = ["resolve", commit].into_iter().chain(file.split('/')).collect();
-        self.url(prefix, &after)
-    }
-
-    /// What an error of `hf-hub` means. `file` is the file that was asked for, if any.
-    fn error(&self, error: HFError, url: &Url, file: Option<&str>) -> HubError {
-        let (context, retry_after) = match error {
-            HFError::Request { source, .. } => return self.request_error(source, url),
-            HFError::RateLimited { context, retry_after } => (context, retry_after),
-            HFError::Http { context }
-            | HFError::AuthRequired { context }
-            | HFError::Forbidden { context }
-            | HFError::Conflict { context }
-            | HFError::RepoNotFound { context: Some(context), .. }
-            | HFError::RevisionNotFound { context: Some(context), .. }
-            | HFError::EntryNotFound { context: Some(context), .. } => (context, None),
-            error => return HubError::BadAnswer { url: url.to_string(), problem: error.to_string() },
-        };
-        let message = context.server_message.unwrap_or(context.body);
-        let code = context.error_code.as_deref().unwrap_or_default();
-        let status = context.status.as_u16();
-        self.refusal(Refusal { url: url.to_string(), status, code, message, retry_after }, file)
-    }
-
-    fn request_error(&self, error: reqwest::Error, url: &Url) -> HubError {
-        let url = url.to_string();
-        if error.is_decode() || error.is_redirect() {
-            let problem = innermost(&error);
-            return HubError::BadAnswer { url, problem };
-        }
-        HubError::Unreachable { url, source: Box::new(error.without_url()) }
-    }
-
-    /// What a status that is not a success means. `file` is the file that was asked for, if any.
-    fn refusal(&self, answer: Refusal<'_>, file: Option<&str>) -> HubError {
-        let repo_id = self.repo_id.to_owned();
-        let revision = self.revision.to_owned();
-        match (answer.status, answer.code) {
-            (401 | 403, "GatedRepo") => {
-                let prefix: &[&str] = match self.kind {
-                    RepoKind::Model => &[],
-                    RepoKind::Dataset => &["datasets"],
-                };
-                HubError::Gated { repo_id, url: self.url(prefix, &[]).to_string() }
-            }
-            (401, _) if self.settings.token.is_none() => HubError::TokenMissing { repo_id },
-            (status @ (401 | 403), _) => HubError::TokenRefused { repo_id, status },
-            (404, "RevisionNotFound") => HubError::RevisionNotFound { repo_id, revision },
-            (404, code) => match file {
-                Some(file) if code != "RepoNotFound" => {
-                    HubError::FileNotFound { repo_id, revision, file: file.to_owned() }
-                }
-                _ => HubError::RepoNotFound { repo_id, endpoint: self.settings.endpoint().to_owned() },
-            },
-            (status, _) => {
-                let message = answer.message.lines().next().unwrap_or_default().chars().take(MAX_QUOTED).collect();
-                HubError::Status { url: answer.url, status, message, retry_after: answer.retry_after }
-            }
-        }
-    }
 }

@@ -46,14 +46,10 @@ pub enum HubError {
         reason: CacheOnly,
     },
     /// The hub is not asked, and the cache has the repository but not the file.
-    #[error("{repo_id} at {revision}: {file} is not in the cached snapshot {} and {reason}", folder.display())]
+    #[error("{file} at {} is not in the cached snapshot {} and {reason}", file.revision, folder.display())]
     FileNotCached {
-        /// The repository.
-        repo_id: String,
-        /// The revision asked for.
-        revision: String,
         /// The file.
-        file: String,
+        file: HubFile,
         /// The snapshot that was searched.
         folder: PathBuf,
         /// Why only the cache was searched.
@@ -109,14 +105,10 @@ pub enum HubError {
         revision: String,
     },
     /// The repository has no such file.
-    #[error("{repo_id} has no file {file} at revision {revision}")]
+    #[error("{} has no file {} at revision {}", file.repo_id, file.file, file.revision)]
     FileNotFound {
-        /// The repository.
-        repo_id: String,
-        /// The revision asked for.
-        revision: String,
         /// The file, or what was looked for.
-        file: String,
+        file: HubFile,
     },
     /// The hub answered with a status that has no meaning of its own here.
     #[error("{url} answered with status {status}{}{message}", if message.is_empty() { "" } else { ": " })]
@@ -139,25 +131,19 @@ pub enum HubError {
         problem: String,
     },
     /// A file name would lead out of the cache.
-    #[error("{repo_id}: refusing a file named {file:?}")]
+    #[error("{}: refusing a file named {:?}", file.repo_id, file.file)]
     UnsafeName {
-        /// The repository.
-        repo_id: String,
-        /// The name.
-        file: String,
+        /// The file.
+        file: HubFile,
     },
     /// A transfer broke off repeatedly.
     #[error(
-        "{repo_id}: {file} broke off after {bytes_done} bytes (revision {revision}): run the same command again to \
-         continue from there"
+        "{file} broke off after {bytes_done} bytes (revision {}): run the same command again to continue from there",
+        file.revision
     )]
     BrokenTransfer {
-        /// The repository.
-        repo_id: String,
-        /// The revision asked for.
-        revision: String,
         /// The file.
-        file: String,
+        file: HubFile,
         /// Bytes that are in the cache.
         bytes_done: u64,
         /// The last failure.
@@ -166,15 +152,12 @@ pub enum HubError {
     },
     /// More or fewer bytes arrived than the hub announced.
     #[error(
-        "{repo_id}: {file} has {found} bytes where the hub announced {expected} (revision {revision}): fetch it again"
+        "{file} has {found} bytes where the hub announced {expected} (revision {}): fetch it again",
+        file.revision
     )]
     WrongSize {
-        /// The repository.
-        repo_id: String,
-        /// The revision asked for.
-        revision: String,
         /// The file.
-        file: String,
+        file: HubFile,
         /// Bytes announced.
         expected: u64,
         /// Bytes that arrived.
@@ -182,15 +165,12 @@ pub enum HubError {
     },
     /// The content is not what the hub has.
     #[error(
-        "{repo_id}: {file} was damaged on the way (revision {revision}; its SHA-256 is not {expected}): fetch it again"
+        "{file} was damaged on the way (revision {}; its SHA-256 is not {expected}): fetch it again",
+        file.revision
     )]
     Damaged {
-        /// The repository.
-        repo_id: String,
-        /// The revision asked for.
-        revision: String,
         /// The file.
-        file: String,
+        file: HubFile,
         /// The checksum announced.
         expected: String,
     },
@@ -222,6 +202,23 @@ pub enum HubError {
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
+}
+
+/// A file of a repository. `Display` writes `owner/name: file`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HubFile {
+    /// The repository.
+    pub repo_id: String,
+    /// The revision asked for.
+    pub revision: String,
+    /// The file's name in the repository.
+    pub file: String,
+}
+
+impl fmt::Display for HubFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.repo_id, self.file)
+    }
 }
 
 /// Why only the cache was searched.

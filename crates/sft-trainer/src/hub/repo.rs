@@ -1,9 +1,10 @@
 //! One repository at one commit.
 
 use super::cache::{RepoCache, cache_error, create_parent, is_safe_name, is_safe_path};
-use super::connection::{Connection, FileInfo, Target, delay};
+use super::connection::{Connection, FileInfo, delay};
 use super::error::{CacheOnly, HubError, innermost};
 use super::progress::FileProgress;
+use super::target::Target;
 use super::{Hub, RepoKind, is_repo_id};
 use hf_hub::HFError;
 use hf_hub::progress::Progress;
@@ -123,11 +124,7 @@ impl<'h> HubRepo<'h> {
     /// The error for a repository that has none of the wanted files.
     pub(super) fn no_file_wanted(&self) -> HubError {
         match self.source {
-            Source::Hub(_) => HubError::FileNotFound {
-                repo_id: self.repo_id.clone(),
-                revision: self.revision.clone(),
-                file: "of the kind looked for".to_owned(),
-            },
+            Source::Hub(_) => HubError::FileNotFound { file: self.target().file("of the kind looked for") },
             Source::Nowhere(reason) => self.not_cached(reason),
         }
     }
@@ -153,7 +150,7 @@ impl<'h> HubRepo<'h> {
     /// cannot be written. Offline: if the file is not in the cache.
     pub fn fetch(&self, name: &str) -> Result<PathBuf, HubError> {
         if !is_safe_path(name) {
-            return Err(HubError::UnsafeName { repo_id: self.repo_id.clone(), file: name.to_owned() });
+            return Err(HubError::UnsafeName { file: self.target().file(name) });
         }
         let path = self.folder().join(name);
         if path.exists() {
@@ -162,8 +159,8 @@ impl<'h> HubRepo<'h> {
         let connection = match self.source {
             Source::Hub(connection) => connection,
             Source::Nowhere(reason) => {
-                let (repo_id, revision, file) = (self.repo_id.clone(), self.revision.clone(), name.to_owned());
-                return Err(HubError::FileNotCached { repo_id, revision, file, folder: self.folder(), reason });
+                let (file, folder) = (self.target().file(name), self.folder());
+                return Err(HubError::FileNotCached { file, folder, reason });
             }
         };
         let info = connection.file_info(self.target(), &self.commit, name)?;
@@ -243,8 +240,7 @@ impl<'h> HubRepo<'h> {
             let bytes_done = num_bytes();
             attempt = if bytes_done > done { 0 } else { attempt + 1 };
             if attempt > settings.num_retries {
-                let (repo_id, revision, file) = (self.repo_id.clone(), self.revision.clone(), name.to_owned());
-                return Err(HubError::BrokenTransfer { repo_id, revision, file, bytes_done, source });
+                return Err(HubError::BrokenTransfer { file: self.target().file(name), bytes_done, source });
             }
             std::thread::sleep(delay(settings, attempt));
         }
@@ -302,12 +298,12 @@ impl<'h> HubRepo<'h> {
     /// Compares a downloaded file with what the hub announced, and removes it if it differs.
     fn check_content(&self, name: &str, info: &FileInfo, path: &Path) -> Result<(), HubError> {
         let found = fs::metadata(path).map_err(|source| cache_error(path, source))?.len();
-        let (repo_id, revision, file) = (self.repo_id.clone(), self.revision.clone(), name.to_owned());
+        let file = self.target().file(name);
         let problem = match info.size {
-            Some(expected) if expected != found => HubError::WrongSize { repo_id, revision, file, expected, found },
+            Some(expected) if expected != found => HubError::WrongSize { file, expected, found },
             // The tag of a large file is its SHA-256, that of a small one a Git hash.
             _ if info.etag.len() == 64 && sha256(path)? != info.etag.to_ascii_lowercase() => {
-                HubError::Damaged { repo_id, revision, file, expected: info.etag.clone() }
+                HubError::Damaged { file, expected: info.etag.clone() }
             }
             _ => return Ok(()),
         };

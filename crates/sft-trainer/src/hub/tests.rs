@@ -259,7 +259,10 @@ fn datasets_have_their_own_addresses_and_folders() {
     let repo = offline.open(RepoKind::Dataset, "org/data", "main").unwrap();
     assert_eq!(repo.files(), ["train.jsonl"]);
     let error = message(&repo.fetch("test.jsonl").unwrap_err());
-    assert!(error.contains("test.jsonl is not in the cached snapshot") && error.contains("HF_HUB_OFFLINE"), "{error}");
+    assert!(
+        error.contains("test.jsonl at main is not in the cached snapshot") && error.contains("HF_HUB_OFFLINE"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -66,19 +66,24 @@ fn nothing_is_connected_before_the_first_request() {
     println!("from_env took {:?}", start.elapsed());
 }
 
-/// Runs as a program of its own with the variables of [`proxies_are_used`].
+/// Runs as a program of its own with the variables of [`proxies_and_the_token_come_from_the_environment`].
 #[test]
-#[ignore = "a part of the test of proxies"]
+#[ignore = "run by the test of proxies, with its environment"]
 fn fetch_with_the_environment() {
-    let Ok(hub) = Hub::from_env() else { panic!("the environment names no hub") };
-    hub.snapshot(RepoKind::Model, "org/tiny", "main", &|name| name.contains("config")).unwrap();
+    let hub = match std::env::var("TEST_LEAVES_OUT") {
+        Ok(name) => Hub::from_variables(&|wanted| std::env::var(wanted).ok().filter(|_| wanted != name)).unwrap(),
+        Err(_) => Hub::from_env().unwrap(),
+    };
+    if let Err(error) = hub.snapshot(RepoKind::Model, "org/tiny", "main", &|name| name.contains("config")) {
+        panic!("{}", message(&error));
+    }
 }
 
 #[test]
-fn proxies_are_used() {
+fn proxies_and_the_token_come_from_the_environment() {
     let world = World::new();
     // The server answers for any host, so a name that nobody has shows that the proxy was used.
-    let fetch = |endpoint: &str, no_proxy: &str, folder: &str| {
+    let fetch = |endpoint: &str, no_proxy: &str, folder: &str, more: &[(&str, &str)]| {
         let cache = world.cache.path().join(folder);
         let output = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "--ignored", "hub::tests::environment::fetch_with_the_environment"])
@@ -91,21 +96,43 @@ fn proxies_are_used() {
             .env("no_proxy", no_proxy)
             .env_remove("HF_HUB_OFFLINE")
             .env_remove("TRANSFORMERS_OFFLINE")
+            .envs(more.iter().copied())
             .output()
             .unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         (output.status.success(), text, cache.join("models--org--tiny/refs/main").is_file())
     };
-    let (is_ok, text, is_cached) = fetch("http://hub.invalid", "", "a");
+    let (is_ok, text, is_cached) = fetch("http://hub.invalid", "", "a", &[]);
     assert!(is_ok && is_cached && text.contains("1 passed"), "{text}");
-    let proxied: Vec<_> = world.server.state().requests.drain(..).map(|request| request.proxied).collect();
-    assert_eq!(proxied.len(), 4);
-    assert!(proxied.iter().flatten().filter(|url| url.starts_with("http://hub.invalid/")).count() == 4, "{proxied:?}");
+    let requests: Vec<_> = world.server.state().requests.drain(..).collect();
+    assert_eq!(requests.len(), 4);
+    for request in requests {
+        assert!(request.proxied.as_ref().is_some_and(|url| url.starts_with("http://hub.invalid/")), "{request:?}");
+        assert_eq!(request.authorization.as_deref(), Some("Bearer hf_secret"));
+    }
 
-    let (is_ok, text, _) = fetch(&world.server.address, "127.0.0.1", "b");
+    let (is_ok, text, _) = fetch(&world.server.address, "127.0.0.1", "b", &[("TEST_LEAVES_OUT", "HF_TOKEN")]);
     assert!(is_ok, "{text}");
-    assert!(world.server.state().requests.iter().all(|request| request.proxied.is_none()));
-    assert!(world.server.take_requests().len() == 4);
-    let (is_ok, text, _) = fetch("http://hub.invalid", "hub.invalid", "c");
+    let requests: Vec<_> = world.server.state().requests.drain(..).collect();
+    assert_eq!(requests.len(), 4);
+    assert!(requests.iter().all(|request| request.proxied.is_none()));
+    // The environment of the process has a token, the hub's variables have none.
+    assert!(requests.iter().all(|request| request.authorization.is_none()));
+    let (is_ok, text, _) = fetch("http://hub.invalid", "hub.invalid", "c", &[]);
     assert!(!is_ok && world.server.take_requests().is_empty(), "{text}");
+}
+
+#[test]
+fn a_system_without_certificates_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "--ignored", "hub::tests::environment::fetch_with_the_environment"])
+        .env("HF_HUB_CACHE", folder.path())
+        .env("SSL_CERT_DIR", folder.path())
+        .envs(["HF_HUB_OFFLINE", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"].map(|name| (name, "")))
+        .env_remove("SSL_CERT_FILE")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.contains("No CA certificates") && text.contains("set SSL_CERT_FILE"), "{text}");
 }

@@ -50,6 +50,8 @@ pub(super) enum Failure {
     Content(&'static [u8]),
     /// A page that is not a hub's.
     Page(&'static str),
+    /// No answer: the connection is closed.
+    HangUp,
     /// A redirect to another path of the same server.
     MovedTo(String),
 }
@@ -154,6 +156,9 @@ fn answer(stream: TcpStream, shared: &Mutex<State>) -> std::io::Result<()> {
     let reply = reply(&state, &request, failure.as_ref());
     state.requests.push(request);
     drop(state);
+    if matches!(failure, Some(Failure::HangUp)) {
+        return Ok(());
+    }
     let mut stream = stream;
     let mut head = format!("HTTP/1.1 {} x\r\nconnection: close\r\n", reply.status);
     for (name, value) in &reply.headers {

@@ -139,6 +139,19 @@ fn passing_failures_pass() {
 }
 
 #[test]
+fn a_lost_connection_is_made_again_twice() {
+    let world = World::new();
+    let list = "/api/models/org/tiny/revision/main";
+    let hang_up = |times: usize| (0..times).for_each(|_| world.server.fail(list, Failure::HangUp));
+    hang_up(2);
+    world.get("config").unwrap();
+    fs::remove_dir_all(world.repo_folder()).unwrap();
+    hang_up(3);
+    assert!(world.get("config").unwrap_err().contains("cannot be reached"));
+    assert_eq!(world.server.take_requests().iter().filter(|request| request.ends_with(list)).count(), 6);
+}
+
+#[test]
 fn an_address_that_is_no_hub_is_told() {
     let world = World::new();
     let list = "/api/models/org/tiny/revision/main";
