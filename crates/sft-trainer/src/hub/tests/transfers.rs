@@ -284,3 +284,19 @@ fn a_transfer_is_told_without_a_terminal() {
     let log = log_of(|| drop(world.get("model").unwrap()));
     assert!(log.contains("model.safetensors (1.14 MiB) from byte 500000 on"), "{log}");
 }
+
+#[test]
+fn threads_share_a_hub() {
+    let world = World::new();
+    let hub = world.hub();
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let folder = world.get_with(&hub, "org/tiny", "main", "").unwrap();
+                assert_eq!(fs::read(folder.join("model.safetensors")).unwrap(), weights());
+            });
+        }
+    });
+    let gets = world.server.take_requests().into_iter().filter(|request| request.starts_with("GET /org/tiny/resolve"));
+    assert_eq!(gets.count(), 3, "each file once");
+}
