@@ -16,17 +16,17 @@
 //! Nothing here knows about tensors, models or training.
 //!
 //! ```
-//! use sft_data::{ChatTokenizer, DatasetConfig, HubConfig, PrepareConfig};
+//! use sft_data::{ChatTokenizer, DatasetConfig, LocalFiles, PrepareConfig};
 //! # use std::path::Path;
 //! # let goldens = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens");
 //! # let (dataset, model) = (goldens.join("files/rows.jsonl"), goldens.join("tokenizers/qwen"));
 //!
 //! let config = DatasetConfig {
-//!     dataset_name: dataset.to_string_lossy().into_owned(), // or a folder, or a hub id
+//!     dataset_name: dataset.to_string_lossy().into_owned(), // or a folder
 //!     test_size: Some(0.2),
 //!     ..DatasetConfig::default()
 //! };
-//! let splits = sft_data::load_splits(&config, &HubConfig::from_env())?;
+//! let splits = sft_data::load_splits(&config, &LocalFiles)?;
 //! let tokenizer = ChatTokenizer::from_dir(&model)?;
 //! let train = sft_data::prepare(&splits.train, &tokenizer, &PrepareConfig::default())?;
 //! assert_eq!((train.report.rows, train.report.kept), (4, 4));
@@ -46,7 +46,6 @@ mod batch;
 mod dataset;
 mod error;
 mod guard;
-mod hub;
 mod order;
 mod prepare;
 #[cfg(test)]
@@ -55,12 +54,12 @@ mod tokenizer;
 
 pub use batch::{Batch, IGNORE_INDEX, collate};
 pub use dataset::{
-    ChatContext, Conversation, DatasetConfig, Evaluation, PromptCompletion, Row, Splits, Turn, load_splits,
+    ChatContext, Conversation, DatasetConfig, Evaluation, LocalFiles, OpenRepository, PromptCompletion, Repository,
+    Row, Splits, Turn, load_splits,
 };
-pub use error::{Error, Position};
-pub use hub::{DownloadProgress, HubConfig, HubError, ProgressHook, RepoKind, snapshot};
+pub use error::{BoxError, ConfigProblem, Error, Position};
 pub use order::epoch_order;
-pub use prepare::{Example, LossOn, Packing, PrepareConfig, PrepareReport, Prepared, prepare};
+pub use prepare::{Example, PackingStrategy, PrepareConfig, PrepareReport, Prepared, prepare};
 pub use tokenizer::{
     AddGenerationPrompt, AddSpecialTokens, ChatTokenizer, SpecialTokensInText, TOKENIZER_FILES, TokenizerOptions,
 };

@@ -95,11 +95,8 @@ impl ChatTokenizer {
         let mut special = SpecialTokens::from_files(&files)?;
         if let Some(eos_token) = &options.eos_token {
             if tokenizer.token_to_id(eos_token).is_none() {
-                return Err(Error::BadConfig {
-                    field: "eos_token",
-                    value: format!("{eos_token:?}"),
-                    expected: format!("a token of the vocabulary in {}", dir.display()),
-                });
+                let fix = format!("a token of the vocabulary in {}", dir.display());
+                return Err(Error::config("eos_token", format!("{eos_token:?}"), fix));
             }
             special.set_eos_token(eos_token);
             files.set_token("eos_token", eos_token)?;

@@ -18,7 +18,7 @@ pub(super) fn train_test_split<T>(rows: Vec<T>, test_size: f64, seed: u64) -> Re
 }
 
 fn num_test_rows(num_rows: usize, test_size: f64) -> Result<usize, Error> {
-    let wrong = |expected: String| Error::BadConfig { field: "test_size", value: test_size.to_string(), expected };
+    let wrong = |fix: String| Error::config("test_size", test_size, fix);
     let num_test = if test_size > 0.0 && test_size < 1.0 {
         (test_size * num_rows as f64).ceil() as usize
     } else if test_size >= 1.0 && test_size.fract() == 0.0 {
@@ -27,7 +27,9 @@ fn num_test_rows(num_rows: usize, test_size: f64) -> Result<usize, Error> {
         return Err(wrong("a fraction between 0 and 1, or a whole number of rows".to_owned()));
     };
     if num_test >= num_rows {
-        return Err(wrong(format!("less than the {num_rows} rows there are, one at least is to be trained on")));
+        return Err(wrong(format!(
+            "less than the {num_rows} rows of the split, so that at least one is left to train on"
+        )));
     }
     Ok(num_test)
 }

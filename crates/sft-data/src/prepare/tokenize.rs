@@ -1,6 +1,7 @@
 //! One row to token ids and labels.
 
-use super::{LossOn, num_targets};
+use super::config::LossOn;
+use super::num_targets;
 use crate::tokenizer::AddGenerationPrompt;
 use crate::{AddSpecialTokens, ChatContext, ChatTokenizer, Error, IGNORE_INDEX, PromptCompletion, Row, Turn};
 use std::ops::Range;

@@ -1,6 +1,6 @@
 //! JSON: an object a line, an array of objects or texts, or a document with the rows under `data`.
 
-use super::super::shape::kind;
+use super::super::columns::kind;
 use super::{OnRecord, Record, next_line, open, unreadable, utf8};
 use crate::{Error, Position};
 use serde_json::Value;

@@ -1,4 +1,4 @@
-use super::super::Packing;
+use super::super::PackingStrategy;
 use super::*;
 use crate::testing::{Random, golden, numbers};
 
@@ -7,22 +7,21 @@ fn rows(ids: Vec<Vec<u32>>) -> Vec<TokenRow> {
 }
 
 /// As `prepare` does it: what is too long is cut off before packing, unless the strategy splits it.
-fn pack(mut rows: Vec<TokenRow>, packing: Packing, limit: usize) -> Vec<Example> {
+fn pack(mut rows: Vec<TokenRow>, packing: PackingStrategy, limit: usize) -> Vec<Example> {
     match packing {
-        Packing::BestFitDecreasing => {
+        PackingStrategy::BestFitDecreasing => {
             rows.iter_mut().for_each(|row| row.truncate(limit));
             best_fit_decreasing(rows, limit)
         }
-        Packing::BestFitDecreasingSplit => best_fit_decreasing(rows, limit),
-        Packing::Wrapped => wrapped(&rows, limit),
-        Packing::None => rows.into_iter().map(Example::from).collect(),
+        PackingStrategy::BestFitDecreasingSplit => best_fit_decreasing(rows, limit),
+        PackingStrategy::Wrapped => wrapped(&rows, limit),
     }
 }
 
 #[test]
 fn packing_equals_trl() {
     for case in golden("packing.json").as_array().unwrap() {
-        let packing: Packing = serde_json::from_value(case["strategy"].clone()).unwrap();
+        let packing: PackingStrategy = serde_json::from_value(case["strategy"].clone()).unwrap();
         let limit = case["limit"].as_u64().unwrap() as usize;
         if case.get("rows").is_none() {
             // Over several lots of rows, compared by a checksum of all ids in order.
@@ -35,7 +34,7 @@ fn packing_equals_trl() {
                 let sum: u64 = ids.zip(1..).map(|(&id, k)| u64::from(id) * k).sum();
                 assert_eq!(sum % 2_147_483_647, case["checksum"], "{packing:?}");
             }
-            assert!(num_missing == 0 || packing != Packing::BestFitDecreasing && num_missing <= 3);
+            assert!(num_missing == 0 || packing != PackingStrategy::BestFitDecreasing && num_missing <= 3);
             continue;
         }
         let ids: Vec<Vec<u32>> = case["rows"].as_array().unwrap().iter().map(numbers).collect();
@@ -70,7 +69,9 @@ fn every_token_is_there_once_and_nothing_is_too_long() {
                 (next_id - length..next_id).collect()
             })
             .collect();
-        for packing in [Packing::BestFitDecreasing, Packing::BestFitDecreasingSplit, Packing::Wrapped] {
+        for packing in
+            [PackingStrategy::BestFitDecreasing, PackingStrategy::BestFitDecreasingSplit, PackingStrategy::Wrapped]
+        {
             let mut input = rows(ids.clone());
             for row in &mut input {
                 row.labels = Some(row.input_ids.iter().map(|&id| i64::from(id) * 10).collect());
@@ -82,16 +83,16 @@ fn every_token_is_there_once_and_nothing_is_too_long() {
             seen.dedup();
             assert_eq!(seen.len(), num_seen, "a token twice");
             let expected = match packing {
-                Packing::BestFitDecreasing => ids.iter().map(|row| row.len().min(limit)).sum(),
+                PackingStrategy::BestFitDecreasing => ids.iter().map(|row| row.len().min(limit)).sum(),
                 _ => next_id as usize,
             };
             // Pieces of one token predict nothing, and an example of nothing else is left out.
             let num_missing = expected - num_seen;
             match packing {
-                Packing::BestFitDecreasingSplit => {
+                PackingStrategy::BestFitDecreasingSplit => {
                     assert!(num_missing <= ids.iter().filter(|row| row.len() % limit == 1).count());
                 }
-                Packing::Wrapped => assert!(num_missing <= 1),
+                PackingStrategy::Wrapped => assert!(num_missing <= 1),
                 _ => assert_eq!(num_missing, 0),
             }
             for example in &packed {
@@ -107,7 +108,7 @@ fn every_token_is_there_once_and_nothing_is_too_long() {
                 assert_eq!(found, expected, "{packing:?}");
                 let labels = example.labels.as_ref().unwrap();
                 assert!(labels.iter().zip(&example.input_ids).all(|(&label, &id)| label == i64::from(id) * 10));
-                if packing == Packing::BestFitDecreasing {
+                if packing == PackingStrategy::BestFitDecreasing {
                     // Segments are rows: consecutive ids, from a row's first one on.
                     let mut start = 0;
                     for &length in &example.segment_lengths {

@@ -1,4 +1,8 @@
-use super::matches;
+use super::Pattern;
+
+fn matches(pattern: &str, name: &str) -> bool {
+    Pattern::new(pattern).is_some_and(|pattern| pattern.matches(name))
+}
 
 #[test]
 fn parts_match_as_in_a_shell() {
@@ -33,12 +37,25 @@ fn parts_match_as_in_a_shell() {
         ("**/b/**/c", "a/b/b/x/d", false),
         ("*ab*ac", "xababac", true),
         ("a*", "a", true),
+        ("?文", "中文", true),
+        ("[中国]文", "中文", true),
+        ("[!中]文", "中文", false),
+        ("{a,b}", "a", false),
+        ("{a,b}", "{a,b}", true),
+        ("[{]b}", "{b}", true),
+        ("[!{]}", "x}", true),
+        ("[]{]", "{", true),
+        ("[{", "[{", true),
+        ("a\\*", "a\\b", true),
+        ("a**b", "a/b", false),
+        ("[z-a]", "z", false),
+        ("a//./b", "a/b", true),
     ] {
         assert_eq!(matches(pattern, path), expected, "{pattern:?} over {path:?}");
     }
 }
 
-/// A card's patterns are its author's.
+/// Anyone can write a dataset card.
 #[test]
 fn no_pattern_takes_long() {
     let (stars, folders) = ("*a".repeat(100) + "b", "**/a/".repeat(100) + "b");
