@@ -11,8 +11,8 @@ use std::fmt::Write as _;
 pub(super) struct Pattern(Regex);
 
 impl Pattern {
-    /// Compiles a pattern. `None` if it matches nothing because it has a malformed set or is far too
-    /// long.
+    /// Compiles a pattern. `None` if it matches nothing because it has a malformed set or is far
+    /// too long.
     pub(super) fn new(pattern: &str) -> Option<Self> {
         let regex = Regex::new(&to_regex(pattern));
         if regex.is_err() {
