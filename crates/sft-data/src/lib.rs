@@ -45,12 +45,12 @@
 mod batch;
 mod dataset;
 mod error;
-mod guard;
 mod order;
 mod prepare;
 #[cfg(test)]
 mod testing;
 mod tokenizer;
+mod untrusted;
 
 pub use batch::{Batch, IGNORE_INDEX, collate};
 pub use dataset::{

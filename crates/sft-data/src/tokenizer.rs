@@ -9,10 +9,9 @@
 mod assistant;
 mod chat_template;
 mod files;
-mod growth;
 mod special;
 
-use crate::guard::guarded_tokenizer;
+use crate::untrusted::panics::catch_in_tokenizers;
 use crate::{ChatContext, Error};
 use chat_template::ChatTemplate;
 pub use files::TOKENIZER_FILES;
@@ -137,7 +136,7 @@ impl ChatTokenizer {
     /// # Errors
     /// If the tokenizer refuses the text, as one without an unknown token can.
     pub fn encode(&self, text: &str, special: AddSpecialTokens) -> Result<Vec<u32>, Error> {
-        let encoding = guarded_tokenizer(|| self.tokenizer.encode_fast(text, special == AddSpecialTokens::Yes))
+        let encoding = catch_in_tokenizers(|| self.tokenizer.encode_fast(text, special == AddSpecialTokens::Yes))
             .map_err(|source| Error::Tokenize { what: "a text".to_owned(), source })?;
         Ok(encoding.get_ids().to_vec())
     }
@@ -147,7 +146,7 @@ impl ChatTokenizer {
     /// # Errors
     /// If the decoder fails. Ids beyond the vocabulary are left out.
     pub fn decode(&self, ids: &[u32], special: SpecialTokensInText) -> Result<String, Error> {
-        guarded_tokenizer(|| self.tokenizer.decode(ids, special == SpecialTokensInText::Skip))
+        catch_in_tokenizers(|| self.tokenizer.decode(ids, special == SpecialTokensInText::Skip))
             .map_err(|source| Error::Tokenize { what: format!("{} ids", ids.len()), source })
     }
 
@@ -205,7 +204,7 @@ impl ChatTokenizer {
     /// As [`encode`](Self::encode) without special tokens, with the bytes that each token stands
     /// for.
     pub(crate) fn encode_with_offsets(&self, text: &str) -> Result<Encoding, Error> {
-        guarded_tokenizer(|| self.tokenizer.encode(text, false))
+        catch_in_tokenizers(|| self.tokenizer.encode(text, false))
             .map_err(|source| Error::Tokenize { what: "a conversation".to_owned(), source })
     }
 

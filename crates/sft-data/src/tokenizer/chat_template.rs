@@ -1,21 +1,20 @@
 //! Jinja chat templates, rendered as transformers renders them.
 //!
-//! transformers compiles templates with `trim_blocks` and `lstrip_blocks`, adds `raise_exception`,
-//! `strftime_now` and its own `tojson`, and a `{% generation %}` block that says which part the
-//! assistant wrote. Templates call methods of Python's strings and dictionaries, which
-//! `minijinja-contrib` supplies. What a hostile template could do is bounded by [`sandbox`].
+//! transformers compiles templates with `trim_blocks` and `lstrip_blocks`. It adds the functions
+//! `raise_exception` and `strftime_now`, its own `tojson`, and a `{% generation %}` block that
+//! marks what the assistant wrote. Templates also call methods of Python's strings and
+//! dictionaries, which `minijinja-contrib` provides.
+//! [`untrusted::template`](crate::untrusted::template) limits what a hostile template can do.
 
-mod sandbox;
 mod to_json;
 
 use super::AddGenerationPrompt;
 use super::special::SpecialTokens;
+use crate::untrusted::template::{self, FUEL, TIME_LIMIT, Unfinished};
 use crate::{ChatContext, Error};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Serde, Value};
 use minijinja::{Environment, Error as TemplateError, ErrorKind, State};
-use minijinja_contrib::pycompat::unknown_method_callback;
-use sandbox::{FUEL, PATIENCE, Unfinished};
 use serde_json::Value as Json;
 use std::fmt::{Display, Write as _};
 use std::sync::Arc;
@@ -24,9 +23,9 @@ use std::time::Duration;
 
 const NAME: &str = "chat_template";
 const GENERATION_BLOCK: &str = "__generation_block";
-/// Variable that makes `{% generation %}` leave marks.
+/// The variable that makes `{% generation %}` blocks leave marks.
 const MARK: &str = "__mark_generation";
-/// Unicode noncharacters, reserved for use inside a program.
+/// Unicode noncharacters, which are reserved for internal use.
 pub(super) const GENERATION_START: char = '\u{fdd0}';
 pub(super) const GENERATION_END: char = '\u{fdd1}';
 
@@ -40,9 +39,10 @@ pub(super) struct ChatTemplate {
 #[derive(Debug)]
 struct Compiled {
     environment: Environment<'static>,
-    patience: Duration,
-    /// A render took too long. That of the next row would too.
-    is_endless: AtomicBool,
+    time_limit: Duration,
+    /// Whether a rendering has taken too long. The template is not rendered again then, because
+    /// every row of a dataset would take as long.
+    has_timed_out: AtomicBool,
 }
 
 /// Whether `{% generation %}` blocks leave [`GENERATION_START`] and [`GENERATION_END`] in the
@@ -59,13 +59,13 @@ impl ChatTemplate {
         let failed = |during: &str, source| Error::ChatTemplate { during: during.to_owned(), source };
         let mut environment = environment().map_err(|source| failed("setting up", source))?;
         let parse = move || environment.add_template_owned(NAME, source).map(|()| environment);
-        let parsed = sandbox::run(PATIENCE, parse).map_err(|reason| stopped("parsing it".to_owned(), &reason))?;
+        let parsed = template::run(TIME_LIMIT, parse).map_err(|reason| stopped("parsing it".to_owned(), &reason))?;
         let environment = parsed.map_err(|source| failed("parsing it", source))?;
-        let compiled = Compiled { environment, patience: PATIENCE, is_endless: AtomicBool::new(false) };
+        let compiled = Compiled { environment, time_limit: TIME_LIMIT, has_timed_out: AtomicBool::new(false) };
         Ok(Self { compiled: Arc::new(compiled), has_generation_blocks })
     }
 
-    /// Whether the template says itself what the assistant wrote.
+    /// Whether the template itself marks what the assistant wrote.
     pub(super) fn has_generation_blocks(&self) -> bool {
         self.has_generation_blocks
     }
@@ -90,7 +90,8 @@ impl ChatTemplate {
     ) -> Result<String, Error> {
         let mut variables = special.roles().clone();
         variables.insert("messages".to_owned(), Json::from(messages));
-        // An empty list is no list: Llama's template writes its tool preamble for `[]`.
+        // An empty list counts as no tools: Llama's template would write its tool preamble for
+        // `[]`.
         let tools = context.tools.clone().filter(|tools| tools.as_array().is_none_or(|tools| !tools.is_empty()));
         variables.insert("tools".to_owned(), tools.unwrap_or(Json::Null));
         variables.insert("documents".to_owned(), Json::Null);
@@ -98,12 +99,12 @@ impl ChatTemplate {
         variables.insert(MARK.to_owned(), Json::Bool(marks == Marks::Leave));
         variables.extend(context.template_kwargs.clone());
         let during = format!("given {} messages", messages.len());
-        if self.compiled.is_endless.load(Ordering::Relaxed) {
-            return Err(stopped(during, &Unfinished::TooLong));
+        if self.compiled.has_timed_out.load(Ordering::Relaxed) {
+            return Err(stopped(during, &Unfinished::TimeLimit));
         }
-        let (compiled, patience) = (self.compiled.clone(), self.compiled.patience);
+        let (compiled, time_limit) = (self.compiled.clone(), self.compiled.time_limit);
         let render = move || compiled.environment.get_template(NAME)?.render(Serde(&variables));
-        match sandbox::run(patience, render) {
+        match template::run(time_limit, render) {
             Ok(Ok(text)) => Ok(text),
             Ok(Err(error)) if error.kind() == ErrorKind::OutOfFuel => Err(stopped(
                 during,
@@ -111,7 +112,7 @@ impl ChatTemplate {
             )),
             Ok(Err(source)) => Err(Error::ChatTemplate { during, source }),
             Err(reason) => {
-                self.compiled.is_endless.fetch_or(reason == Unfinished::TooLong, Ordering::Relaxed);
+                self.compiled.has_timed_out.fetch_or(reason == Unfinished::TimeLimit, Ordering::Relaxed);
                 Err(stopped(during, &reason))
             }
         }
@@ -122,10 +123,11 @@ fn environment() -> Result<Environment<'static>, TemplateError> {
     let mut environment = Environment::new();
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
     environment.set_fuel(Some(FUEL));
-    // Errors would carry values of the template out of the sandbox.
+    // In debug mode, errors hold values of the template, which may be nested too deep to be dropped
+    // on this thread.
     environment.set_debug(false);
     environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-    environment.set_unknown_method_callback(method);
+    environment.set_unknown_method_callback(template::call_method);
     environment.add_filter("tojson", to_json::to_json);
     // In Python, `None` cannot be iterated over.
     environment.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
@@ -139,25 +141,9 @@ fn stopped(during: String, reason: &dyn Display) -> Error {
     Error::ChatTemplateStopped { during, reason: reason.to_string() }
 }
 
-/// A method of Python. The engine charges for what it returns; what it reads is charged here.
-fn method(state: &mut State, value: &Value, name: &str, arguments: &[Value]) -> Result<Value, TemplateError> {
-    let read = value.as_str().map(|text| text.len() / 64).or(value.len()).unwrap_or(0);
-    state.consume_fuel(read as u64)?;
-    if name == "format" && value.as_str().is_some_and(has_wide_field) {
-        return Err(TemplateError::new(ErrorKind::InvalidOperation, "str.format: a width of 1000 or more"));
-    }
-    unknown_method_callback(state, value, name, arguments)
-}
-
-/// Whether a format has a number of four digits: what is padded to its width takes memory before it
-/// is charged.
-fn has_wide_field(format: &str) -> bool {
-    format.as_bytes().windows(4).any(|window| window.iter().all(u8::is_ascii_digit))
-}
-
-/// Writes `{% generation %}` as a filter block, which the engine knows, with its whitespace control
-/// left as it is. (A call block, as in transformers, would be a macro here, whose body cannot
-/// assign to a namespace outside.)
+/// Replaces `{% generation %}` by a filter block, which the engine knows, and keeps its whitespace
+/// control. Returns the source and whether there was such a block. (transformers uses a call block.
+/// In this engine that is a macro, whose body cannot assign to a namespace outside of it.)
 fn replace_generation_tags(source: &str) -> (String, bool) {
     let mut replaced = String::with_capacity(source.len() + 64);
     let mut rest = source;

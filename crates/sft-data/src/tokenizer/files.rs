@@ -1,9 +1,9 @@
 //! The files a tokenizer consists of, kept as they are so that they can be written out again
 //! unchanged.
 
-use super::growth;
 use crate::Error;
-use crate::guard::guarded_tokenizer;
+use crate::untrusted::panics::catch_in_tokenizers;
+use crate::untrusted::tokenizer_expansion;
 use serde_json::{Map, Value};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -98,8 +98,9 @@ impl TokenizerFiles {
     pub(super) fn tokenizer(&self) -> Result<Tokenizer, Error> {
         let path = self.dir.join("tokenizer.json");
         let bytes = self.bytes("tokenizer.json").unwrap_or_default();
-        growth::check(bytes).map_err(|source| Error::TokenizerFile { path: path.clone(), source: source.into() })?;
-        let mut tokenizer = guarded_tokenizer(|| Tokenizer::from_bytes(bytes))
+        tokenizer_expansion::check(bytes)
+            .map_err(|source| Error::TokenizerFile { path: path.clone(), source: source.into() })?;
+        let mut tokenizer = catch_in_tokenizers(|| Tokenizer::from_bytes(bytes))
             .map_err(|source| Error::TokenizerFile { path: path.clone(), source })?;
         // A tokenizer saved after use can carry a length limit and padding; neither belongs to the
         // vocabulary.

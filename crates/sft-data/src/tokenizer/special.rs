@@ -2,7 +2,7 @@
 
 use super::files::TokenizerFiles;
 use crate::Error;
-use crate::guard::guarded_tokenizer;
+use crate::untrusted::panics::catch_in_tokenizers;
 use serde_json::{Map, Value};
 use std::collections::HashSet;
 use tokenizers::{AddedToken, Tokenizer};
@@ -81,7 +81,7 @@ impl SpecialTokens {
             tokenizer.add_tokens(listed)?;
             tokenizer.add_special_tokens(named)
         };
-        guarded_tokenizer(add).map(|_| ()).map_err(refused)
+        catch_in_tokenizers(add).map(|_| ()).map_err(refused)
     }
 
     /// The EOS token and its id. Where the tokenizer names none, the model's configuration does.

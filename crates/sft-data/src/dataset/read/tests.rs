@@ -103,11 +103,11 @@ fn bad_json_is_located() {
 #[test]
 fn bad_utf8_is_located() {
     let folder = Folder::new();
-    let expected = "line 2: not UTF-8 from byte 3 of it on; convert the file to UTF-8";
+    let expected = "line 2: not UTF-8 from byte 3 on; convert the file to UTF-8";
     assert_eq!(folder.error("a.txt", b"ok\nab\xff\xfe\n"), format!("a.txt, {expected}"));
     assert_eq!(
         folder.error("a.jsonl", b"{\"text\":\"a\"}\n{\"text\":\"\xff\"}"),
-        "a.jsonl, line 2: not UTF-8 from byte 10 of it on; convert the file to UTF-8"
+        "a.jsonl, line 2: not UTF-8 from byte 10 on; convert the file to UTF-8"
     );
     assert_eq!(folder.error("a.csv", b"text,b\nab\xff,1\n"), format!("a.csv, {expected}"));
     assert_eq!(folder.error("a.json", b"[\"a\",\n\"\xff\"]"), "a.json, line 2: not UTF-8; convert the file to UTF-8");
