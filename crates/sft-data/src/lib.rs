@@ -1,19 +1,24 @@
-//! From a dataset's name to batches of token ids, as Hugging Face TRL's `SFTTrainer` makes them.
+//! From the name of a dataset to batches of token ids, as Hugging Face TRL's `SFTTrainer` makes them.
 //!
 //! ```text
-//!   dataset name ─load_splits──▶ Splits { train, eval }    files found, fetched (hub), read; rows set aside
+//!   dataset name ─load_splits──▶ Splits { train, eval }    find, fetch and read files; set rows aside
 //!   model folder ─from_dir─────▶ ChatTokenizer             tokenizer.json, special tokens, chat template
-//!   rows + tokenizer ─prepare──▶ examples + report         template, EOS, ids, mask, cut, drop, pack
-//!   seed + epoch ─epoch_order──▶ order of rows             torch.randperm
-//!   examples ─collate──────────▶ Batch                     end to end; targets() never cross a document
+//!   rows + tokenizer ─prepare──▶ examples and report       template, EOS, ids, labels, cut, drop, pack
+//!   seed + epoch ─epoch_order──▶ order of examples         torch.randperm
+//!   examples ─collate──────────▶ Batch                     laid end to end; no target crosses a document
 //! ```
 //!
-//! For the same files, rows and seed the ids, labels, packs, splits and orders are those of TRL
-//! 1.16, datasets 5.2, transformers 5.17 and torch 2.11; goldens hold this crate to them. It
-//! differs on purpose in two points: a row that has nothing to learn is dropped and counted, and a
-//! file that two patterns match is read once.
+//! For the same files, rows and seed, the ids, labels, packs, splits and orders are those of TRL
+//! 1.16, datasets 5.2, transformers 5.17 and torch 2.11; golden tests check this. There are two
+//! deliberate differences: a row without a token to learn is dropped and counted, and a file that
+//! two patterns match is read once.
 //!
-//! Nothing here knows about tensors, models or training.
+//! This crate has no tensors, models or training, and uses no network. To read datasets from a hub,
+//! a program implements [`OpenRepository`]. Every file is treated as untrusted: a damaged or hostile
+//! one is an error, not a crash, a hang or exhausted memory.
+//!
+//! Reading and tokenizing are [`tracing`] spans named `read` (field `path`) and `tokenize` (field
+//! `rows`).
 //!
 //! ```
 //! use sft_data::{ChatTokenizer, DatasetConfig, LocalFiles, PrepareConfig};
@@ -63,3 +68,7 @@ pub use prepare::{Example, PackingStrategy, PrepareConfig, PrepareReport, Prepar
 pub use tokenizer::{
     AddGenerationPrompt, AddSpecialTokens, ChatTokenizer, SpecialTokensInText, TOKENIZER_FILES, TokenizerOptions,
 };
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeDoctests;

@@ -1,4 +1,4 @@
-//! What the unit tests share.
+//! Code shared by the unit tests.
 
 use crate::{ChatTokenizer, Error, TokenizerOptions};
 use serde_json::Value;
@@ -6,7 +6,7 @@ use std::error::Error as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A file among the goldens, which `tests/goldens/make.py` writes.
+/// The path of a golden file. `tests/goldens/make.py` writes them.
 pub(crate) fn golden_path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens").join(name)
 }
@@ -26,8 +26,8 @@ pub(crate) fn tokenizer(name: &str) -> ChatTokenizer {
     ChatTokenizer::from_dir(&golden_path("tokenizers").join(name)).unwrap()
 }
 
-/// One of the golden tokenizers with another of the golden templates, or any other text as the
-/// template.
+/// A golden tokenizer with another chat template: the golden template of that name, or else the
+/// text itself.
 pub(crate) fn tokenizer_with_template(name: &str, template: &str) -> ChatTokenizer {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("template.jinja");
@@ -37,7 +37,7 @@ pub(crate) fn tokenizer_with_template(name: &str, template: &str) -> ChatTokeniz
     ChatTokenizer::load(&golden_path("tokenizers").join(name), &options).unwrap()
 }
 
-/// The message of an error with those of its sources, as a program prints it.
+/// The message of an error followed by those of its sources.
 pub(crate) fn message(error: &Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -50,7 +50,7 @@ pub(crate) fn message(error: &Error) -> String {
     text
 }
 
-/// A small generator, so that property tests need no crate and always run the same cases.
+/// A small random number generator. Property tests with it always run the same cases.
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {

@@ -59,7 +59,7 @@ fn splits_are_read_in_the_order_of_their_files() {
 }
 
 #[test]
-fn the_best_split_for_evaluation_is_taken_or_the_one_named() {
+fn the_first_evaluation_split_is_used_unless_one_is_named() {
     let folder = Folder::with(&[("train.jsonl", A), ("test.jsonl", B), ("valid.jsonl", A)]);
     assert_eq!(folder.load("", |_| ()).unwrap().eval_name.as_deref(), Some("test"));
     let named = folder.load("", |config| config.dataset_test_split = Some("validation".to_owned())).unwrap();
@@ -73,7 +73,7 @@ fn the_best_split_for_evaluation_is_taken_or_the_one_named() {
 }
 
 #[test]
-fn a_lone_split_needs_a_size_for_the_second_one() {
+fn a_single_split_needs_a_test_size() {
     let rows: String = (0..10).map(|i| format!("{{\"text\":\"{i}\"}}\n")).collect();
     let folder = Folder::with(&[("corpus.jsonl", &rows)]);
     for name in ["corpus.jsonl", ""] {
@@ -101,14 +101,14 @@ fn a_lone_split_needs_a_size_for_the_second_one() {
 }
 
 #[test]
-fn a_size_does_not_touch_a_split_that_is_there() {
+fn a_test_size_does_not_change_a_split_that_exists() {
     let folder = Folder::with(&[("train.jsonl", A), ("test.jsonl", B)]);
     let splits = folder.load("", |config| config.test_size = Some(0.5)).unwrap();
     assert_eq!((splits.train.len(), texts(&splits.eval.unwrap())), (1, vec!["b"]));
 }
 
 #[test]
-fn what_is_wrong_with_a_dataset_is_said_in_one_line() {
+fn errors_of_a_dataset_are_one_line() {
     let folder = Folder::with(&[
         ("a.xlsx", "x"),
         ("none/model.bin", "x"),
@@ -176,7 +176,7 @@ fn chats_and_tables_come_as_rows() {
 
 #[cfg(unix)]
 #[test]
-fn links_are_followed_and_those_in_a_circle_end() {
+fn links_are_followed_and_circles_of_links_end() {
     let folder = Folder::with(&[("real/a.jsonl", A), ("other/b.jsonl", B)]);
     std::os::unix::fs::symlink(folder.0.path(), folder.0.path().join("real/up")).unwrap();
     std::os::unix::fs::symlink(folder.0.path().join("other"), folder.0.path().join("train")).unwrap();

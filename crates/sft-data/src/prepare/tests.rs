@@ -66,7 +66,7 @@ fn examples_equal_those_of_trl() {
 }
 
 #[test]
-fn a_mask_is_the_same_with_and_without_marks_in_the_template() {
+fn templates_with_and_without_generation_blocks_give_the_same_mask() {
     let rows = [row(&json!({"messages": [
         {"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"},
         {"role": "assistant", "content": "Hello! 🙂"}, {"role": "user", "content": "今天?"},
@@ -104,7 +104,7 @@ fn rows_are_counted() {
     assert_eq!(report.tokens, 8 + 2);
     assert_eq!(report.target_tokens, 7 + 1);
     assert_eq!(examples[1].segment_lengths, [2]);
-    assert_eq!([&examples[0].rows, &examples[1].rows], [&[1], &[3]], "numbered before any was dropped");
+    assert_eq!([&examples[0].rows, &examples[1].rows], [&[1], &[3]], "rows are numbered before any is dropped");
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn a_length_of_zero_is_no_limit() {
 }
 
 #[test]
-fn a_huge_row_is_a_row() {
+fn huge_rows_are_prepared_in_reasonable_time() {
     let huge =
         [Row::Text("word ".repeat(1_000_000)), Row::Text("好".repeat(300_000)), Row::Text("x".repeat(1_000_000))];
     let started = std::time::Instant::now();

@@ -10,17 +10,17 @@ fn row(record: Value, text_field: &str) -> Result<Row, String> {
 }
 
 #[test]
-fn columns_are_told_apart_in_trls_order() {
+fn columns_are_chosen_in_trls_order() {
     let chat = json!([{"role": "user", "content": "Hi"}]);
     let Value::Array(messages) = chat.clone() else { unreachable!() };
     assert_eq!(row(json!({"text": "a", "id": 1}), "text").unwrap(), Row::Text("a".to_owned()));
     let as_chat = Row::Messages(Conversation::from(messages.clone()));
     assert_eq!(row(json!({"text": "a", "messages": chat}), "text").unwrap(), as_chat);
     assert_eq!(row(json!({"conversations": chat}), "text").unwrap(), as_chat);
-    // A column that the user names goes first, whatever is in it.
+    // A column that the user chose comes first, whatever it holds.
     assert_eq!(row(json!({"body": "a", "messages": chat}), "body").unwrap(), Row::Text("a".to_owned()));
     assert_eq!(row(json!({"dialog": chat, "text": "a"}), "dialog").unwrap(), as_chat);
-    // A text under a name for messages is no chat.
+    // A column named `messages` that holds text is not a chat.
     assert_eq!(row(json!({"text": "a", "messages": "b"}), "text").unwrap(), Row::Text("a".to_owned()));
     assert!(matches!(
         row(json!({"prompt": "a", "completion": "b", "text": "c"}), "text"),
@@ -56,7 +56,7 @@ fn missing_values_are_empty_rows() {
 }
 
 #[test]
-fn values_of_the_wrong_kind_are_located() {
+fn errors_name_the_row_of_a_value_of_the_wrong_kind() {
     for (record, expected) in [
         (json!({"text": 3}), "f, line 7: column `text` holds a number, not a text"),
         (json!({"text": ["a"]}), "f, line 7: column `text` holds a list, not a text"),
@@ -88,7 +88,7 @@ fn tools_come_as_text_or_as_a_list() {
         assert_eq!(found.context.template_kwargs["thinking"], false);
     }
     let broken = row(json!({"messages": chat, "tools": "[{"}), "text").unwrap_err();
-    assert!(broken.starts_with("f, line 7: column `tools` is no JSON"), "{broken}");
+    assert!(broken.starts_with("f, line 7: column `tools` is not JSON"), "{broken}");
     let broken = row(json!({"messages": chat, "chat_template_kwargs": 1}), "text").unwrap_err();
     assert!(broken.contains("`chat_template_kwargs` holds a number"), "{broken}");
 }

@@ -36,7 +36,7 @@ impl Folder {
         Ok(records.into_iter().map(|(_, record)| record["text"].as_str().unwrap_or("(none)").to_owned()).collect())
     }
 
-    /// The error of reading it, without the folder.
+    /// The error of reading the file, without the folder.
     fn error(&self, name: &str, content: impl AsRef<[u8]>) -> String {
         let error = self.texts(name, content).unwrap_err();
         error.replace(&format!("{}/", self.0.path().display()), "")
@@ -115,7 +115,7 @@ fn bad_utf8_is_located() {
 }
 
 #[test]
-fn tables_are_read_with_their_oddities() {
+fn csv_and_tsv_files_are_read() {
     let folder = Folder::new();
     assert_eq!(
         folder.texts("a.csv", "id,text\r\n1,\"a, \"\"b\"\"\nc\"\r\n2,\r\n3\r\n").unwrap(),
@@ -141,7 +141,7 @@ fn lines_end_as_in_python() {
 }
 
 #[test]
-fn compressed_files_are_read_and_damage_is_told() {
+fn compressed_files_are_read_and_damage_is_reported() {
     let folder = Folder::new();
     let content = "{\"text\":\"a\"}\n{\"text\":\"b\"}\n".repeat(5000);
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -150,7 +150,7 @@ fn compressed_files_are_read_and_damage_is_told() {
     let zstandard = zstd::encode_all(content.as_bytes(), 1).unwrap();
     assert_eq!(folder.texts("a.jsonl.gz", &gzip).unwrap().len(), 10_000);
     assert_eq!(folder.texts("a.jsonl.zst", &zstandard).unwrap().len(), 10_000);
-    // The bytes count, not the name.
+    // The first bytes decide, not the name.
     assert_eq!(folder.texts("b.jsonl", &gzip).unwrap().len(), 10_000);
     for (name, bytes) in [("cut.jsonl.gz", &gzip), ("cut.jsonl.zst", &zstandard)] {
         let error = folder.error(name, &bytes[..bytes.len() / 2]);
@@ -183,7 +183,7 @@ fn damaged_parquet_is_an_error_and_never_a_panic() {
 }
 
 #[test]
-fn reading_stops_when_told() {
+fn reading_stops_when_the_callback_says_so() {
     for name in ["rows.jsonl", "array.json", "rows.csv", "lines.txt", "rows_snappy.parquet"] {
         let path = golden_path("files").join(name);
         let mut count = 0;
@@ -204,7 +204,7 @@ fn columns_of_json_are_those_of_all_first_records() {
     assert_eq!(columns(&path, Format::Json).unwrap(), ["b", "a"]);
     let path = golden_path("files/chats.parquet");
     assert_eq!(columns(&path, Format::Parquet).unwrap(), ["messages", "score"]);
-    // Parquet reads only what is asked for.
+    // Only the requested columns of a Parquet file are read.
     read(&path, Format::Parquet, &["score", "nope"], &mut |_, record| {
         assert_eq!(json!(record), json!({"score": record["score"]}));
         Ok(ControlFlow::Continue(()))

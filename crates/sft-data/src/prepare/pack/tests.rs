@@ -6,7 +6,7 @@ fn rows(ids: Vec<Vec<u32>>) -> Vec<TokenRow> {
     ids.into_iter().zip(1..).map(|(input_ids, number)| TokenRow { input_ids, labels: None, number }).collect()
 }
 
-/// As `prepare` does it: what is too long is cut off before packing, unless the strategy splits it.
+/// Like `prepare`: long rows are cut off before packing, unless the strategy splits them.
 fn pack(mut rows: Vec<TokenRow>, packing: PackingStrategy, limit: usize) -> Vec<Example> {
     match packing {
         PackingStrategy::BestFitDecreasing => {
@@ -24,7 +24,7 @@ fn packing_equals_trl() {
         let packing: PackingStrategy = serde_json::from_value(case["strategy"].clone()).unwrap();
         let limit = case["limit"].as_u64().unwrap() as usize;
         if case.get("rows").is_none() {
-            // Over several lots of rows, compared by a checksum of all ids in order.
+            // Several lots of rows, compared by a checksum of all ids in order.
             let lengths: Vec<usize> = numbers(&case["row_lengths"]);
             let row = |(index, &length): (usize, &usize)| (0..length).map(|i| (index * 1000 + i) as u32).collect();
             let packed = pack(rows(lengths.iter().enumerate().map(row).collect()), packing, limit);
@@ -44,7 +44,7 @@ fn packing_equals_trl() {
             Some(lengths) => lengths.iter().map(numbers).collect(),
             None => expected_ids.iter().map(|ids| vec![ids.len() as u32]).collect(),
         };
-        // What has nothing to predict is left out here.
+        // TRL keeps examples that predict nothing; this crate drops them.
         let expected: Vec<Example> = expected_ids
             .into_iter()
             .zip(expected_lengths)
@@ -86,7 +86,7 @@ fn every_token_is_there_once_and_nothing_is_too_long() {
                 PackingStrategy::BestFitDecreasing => ids.iter().map(|row| row.len().min(limit)).sum(),
                 _ => next_id as usize,
             };
-            // Pieces of one token predict nothing, and an example of nothing else is left out.
+            // An example that is one piece of one token predicts nothing and is dropped.
             let num_missing = expected - num_seen;
             match packing {
                 PackingStrategy::BestFitDecreasingSplit => {
@@ -109,7 +109,7 @@ fn every_token_is_there_once_and_nothing_is_too_long() {
                 let labels = example.labels.as_ref().unwrap();
                 assert!(labels.iter().zip(&example.input_ids).all(|(&label, &id)| label == i64::from(id) * 10));
                 if packing == PackingStrategy::BestFitDecreasing {
-                    // Segments are rows: consecutive ids, from a row's first one on.
+                    // Each segment is a row: consecutive ids that start with the row's first id.
                     let mut start = 0;
                     for &length in &example.segment_lengths {
                         let segment = &example.input_ids[start..start + length as usize];
