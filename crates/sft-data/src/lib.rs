@@ -1,4 +1,5 @@
-//! From the name of a dataset to batches of token ids, as Hugging Face TRL's `SFTTrainer` makes them.
+//! From the name of a dataset to batches of token ids, as Hugging Face TRL's `SFTTrainer` makes
+//! them.
 //!
 //! ```text
 //!   dataset name ─load_splits──▶ Splits { train, eval }    find, fetch and read files; set rows aside
@@ -14,8 +15,8 @@
 //! two patterns match is read once.
 //!
 //! This crate has no tensors, models or training, and uses no network. To read datasets from a hub,
-//! a program implements [`OpenRepository`]. Every file is treated as untrusted: a damaged or hostile
-//! one is an error, not a crash, a hang or exhausted memory.
+//! a program implements [`OpenRepository`]. Every file is treated as untrusted: a damaged or
+//! hostile one is an error, not a crash, a hang or exhausted memory.
 //!
 //! Reading and tokenizing are [`tracing`] spans named `read` (field `path`) and `tokenize` (field
 //! `rows`).

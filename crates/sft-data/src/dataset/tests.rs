@@ -1,5 +1,5 @@
 use super::*;
-use crate::testing::{golden_path, message};
+use crate::testing::{golden_path, message, spans_of};
 use std::fs;
 
 struct Folder(tempfile::TempDir);
@@ -200,4 +200,14 @@ fn all_problems_of_the_configuration_are_reported_together() {
     let Err(Error::Config { problems }) = load_splits(&config, &LocalFiles) else { panic!("accepted") };
     let fields: Vec<&str> = problems.iter().map(|problem| problem.field).collect();
     assert_eq!(fields, ["dataset_name", "test_size"]);
+}
+
+#[test]
+fn each_file_is_read_in_a_span() {
+    let folder = Folder::with(&[("train-0.jsonl", A), ("train-1.jsonl", B), ("test.jsonl", B)]);
+    let mut spans = spans_of(|| folder.load("", |_| ()).unwrap());
+    spans.dedup();
+    let expected =
+        ["train-0.jsonl", "train-1.jsonl", "test.jsonl"].map(|name| format!("read path={}", folder.path(name)));
+    assert_eq!(spans, expected);
 }

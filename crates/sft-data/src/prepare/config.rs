@@ -35,7 +35,8 @@ pub enum PackingStrategy {
     /// As `bfd`, but rows longer than `max_length` are split, not cut off.
     #[serde(rename = "bfd_split")]
     BestFitDecreasingSplit,
-    /// All rows form one stream, which is cut into pieces of `max_length` tokens, even inside a row.
+    /// All rows form one stream, which is cut into pieces of `max_length` tokens, even inside a
+    /// row.
     #[serde(rename = "wrapped")]
     Wrapped,
 }

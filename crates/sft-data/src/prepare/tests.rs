@@ -1,5 +1,5 @@
 use super::*;
-use crate::testing::{golden, message, numbers, tokenizer, tokenizer_with_template};
+use crate::testing::{golden, message, numbers, spans_of, tokenizer, tokenizer_with_template};
 use crate::{Conversation, PromptCompletion, Turn};
 use serde_json::{Value, json};
 
@@ -184,4 +184,11 @@ fn huge_rows_are_prepared_in_reasonable_time() {
     assert_eq!((report.kept, report.truncated), (3, 3));
     assert!(examples.iter().all(|example| example.input_ids.len() == 1024 && example.input_ids.capacity() < 4096));
     assert!(started.elapsed().as_secs() < 60);
+}
+
+#[test]
+fn tokenizing_is_a_span() {
+    let rows = [Row::Text("plain".to_owned()), Row::Text("text".to_owned())];
+    let tokenizer = tokenizer("qwen");
+    assert_eq!(spans_of(|| prepare(&rows, &tokenizer, &PrepareConfig::default()).unwrap()), ["tokenize rows=2"]);
 }

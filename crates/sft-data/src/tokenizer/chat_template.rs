@@ -10,18 +10,15 @@ mod to_json;
 
 use super::AddGenerationPrompt;
 use super::special::SpecialTokens;
-use crate::untrusted::template::{self, FUEL, TIME_LIMIT, Unfinished};
+use crate::untrusted::template::{Failure, Sandbox};
 use crate::{ChatContext, Error};
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Serde, Value};
+use minijinja::value::Value;
 use minijinja::{Environment, Error as TemplateError, ErrorKind, State};
 use serde_json::Value as Json;
-use std::fmt::{Display, Write as _};
+use std::fmt::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-const NAME: &str = "chat_template";
 const GENERATION_BLOCK: &str = "__generation_block";
 /// The variable that makes `{% generation %}` blocks leave marks.
 const MARK: &str = "__mark_generation";
@@ -32,17 +29,8 @@ pub(super) const GENERATION_END: char = '\u{fdd1}';
 /// A compiled template. Cloning is cheap.
 #[derive(Debug, Clone)]
 pub(super) struct ChatTemplate {
-    compiled: Arc<Compiled>,
+    sandbox: Arc<Sandbox>,
     has_generation_blocks: bool,
-}
-
-#[derive(Debug)]
-struct Compiled {
-    environment: Environment<'static>,
-    time_limit: Duration,
-    /// Whether a rendering has taken too long. The template is not rendered again then, because
-    /// every row of a dataset would take as long.
-    has_timed_out: AtomicBool,
 }
 
 /// Whether `{% generation %}` blocks leave [`GENERATION_START`] and [`GENERATION_END`] in the
@@ -56,13 +44,10 @@ pub(super) enum Marks {
 impl ChatTemplate {
     pub(super) fn compile(source: String) -> Result<Self, Error> {
         let (source, has_generation_blocks) = replace_generation_tags(&source);
-        let failed = |during: &str, source| Error::ChatTemplate { during: during.to_owned(), source };
-        let mut environment = environment().map_err(|source| failed("setting up", source))?;
-        let parse = move || environment.add_template_owned(NAME, source).map(|()| environment);
-        let parsed = template::run(TIME_LIMIT, parse).map_err(|reason| stopped("parsing it".to_owned(), &reason))?;
-        let environment = parsed.map_err(|source| failed("parsing it", source))?;
-        let compiled = Compiled { environment, time_limit: TIME_LIMIT, has_timed_out: AtomicBool::new(false) };
-        Ok(Self { compiled: Arc::new(compiled), has_generation_blocks })
+        let environment =
+            environment().map_err(|source| Error::ChatTemplate { during: "setting up".to_owned(), source })?;
+        let sandbox = Sandbox::compile(environment, source).map_err(|failure| failed("parsing it", failure))?;
+        Ok(Self { sandbox: Arc::new(sandbox), has_generation_blocks })
     }
 
     /// Whether the template itself marks what the assistant wrote.
@@ -98,36 +83,23 @@ impl ChatTemplate {
         variables.insert("add_generation_prompt".to_owned(), Json::Bool(prompt == AddGenerationPrompt::Yes));
         variables.insert(MARK.to_owned(), Json::Bool(marks == Marks::Leave));
         variables.extend(context.template_kwargs.clone());
-        let during = format!("given {} messages", messages.len());
-        if self.compiled.has_timed_out.load(Ordering::Relaxed) {
-            return Err(stopped(during, &Unfinished::TimeLimit));
-        }
-        let (compiled, time_limit) = (self.compiled.clone(), self.compiled.time_limit);
-        let render = move || compiled.environment.get_template(NAME)?.render(Serde(&variables));
-        match template::run(time_limit, render) {
-            Ok(Ok(text)) => Ok(text),
-            Ok(Err(error)) if error.kind() == ErrorKind::OutOfFuel => Err(stopped(
-                during,
-                &format!("it takes more than {FUEL} instructions, or as much text as {FUEL} are worth"),
-            )),
-            Ok(Err(source)) => Err(Error::ChatTemplate { during, source }),
-            Err(reason) => {
-                self.compiled.has_timed_out.fetch_or(reason == Unfinished::TimeLimit, Ordering::Relaxed);
-                Err(stopped(during, &reason))
-            }
-        }
+        let during = || format!("given {} messages", messages.len());
+        self.sandbox.render(variables).map_err(|failure| failed(during(), failure))
+    }
+}
+
+fn failed(during: impl Into<String>, failure: Failure) -> Error {
+    let during = during.into();
+    match failure {
+        Failure::Template(source) => Error::ChatTemplate { during, source },
+        Failure::Stopped(reason) => Error::ChatTemplateStopped { during, reason },
     }
 }
 
 fn environment() -> Result<Environment<'static>, TemplateError> {
     let mut environment = Environment::new();
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
-    environment.set_fuel(Some(FUEL));
-    // In debug mode, errors hold values of the template, which may be nested too deep to be dropped
-    // on this thread.
-    environment.set_debug(false);
     environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-    environment.set_unknown_method_callback(template::call_method);
     environment.add_filter("tojson", to_json::to_json);
     // In Python, `None` cannot be iterated over.
     environment.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
@@ -135,10 +107,6 @@ fn environment() -> Result<Environment<'static>, TemplateError> {
     environment.add_function("strftime_now", strftime_now);
     environment.add_filter(GENERATION_BLOCK, generation_block);
     Ok(environment)
-}
-
-fn stopped(during: String, reason: &dyn Display) -> Error {
-    Error::ChatTemplateStopped { during, reason: reason.to_string() }
 }
 
 /// Replaces `{% generation %}` by a filter block, which the engine knows, and keeps its whitespace

@@ -5,25 +5,28 @@
 //! and every 64 bytes of text cost one unit. This module covers what the engine's fuel does not:
 //!
 //! - Lists nested as deep as the fuel allows use one stack frame a level when they are dropped or
-//!   printed. So [`run`] renders on a thread with a large stack.
+//!   printed. So [`Sandbox`] renders on a thread with a large stack.
 //! - A list that holds another list twice, which holds another list twice, and so on, takes little
-//!   memory, but comparing two of them never ends. So [`run`] gives up after [`TIME_LIMIT`] and
+//!   memory, but comparing two of them never ends. So [`Sandbox`] gives up after [`TIME_LIMIT`] and
 //!   abandons the thread.
 //! - Python's string methods read long texts for free ([`call_method`]), and `tojson` writes its
 //!   result before the engine charges for it ([`charge_for_json`]).
 
 use super::panics;
-use minijinja::value::Value;
-use minijinja::{Error as TemplateError, ErrorKind, State};
+use minijinja::value::{Serde, Value};
+use minijinja::{Environment, Error as TemplateError, ErrorKind, State};
 use minijinja_contrib::pycompat::unknown_method_callback;
+use serde_json::{Map, Value as Json};
 use std::cell::RefCell;
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel, sync_channel};
 use std::time::Duration;
 
 /// The fuel of one rendering. Templates in use need some 100 to 300 units a message, plus the
 /// length of the text as often as they copy it.
-pub(crate) const FUEL: u64 = 2_000_000;
+const FUEL: u64 = 2_000_000;
 /// The longest time that a rendering may take. Usually it takes a millisecond at most.
 pub(crate) const TIME_LIMIT: Duration = Duration::from_secs(5);
 /// The largest indent that `tojson` accepts.
@@ -39,9 +42,76 @@ const TEXT_BYTES_PER_FUEL: u64 = 64;
 /// Bytes of serialized JSON for one unit of fuel, as in the engine.
 const JSON_BYTES_PER_FUEL: u64 = 4;
 
-/// Why [`run`] has no result.
+/// The name of the template in its environment.
+const NAME: &str = "chat_template";
+
+/// A compiled template that is rendered within the limits.
+#[derive(Debug)]
+pub(crate) struct Sandbox {
+    environment: Arc<Environment<'static>>,
+    pub(crate) time_limit: Duration,
+    /// Whether a rendering has taken too long. The template is not rendered again then, because
+    /// every row of a dataset would take as long.
+    has_timed_out: AtomicBool,
+}
+
+/// Why a template gives no text.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The template is malformed, or refuses what it is given.
+    Template(TemplateError),
+    /// The template exceeds the limit that the text names.
+    Stopped(String),
+}
+
+impl Sandbox {
+    /// Compiles a template and adds the limits to its environment.
+    pub(crate) fn compile(mut environment: Environment<'static>, source: String) -> Result<Self, Failure> {
+        environment.set_fuel(Some(FUEL));
+        environment.set_unknown_method_callback(call_method);
+        // In debug mode, errors hold values of the template, which may be nested too deep to be
+        // dropped on the caller's thread.
+        environment.set_debug(false);
+        let parse = move || environment.add_template_owned(NAME, source).map(|()| environment);
+        let environment = run(TIME_LIMIT, parse)??.into();
+        Ok(Self { environment, time_limit: TIME_LIMIT, has_timed_out: AtomicBool::new(false) })
+    }
+
+    /// Renders the template with these variables.
+    pub(crate) fn render(&self, variables: Map<String, Json>) -> Result<String, Failure> {
+        if self.has_timed_out.load(Ordering::Relaxed) {
+            return Err(Unfinished::TimeLimit.into());
+        }
+        let environment = self.environment.clone();
+        let render = move || environment.get_template(NAME)?.render(Serde(&variables));
+        let text = run(self.time_limit, render).inspect_err(|reason| {
+            self.has_timed_out.fetch_or(*reason == Unfinished::TimeLimit, Ordering::Relaxed);
+        })?;
+        Ok(text?)
+    }
+}
+
+impl From<Unfinished> for Failure {
+    fn from(reason: Unfinished) -> Self {
+        Self::Stopped(reason.to_string())
+    }
+}
+
+impl From<TemplateError> for Failure {
+    fn from(error: TemplateError) -> Self {
+        match error.kind() {
+            ErrorKind::OutOfFuel => Self::Stopped(format!(
+                "it takes more than {FUEL} instructions, or writes more than {} MB of text",
+                FUEL * TEXT_BYTES_PER_FUEL / 1_000_000
+            )),
+            _ => Self::Template(error),
+        }
+    }
+}
+
+/// Why `run` has no result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Unfinished {
+enum Unfinished {
     #[error("it takes longer than {} s", TIME_LIMIT.as_secs())]
     TimeLimit,
     #[error("the template engine gave up on it")]
@@ -58,10 +128,7 @@ thread_local! {
 }
 
 /// Runs `work` on the worker of this thread, which has a large stack, for at most `time_limit`.
-pub(crate) fn run<T: Send + 'static>(
-    time_limit: Duration,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Unfinished> {
+fn run<T: Send + 'static>(time_limit: Duration, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Unfinished> {
     let (sender, receiver) = sync_channel(1);
     let job = Box::new(move || {
         // Sending fails if the time limit has passed: nobody waits for the result then.
@@ -92,12 +159,7 @@ fn start_worker() -> Result<Sender<Job>, Unfinished> {
 
 /// Calls a method of Python's strings, lists or dictionaries. The engine charges fuel for the
 /// result; this function charges for the value that the method reads.
-pub(crate) fn call_method(
-    state: &mut State,
-    value: &Value,
-    name: &str,
-    arguments: &[Value],
-) -> Result<Value, TemplateError> {
+fn call_method(state: &mut State, value: &Value, name: &str, arguments: &[Value]) -> Result<Value, TemplateError> {
     let read = value.as_str().map(|text| text.len() / TEXT_BYTES_PER_FUEL as usize).or(value.len()).unwrap_or(0);
     state.consume_fuel(read as u64)?;
     if name == "format" && value.as_str().is_some_and(has_wide_field) {

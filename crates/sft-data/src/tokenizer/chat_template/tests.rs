@@ -1,5 +1,6 @@
 use super::*;
 use crate::testing::{golden, message, tokenizer, tokenizer_with_template};
+use crate::untrusted::template::TIME_LIMIT;
 use std::time::{Duration, Instant};
 
 #[test]
@@ -127,7 +128,7 @@ fn a_template_that_took_too_long_is_not_tried_again() {
     let grown = "{% set ns = namespace(x=[1], y=[1]) %}\
         {% for i in range(26) %}{% set ns.x = [ns.x, ns.x] %}{% set ns.y = [ns.y, ns.y] %}{% endfor %}{{ ns.x == ns.y }}";
     let mut template = ChatTemplate::compile(grown.to_owned()).unwrap();
-    Arc::get_mut(&mut template.compiled).unwrap().time_limit = Duration::from_millis(100);
+    Arc::get_mut(&mut template.sandbox).unwrap().time_limit = Duration::from_millis(100);
     let tokenizer = tokenizer("qwen");
     let mut times = [Duration::ZERO; 2];
     for time in &mut times {
