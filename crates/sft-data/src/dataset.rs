@@ -19,7 +19,7 @@ mod source;
 mod split_files;
 
 use crate::Error;
-use columns::Shape;
+use columns::RowColumns;
 use format::Format;
 use read::Record;
 use serde_json::Value;
@@ -72,13 +72,13 @@ pub fn load_splits(config: &DatasetConfig, hub: &dyn OpenRepository) -> Result<S
 
     let reader = SplitReader { source: &source, format, text_field: &config.dataset_text_field };
     let train_files = source.fetch(files_of(&train_name).unwrap_or_default())?;
-    let shape = reader.detect_shape(&train_files, &train_name)?;
-    let mut train = reader.rows(&train_files, &shape, &train_name)?;
+    let row_columns = reader.detect_columns(&train_files, &train_name)?;
+    let mut train = reader.rows(&train_files, &row_columns, &train_name)?;
     let mut train_numbers = None;
     let (eval, eval_name) = match (eval_name, config.test_size) {
         (Some(name), _) => {
             let files = source.fetch(files_of(&name).unwrap_or_default())?;
-            (Some(reader.rows(&files, &shape, &name)?), Some(name))
+            (Some(reader.rows(&files, &row_columns, &name)?), Some(name))
         }
         (None, Some(test_size)) if config.evaluation != Evaluation::Off => {
             let numbered = train.into_iter().zip(1..).collect();
@@ -89,7 +89,7 @@ pub fn load_splits(config: &DatasetConfig, hub: &dyn OpenRepository) -> Result<S
         }
         _ => (None, None),
     };
-    Ok(Splits { train, train_numbers, eval, train_name, eval_name, source: format!("{source}, {shape}") })
+    Ok(Splits { train, train_numbers, eval, train_name, eval_name, source: format!("{source}, {row_columns}") })
 }
 
 fn choose_splits(
@@ -126,7 +126,7 @@ struct SplitReader<'a> {
 }
 
 impl SplitReader<'_> {
-    fn detect_shape(&self, files: &[PathBuf], split: &str) -> Result<Shape, Error> {
+    fn detect_columns(&self, files: &[PathBuf], split: &str) -> Result<RowColumns, Error> {
         let candidates = [self.text_field, "text", "prompt", "completion", "messages", "conversations"];
         for file in files {
             let mut sample = Record::new();
@@ -143,22 +143,22 @@ impl SplitReader<'_> {
             })?;
             if num_records > 0 {
                 let columns = read::columns(file, self.format)?;
-                return Shape::detect(&columns, &sample, self.text_field)
+                return RowColumns::detect(&columns, &sample, self.text_field)
                     .ok_or_else(|| self.no_text_column(file, columns));
             }
         }
         Err(self.no_rows(split))
     }
 
-    fn rows(&self, files: &[PathBuf], shape: &Shape, split: &str) -> Result<Vec<Row>, Error> {
-        let columns = shape.columns();
+    fn rows(&self, files: &[PathBuf], row_columns: &RowColumns, split: &str) -> Result<Vec<Row>, Error> {
+        let columns = row_columns.columns();
         let mut rows = Vec::new();
         for file in files {
             let before = rows.len();
             let mut has_column = false;
             read::read(file, self.format, &columns, &mut |at, record| {
                 has_column |= columns.first().is_some_and(|&column| record.contains_key(column));
-                rows.push(shape.row(record, file, at)?);
+                rows.push(row_columns.row(record, file, at)?);
                 Ok(ControlFlow::Continue(()))
             })?;
             if rows.len() > before && !has_column {

@@ -133,7 +133,7 @@ impl ChatTokenizer {
     ///
     /// A BPE tokenizer caches up to 10,000 words for the calling thread until that thread ends,
     /// even if the tokenizer is dropped earlier. A program that loads many tokenizers should use
-    /// each on a thread of its own, as [`prepare`](crate::prepare) does.
+    /// each on a thread of its own, as [`prepare`](crate::prepare()) does.
     ///
     /// # Errors
     /// If the tokenizer cannot encode the text, for example because it has no unknown token.

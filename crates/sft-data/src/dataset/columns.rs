@@ -9,7 +9,7 @@ use std::path::Path;
 
 /// Which columns hold the rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Shape {
+pub(super) enum RowColumns {
     /// A column of plain text.
     Text(String),
     /// A column of lists of messages.
@@ -18,7 +18,7 @@ pub(super) enum Shape {
     PromptCompletion,
 }
 
-impl fmt::Display for Shape {
+impl fmt::Display for RowColumns {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Text(column) => write!(f, "texts in column `{column}`"),
@@ -30,7 +30,7 @@ impl fmt::Display for Shape {
 
 const CONTEXT_COLUMNS: [&str; 2] = ["tools", "chat_template_kwargs"];
 
-impl Shape {
+impl RowColumns {
     /// Decides in TRL's order: prompt and completion, then messages, then the text column. If
     /// `text_field` is not `text`, the user chose it, so it comes first. `sample` holds the first
     /// value of each column that is not null.

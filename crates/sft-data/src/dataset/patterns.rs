@@ -7,18 +7,25 @@
 use regex::{Regex, escape};
 use std::fmt::Write as _;
 
+/// The longest pattern that is compiled, which is as long as a path can be on most systems. Much
+/// longer ones would take minutes.
+const MAX_PATTERN_BYTES: usize = 4096;
+/// Length of the start of a pattern that a warning quotes.
+const MAX_QUOTED_CHARACTERS: usize = 100;
+
 /// A compiled pattern.
 pub(super) struct Pattern(Regex);
 
 impl Pattern {
-    /// Compiles a pattern. `None` if it matches nothing because it has a malformed set or is far
-    /// too long.
+    /// Compiles a pattern. `None` if it matches nothing, because it has a malformed set or is
+    /// longer than any path.
     pub(super) fn new(pattern: &str) -> Option<Self> {
-        let regex = Regex::new(&to_regex(pattern));
-        if regex.is_err() {
-            tracing::warn!(pattern, "a pattern of the dataset card is malformed and matches no file");
+        let regex = (pattern.len() <= MAX_PATTERN_BYTES).then(|| Regex::new(&to_regex(pattern)).ok()).flatten();
+        if regex.is_none() {
+            let start: String = pattern.chars().take(MAX_QUOTED_CHARACTERS).collect();
+            tracing::warn!("the pattern {start:?} in the dataset card is malformed or too long, so it matches no file");
         }
-        regex.ok().map(Self)
+        regex.map(Self)
     }
 
     /// Whether the pattern matches the whole name, in which `/` separates folders.

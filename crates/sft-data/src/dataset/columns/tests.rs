@@ -5,8 +5,8 @@ use serde_json::json;
 fn row(record: Value, text_field: &str) -> Result<Row, String> {
     let Value::Object(record) = record else { unreachable!() };
     let columns: Vec<String> = record.keys().cloned().collect();
-    let shape = Shape::detect(&columns, &record, text_field).ok_or("no shape")?;
-    shape.row(record, Path::new("f"), Position::Line(7)).map_err(|error| message(&error))
+    let row_columns = RowColumns::detect(&columns, &record, text_field).ok_or("no columns")?;
+    row_columns.row(record, Path::new("f"), Position::Line(7)).map_err(|error| message(&error))
 }
 
 #[test]
@@ -27,8 +27,8 @@ fn columns_are_chosen_in_trls_order() {
         Ok(Row::PromptCompletion(_))
     ));
     assert_eq!(row(json!({"prompt": "a", "text": "c"}), "text").unwrap(), Row::Text("c".to_owned()));
-    assert_eq!(row(json!({"content": "a"}), "text").unwrap_err(), "no shape");
-    assert_eq!(row(json!({"content": "a"}), "body").unwrap_err(), "no shape");
+    assert_eq!(row(json!({"content": "a"}), "text").unwrap_err(), "no columns");
+    assert_eq!(row(json!({"content": "a"}), "body").unwrap_err(), "no columns");
 }
 
 #[test]
@@ -46,12 +46,13 @@ fn names_of_sharegpt_become_those_of_chatml() {
 
 #[test]
 fn missing_values_are_empty_rows() {
-    let shape = Shape::Text("text".to_owned());
+    let row_columns = RowColumns::Text("text".to_owned());
     for record in [json!({"text": null}), json!({}), json!({"other": 1})] {
         let Value::Object(record) = record else { unreachable!() };
-        assert_eq!(shape.row(record, Path::new("f"), Position::Line(1)).unwrap(), Row::Text(String::new()));
+        assert_eq!(row_columns.row(record, Path::new("f"), Position::Line(1)).unwrap(), Row::Text(String::new()));
     }
-    let found = Shape::Messages("messages".to_owned()).row(Record::new(), Path::new("f"), Position::Line(1)).unwrap();
+    let found =
+        RowColumns::Messages("messages".to_owned()).row(Record::new(), Path::new("f"), Position::Line(1)).unwrap();
     assert_eq!(found, Row::Messages(Conversation::default()));
 }
 
@@ -72,9 +73,9 @@ fn errors_name_the_row_of_a_value_of_the_wrong_kind() {
     ] {
         assert_eq!(row(record, "text").unwrap_err(), expected);
     }
-    let shape = Shape::Messages("messages".to_owned());
+    let row_columns = RowColumns::Messages("messages".to_owned());
     let Value::Object(record) = json!({"messages": "text"}) else { unreachable!() };
-    let error = shape.row(record, Path::new("f"), Position::Row(2)).unwrap_err();
+    let error = row_columns.row(record, Path::new("f"), Position::Row(2)).unwrap_err();
     assert_eq!(message(&error), "f, row 2: column `messages` holds a text, not a list of messages");
 }
 

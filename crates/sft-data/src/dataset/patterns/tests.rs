@@ -61,4 +61,11 @@ fn no_pattern_takes_long() {
     let (stars, folders) = ("*a".repeat(100) + "b", "**/a/".repeat(100) + "b");
     assert!(!matches(&stars, &"a".repeat(255)));
     assert!(!matches(&folders, &"a/".repeat(255)));
+    // These would take minutes to compile.
+    let started = std::time::Instant::now();
+    for unit in ["*a", "[!a]", "**/", "abcd"] {
+        assert!(!matches(&unit.repeat(1_000_000), "abcd"));
+        assert!(!matches(&(unit.repeat(1000) + "x"), "b"));
+    }
+    assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
 }

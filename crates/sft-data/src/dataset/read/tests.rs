@@ -1,9 +1,13 @@
 use super::*;
 use crate::testing::{golden, golden_path, message};
+use ::parquet::data_type::{ByteArray, ByteArrayType};
+use ::parquet::file::writer::SerializedFileWriter;
+use ::parquet::schema::parser::parse_message_type;
 use serde_json::json;
 use std::fs;
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 fn all(path: &Path) -> Result<Vec<(Position, Record)>, Error> {
     let format = Format::of(&path.to_string_lossy()).unwrap();
@@ -180,6 +184,25 @@ fn damaged_parquet_is_an_error_and_never_a_panic() {
         }
     }
     assert!(folder.error("text.parquet", "{\"text\": \"a\"}").contains("cannot be read as Parquet"));
+}
+
+/// With dictionary encoding, the file holds the value once.
+#[test]
+fn a_small_parquet_file_cannot_repeat_a_value_without_end() {
+    let folder = Folder::new();
+    let path = folder.file("repeated.parquet", "");
+    let schema = Arc::new(parse_message_type("message rows { required binary text (UTF8); }").unwrap());
+    let mut writer = SerializedFileWriter::new(fs::File::create(&path).unwrap(), schema, Default::default()).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    let values = vec![ByteArray::from("a".repeat(1 << 19).as_str()); 3300];
+    column.typed::<ByteArrayType>().write_batch(&values, None, None).unwrap();
+    column.close().unwrap();
+    group.close().unwrap();
+    writer.close().unwrap();
+    assert!(fs::metadata(&path).unwrap().len() < 2 << 20);
+    let error = read(&path, Format::Parquet, &["text"], &mut |_, _| Ok(ControlFlow::Continue(()))).unwrap_err();
+    assert!(message(&error).contains("is more than a file of"), "{error}");
 }
 
 #[test]
