@@ -1,11 +1,11 @@
 //! Reads a dataset, prepares it for training, and shows the first batch:
 //!
 //! ```text
-//! cargo run -p sft-data --example prepare -- <dataset: file, folder or hub id> <folder with a tokenizer>
+//! cargo run -p sft-data --example prepare -- <dataset: a file or a folder> <folder with a tokenizer>
 //! ```
 
 use sft_data::{
-    ChatTokenizer, DatasetConfig, Evaluation, HubConfig, PrepareConfig, SpecialTokensInText, collate, epoch_order,
+    ChatTokenizer, DatasetConfig, Evaluation, LocalFiles, PrepareConfig, SpecialTokensInText, collate, epoch_order,
     load_splits, prepare,
 };
 use std::error::Error;
@@ -18,7 +18,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let config =
         DatasetConfig { dataset_name: dataset.clone(), evaluation: Evaluation::Optional, ..DatasetConfig::default() };
-    let splits = load_splits(&config, &HubConfig::from_env())?;
+    let splits = load_splits(&config, &LocalFiles)?;
     println!("{}: {} rows to train on", splits.source, splits.train.len());
 
     let tokenizer = ChatTokenizer::from_dir(Path::new(tokenizer))?;

@@ -1,34 +1,35 @@
 //! Examples laid end to end.
 //!
-//! A batch is a flat run of tokens, row after row, with the length of every document: the form that
-//! attention over variable lengths wants, and the one in which padding costs nothing.
-//! [`Batch::pad_to_longest`] gives the rectangular form.
+//! A batch is one flat sequence of tokens, example after example, with the length of every
+//! document. Attention over variable lengths takes this form, and it needs no padding.
+//! [`Batch::pad_to_longest`] makes the rectangular form.
 
 use crate::prepare::Example;
 use std::num::NonZeroUsize;
 use std::ops::Range;
 
-/// The label of a token that does not count in the loss, as everywhere in Hugging Face.
+/// The label of a token that does not count in the loss, as in Hugging Face's libraries.
 pub const IGNORE_INDEX: i64 = -100;
 
-/// A few examples as one flat sequence.
+/// Several examples as one flat sequence.
 ///
 /// With documents of 3 and 2 tokens: `input_ids` has 5 entries and `lengths` is `[3, 2]`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Batch {
-    /// Token ids of all rows, `[t]`.
+    /// Token ids of all examples, `[t]`.
     pub input_ids: Vec<i64>,
-    /// Labels in Hugging Face's convention, `[t]`: not shifted, [`IGNORE_INDEX`] where a token does
-    /// not count.
+    /// Labels in Hugging Face's convention, `[t]`: not shifted, and [`IGNORE_INDEX`] for a token
+    /// that does not count in the loss.
     pub labels: Vec<i64>,
-    /// Length of each document, in order; their sum is `t`. A packed row has several.
+    /// Length of each document, in order. Their sum is `t`. An example of packed rows has several
+    /// documents.
     pub lengths: Vec<usize>,
-    /// Number of rows (examples) in the batch.
+    /// Number of examples in the batch.
     pub num_rows: usize,
     padding: usize,
 }
 
-/// Lays examples end to end.
+/// Lays examples end to end, without padding.
 pub fn collate(examples: &[&Example]) -> Batch {
     let num_tokens = examples.iter().map(|example| example.input_ids.len()).sum();
     let mut batch = Batch {
@@ -49,9 +50,9 @@ pub fn collate(examples: &[&Example]) -> Batch {
 }
 
 impl Batch {
-    /// What each position has to predict, `[t]`: the label of the next token of the same document,
-    /// and [`IGNORE_INDEX`] at the last position of every document, so that no document predicts
-    /// the next one's start.
+    /// What each position is to predict, `[t]`: the label of the next token. At the last position
+    /// of a document it is [`IGNORE_INDEX`], so that no document predicts the start of the next
+    /// one.
     pub fn targets(&self) -> Vec<i64> {
         let mut targets = Vec::with_capacity(self.labels.len());
         for document in self.documents() {
@@ -64,13 +65,13 @@ impl Batch {
         targets
     }
 
-    /// Number of positions that have something to predict: what the loss is divided by.
+    /// Number of targets that are not [`IGNORE_INDEX`]: what the sum of the losses is divided by.
     pub fn num_target_tokens(&self) -> usize {
         let labels = self.documents().map(|document| self.labels.get(document).unwrap_or_default());
         labels.map(|labels| labels.iter().skip(1).filter(|&&label| label != IGNORE_INDEX).count()).sum()
     }
 
-    /// Where each document is.
+    /// The range of each document.
     fn documents(&self) -> impl Iterator<Item = Range<usize>> + '_ {
         self.lengths.iter().scan(0, |end, &length| {
             let start = *end;
@@ -79,17 +80,17 @@ impl Batch {
         })
     }
 
-    /// Number of tokens, padding not counted.
+    /// Number of tokens without padding.
     pub fn num_tokens(&self) -> usize {
         self.input_ids.len() - self.padding
     }
 
-    /// The rectangular form: every document padded on the right, with `pad_id` and
-    /// [`IGNORE_INDEX`], to the longest one, rounded up to a multiple of `multiple_of` (1 to round
-    /// nothing). `lengths` then are all equal.
+    /// Makes the rectangular form: pads every document on the right, with `pad_id` and
+    /// [`IGNORE_INDEX`], to the length of the longest one, rounded up to a multiple of
+    /// `multiple_of`. All `lengths` are equal then.
     ///
-    /// Causal attention never looks to the right, so padding changes no other position and needs no
-    /// mask.
+    /// A position of causal attention never sees those to its right, so the padding changes no
+    /// other position and needs no mask.
     #[must_use]
     pub fn pad_to_longest(self, pad_id: u32, multiple_of: NonZeroUsize) -> Batch {
         let width = self.lengths.iter().copied().max().unwrap_or(0).next_multiple_of(multiple_of.get());

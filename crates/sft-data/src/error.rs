@@ -1,14 +1,17 @@
-//! Everything that can go wrong between a dataset name and a batch.
+//! The crate's error type.
 
 use std::fmt;
 use std::path::PathBuf;
 
+/// Any error, as other libraries and implementations of this crate's traits return it.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
 /// Where a row is in its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Position {
-    /// A line of a text file, from 1.
+    /// A line of a text file, counted from 1.
     Line(u64),
-    /// A row of a file without lines, from 1.
+    /// A row of a file that has no lines, counted from 1.
     Row(u64),
 }
 
@@ -21,34 +24,58 @@ impl fmt::Display for Position {
     }
 }
 
-/// An error of this crate. Its message is one line that names the file, line or field, what was
-/// found and what to do; what another library said is kept as the source, so print the chain
-/// (`{:#}` of `anyhow`).
+/// A configuration field with a value that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigProblem {
+    /// The field's name.
+    pub field: &'static str,
+    /// The value it had.
+    pub value: String,
+    /// What to use instead.
+    pub fix: String,
+}
+
+impl ConfigProblem {
+    pub(crate) fn new(field: &'static str, value: impl fmt::Display, fix: impl Into<String>) -> Self {
+        Self { field, value: value.to_string(), fix: fix.into() }
+    }
+}
+
+impl fmt::Display for ConfigProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} = {}: {}", self.field, self.value, self.fix)
+    }
+}
+
+/// What can go wrong between the name of a dataset and a batch.
+///
+/// A message is one line. It names the file, line or field, what was found there, and what to do.
+/// Errors of other libraries are kept as sources, so print the whole chain (`{:#}` of `anyhow`).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The dataset name is neither something on disk nor the name of a hub repository.
+    /// The dataset's name is neither a file nor a folder, and cannot be the name of a repository.
     #[error("dataset {name:?} not found: no such file or folder, and not a hub id of the form `owner/name`")]
     DatasetNotFound {
         /// The name as given.
         name: String,
     },
-    /// A file or folder cannot be opened or read.
+    /// A file or folder cannot be opened, read or written.
     #[error("{}: cannot be read or written", path.display())]
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What the operating system said.
+        /// What the operating system reported.
         #[source]
         source: std::io::Error,
     },
-    /// A file has a name that no reader knows.
+    /// The extension of a file belongs to no known format.
     #[error("{}: unknown format; known are {}", path.display(), crate::dataset::KNOWN_FORMATS)]
     UnknownFormat {
         /// The file.
         path: PathBuf,
     },
-    /// A folder or repository holds no file that a reader knows.
+    /// A folder or repository holds no file of a known format.
     #[error("{location}: no data files found ({found}); known are {}", crate::dataset::KNOWN_FORMATS)]
     NoDataFiles {
         /// The folder or repository.
@@ -56,10 +83,10 @@ pub enum Error {
         /// What is there instead.
         found: String,
     },
-    /// A file or split has no rows.
+    /// A split has no rows.
     #[error("{location}: empty, there are no rows to train on")]
     NoRows {
-        /// The file, folder or repository and the split.
+        /// The file, folder or repository, and the split.
         location: String,
     },
     /// A row is malformed.
@@ -67,61 +94,57 @@ pub enum Error {
     BadRow {
         /// The file.
         path: PathBuf,
-        /// Where in it.
+        /// Where the row is in the file.
         at: Position,
-        /// What is wrong there.
+        /// What is wrong with the row.
         problem: String,
     },
-    /// A file cannot be decoded as a whole.
+    /// A file cannot be decoded.
     #[error("{}: {problem}", path.display())]
     BadFile {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong with the file.
         problem: String,
     },
-    /// No column holds something to train on.
+    /// No column holds anything to train on.
     #[error(
-        "{}: no column `{wanted}`, nor `messages`, `conversations` or `prompt` and `completion`; \
-         columns are {}: name one with --dataset_text_field",
+        "{}: no column `{wanted}`, nor `messages`, `conversations` or `prompt` and `completion`; columns are {}: \
+         name one with `dataset_text_field`",
         path.display(),
         columns.join(", ")
     )]
     NoTextColumn {
         /// The file.
         path: PathBuf,
-        /// The column asked for.
+        /// The column that was asked for.
         wanted: String,
-        /// The columns there are.
+        /// The columns of the file.
         columns: Vec<String>,
     },
-    /// A split asked for does not exist.
+    /// A split that was asked for does not exist.
     #[error("{location}: no split `{wanted}`; splits are {}", available.join(", "))]
     NoSuchSplit {
         /// The file, folder or repository.
         location: String,
-        /// The split asked for.
+        /// The split that was asked for.
         wanted: String,
-        /// The splits there are.
+        /// The splits that exist.
         available: Vec<String>,
     },
-    /// There is nothing to evaluate on.
-    #[error("{location}: only one split, `{only}`: give --test_size 0.1 to set rows aside for evaluation")]
+    /// Evaluation is required, but there is no split for it and `test_size` is not set.
+    #[error("{location}: only one split, `{only}`: set `test_size` (for example 0.1) to set rows aside for evaluation")]
     OnlyOneSplit {
         /// The file, folder or repository.
         location: String,
-        /// The split there is.
+        /// The split that exists.
         only: String,
     },
-    /// A configuration field has an impossible value.
-    #[error("{field} = {value}: {expected}")]
-    BadConfig {
-        /// The field.
-        field: &'static str,
-        /// What it was set to.
-        value: String,
-        /// What it has to be.
-        expected: String,
+    /// Configuration fields have values that cannot be used. All of them are listed.
+    #[error("{}", join(problems))]
+    Config {
+        /// Every problem found, at least one.
+        problems: Vec<ConfigProblem>,
     },
     /// A tokenizer file is missing or malformed.
     #[error("{}: {problem}", path.display())]
@@ -136,23 +159,23 @@ pub enum Error {
     TokenizerFile {
         /// The file.
         path: PathBuf,
-        /// What the parser said.
+        /// What the parser reported.
         #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
+        source: BoxError,
     },
-    /// The system has no threads left to put rows into tokens.
-    #[error("cannot start threads to put rows into tokens; RAYON_NUM_THREADS sets how many there are")]
+    /// The system has no threads left for tokenizing.
+    #[error("cannot start the threads that tokenize; RAYON_NUM_THREADS sets their number")]
     Threads(#[source] rayon::ThreadPoolBuildError),
-    /// A text cannot be tokenised, or ids cannot be decoded.
+    /// A text cannot be tokenized, or token ids cannot be decoded.
     #[error("the tokenizer refused {what}")]
     Tokenize {
-        /// Which text.
+        /// Which text or which ids.
         what: String,
-        /// What the tokenizer said.
+        /// What the tokenizer reported.
         #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
+        source: BoxError,
     },
-    /// The tokenizer has no chat template, and a conversation is to be put into words.
+    /// The tokenizer has no chat template, but a row is a chat.
     #[error(
         "{}: the tokenizer has no chat template, which a conversation needs: add chat_template.jinja, or train on \
          plain text",
@@ -162,63 +185,76 @@ pub enum Error {
         /// The tokenizer's folder.
         dir: PathBuf,
     },
-    /// The chat template is malformed or refused a conversation.
+    /// The chat template is malformed or refused a chat.
     #[error("chat template, {during}")]
     ChatTemplate {
         /// What was being done.
         during: String,
-        /// What the template said.
+        /// What the template engine reported.
         #[source]
         source: minijinja::Error,
     },
-    /// The chat template does more than putting a chat into words takes.
+    /// The chat template was stopped because it exceeded a limit.
     #[error(
-        "chat template, {during}: stopped, as {reason}; is it damaged or hostile? --chat_template_path names another"
+        "chat template, {during}: stopped, as {reason}; is it damaged or hostile? `chat_template_path` names another"
     )]
     ChatTemplateStopped {
         /// What was being done.
         during: String,
-        /// Which bound it met.
+        /// Which limit it exceeded.
         reason: String,
     },
-    /// The tokens of the assistant's turns cannot be told from the others.
+    /// The assistant's tokens cannot be told from the others.
     #[error("assistant_only_loss: {problem}")]
     AssistantMask {
         /// Why, and what to do.
         problem: String,
     },
-    /// A prompt and its completion are of different kinds.
-    #[error("of prompt and completion one is text and the other a list of messages; both have to be of one kind")]
+    /// A prompt is text and its completion is messages, or the other way round.
+    #[error("one of prompt and completion is text and the other a list of messages; both must be of the same kind")]
     MixedTurns,
     /// A row could not be prepared.
     #[error("row {row}")]
     Row {
-        /// Which row of its split, from 1.
+        /// The number of the row in its split, counted from 1.
         row: usize,
         /// What is wrong with it.
         #[source]
         source: Box<Error>,
     },
-    /// No row has anything to learn.
+    /// No row has a token to learn.
     #[error(
-        "none of {rows} rows is left to train on: {empty} have no text or no token to learn, of {truncated} max_length \
-         cuts off every such token"
+        "none of {rows} rows is left to train on: {empty} have no text or no token to learn, and `max_length` cuts off \
+         every such token of {truncated} more"
     )]
     NothingLeft {
-        /// Rows there were.
+        /// Number of rows.
         rows: usize,
-        /// Rows without anything to learn.
+        /// Number of rows without a token to learn.
         empty: usize,
-        /// Rows of which too much was cut off.
+        /// Number of rows whose every token to learn was cut off.
         truncated: usize,
     },
-    /// The hub refused, lacks the repository, or could not be reached.
+    /// The repository cannot be opened, or one of its files cannot be fetched. The message is the
+    /// repository's own.
     #[error(transparent)]
-    Hub(#[from] crate::hub::HubError),
+    Repository(BoxError),
 }
 
 impl Error {
     pub(crate) fn io(path: impl Into<PathBuf>, source: std::io::Error) -> Self {
         Self::Io { path: path.into(), source }
     }
+
+    pub(crate) fn config(field: &'static str, value: impl fmt::Display, fix: impl Into<String>) -> Self {
+        Self::Config { problems: vec![ConfigProblem::new(field, value, fix)] }
+    }
+
+    pub(crate) fn of_problems(problems: Vec<ConfigProblem>) -> Result<(), Self> {
+        if problems.is_empty() { Ok(()) } else { Err(Self::Config { problems }) }
+    }
+}
+
+fn join(problems: &[ConfigProblem]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }

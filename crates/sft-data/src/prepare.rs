@@ -1,154 +1,85 @@
-//! From rows to examples: what TRL's `SFTTrainer._prepare_dataset` does.
+//! From rows to examples, as TRL's `SFTTrainer._prepare_dataset` makes them.
 //!
 //! ```text
-//!   Text              text + EOS, unless it ends with it
-//!   Messages          the chat template's text                      ──▶ ids, labels ──▶ cut to max_length
-//!   PromptCompletion  both, told apart by their common prefix           ──▶ drop what has no target ──▶ pack
+//!   Text              the text, and EOS unless the text ends with it
+//!   Messages          the text that the chat template makes         ──▶ ids, labels ──▶ cut to max_length
+//!   PromptCompletion  both together; the common prefix is the prompt    ──▶ drop rows without a target ──▶ pack
 //! ```
 //!
-//! A row without a target, a position that has a next token to learn, cannot be trained on: it is
-//! dropped and counted. TRL keeps an empty row as one lone EOS, which adds nothing to the loss but
-//! takes a place in the order of rows.
+//! A target is a position whose next token counts in the loss. A row without a target teaches
+//! nothing, so it is dropped and counted. TRL keeps an empty row as a single EOS, which adds
+//! nothing to the loss but takes a place in the order of rows.
 
+mod config;
 mod pack;
 mod tokenize;
 
 use crate::{ChatTokenizer, Error, IGNORE_INDEX, Row};
+use config::{LossOn, Packing};
 use rayon::prelude::*;
 use rayon::{ThreadBuilder, ThreadPoolBuilder};
 use tokenize::TokenRow;
 
-/// How rows become examples.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct PrepareConfig {
-    /// Longest example in tokens; what is beyond is cut off. None: no limit.
-    pub max_length: Option<usize>,
-    /// Whether and how several rows share one example.
-    pub packing: Packing,
-    /// Which tokens count in the loss.
-    pub loss_on: LossOn,
-}
-
-/// Whether and how several rows share one example.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Packing {
-    /// One row, one example.
-    #[default]
-    None,
-    /// Rows are kept whole and put together so that little is left over; attention stays within a
-    /// row.
-    #[serde(rename = "bfd")]
-    BestFitDecreasing,
-    /// As above, and rows that are too long are split rather than cut off.
-    #[serde(rename = "bfd_split")]
-    BestFitDecreasingSplit,
-    /// All rows as one stream, cut into equal pieces, regardless of where a row ends.
-    Wrapped,
-}
-
-/// Which tokens count in the loss.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LossOn {
-    /// The completion of a prompt-completion row, everything of any other.
-    #[default]
-    Auto,
-    /// Every token.
-    All,
-    /// What the assistant says (`assistant_only_loss`).
-    Assistant,
-}
-
-impl Default for PrepareConfig {
-    fn default() -> Self {
-        Self { max_length: Some(1024), packing: Packing::default(), loss_on: LossOn::default() }
-    }
-}
-
-impl PrepareConfig {
-    /// Checks the fields against each other.
-    ///
-    /// # Errors
-    /// If `max_length` is below 2, or missing though rows are to be packed.
-    pub fn validate(&self) -> Result<(), Error> {
-        match self.max_length {
-            Some(length @ (0 | 1)) => Err(Error::BadConfig {
-                field: "max_length",
-                value: length.to_string(),
-                expected: "at least 2: one token to read and one to predict".to_owned(),
-            }),
-            None if self.packing != Packing::None => Err(Error::BadConfig {
-                field: "max_length",
-                value: "none".to_owned(),
-                expected: "a number of tokens, to which packing fills its examples".to_owned(),
-            }),
-            _ => Ok(()),
-        }
-    }
-}
+pub use config::{PackingStrategy, PrepareConfig};
 
 /// Token ids of one row, or of several packed ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Example {
     /// Token ids, `[t]`.
     pub input_ids: Vec<u32>,
-    /// Labels, `[t]`, not shifted; `None` if they are the ids themselves.
+    /// Labels, `[t]`, not shifted. `None` if they equal the ids.
     pub labels: Option<Vec<i64>>,
-    /// Lengths of the documents in it, in order; one entry unless packed. Their sum is `t`.
+    /// Lengths of the documents in the example, in order. There is one unless rows are packed.
+    /// Their sum is `t`.
     pub segment_lengths: Vec<u32>,
-    /// Numbers of the rows that are in it, whole or in part, counted from 1 in the order they were
-    /// given to [`prepare`].
+    /// Numbers of the rows that the example holds, whole or in part, counted from 1 in the order in
+    /// which they were given to [`prepare`].
     pub rows: Vec<u64>,
 }
 
-/// Examples and what was done to get them.
+/// Examples, and a count of what became of the rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prepared {
-    /// What to train on.
+    /// The examples.
     pub examples: Vec<Example>,
-    /// The count of it all.
+    /// What became of the rows.
     pub report: PrepareReport,
 }
 
 /// What became of the rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub struct PrepareReport {
-    /// Rows that came in.
+    /// Number of rows.
     pub rows: usize,
-    /// Rows that are trained on.
+    /// Number of rows that are in the examples.
     pub kept: usize,
-    /// Rows of which the end was cut off.
+    /// Number of kept rows whose end was cut off.
     pub truncated: usize,
-    /// Tokens cut off.
+    /// Number of tokens cut off from those rows.
     pub truncated_tokens: usize,
-    /// Rows without anything to learn.
+    /// Number of rows dropped because they have no target.
     pub dropped_empty: usize,
-    /// Rows whose every target was cut off, the prompt alone being too long.
+    /// Number of rows dropped because every target was cut off: the prompt alone was too long.
     pub dropped_truncated: usize,
-    /// Examples made of them; fewer than rows if packed.
+    /// Number of examples. It is below `kept` if rows are packed.
     pub examples: usize,
-    /// Tokens in the examples.
+    /// Number of tokens in the examples.
     pub tokens: usize,
-    /// Tokens that count in the loss.
+    /// Number of targets in the examples.
     pub target_tokens: usize,
 }
 
-/// Turns rows into examples, on all cores, in the order of the rows unless they are packed.
+/// Turns rows into examples, on all cores. The examples are in the order of the rows unless rows
+/// are packed.
 ///
 /// # Errors
-/// If the configuration is impossible, no thread can be started, a row cannot be put into tokens,
-/// or no row has anything to learn.
+/// If the configuration is not [valid](PrepareConfig::validate), no thread can be started, a row
+/// cannot be tokenized, or no row has a target.
 pub fn prepare(rows: &[Row], tokenizer: &ChatTokenizer, config: &PrepareConfig) -> Result<Prepared, Error> {
-    config.validate()?;
-    let tokenized = tokenize_all(rows, tokenizer, config.loss_on)?;
+    let plan = config.plan()?;
+    let tokenized = tokenize_all(rows, tokenizer, plan.loss_on)?;
 
     let mut report = PrepareReport { rows: rows.len(), ..PrepareReport::default() };
-    let cut_to = match config.packing {
-        Packing::None | Packing::BestFitDecreasing => config.max_length,
-        Packing::BestFitDecreasingSplit | Packing::Wrapped => None,
-    };
     let mut kept = Vec::with_capacity(rows.len());
     for (index, row) in tokenized.into_iter().enumerate() {
         let mut row = row.map_err(|source| Error::Row { row: index + 1, source: Box::new(source) })?;
@@ -158,7 +89,7 @@ pub fn prepare(rows: &[Row], tokenizer: &ChatTokenizer, config: &PrepareConfig) 
             continue;
         }
         let length = row.input_ids.len();
-        if let Some(limit) = cut_to
+        if let Some(limit) = plan.cut_to
             && length > limit
         {
             row.truncate(limit);
@@ -173,12 +104,10 @@ pub fn prepare(rows: &[Row], tokenizer: &ChatTokenizer, config: &PrepareConfig) 
     }
     report.kept = kept.len();
 
-    let examples = match (config.packing, config.max_length) {
-        (Packing::None, _) | (_, None) => kept.into_iter().map(Example::from).collect(),
-        (Packing::BestFitDecreasing | Packing::BestFitDecreasingSplit, Some(limit)) => {
-            pack::best_fit_decreasing(kept, limit)
-        }
-        (Packing::Wrapped, Some(limit)) => pack::wrapped(&kept, limit),
+    let examples = match plan.packing {
+        Packing::None => kept.into_iter().map(Example::from).collect(),
+        Packing::BestFitDecreasing(length) => pack::best_fit_decreasing(kept, length),
+        Packing::Wrapped(length) => pack::wrapped(&kept, length),
     };
     report.examples = examples.len();
     report.tokens = examples.iter().map(|example| example.input_ids.len()).sum();
@@ -193,24 +122,25 @@ pub fn prepare(rows: &[Row], tokenizer: &ChatTokenizer, config: &PrepareConfig) 
     Ok(Prepared { examples, report })
 }
 
-/// All rows before any is looked at, so that the error of the first bad row is reported, not that
-/// of a random one.
+/// Tokenizes all rows before any result is used, so that the error reported is that of the first
+/// bad row and not that of a random one.
 ///
-/// On threads of its own: the tokenizers library keeps up to 10,000 words a tokenizer and thread
-/// for as long as the thread lives, which in a pool that stays would be all of the training, and
-/// for every tokenizer there ever was.
+/// The threads are new ones that end with this function: the tokenizers library caches up to 10,000
+/// words for each tokenizer and thread until the thread ends. In a pool that stays, the cache would
+/// stay for the whole training.
 fn tokenize_all(
     rows: &[Row],
     tokenizer: &ChatTokenizer,
     loss_on: LossOn,
 ) -> Result<Vec<Result<TokenRow, Error>>, Error> {
+    let _span = tracing::info_span!("tokenize", rows = rows.len()).entered();
     let work = || rows.par_iter().map(|row| tokenize::tokenize(row, tokenizer, loss_on)).collect();
     let threads = ThreadPoolBuilder::new().thread_name(|index| format!("tokenize-{index}"));
     threads.build_scoped(ThreadBuilder::run, |pool| pool.install(work)).map_err(Error::Threads)
 }
 
 impl Example {
-    /// Number of positions that have something to predict.
+    /// Number of targets: positions whose next token, in the same document, counts in the loss.
     pub fn num_targets(&self) -> usize {
         let mut start = 0;
         let mut count = 0;
@@ -231,7 +161,7 @@ impl From<TokenRow> for Example {
     }
 }
 
-/// The first token of a document is predicted by nothing.
+/// No position predicts the first token of a document.
 fn num_targets(length: usize, labels: Option<&[i64]>) -> usize {
     match labels {
         None => length.saturating_sub(1),

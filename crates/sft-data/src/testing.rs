@@ -1,12 +1,18 @@
-//! What the unit tests share.
+//! Code shared by the unit tests.
 
 use crate::{ChatTokenizer, Error, TokenizerOptions};
 use serde_json::Value;
+use std::cell::RefCell;
 use std::error::Error as _;
+use std::fmt::Debug;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Once;
+use tracing::field::Field;
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Metadata, Subscriber};
 
-/// A file among the goldens, which `tests/goldens/make.py` writes.
+/// The path of a golden file. `tests/goldens/make.py` writes them.
 pub(crate) fn golden_path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens").join(name)
 }
@@ -26,8 +32,8 @@ pub(crate) fn tokenizer(name: &str) -> ChatTokenizer {
     ChatTokenizer::from_dir(&golden_path("tokenizers").join(name)).unwrap()
 }
 
-/// One of the golden tokenizers with another of the golden templates, or any other text as the
-/// template.
+/// A golden tokenizer with another chat template: the golden template of that name, or else the
+/// text itself.
 pub(crate) fn tokenizer_with_template(name: &str, template: &str) -> ChatTokenizer {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("template.jinja");
@@ -37,7 +43,7 @@ pub(crate) fn tokenizer_with_template(name: &str, template: &str) -> ChatTokeniz
     ChatTokenizer::load(&golden_path("tokenizers").join(name), &options).unwrap()
 }
 
-/// The message of an error with those of its sources, as a program prints it.
+/// The message of an error followed by those of its sources.
 pub(crate) fn message(error: &Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -50,7 +56,7 @@ pub(crate) fn message(error: &Error) -> String {
     text
 }
 
-/// A small generator, so that property tests need no crate and always run the same cases.
+/// A small random number generator. Property tests with it always run the same cases.
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
@@ -59,4 +65,43 @@ impl Random {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) as usize % limit
     }
+}
+
+thread_local! {
+    /// The spans that this thread has opened.
+    static SPANS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Runs `work` and returns the spans that it opens on this thread: name, field and value.
+pub(crate) fn spans_of<T>(work: impl FnOnce() -> T) -> Vec<String> {
+    static INSTALL: Once = Once::new();
+    // A subscriber of one thread would miss spans whose call sites another thread registers.
+    INSTALL.call_once(|| {
+        tracing::subscriber::set_global_default(SpanRecorder).unwrap();
+        tracing::callsite::rebuild_interest_cache();
+    });
+    SPANS.take();
+    work();
+    SPANS.take()
+}
+
+struct SpanRecorder;
+
+impl Subscriber for SpanRecorder {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.is_span() && metadata.target().starts_with("sft_data")
+    }
+
+    fn new_span(&self, attributes: &Attributes<'_>) -> Id {
+        let mut text = attributes.metadata().name().to_owned();
+        attributes.record(&mut |field: &Field, value: &dyn Debug| text.push_str(&format!(" {field}={value:?}")));
+        SPANS.with_borrow_mut(|spans| spans.push(text));
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _span: &Id, _values: &Record<'_>) {}
+    fn record_follows_from(&self, _span: &Id, _follows: &Id) {}
+    fn event(&self, _event: &Event<'_>) {}
+    fn enter(&self, _span: &Id) {}
+    fn exit(&self, _span: &Id) {}
 }

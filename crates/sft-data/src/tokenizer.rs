@@ -1,18 +1,17 @@
 //! A model's tokenizer and its chat template.
 //!
-//! [`ChatTokenizer::from_dir`] reads `tokenizer.json` and what lies beside it:
-//! `tokenizer_config.json` and `special_tokens_map.json` name the special tokens and hold the
+//! [`ChatTokenizer::from_dir`] reads `tokenizer.json` and the files in the same folder:
+//! `tokenizer_config.json` and `special_tokens_map.json` name the special tokens and hold the chat
 //! template, `chat_template.jinja` overrides that template, and `generation_config.json` or
-//! `config.json` name EOS where the tokenizer does not. As in transformers 5, `tokenizer.json`
-//! alone decides which special tokens are put around a text.
+//! `config.json` name EOS if the tokenizer does not. As in transformers 5, only `tokenizer.json`
+//! decides which special tokens are added around a text.
 
 mod assistant;
 mod chat_template;
 mod files;
-mod growth;
 mod special;
 
-use crate::guard::guarded_tokenizer;
+use crate::untrusted::panics::catch_in_tokenizers;
 use crate::{ChatContext, Error};
 use chat_template::ChatTemplate;
 pub use files::TOKENIZER_FILES;
@@ -37,69 +36,67 @@ pub struct ChatTokenizer {
     pad_token_id: u32,
 }
 
-/// What to do differently from what the tokenizer's files say.
+/// Settings that override the tokenizer's files. All are unset by default.
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TokenizerOptions {
-    /// End-of-sequence token in place of the tokenizer's own. It has to be in the vocabulary.
+    /// The end-of-sequence token, in place of the tokenizer's own. It must be in the vocabulary.
     pub eos_token: Option<String>,
-    /// File with a Jinja chat template in place of the tokenizer's own.
+    /// A file with a Jinja chat template, in place of the tokenizer's own.
     pub chat_template_path: Option<PathBuf>,
 }
 
-/// Whether to add the special tokens that the tokenizer puts around a text (a BOS for Llama,
-/// nothing for Qwen).
+/// Whether to add the special tokens that the tokenizer puts around a text: BOS for Llama, none for
+/// Qwen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AddSpecialTokens {
-    /// Add them, as for plain text.
+    /// Add them. This is right for plain text.
     Yes,
-    /// Do not, as for text out of a chat template, which has them already.
+    /// Add none. This is right for the output of a chat template, which has them already.
     No,
 }
 
-/// Whether the rendered chat ends with the opening of the assistant's next turn.
+/// Whether a rendered chat ends with the start of the assistant's next turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AddGenerationPrompt {
-    /// It does, for sampling.
+    /// It does. This is right for sampling.
     Yes,
-    /// It does not, for training.
+    /// It does not. This is right for training.
     No,
 }
 
-/// What decoding does with special tokens.
+/// Whether decoding writes special tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SpecialTokensInText {
-    /// Write them out.
+    /// Write them.
     Keep,
     /// Leave them out.
     Skip,
 }
 
 impl ChatTokenizer {
-    /// Loads `tokenizer.json` and the files beside it.
+    /// Loads `tokenizer.json` and the files in the same folder.
     ///
     /// # Errors
-    /// If `tokenizer.json` is missing or malformed, or no file names an EOS token that is in the
-    /// vocabulary.
+    /// If `tokenizer.json` is missing or malformed, another of the files is malformed, or no file
+    /// names an EOS token that is in the vocabulary.
     pub fn from_dir(dir: &Path) -> Result<Self, Error> {
         Self::load(dir, &TokenizerOptions::default())
     }
 
-    /// As [`from_dir`](Self::from_dir), with some of it overridden.
+    /// Like [`from_dir`](Self::from_dir), with settings that override the files.
     ///
     /// # Errors
-    /// As there, and if an override is not in the vocabulary or cannot be read.
+    /// As for `from_dir`, and if `eos_token` is not in the vocabulary or `chat_template_path`
+    /// cannot be read.
     pub fn load(dir: &Path, options: &TokenizerOptions) -> Result<Self, Error> {
         let mut files = TokenizerFiles::read(dir)?;
         let mut tokenizer = files.tokenizer()?;
         let mut special = SpecialTokens::from_files(&files)?;
         if let Some(eos_token) = &options.eos_token {
             if tokenizer.token_to_id(eos_token).is_none() {
-                return Err(Error::BadConfig {
-                    field: "eos_token",
-                    value: format!("{eos_token:?}"),
-                    expected: format!("a token of the vocabulary in {}", dir.display()),
-                });
+                let fix = format!("a token of the vocabulary in {}", dir.display());
+                return Err(Error::config("eos_token", format!("{eos_token:?}"), fix));
             }
             special.set_eos_token(eos_token);
             files.set_token("eos_token", eos_token)?;
@@ -109,7 +106,8 @@ impl ChatTokenizer {
         special.set_eos_token(&eos_token);
         let pad_token_id = special.get("pad_token").and_then(|token| tokenizer.token_to_id(token));
         if special.get("pad_token").is_none() {
-            // Left open, transformers may make up a pad token that the model has no embedding for.
+            // Without a pad token in the saved files, transformers may add one that the model has
+            // no embedding for.
             files.set_token("pad_token", &eos_token)?;
         }
 
@@ -131,34 +129,33 @@ impl ChatTokenizer {
         })
     }
 
-    /// Token ids of a text. Special tokens written out in it become their ids.
+    /// Returns the token ids of a text. Special tokens in the text become their ids.
     ///
-    /// For a BPE tokenizer the thread that calls this remembers up to 10,000 words until it ends,
-    /// also when the tokenizer is no more. A program that loads many tokenizers does best to use
-    /// each on a thread of its own, as [`prepare`](crate::prepare) does.
+    /// A BPE tokenizer caches up to 10,000 words for the calling thread until that thread ends,
+    /// even if the tokenizer is dropped earlier. A program that loads many tokenizers should use
+    /// each on a thread of its own, as [`prepare`](crate::prepare()) does.
     ///
     /// # Errors
-    /// If the tokenizer refuses the text, as one without an unknown token can.
+    /// If the tokenizer cannot encode the text, for example because it has no unknown token.
     pub fn encode(&self, text: &str, special: AddSpecialTokens) -> Result<Vec<u32>, Error> {
-        let encoding = guarded_tokenizer(|| self.tokenizer.encode_fast(text, special == AddSpecialTokens::Yes))
+        let encoding = catch_in_tokenizers(|| self.tokenizer.encode_fast(text, special == AddSpecialTokens::Yes))
             .map_err(|source| Error::Tokenize { what: "a text".to_owned(), source })?;
         Ok(encoding.get_ids().to_vec())
     }
 
-    /// Text of token ids.
+    /// Returns the text of token ids. Ids beyond the vocabulary are left out.
     ///
     /// # Errors
-    /// If the decoder fails. Ids beyond the vocabulary are left out.
+    /// If the decoder fails.
     pub fn decode(&self, ids: &[u32], special: SpecialTokensInText) -> Result<String, Error> {
-        guarded_tokenizer(|| self.tokenizer.decode(ids, special == SpecialTokensInText::Skip))
+        catch_in_tokenizers(|| self.tokenizer.decode(ids, special == SpecialTokensInText::Skip))
             .map_err(|source| Error::Tokenize { what: format!("{} ids", ids.len()), source })
     }
 
-    /// A chat in the words of the model's template. Encode the result with
-    /// [`AddSpecialTokens::No`].
+    /// Renders a chat with the chat template. Encode the result with [`AddSpecialTokens::No`].
     ///
     /// # Errors
-    /// If there is no template, or it refuses the messages.
+    /// If there is no chat template, or if it refuses the messages.
     pub fn apply_chat_template(&self, messages: &[Value], prompt: AddGenerationPrompt) -> Result<String, Error> {
         self.render(messages, &ChatContext::default(), prompt)
     }
@@ -178,37 +175,37 @@ impl ChatTokenizer {
         self.eos_token_id
     }
 
-    /// Id that fills the right of padded rows: the tokenizer's own pad token, or EOS if it has
-    /// none. Padding never counts in the loss, whichever id it has, so that EOS is learned also
-    /// where both are the same.
+    /// The id that pads rows on the right: the tokenizer's own pad token, or EOS if it has none.
+    /// Padding never counts in the loss, so EOS is learned even if it is also the pad token.
     pub fn pad_token_id(&self) -> u32 {
         self.pad_token_id
     }
 
-    /// Number of token ids, added tokens included. A model's embedding has at least as many rows.
+    /// Number of token ids, including added tokens. A model's embedding has at least as many rows.
     pub fn vocab_size(&self) -> usize {
         self.tokenizer.get_vocab_size(true)
     }
 
-    /// Writes the tokenizer's own files into `dir`, byte for byte as they were when loaded, but for
-    /// what [`TokenizerOptions`] changed. A tokenizer without a pad token is written with EOS as
-    /// its pad token.
+    /// Writes the tokenizer's files into `dir`. They are byte for byte as they were when they were
+    /// loaded, except for what [`TokenizerOptions`] changed. If the tokenizer has no pad token, EOS
+    /// is written as its pad token.
     ///
     /// # Errors
-    /// If the folder cannot be made or written to.
+    /// If the folder cannot be created or written to.
     pub fn save(&self, dir: &Path) -> Result<(), Error> {
         self.files.write(dir)
     }
 
-    /// The files that [`save`](Self::save) writes: paths relative to the folder, and contents.
+    /// The files that [`save`](Self::save) writes: their paths relative to the folder, and their
+    /// contents.
     pub fn files(&self) -> &[(PathBuf, Vec<u8>)] {
         self.files.contents()
     }
 
-    /// As [`encode`](Self::encode) without special tokens, with the bytes that each token stands
-    /// for.
+    /// Like [`encode`](Self::encode) without special tokens, but also returns the range of bytes
+    /// that each token stands for.
     pub(crate) fn encode_with_offsets(&self, text: &str) -> Result<Encoding, Error> {
-        guarded_tokenizer(|| self.tokenizer.encode(text, false))
+        catch_in_tokenizers(|| self.tokenizer.encode(text, false))
             .map_err(|source| Error::Tokenize { what: "a conversation".to_owned(), source })
     }
 
@@ -221,7 +218,7 @@ impl ChatTokenizer {
         self.chat_template()?.render(messages, context, &self.special, prompt)
     }
 
-    /// The chat, and which of its bytes the assistant says.
+    /// Renders a chat, and returns which of its bytes the assistant says.
     pub(crate) fn render_with_assistant_spans(
         &self,
         messages: &[Value],

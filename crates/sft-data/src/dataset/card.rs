@@ -1,5 +1,5 @@
-//! The files of each split as a dataset's card declares them, in the YAML at the top of its
-//! `README.md`.
+//! The files of each split as the dataset card declares them: in the YAML at the top of the
+//! dataset's `README.md`.
 //!
 //! ```yaml
 //! configs:
@@ -9,11 +9,12 @@
 //!     path: data/train-*
 //! ```
 
-use super::glob;
+use super::patterns;
 use crate::Error;
 use serde::Deserialize;
 
-/// One configuration of a dataset: split names and patterns for their files, in order.
+/// One configuration of a dataset: the names of its splits and the patterns for their files, in
+/// order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct DeclaredConfig {
     pub(super) splits: Vec<(String, Vec<String>)>,
@@ -55,10 +56,9 @@ enum OneOrMany {
     Many(Vec<String>),
 }
 
-/// What the card declares for a configuration: the one named, or the default one.
+/// Returns what the card declares for the configuration `wanted`, or for the default one.
 ///
-/// A `README.md` without such a declaration, or one that is no dataset card at all, declares
-/// nothing.
+/// `None` if the `README.md` is not a dataset card or declares no files.
 pub(super) fn declared_config(readme: &str, wanted: Option<&str>) -> Result<Option<DeclaredConfig>, Error> {
     let card: Option<Card> = front_matter(readme).and_then(|yaml| serde_saphyr::from_str(yaml).ok());
     let configs = card.map(|card| card.configs).unwrap_or_default();
@@ -71,14 +71,14 @@ pub(super) fn declared_config(readme: &str, wanted: Option<&str>) -> Result<Opti
     match config {
         Some(config) => Ok(config.declared()),
         None if wanted.is_none() && configs.is_empty() => Ok(None),
-        None => Err(Error::BadConfig {
-            field: "dataset_config",
-            value: wanted.unwrap_or("none").to_owned(),
-            expected: match configs.is_empty() {
+        None => Err(Error::config(
+            "dataset_config",
+            wanted.unwrap_or("none"),
+            match configs.is_empty() {
                 true => "none, as the dataset's card declares no configurations".to_owned(),
                 false => format!("one of the dataset's configurations: {}", names()),
             },
-        }),
+        )),
     }
 }
 
@@ -89,7 +89,7 @@ fn front_matter(readme: &str) -> Option<&str> {
 }
 
 impl Config {
-    /// `None` if the configuration says nothing about files.
+    /// `None` if the configuration declares no files.
     fn declared(&self) -> Option<DeclaredConfig> {
         let folder = self.data_dir.as_deref().map(|folder| folder.trim_matches('/'));
         let place = |pattern: &str| {
@@ -117,9 +117,13 @@ impl Config {
 }
 
 impl DeclaredConfig {
-    /// The patterns that are plain names, of files that therefore have to exist.
+    /// The patterns that are plain names. These files must exist.
     pub(super) fn named_files(&self) -> impl Iterator<Item = &str> {
-        self.splits.iter().flat_map(|(_, patterns)| patterns).map(String::as_str).filter(|name| !glob::is_pattern(name))
+        self.splits
+            .iter()
+            .flat_map(|(_, patterns)| patterns)
+            .map(String::as_str)
+            .filter(|name| !patterns::is_pattern(name))
     }
 }
 

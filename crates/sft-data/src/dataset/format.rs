@@ -1,14 +1,14 @@
-//! File formats, told by the extension.
+//! File formats, recognised by the extension.
 
-/// For error messages.
+/// The known extensions, for error messages.
 pub(crate) const KNOWN_FORMATS: &str = ".parquet, .jsonl, .ndjson, .json, .csv, .tsv, .txt, each also as .gz or .zst";
 
-/// A format that can be read. Of two that are equally common in a folder the one declared first is
-/// read.
+/// A format that can be read. If two formats are equally common in a folder, the one declared first
+/// here is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Format {
     Parquet,
-    /// Lines or a whole document; the content tells.
+    /// JSON lines or one JSON document. The content decides which.
     Json,
     Csv,
     Tsv,
@@ -16,7 +16,7 @@ pub(super) enum Format {
 }
 
 impl Format {
-    /// The format of a file, `None` if its name does not tell.
+    /// The format of a file. `None` if its extension is not known.
     pub(super) fn of(name: &str) -> Option<Self> {
         let file = name.rsplit('/').next()?;
         let (_, suffixes) = file.split_once('.')?;

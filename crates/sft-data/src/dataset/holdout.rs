@@ -1,13 +1,15 @@
-//! Rows set aside for evaluation, equal to `Dataset.train_test_split(test_size, seed)` of the
-//! `datasets` library.
+//! Rows set aside for evaluation: the same rows that `Dataset.train_test_split(test_size, seed)` of
+//! the `datasets` library sets aside.
 //!
-//! It permutes with `numpy.random.default_rng(seed)`, so NumPy's seeding, generator (PCG64) and
-//! shuffle are written out here.
+//! The library permutes the rows with `numpy.random.default_rng(seed)`. The generator is PCG64;
+//! NumPy's seeding and shuffle are implemented here.
 
 use crate::Error;
+use rand_pcg::Pcg64;
+use rand_pcg::rand_core::Rng;
 
-/// Takes `test_size` of the rows, a fraction below 1 or a whole number of rows, at random:
-/// `(train, test)`.
+/// Splits rows at random into `(train, test)`. `test_size` is the size of `test`: a fraction below
+/// 1, or a whole number of rows.
 pub(super) fn train_test_split<T>(rows: Vec<T>, test_size: f64, seed: u64) -> Result<(Vec<T>, Vec<T>), Error> {
     let num_test = num_test_rows(rows.len(), test_size)?;
     let order = permutation(rows.len(), seed);
@@ -18,7 +20,7 @@ pub(super) fn train_test_split<T>(rows: Vec<T>, test_size: f64, seed: u64) -> Re
 }
 
 fn num_test_rows(num_rows: usize, test_size: f64) -> Result<usize, Error> {
-    let wrong = |expected: String| Error::BadConfig { field: "test_size", value: test_size.to_string(), expected };
+    let wrong = |fix: String| Error::config("test_size", test_size, fix);
     let num_test = if test_size > 0.0 && test_size < 1.0 {
         (test_size * num_rows as f64).ceil() as usize
     } else if test_size >= 1.0 && test_size.fract() == 0.0 {
@@ -27,14 +29,16 @@ fn num_test_rows(num_rows: usize, test_size: f64) -> Result<usize, Error> {
         return Err(wrong("a fraction between 0 and 1, or a whole number of rows".to_owned()));
     };
     if num_test >= num_rows {
-        return Err(wrong(format!("less than the {num_rows} rows there are, one at least is to be trained on")));
+        return Err(wrong(format!(
+            "less than the {num_rows} rows of the split, so that at least one is left to train on"
+        )));
     }
     Ok(num_test)
 }
 
 /// `numpy.random.default_rng(seed).permutation(length)`.
 fn permutation(length: usize, seed: u64) -> Vec<usize> {
-    let mut generator = Pcg64::new(seed);
+    let mut generator = Generator::new(seed);
     let mut order: Vec<usize> = (0..length).collect();
     for i in (1..length).rev() {
         let j = generator.up_to(i as u64) as usize;
@@ -43,51 +47,34 @@ fn permutation(length: usize, seed: u64) -> Vec<usize> {
     order
 }
 
-/// PCG XSL RR 128/64 (O'Neill, 2014) as NumPy seeds and reads it.
-struct Pcg64 {
-    state: u128,
-    increment: u128,
-    /// The upper half of the last output, which the next call for 32 bits gets.
+/// NumPy's default generator.
+struct Generator {
+    pcg: Pcg64,
+    /// The upper half of the last 64 bits drawn, which the next draw of 32 bits returns.
     spare: Option<u32>,
 }
 
-impl Pcg64 {
-    const MULTIPLIER: u128 = 0x2360_ed05_1fc6_5da4_4385_df64_9fcc_f645;
-
+impl Generator {
     fn new(seed: u64) -> Self {
         let [a, b, c, d] = seed_sequence(seed);
         let wide = |high: u64, low: u64| (u128::from(high) << 64) | u128::from(low);
-        let mut generator = Self { state: 0, increment: (wide(c, d) << 1) | 1, spare: None };
-        generator.step();
-        generator.state = generator.state.wrapping_add(wide(a, b));
-        generator.step();
-        generator
-    }
-
-    fn step(&mut self) {
-        self.state = self.state.wrapping_mul(Self::MULTIPLIER).wrapping_add(self.increment);
-    }
-
-    fn next_u64(&mut self) -> u64 {
-        self.step();
-        let folded = (self.state >> 64) as u64 ^ self.state as u64;
-        folded.rotate_right((self.state >> 122) as u32)
+        Self { pcg: Pcg64::new(wide(a, b), wide(c, d)), spare: None }
     }
 
     fn next_u32(&mut self) -> u32 {
         self.spare.take().unwrap_or_else(|| {
-            let both = self.next_u64();
+            let both = self.pcg.next_u64();
             self.spare = Some((both >> 32) as u32);
             both as u32
         })
     }
 
-    /// A number from 0 to `last`, without bias: drawn with as many bits as `last` has, again while
-    /// it is too large.
+    /// Draws a number from 0 to `last`, each equally likely: draws as many bits as `last` has until
+    /// they are not above `last`.
     fn up_to(&mut self, last: u64) -> u64 {
         let mask = u64::MAX >> last.leading_zeros();
         loop {
-            let draw = if last <= u64::from(u32::MAX) { u64::from(self.next_u32()) } else { self.next_u64() };
+            let draw = if last <= u64::from(u32::MAX) { u64::from(self.next_u32()) } else { self.pcg.next_u64() };
             if draw & mask <= last {
                 return draw & mask;
             }

@@ -1,7 +1,7 @@
-//! Records out of files, one at a time.
+//! Reads the records of a file, one at a time.
 //!
-//! Every reader hands `{column: value}` records to a callback with their position, and stops when
-//! it says so. Text files may be compressed; the first bytes tell.
+//! Every reader passes `{column: value}` records and their positions to a callback, and stops when
+//! the callback says so. Text files may be compressed, which their first bytes show.
 
 mod csv;
 mod json;
@@ -9,6 +9,7 @@ mod parquet;
 mod text;
 
 use super::format::Format;
+use crate::untrusted::content_size::Limited;
 use crate::{Error, Position};
 use serde_json::{Map, Value};
 use std::fs::File;
@@ -16,14 +17,15 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::ops::ControlFlow;
 use std::path::Path;
 
-/// A row as it is in its file.
+/// A row as it is in the file: column names and values.
 pub(super) type Record = Map<String, Value>;
-/// What is done with each record.
+/// Called for each record.
 pub(super) type OnRecord<'a> = dyn FnMut(Position, Record) -> Result<ControlFlow<()>, Error> + 'a;
 
-/// Reads the records of a file in order. `columns` are those of interest; a format that can will
-/// skip the others.
+/// Reads the records of a file in order. Only `columns` are needed; formats that can skip the other
+/// columns do so.
 pub(super) fn read(path: &Path, format: Format, columns: &[&str], on_record: &mut OnRecord<'_>) -> Result<(), Error> {
+    let _span = tracing::info_span!("read", path = %path.display()).entered();
     match format {
         Format::Parquet => parquet::read(path, columns, on_record),
         Format::Json => json::read(path, on_record),
@@ -33,7 +35,7 @@ pub(super) fn read(path: &Path, format: Format, columns: &[&str], on_record: &mu
     }
 }
 
-/// The names of a file's columns: of JSON, those of its first records.
+/// The names of a file's columns. For JSON they are the names in the first records.
 pub(super) fn columns(path: &Path, format: Format) -> Result<Vec<String>, Error> {
     match format {
         Format::Parquet => parquet::columns(path),
@@ -44,7 +46,7 @@ pub(super) fn columns(path: &Path, format: Format) -> Result<Vec<String>, Error>
     }
 }
 
-/// Opens a file, decompressed.
+/// Opens a text file, decompressing it if necessary.
 fn open(path: &Path) -> Result<BufReader<Box<dyn Read>>, Error> {
     const GZIP: [u8; 2] = [0x1f, 0x8b];
     const ZSTANDARD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
@@ -59,7 +61,7 @@ fn open(path: &Path) -> Result<BufReader<Box<dyn Read>>, Error> {
     } else {
         Box::new(file)
     };
-    let reader: Box<dyn Read> = Box::new(Bounded { inner: reader, left: most_bytes(size) });
+    let reader: Box<dyn Read> = Box::new(Limited::new(reader, size));
     let mut reader = BufReader::with_capacity(1 << 16, reader);
     let start = reader.fill_buf().map_err(|source| unreadable(path, source))?;
     if start.starts_with(&[0xff, 0xfe]) || start.starts_with(&[0xfe, 0xff]) {
@@ -75,30 +77,7 @@ fn open(path: &Path) -> Result<BufReader<Box<dyn Read>>, Error> {
     Ok(reader)
 }
 
-/// What the content of a file of `size` bytes may come to: no text that is worth training on is
-/// compressed better than gzip can.
-fn most_bytes(size: u64) -> u64 {
-    const MOST_BYTES_OF_ONE: u64 = 1032;
-    const FREE_BYTES: u64 = 1 << 30;
-    size.saturating_mul(MOST_BYTES_OF_ONE).saturating_add(FREE_BYTES)
-}
-
-/// Fails where the content has more bytes than it may.
-struct Bounded<R> {
-    inner: R,
-    left: u64,
-}
-
-impl<R: Read> Read for Bounded<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let length = self.inner.read(buffer)?;
-        let left = self.left.checked_sub(length as u64);
-        self.left = left.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "it holds too much for its size"))?;
-        Ok(length)
-    }
-}
-
-/// An error while reading: of a compressed file most likely its own.
+/// An error while reading. Some kinds of error mean that the compressed data is damaged.
 fn unreadable(path: &Path, source: io::Error) -> Error {
     match source.kind() {
         io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => Error::BadFile {
@@ -109,7 +88,7 @@ fn unreadable(path: &Path, source: io::Error) -> Error {
     }
 }
 
-/// The next line without its end, `None` after the last one.
+/// The next line without its line end. `None` after the last line.
 fn next_line<'a>(reader: &mut impl BufRead, line: &'a mut Vec<u8>, path: &Path) -> Result<Option<&'a [u8]>, Error> {
     line.clear();
     if reader.read_until(b'\n', line).map_err(|source| unreadable(path, source))? == 0 {
@@ -121,7 +100,7 @@ fn next_line<'a>(reader: &mut impl BufRead, line: &'a mut Vec<u8>, path: &Path) 
 
 fn utf8<'a>(bytes: &'a [u8], path: &Path, at: Position) -> Result<&'a str, Error> {
     std::str::from_utf8(bytes).map_err(|error| {
-        let problem = format!("not UTF-8 from byte {} of it on; convert the file to UTF-8", error.valid_up_to() + 1);
+        let problem = format!("not UTF-8 from byte {} on; convert the file to UTF-8", error.valid_up_to() + 1);
         Error::BadRow { path: path.to_owned(), at, problem }
     })
 }

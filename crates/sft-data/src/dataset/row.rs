@@ -1,4 +1,4 @@
-//! What a row of a dataset holds.
+//! The rows of a dataset.
 
 use serde_json::{Map, Value};
 
@@ -7,42 +7,42 @@ use serde_json::{Map, Value};
 pub enum Row {
     /// Plain text.
     Text(String),
-    /// A chat, put into words by the tokenizer's chat template.
+    /// A chat, which the tokenizer's chat template turns into text.
     Messages(Conversation),
-    /// A prompt, of which nothing is learned by default, and its completion.
+    /// A prompt and its completion. By default only the completion counts in the loss.
     PromptCompletion(Box<PromptCompletion>),
 }
 
-/// A chat and what its template is given besides.
+/// The messages of a chat, and further inputs of the chat template.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Conversation {
-    /// The messages, objects with `role` and `content`.
+    /// The messages: objects with `role` and `content`.
     pub messages: Vec<Value>,
-    /// What the template is given besides.
+    /// Further inputs of the chat template.
     pub context: ChatContext,
 }
 
-/// What a chat template is given besides the messages.
+/// What a chat template is given in addition to the messages.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ChatContext {
-    /// Tools the model may call, as JSON schemas.
+    /// Tools that the model may call, as JSON schemas.
     pub tools: Option<Value>,
-    /// Further variables for the template (the column `chat_template_kwargs`).
+    /// Further variables for the template, from the column `chat_template_kwargs`.
     pub template_kwargs: Map<String, Value>,
 }
 
-/// A prompt and what is to follow it.
+/// A prompt and its completion.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PromptCompletion {
-    /// What the model is given.
+    /// The text or messages that the model is given.
     pub prompt: Turn,
-    /// What it is to say.
+    /// What the model is to answer.
     pub completion: Turn,
-    /// What the chat template is given besides, if these are messages.
+    /// Further inputs of the chat template, used if the two are messages.
     pub context: ChatContext,
 }
 
-/// One side of a prompt-completion row.
+/// The prompt or the completion of a row.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Turn {
     /// Plain text.

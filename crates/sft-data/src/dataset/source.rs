@@ -3,33 +3,33 @@
 use super::DatasetConfig;
 use super::card::{self, DeclaredConfig};
 use super::format::Format;
+use super::repository::{OpenRepository, Repository};
 use super::split_files::{self, SplitFiles};
-use crate::hub::{Repo, RepoKind, is_repo_id};
-use crate::{Error, HubConfig};
+use crate::Error;
 use std::path::{Path, PathBuf};
 use std::{fmt, fs};
 
-/// How many of the files found are named in an error.
-const NUM_NAMED: usize = 5;
+/// Number of file names that an error quotes.
+const NUM_QUOTED: usize = 5;
 
 /// A dataset that exists.
-pub(super) enum Source<'a> {
+pub(super) enum Source {
     File(PathBuf),
     Folder { path: PathBuf, names: Vec<String> },
-    Hub(Box<Repo<'a>>),
+    Hub(Box<dyn Repository>),
 }
 
-impl fmt::Display for Source<'_> {
+impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) | Self::Folder { path, .. } => write!(f, "{}", path.display()),
-            Self::Hub(repo) => write!(f, "{repo}"),
+            Self::Hub(repository) => write!(f, "{repository}"),
         }
     }
 }
 
-impl<'a> Source<'a> {
-    pub(super) fn open(config: &'a DatasetConfig, hub: &'a HubConfig) -> Result<Self, Error> {
+impl Source {
+    pub(super) fn open(config: &DatasetConfig, hub: &dyn OpenRepository) -> Result<Self, Error> {
         let name = config.dataset_name.as_str();
         let path = Path::new(name);
         if path.is_dir() {
@@ -40,11 +40,12 @@ impl<'a> Source<'a> {
         if path.exists() {
             return Ok(Self::File(path.to_owned()));
         }
-        // `data/train.jsonl` would pass for a hub id; nobody means it as one.
-        if !is_repo_id(name) || Format::of(name).is_some() {
-            return Err(Error::DatasetNotFound { name: name.to_owned() });
-        }
-        Ok(Self::Hub(Box::new(Repo::open(hub, RepoKind::Dataset, name, &config.revision)?)))
+        // `data/train.jsonl` could be the name of a repository, but it is a file that is missing.
+        let repository = match Format::of(name) {
+            Some(_) => None,
+            None => hub.open(name, &config.dataset_revision).map_err(Error::Repository)?,
+        };
+        repository.map(Self::Hub).ok_or_else(|| Error::DatasetNotFound { name: name.to_owned() })
     }
 
     /// The files of every split, all of one format.
@@ -56,7 +57,7 @@ impl<'a> Source<'a> {
                 return Ok((format, vec![("train".to_owned(), vec![name])]));
             }
             Self::Folder { names, .. } => names.as_slice(),
-            Self::Hub(repo) => repo.files(),
+            Self::Hub(repository) => repository.files(),
         };
         let declared = self.declared(config)?;
         if let Some(missing) = declared
@@ -72,12 +73,14 @@ impl<'a> Source<'a> {
             .ok_or_else(|| Error::NoDataFiles { location: self.to_string(), found: describe(names) })
     }
 
-    /// Paths of files, downloaded if need be.
+    /// Local paths of files, which are downloaded if necessary.
     pub(super) fn fetch(&self, names: &[String]) -> Result<Vec<PathBuf>, Error> {
         match self {
             Self::File(path) => Ok(vec![path.clone()]),
             Self::Folder { path, .. } => Ok(names.iter().map(|name| path.join(name)).collect()),
-            Self::Hub(repo) => Ok(names.iter().map(|name| repo.fetch(name)).collect::<Result<_, _>>()?),
+            Self::Hub(repository) => {
+                names.iter().map(|name| repository.fetch(name).map_err(Error::Repository)).collect()
+            }
         }
     }
 
@@ -85,7 +88,9 @@ impl<'a> Source<'a> {
         let readme = match self {
             Self::File(_) => None,
             Self::Folder { path, .. } => Some(path.join("README.md")).filter(|path| path.is_file()),
-            Self::Hub(repo) if repo.files().iter().any(|name| name == "README.md") => Some(repo.fetch("README.md")?),
+            Self::Hub(repository) if repository.files().iter().any(|name| name == "README.md") => {
+                Some(repository.fetch("README.md").map_err(Error::Repository)?)
+            }
             Self::Hub(_) => None,
         };
         let readme = match readme {
@@ -98,8 +103,9 @@ impl<'a> Source<'a> {
     }
 }
 
-/// Names of all files below a folder, relative to it. Links are followed, hidden files left out.
-/// `above` holds the folders on the way, since a link back to one of them would have no end.
+/// Collects the names of all files below a folder, relative to it. Links are followed, hidden files
+/// are left out. `above` holds the folders on the path, because following a link back to one of
+/// them would never end.
 fn list(folder: &Path, prefix: &str, above: &mut Vec<PathBuf>, names: &mut Vec<String>) -> Result<(), Error> {
     let place = folder.canonicalize().map_err(|source| Error::io(folder, source))?;
     if above.contains(&place) {
@@ -132,11 +138,11 @@ fn describe(names: &[String]) -> String {
         return "Arrow files, as `save_to_disk` writes them; write the rows with `to_parquet` or `to_json`".to_owned();
     }
     if has(".py") {
-        return "a loading script, which is not run; try --dataset_revision refs/convert/parquet".to_owned();
+        return "a loading script, which is not run; try the `dataset_revision` refs/convert/parquet".to_owned();
     }
-    let mut named = names.iter().take(NUM_NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
-    if names.len() > NUM_NAMED {
-        named.push_str(&format!(" and {} more", names.len() - NUM_NAMED));
+    let mut named = names.iter().take(NUM_QUOTED).map(String::as_str).collect::<Vec<_>>().join(", ");
+    if names.len() > NUM_QUOTED {
+        named.push_str(&format!(" and {} more", names.len() - NUM_QUOTED));
     }
     named
 }

@@ -1,34 +1,35 @@
-//! Which files make up which split, told by their names as the `datasets` library tells it.
+//! Which files belong to which split, by the rules of the `datasets` library
+//! (`datasets/data_files.py`).
 //!
-//! In this order, the first that finds something: files named `data/<split>-00000-of-00001.*`;
-//! folders named after a split; files named after a split; all files, as the training split. So
-//! `train.jsonl` and `test.jsonl`, or `data/train/*.parquet`, or `my-dev_set.csv` are found. See
-//! `datasets/data_files.py`.
+//! The first of these rules that finds a file is used: files named `data/<split>-00000-of-00001.*`;
+//! folders named after a split; files named after a split; all files, as the training split. For
+//! example, `train.jsonl` and `test.jsonl`, `data/train/*.parquet` or `my-dev_set.csv` are found.
 
 use super::card::DeclaredConfig;
 use super::format::Format;
-use super::glob;
+use super::patterns::Pattern;
 use std::collections::BTreeMap;
 
-/// Files of each split, in reading order. Splits in the order train, validation, test, others.
+/// The files of each split in the order in which they are read. The splits are in the order train,
+/// validation, test, others.
 pub(super) type SplitFiles = Vec<(String, Vec<String>)>;
 
-/// Splits and the words in names that stand for them.
+/// Splits, and the words that stand for them in file names.
 const SPLIT_KEYWORDS: [(&str, &[&str]); 3] = [
     ("train", &["train", "training"]),
     ("validation", &["validation", "valid", "dev", "val"]),
     ("test", &["test", "testing", "eval", "evaluation"]),
 ];
 const SHARDED: &str = "data/*-[0-9][0-9][0-9][0-9][0-9]-of-[0-9][0-9][0-9][0-9][0-9]*.*";
-/// Set of characters that may stand beside a keyword.
+/// The set of characters that may be next to a keyword.
 const SEPARATORS: &str = "[-._ 0-9]";
 
-/// Names that are no data, wherever they are.
+/// Files that hold no rows, in any folder.
 const IGNORED_FILES: [&str; 6] =
     ["README.md", "config.json", "dataset_info.json", "dataset_infos.json", "dummy_data.zip", "dataset_dict.json"];
 
-/// Finds the splits among file names. `declared` is what the dataset's card says, which takes the
-/// place of guessing.
+/// Finds the splits among file names. If the dataset card declares them, the names are not used to
+/// guess.
 pub(super) fn find(names: &[String], declared: Option<&DeclaredConfig>) -> SplitFiles {
     let mut names: Vec<&str> = names.iter().map(String::as_str).filter(|name| is_data(name)).collect();
     names.sort_unstable();
@@ -40,14 +41,14 @@ pub(super) fn find(names: &[String], declared: Option<&DeclaredConfig>) -> Split
     }
 }
 
-/// Reduces all splits to the files of one format, the most common one; `None` if no file has a
-/// known format.
+/// Reduces all splits to the files of the most common format. `None` if no file has a known format.
 pub(super) fn choose_format(splits: SplitFiles) -> Option<(Format, SplitFiles)> {
     let mut count: BTreeMap<Format, usize> = BTreeMap::new();
     for format in splits.iter().flat_map(|(_, files)| files).filter_map(|name| Format::of(name)) {
         *count.entry(format).or_default() += 1;
     }
-    // Of equally common ones the first declared; later keys win in `max_by_key`.
+    // `max_by_key` returns the last of equal keys, so the reversed order picks the format declared
+    // first.
     let (&format, _) = count.iter().rev().max_by_key(|&(_, &count)| count)?;
     let splits = splits
         .into_iter()
@@ -99,13 +100,13 @@ fn file_patterns(keyword: &str) -> Vec<String> {
     vec![format!("**/{keyword}{SEPARATORS}*"), format!("**/*{SEPARATORS}{keyword}{SEPARATORS}*")]
 }
 
-/// A file that several patterns of a split match is taken once.
+/// A file that matches several patterns of a split is taken once.
 fn by_patterns<'a>(names: &[&str], splits: impl IntoIterator<Item = (&'a str, Vec<String>)>) -> SplitFiles {
     let mut found = SplitFiles::new();
     for (split, patterns) in splits {
         let mut files: Vec<String> = Vec::new();
-        for pattern in &patterns {
-            for name in names.iter().filter(|name| glob::matches(pattern, name)) {
+        for pattern in patterns.iter().filter_map(|pattern| Pattern::new(pattern)) {
+            for name in names.iter().filter(|name| pattern.matches(name)) {
                 if !files.iter().any(|file| file == name) {
                     files.push((*name).to_owned());
                 }
@@ -120,9 +121,10 @@ fn by_patterns<'a>(names: &[&str], splits: impl IntoIterator<Item = (&'a str, Ve
 
 fn by_shards(names: &[&str]) -> SplitFiles {
     let mut by_split: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for &name in names.iter().filter(|name| glob::matches(SHARDED, name)) {
+    let sharded = Pattern::new(SHARDED);
+    for &name in names.iter().filter(|name| sharded.as_ref().is_some_and(|sharded| sharded.matches(name))) {
         let file = name.trim_start_matches("data/");
-        // The last `-of-` is the one between the two numbers: shard names are written by machines.
+        // The name of a split may contain `-of-` too, so the last one is between the two numbers.
         if let Some(split) = file.rfind("-of-").and_then(|at| file.get(..at.checked_sub(6)?)) {
             by_split.entry(split.to_owned()).or_default().push(name.to_owned());
         }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::testing::{golden_path, message};
+use crate::testing::{golden_path, message, spans_of};
 use std::fs;
 
 struct Folder(tempfile::TempDir);
@@ -26,16 +26,8 @@ impl Folder {
     fn load(&self, name: &str, change: impl FnOnce(&mut DatasetConfig)) -> Result<Splits, String> {
         let mut config = self.config(name);
         change(&mut config);
-        load_splits(&config, &offline()).map_err(|error| message(&error).replace(&self.path(""), ""))
+        load_splits(&config, &LocalFiles).map_err(|error| message(&error).replace(&self.path(""), ""))
     }
-}
-
-/// No test reaches for the network.
-fn offline() -> HubConfig {
-    let mut hub = HubConfig::from_variables(&|_| None);
-    hub.offline = true;
-    hub.cache_dir = golden_path("no-cache");
-    hub
 }
 
 fn texts(rows: &[Row]) -> Vec<&str> {
@@ -67,27 +59,29 @@ fn splits_are_read_in_the_order_of_their_files() {
 }
 
 #[test]
-fn the_best_split_for_evaluation_is_taken_or_the_one_named() {
+fn the_first_evaluation_split_is_used_unless_one_is_named() {
     let folder = Folder::with(&[("train.jsonl", A), ("test.jsonl", B), ("valid.jsonl", A)]);
     assert_eq!(folder.load("", |_| ()).unwrap().eval_name.as_deref(), Some("test"));
-    let named = folder.load("", |config| config.eval_split = Some("validation".to_owned())).unwrap();
+    let named = folder.load("", |config| config.dataset_test_split = Some("validation".to_owned())).unwrap();
     assert_eq!(texts(&named.eval.unwrap()), ["a"]);
-    let swapped = folder.load("", |config| config.train_split = Some("test".to_owned())).unwrap();
+    let swapped = folder.load("", |config| config.dataset_train_split = Some("test".to_owned())).unwrap();
     assert_eq!((texts(&swapped.train), swapped.eval_name.as_deref()), (vec!["b"], Some("validation")));
     let off = folder.load("", |config| config.evaluation = Evaluation::Off).unwrap();
     assert_eq!((off.eval, off.eval_name), (None, None));
-    let error = folder.load("", |config| config.eval_split = Some("dev".to_owned())).unwrap_err();
+    let error = folder.load("", |config| config.dataset_test_split = Some("dev".to_owned())).unwrap_err();
     assert!(error.contains("no split `dev`; splits are train, validation, test"), "{error}");
 }
 
 #[test]
-fn a_lone_split_needs_a_size_for_the_second_one() {
+fn a_single_split_needs_a_test_size() {
     let rows: String = (0..10).map(|i| format!("{{\"text\":\"{i}\"}}\n")).collect();
     let folder = Folder::with(&[("corpus.jsonl", &rows)]);
     for name in ["corpus.jsonl", ""] {
         let error = folder.load(name, |_| ()).unwrap_err();
         assert!(
-            error.ends_with("only one split, `train`: give --test_size 0.1 to set rows aside for evaluation"),
+            error.ends_with(
+                "only one split, `train`: set `test_size` (for example 0.1) to set rows aside for evaluation"
+            ),
             "{error}"
         );
         assert_eq!(folder.load(name, |config| config.evaluation = Evaluation::Optional).unwrap().train.len(), 10);
@@ -107,14 +101,14 @@ fn a_lone_split_needs_a_size_for_the_second_one() {
 }
 
 #[test]
-fn a_size_does_not_touch_a_split_that_is_there() {
+fn a_test_size_does_not_change_a_split_that_exists() {
     let folder = Folder::with(&[("train.jsonl", A), ("test.jsonl", B)]);
     let splits = folder.load("", |config| config.test_size = Some(0.5)).unwrap();
     assert_eq!((splits.train.len(), texts(&splits.eval.unwrap())), (1, vec!["b"]));
 }
 
 #[test]
-fn what_is_wrong_with_a_dataset_is_said_in_one_line() {
+fn errors_of_a_dataset_are_one_line() {
     let folder = Folder::with(&[
         ("a.xlsx", "x"),
         ("none/model.bin", "x"),
@@ -140,7 +134,7 @@ fn what_is_wrong_with_a_dataset_is_said_in_one_line() {
         ("script", "script: no data files found (a loading script, which is not run"),
         (
             "columns",
-            "columns/train.jsonl: no column `text`, nor `messages`, `conversations` or `prompt` and `completion`; columns are content, id: name one with --dataset_text_field",
+            "columns/train.jsonl: no column `text`, nor `messages`, `conversations` or `prompt` and `completion`; columns are content, id: name one with `dataset_text_field`",
         ),
         ("other_columns", "other_columns/test.jsonl: no column `text`"),
         ("empty", "empty, split `train`: empty, there are no rows to train on"),
@@ -152,10 +146,10 @@ fn what_is_wrong_with_a_dataset_is_said_in_one_line() {
         let error = folder.load(name, |_| ()).unwrap_err();
         assert!(error.starts_with(expected), "{name}: {error}\nexpected {expected}");
     }
-    let hub =
-        load_splits(&DatasetConfig { dataset_name: "owner/name".to_owned(), ..DatasetConfig::default() }, &offline());
-    assert!(message(&hub.unwrap_err()).starts_with("owner/name at main is not in the cache"));
-    let error = folder.load("columns", |config| config.text_field = "content".to_owned()).unwrap_err();
+    let config = DatasetConfig { dataset_name: "owner/name".to_owned(), ..DatasetConfig::default() };
+    let error = load_splits(&config, &LocalFiles).unwrap_err();
+    assert!(message(&error).starts_with("dataset \"owner/name\" not found"), "{error}");
+    let error = folder.load("columns", |config| config.dataset_text_field = "content".to_owned()).unwrap_err();
     assert!(error.starts_with("columns/test.jsonl: no column `content`"), "{error}");
     let error = folder.load("columns", |config| config.dataset_config = Some("en".to_owned())).unwrap_err();
     assert!(error.starts_with("dataset_config = en: none"), "{error}");
@@ -170,7 +164,7 @@ fn chats_and_tables_come_as_rows() {
             evaluation: Evaluation::Optional,
             ..DatasetConfig::default()
         };
-        load_splits(&config, &offline()).unwrap()
+        load_splits(&config, &LocalFiles).unwrap()
     };
     let chats = load("chats.parquet");
     assert!(chats.train.iter().all(|row| matches!(row, Row::Messages(chat) if chat.messages.len() >= 2)));
@@ -182,7 +176,7 @@ fn chats_and_tables_come_as_rows() {
 
 #[cfg(unix)]
 #[test]
-fn links_are_followed_and_those_in_a_circle_end() {
+fn links_are_followed_and_circles_of_links_end() {
     let folder = Folder::with(&[("real/a.jsonl", A), ("other/b.jsonl", B)]);
     std::os::unix::fs::symlink(folder.0.path(), folder.0.path().join("real/up")).unwrap();
     std::os::unix::fs::symlink(folder.0.path().join("other"), folder.0.path().join("train")).unwrap();
@@ -194,5 +188,26 @@ fn links_are_followed_and_those_in_a_circle_end() {
 fn unknown_fields_of_the_configuration_are_refused() {
     assert!(serde_json::from_str::<DatasetConfig>("{\"dataset_nam\": \"x\"}").is_err());
     let config: DatasetConfig = serde_json::from_str("{\"dataset_name\": \"x\"}").unwrap();
-    assert_eq!((config.text_field.as_str(), config.seed, config.revision.as_str()), ("text", 42, "main"));
+    assert_eq!(
+        (config.dataset_text_field.as_str(), config.seed, config.dataset_revision.as_str()),
+        ("text", 42, "main")
+    );
+}
+
+#[test]
+fn all_problems_of_the_configuration_are_reported_together() {
+    let config = DatasetConfig { test_size: Some(f64::NAN), ..DatasetConfig::default() };
+    let Err(Error::Config { problems }) = load_splits(&config, &LocalFiles) else { panic!("accepted") };
+    let fields: Vec<&str> = problems.iter().map(|problem| problem.field).collect();
+    assert_eq!(fields, ["dataset_name", "test_size"]);
+}
+
+#[test]
+fn each_file_is_read_in_a_span() {
+    let folder = Folder::with(&[("train-0.jsonl", A), ("train-1.jsonl", B), ("test.jsonl", B)]);
+    let mut spans = spans_of(|| folder.load("", |_| ()).unwrap());
+    spans.dedup();
+    let expected =
+        ["train-0.jsonl", "train-1.jsonl", "test.jsonl"].map(|name| format!("read path={}", folder.path(name)));
+    assert_eq!(spans, expected);
 }

@@ -1,25 +1,24 @@
-//! Several rows in one example, equal to TRL's `pack_dataset`.
+//! Packs several rows into one example, with the same result as TRL's `pack_dataset`.
 //!
 //! Best fit decreasing ("Fewer Truncations Improve Language Modeling", Ding et al., 2024,
-//! <https://arxiv.org/abs/2404.10830>): the longest row first, each into the example where it
-//! leaves the least space.
+//! <https://arxiv.org/abs/2404.10830>) takes the longest row first, and puts each row into the
+//! example where it leaves the least space.
 
 use super::Example;
 use super::tokenize::TokenRow;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 
-/// `datasets.map(batched=True)` hands over this many rows at a time, and TRL packs each lot by
-/// itself.
+/// `datasets.map(batched=True)` passes this many rows at a time, and TRL packs each lot separately.
 const ROWS_PER_LOT: usize = 1000;
 
-/// Packs whole rows; those longer than `limit` are split first.
+/// Packs whole rows into examples of at most `limit` tokens. Longer rows are split first.
 pub(super) fn best_fit_decreasing(rows: Vec<TokenRow>, limit: usize) -> Vec<Example> {
     rows.chunks(ROWS_PER_LOT).flat_map(|lot| pack_lot(&split(lot, limit), limit)).filter(has_targets).collect()
 }
 
-/// Lays rows end to end and cuts the stream every `limit` tokens. An example is one document,
-/// wherever its rows end.
+/// Lays rows end to end and cuts the stream every `limit` tokens. Each example is one document,
+/// even if rows end inside it.
 pub(super) fn wrapped(rows: &[TokenRow], limit: usize) -> Vec<Example> {
     let lot_to_examples = |lot: &[TokenRow]| {
         let stream = concatenate(lot.iter().map(Piece::from));
@@ -32,7 +31,7 @@ pub(super) fn wrapped(rows: &[TokenRow], limit: usize) -> Vec<Example> {
     rows.chunks(ROWS_PER_LOT).flat_map(lot_to_examples).filter(has_targets).collect()
 }
 
-/// Which rows each piece of `limit` tokens has something of, when they lie end to end.
+/// For each piece of `limit` tokens, the rows that it holds a part of.
 fn rows_by_piece(rows: &[TokenRow], limit: usize) -> Vec<Vec<u64>> {
     let mut pieces: Vec<Vec<u64>> = Vec::new();
     let mut start = 0;
@@ -75,7 +74,7 @@ fn pack_lot(pieces: &[Piece<'_>], limit: usize) -> Vec<Example> {
     let mut order: Vec<&Piece<'_>> = pieces.iter().collect();
     order.sort_by_key(|piece| Reverse(piece.input_ids.len()));
     let mut bins: Vec<Vec<Piece<'_>>> = Vec::new();
-    // Space left to the bins that have just that much, the one longest in this state first.
+    // The bins that have a given space left. The bin that has had it the longest comes first.
     let mut by_space: BTreeMap<usize, VecDeque<usize>> = BTreeMap::new();
     for &piece in order {
         let length = piece.input_ids.len();
@@ -114,7 +113,7 @@ fn concatenate<'a>(pieces: impl IntoIterator<Item = Piece<'a>>) -> Example {
     Example { input_ids, labels, segment_lengths, rows }
 }
 
-/// A last piece of one token predicts nothing.
+/// False for a last piece of one token, which predicts nothing.
 fn has_targets(example: &Example) -> bool {
     example.num_targets() > 0
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::testing::{golden, message, numbers, tokenizer, tokenizer_with_template};
+use crate::testing::{golden, message, numbers, spans_of, tokenizer, tokenizer_with_template};
 use crate::{Conversation, PromptCompletion, Turn};
 use serde_json::{Value, json};
 
@@ -23,17 +23,16 @@ fn row(value: &Value) -> Row {
 
 fn config_of(case: &Value) -> PrepareConfig {
     let config = &case["config"];
+    let strategy = &config["packing_strategy"];
     PrepareConfig {
         max_length: config["max_length"].as_u64().map(|length| length as usize),
-        packing: match config["packing"].as_bool() {
-            Some(true) => serde_json::from_value(config["packing_strategy"].clone()).unwrap(),
-            _ => Packing::None,
+        packing: config["packing"].as_bool().unwrap_or(false),
+        packing_strategy: match strategy.is_null() {
+            true => PackingStrategy::default(),
+            false => serde_json::from_value(strategy.clone()).unwrap(),
         },
-        loss_on: match (config["assistant_only_loss"].as_bool(), config["completion_only_loss"].as_bool()) {
-            (Some(true), _) => LossOn::Assistant,
-            (_, Some(false)) => LossOn::All,
-            _ => LossOn::Auto,
-        },
+        assistant_only_loss: config["assistant_only_loss"].as_bool().unwrap_or(false),
+        completion_only_loss: config["completion_only_loss"].as_bool(),
     }
 }
 
@@ -67,13 +66,13 @@ fn examples_equal_those_of_trl() {
 }
 
 #[test]
-fn a_mask_is_the_same_with_and_without_marks_in_the_template() {
+fn templates_with_and_without_generation_blocks_give_the_same_mask() {
     let rows = [row(&json!({"messages": [
         {"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"},
         {"role": "assistant", "content": "Hello! 🙂"}, {"role": "user", "content": "今天?"},
         {"role": "assistant", "content": "好"}
     ]}))];
-    let config = PrepareConfig { loss_on: LossOn::Assistant, ..PrepareConfig::default() };
+    let config = PrepareConfig { assistant_only_loss: true, ..PrepareConfig::default() };
     let marked = prepare(&rows, &tokenizer_with_template("qwen", "generation"), &config).unwrap();
     let unmarked = prepare(&rows, &tokenizer("qwen"), &config).unwrap();
     assert_eq!(marked, unmarked);
@@ -105,7 +104,7 @@ fn rows_are_counted() {
     assert_eq!(report.tokens, 8 + 2);
     assert_eq!(report.target_tokens, 7 + 1);
     assert_eq!(examples[1].segment_lengths, [2]);
-    assert_eq!([&examples[0].rows, &examples[1].rows], [&[1], &[3]], "numbered before any was dropped");
+    assert_eq!([&examples[0].rows, &examples[1].rows], [&[1], &[3]], "rows are numbered before any is dropped");
 }
 
 #[test]
@@ -124,8 +123,8 @@ fn the_first_bad_row_is_named() {
     assert!(message(&error).starts_with("row 2: chat template, given 1 messages"), "{}", message(&error));
     let mixed = row(&json!({"prompt": "a", "completion": [{"role": "assistant", "content": "b"}]}));
     let error = prepare(&[mixed], &tokenizer("qwen"), &PrepareConfig::default()).unwrap_err();
-    assert!(message(&error).starts_with("row 1: of prompt and completion one is text"), "{}", message(&error));
-    let config = PrepareConfig { loss_on: LossOn::Assistant, ..PrepareConfig::default() };
+    assert!(message(&error).starts_with("row 1: one of prompt and completion is text"), "{}", message(&error));
+    let config = PrepareConfig { assistant_only_loss: true, ..PrepareConfig::default() };
     let error = prepare(&[Row::Text("plain".to_owned())], &tokenizer("qwen"), &config).unwrap_err();
     assert!(message(&error).contains("assistant_only_loss: this row is plain text"), "{}", message(&error));
 }
@@ -135,7 +134,12 @@ fn impossible_configurations_are_refused() {
     for (config, expected) in [
         (PrepareConfig { max_length: Some(1), ..PrepareConfig::default() }, "max_length = 1: at least 2"),
         (
-            PrepareConfig { max_length: None, packing: Packing::Wrapped, ..PrepareConfig::default() },
+            PrepareConfig {
+                max_length: None,
+                packing: true,
+                packing_strategy: PackingStrategy::Wrapped,
+                ..PrepareConfig::default()
+            },
             "max_length = none: a number of tokens",
         ),
     ] {
@@ -143,12 +147,36 @@ fn impossible_configurations_are_refused() {
         assert!(message(&error).starts_with(expected), "{error}");
     }
     assert!(serde_json::from_value::<PrepareConfig>(json!({"max_lenght": 3})).is_err());
-    let config: PrepareConfig = serde_json::from_value(json!({"packing": "bfd_split"})).unwrap();
-    assert_eq!((config.packing, config.max_length), (Packing::BestFitDecreasingSplit, Some(1024)));
+    let config: PrepareConfig =
+        serde_json::from_value(json!({"packing": true, "packing_strategy": "bfd_split"})).unwrap();
+    assert_eq!(
+        (config.packing, config.packing_strategy, config.max_length),
+        (true, PackingStrategy::BestFitDecreasingSplit, Some(1024))
+    );
+    let all_wrong = PrepareConfig {
+        max_length: Some(0),
+        packing: true,
+        assistant_only_loss: true,
+        completion_only_loss: Some(true),
+        ..PrepareConfig::default()
+    };
+    let Err(Error::Config { problems }) = all_wrong.validate() else { panic!("accepted") };
+    let fields: Vec<(&str, &str)> = problems.iter().map(|problem| (problem.field, problem.value.as_str())).collect();
+    assert_eq!(fields, [("max_length", "0"), ("completion_only_loss", "true")]);
 }
 
 #[test]
-fn a_huge_row_is_a_row() {
+fn a_length_of_zero_is_no_limit() {
+    let rows = [Row::Text("The harbour lights came on one after another.".repeat(100))];
+    let config = |max_length| PrepareConfig { max_length, ..PrepareConfig::default() };
+    let unlimited = prepare(&rows, &tokenizer("qwen"), &config(None)).unwrap();
+    assert!(unlimited.report.tokens > 1024);
+    assert_eq!(prepare(&rows, &tokenizer("qwen"), &config(Some(0))).unwrap(), unlimited);
+    config(Some(0)).validate().unwrap();
+}
+
+#[test]
+fn huge_rows_are_prepared_in_reasonable_time() {
     let huge =
         [Row::Text("word ".repeat(1_000_000)), Row::Text("好".repeat(300_000)), Row::Text("x".repeat(1_000_000))];
     let started = std::time::Instant::now();
@@ -156,4 +184,11 @@ fn a_huge_row_is_a_row() {
     assert_eq!((report.kept, report.truncated), (3, 3));
     assert!(examples.iter().all(|example| example.input_ids.len() == 1024 && example.input_ids.capacity() < 4096));
     assert!(started.elapsed().as_secs() < 60);
+}
+
+#[test]
+fn tokenizing_is_a_span() {
+    let rows = [Row::Text("plain".to_owned()), Row::Text("text".to_owned())];
+    let tokenizer = tokenizer("qwen");
+    assert_eq!(spans_of(|| prepare(&rows, &tokenizer, &PrepareConfig::default()).unwrap()), ["tokenize rows=2"]);
 }

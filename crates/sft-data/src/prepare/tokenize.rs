@@ -1,6 +1,7 @@
-//! One row to token ids and labels.
+//! Turns one row into token ids and labels.
 
-use super::{LossOn, num_targets};
+use super::config::LossOn;
+use super::num_targets;
 use crate::tokenizer::AddGenerationPrompt;
 use crate::{AddSpecialTokens, ChatContext, ChatTokenizer, Error, IGNORE_INDEX, PromptCompletion, Row, Turn};
 use std::ops::Range;
@@ -9,9 +10,9 @@ use std::ops::Range;
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct TokenRow {
     pub(super) input_ids: Vec<u32>,
-    /// `None` if they are the ids themselves.
+    /// `None` if they equal the ids.
     pub(super) labels: Option<Vec<i64>>,
-    /// Where it stands among the rows, counted from 1.
+    /// The number of the row, counted from 1.
     pub(super) number: u64,
 }
 
@@ -39,7 +40,7 @@ impl TokenRow {
 pub(super) fn tokenize(row: &Row, tokenizer: &ChatTokenizer, loss_on: LossOn) -> Result<TokenRow, Error> {
     match row {
         Row::Text(_) if loss_on == LossOn::Assistant => Err(not_a_conversation()),
-        // Alone, EOS would be a row of one token with nothing to predict it.
+        // EOS alone would be a row of one token, which no position predicts.
         Row::Text(text) if text.is_empty() => Ok(TokenRow::default()),
         Row::Text(text) => {
             let input_ids = tokenizer.encode(&with_eos(text, tokenizer), AddSpecialTokens::Yes)?;
@@ -89,15 +90,15 @@ fn prompt_completion(row: &PromptCompletion, tokenizer: &ChatTokenizer, loss_on:
     if loss_on == LossOn::All {
         return Ok(TokenRow { input_ids, ..TokenRow::default() });
     }
-    // Not the length of the prompt: a template may render it differently alone, and a token may
-    // span the border.
+    // This is not `prompt_ids.len()`: a template may render the prompt alone differently, and a
+    // token may span the border between prompt and completion.
     let prompt_length = prompt_ids.iter().zip(&input_ids).take_while(|(a, b)| a == b).count();
     Ok(TokenRow::masked(input_ids, |i| {
         i >= prompt_length && said_by_assistant.as_ref().is_none_or(|said_by_assistant| said_by_assistant[i])
     }))
 }
 
-/// Token ids of a chat, and for each whether the assistant says it.
+/// The token ids of a chat, and for each id whether the assistant says it.
 fn tokenize_with_mask(
     messages: &[serde_json::Value],
     context: &ChatContext,
@@ -123,5 +124,7 @@ fn with_eos(text: &str, tokenizer: &ChatTokenizer) -> String {
 }
 
 fn not_a_conversation() -> Error {
-    Error::AssistantMask { problem: "this row is plain text, in which nothing is said by an assistant".to_owned() }
+    Error::AssistantMask {
+        problem: "this row is plain text, but only a chat says which tokens are the assistant's".to_owned(),
+    }
 }

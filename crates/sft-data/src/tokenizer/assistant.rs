@@ -1,9 +1,9 @@
-//! Which part of a rendered chat the assistant wrote.
+//! Finds the parts of a rendered chat that the assistant wrote.
 //!
-//! A template can say so with `{% generation %}` blocks. Most do not, and need not: the assistant's
-//! turn is what a chat has more once its message is added to the messages before it and the opening
-//! of the turn. Where the template does not render a prefix of the chat to a prefix of the text,
-//! there is no telling, and that is an error.
+//! A template can mark them with `{% generation %}` blocks. Most templates have none. Then the chat
+//! is rendered twice for each message of the assistant: up to the start of that turn, and including
+//! the message. The difference is what the assistant wrote. This needs a template that renders the
+//! first messages of a chat to the start of the chat's text; for other templates it is an error.
 
 use super::AddGenerationPrompt;
 use super::chat_template::{ChatTemplate, GENERATION_END, GENERATION_START, Marks};
@@ -12,7 +12,7 @@ use crate::{ChatContext, Error};
 use serde_json::Value;
 use std::ops::Range;
 
-/// A rendered chat and the byte ranges in it that the assistant wrote, in order.
+/// A rendered chat, and the byte ranges that the assistant wrote, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Rendered {
     pub(crate) text: String,
@@ -29,7 +29,7 @@ pub(super) fn render_with_spans(
     let assistant = if template.has_generation_blocks() {
         let marked = template.render_marked(messages, context, special, AddGenerationPrompt::No, Marks::Leave)?;
         marked_spans(&marked, &text).ok_or_else(|| Error::AssistantMask {
-            problem: "the chat template's {% generation %} blocks do not map onto its text".to_owned(),
+            problem: "the chat template's {% generation %} blocks do not match its text".to_owned(),
         })?
     } else {
         spans_by_prefix(template, messages, context, special, &text)?
@@ -37,7 +37,7 @@ pub(super) fn render_with_spans(
     Ok(Rendered { text, assistant })
 }
 
-/// Takes the marks out of `marked` again; `None` if what is left is not `text`.
+/// Removes the marks from `marked` and returns where they were. `None` if the rest is not `text`.
 fn marked_spans(marked: &str, text: &str) -> Option<Vec<Range<usize>>> {
     let mut spans = Vec::new();
     let mut start = None;
@@ -75,13 +75,13 @@ fn spans_by_prefix(
         if !(after.starts_with(&before) && text.starts_with(&after)) {
             return Err(Error::AssistantMask {
                 problem: format!(
-                    "the chat template renders message {} differently with and without what follows, so the \
-                     assistant's tokens cannot be told; mark them in the template with {{% generation %}}",
+                    "the chat template renders message {} differently with and without the messages after it, so the \
+                     assistant's tokens cannot be found; mark them in the template with {{% generation %}}",
                     index + 1
                 ),
             });
         }
-        // What follows the last EOS is the layout between turns, which nobody generates.
+        // The text after the last EOS is the layout between turns, which the model never generates.
         let turn = &after[before.len()..];
         let eos = special.get("eos_token").unwrap_or_default();
         let length = turn.rfind(eos).filter(|_| !eos.is_empty()).map_or(turn.len(), |at| at + eos.len());

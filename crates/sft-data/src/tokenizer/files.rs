@@ -1,16 +1,15 @@
-//! The files a tokenizer consists of, kept as they are so that they can be written out again
-//! unchanged.
+//! The files of a tokenizer. Their bytes are kept so that they can be written again unchanged.
 
-use super::growth;
 use crate::Error;
-use crate::guard::guarded_tokenizer;
+use crate::untrusted::panics::catch_in_tokenizers;
+use crate::untrusted::tokenizer_expansion;
 use serde_json::{Map, Value};
 use std::fs;
 use std::path::{Path, PathBuf};
 use tokenizers::Tokenizer;
 
-/// Every file that Hugging Face tokenizers read or write, `tokenizer.json` first, relative to a
-/// model's folder. A `*` stands for anything.
+/// Every file that Hugging Face tokenizers read or write, relative to a model's folder, with
+/// `tokenizer.json` first. A `*` stands for any text.
 pub const TOKENIZER_FILES: [&str; 14] = [
     "tokenizer.json",
     "tokenizer_config.json",
@@ -27,10 +26,10 @@ pub const TOKENIZER_FILES: [&str; 14] = [
     "tekken.json",
     "additional_chat_templates/*.jinja",
 ];
-/// Further named templates; a folder.
+/// A folder with further, named templates.
 const EXTRA_TEMPLATES: &str = "additional_chat_templates";
 
-/// The bytes of a tokenizer's files, and two of them parsed.
+/// The bytes of a tokenizer's files, and `tokenizer_config.json` parsed.
 #[derive(Debug)]
 pub(super) struct TokenizerFiles {
     dir: PathBuf,
@@ -78,12 +77,13 @@ impl TokenizerFiles {
         &self.dir
     }
 
-    /// `tokenizer_config.json`, empty if there is none.
+    /// `tokenizer_config.json`. Empty if there is none.
     pub(super) fn config(&self) -> &Map<String, Value> {
         &self.config
     }
 
-    /// A file of the folder as a JSON object, whether it is one of the tokenizer's own or not.
+    /// Parses a file of the folder as a JSON object. It need not be one of [`TOKENIZER_FILES`].
+    /// `None` if there is no such file.
     pub(super) fn json(&self, name: &str) -> Result<Option<Map<String, Value>>, Error> {
         let bytes = match self.bytes(name) {
             Some(bytes) => Some(bytes.to_vec()),
@@ -98,18 +98,19 @@ impl TokenizerFiles {
     pub(super) fn tokenizer(&self) -> Result<Tokenizer, Error> {
         let path = self.dir.join("tokenizer.json");
         let bytes = self.bytes("tokenizer.json").unwrap_or_default();
-        growth::check(bytes).map_err(|source| Error::TokenizerFile { path: path.clone(), source: source.into() })?;
-        let mut tokenizer = guarded_tokenizer(|| Tokenizer::from_bytes(bytes))
+        tokenizer_expansion::check(bytes)
+            .map_err(|source| Error::TokenizerFile { path: path.clone(), source: source.into() })?;
+        let mut tokenizer = catch_in_tokenizers(|| Tokenizer::from_bytes(bytes))
             .map_err(|source| Error::TokenizerFile { path: path.clone(), source })?;
-        // A tokenizer saved after use can carry a length limit and padding; neither belongs to the
-        // vocabulary.
+        // A tokenizer that was saved after use may have a length limit and padding. Both would
+        // change the ids of a text.
         tokenizer.with_truncation(None).map_err(|source| Error::TokenizerFile { path, source })?;
         tokenizer.with_padding(None);
         Ok(tokenizer)
     }
 
-    /// The chat template: the file of that name, or what `tokenizer_config.json` holds, as text or
-    /// by name.
+    /// The chat template: `chat_template.jinja`, or the template in `tokenizer_config.json` (its
+    /// only one or the one named `default`), or the one in `chat_template.json`.
     pub(super) fn chat_template(&self) -> Result<Option<String>, Error> {
         if let Some(bytes) = self.bytes("chat_template.jinja") {
             return self.utf8("chat_template.jinja", bytes).map(Some);
@@ -133,7 +134,7 @@ impl TokenizerFiles {
         Ok(())
     }
 
-    /// Names the token of a role, such as `eos_token`, in `tokenizer_config.json`.
+    /// Sets the token of a role, such as `eos_token`, in `tokenizer_config.json`.
     pub(super) fn set_token(&mut self, role: &str, token: &str) -> Result<(), Error> {
         self.config.insert(role.to_owned(), Value::from(token));
         let path = self.dir.join("tokenizer_config.json");

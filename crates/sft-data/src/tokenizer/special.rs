@@ -1,16 +1,16 @@
-//! Which tokens are special, by role.
+//! Special tokens and their roles.
 
 use super::files::TokenizerFiles;
 use crate::Error;
-use crate::guard::guarded_tokenizer;
+use crate::untrusted::panics::catch_in_tokenizers;
 use serde_json::{Map, Value};
 use std::collections::HashSet;
 use tokenizers::{AddedToken, Tokenizer};
 
-/// The roles that transformers knows; a template sees each as a variable.
+/// The roles that transformers knows. Each is a variable for chat templates.
 const ROLES: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
-/// Special tokens by role, and further ones without a role.
+/// The special tokens, with and without a role.
 #[derive(Debug, Clone)]
 pub(super) struct SpecialTokens {
     roles: Map<String, Value>,
@@ -30,7 +30,7 @@ impl SpecialTokens {
             by_id.sort_by_key(|&(id, _)| id);
             listed = by_id.into_iter().filter_map(|(_, token)| added_token(token)).collect();
         } else if let Some(map) = files.json("special_tokens_map.json")? {
-            // As transformers: the map counts only where the config does not list its tokens.
+            // As in transformers, the map is used only if the config does not list its tokens.
             merged.extend(map);
         }
         let roles = ROLES
@@ -58,13 +58,13 @@ impl SpecialTokens {
         self.roles.insert("eos_token".to_owned(), Value::from(token));
     }
 
-    /// Role and token, as a template sees them.
+    /// Roles and tokens, as a template gets them.
     pub(super) fn roles(&self) -> &Map<String, Value> {
         &self.roles
     }
 
-    /// Makes the tokenizer know every special token as one that is never split, also where
-    /// `tokenizer.json` has it as an ordinary entry of the vocabulary or not at all.
+    /// Adds every special token to the tokenizer as a token that is never split, even if
+    /// `tokenizer.json` has it as an ordinary entry of the vocabulary or does not have it.
     pub(super) fn add_to(&self, tokenizer: &mut Tokenizer) -> Result<(), Error> {
         let known = tokenizer.get_added_tokens_decoder();
         let known: HashSet<&str> = known.values().map(|token| token.content.as_str()).collect();
@@ -81,10 +81,11 @@ impl SpecialTokens {
             tokenizer.add_tokens(listed)?;
             tokenizer.add_special_tokens(named)
         };
-        guarded_tokenizer(add).map(|_| ()).map_err(refused)
+        catch_in_tokenizers(add).map(|_| ()).map_err(refused)
     }
 
-    /// The EOS token and its id. Where the tokenizer names none, the model's configuration does.
+    /// The EOS token and its id. If the tokenizer names none, they are taken from the model's
+    /// configuration.
     pub(super) fn resolve_eos(&self, files: &TokenizerFiles, tokenizer: &Tokenizer) -> Result<(String, u32), Error> {
         if let Some(token) = self.get("eos_token")
             && let Some(id) = tokenizer.token_to_id(token)
@@ -104,12 +105,12 @@ impl SpecialTokens {
                 return Ok((token, id));
             }
         }
-        let problem = "no end-of-sequence token in tokenizer_config.json: name one with --eos_token".to_owned();
+        let problem = "no end-of-sequence token in tokenizer_config.json: name one with `eos_token`".to_owned();
         Err(Error::Tokenizer { path: files.dir().to_owned(), problem })
     }
 }
 
-/// Fields that are left out have the defaults of the Python class.
+/// Missing fields have the defaults of the Python class.
 fn added_token(token: &Value) -> Option<AddedToken> {
     let is_on = |field: &str| token.get(field).and_then(Value::as_bool);
     let special = is_on("special").unwrap_or(false);

@@ -30,7 +30,7 @@ fn special_tokens_are_found_in_either_file() {
     assert!(qwen.has_chat_template());
     let llama = tokenizer("llama");
     assert_eq!((llama.eos_token(), llama.eos_token_id()), ("</s>", 2));
-    assert_eq!(llama.pad_token_id(), 2, "EOS pads where nothing else is named");
+    assert_eq!(llama.pad_token_id(), 2, "EOS is the pad token if no file names one");
 }
 
 #[test]
@@ -40,7 +40,7 @@ fn special_tokens_are_added_when_asked_for() {
     let framed = llama.encode("The harbour</s>", AddSpecialTokens::Yes).unwrap();
     assert_eq!(framed[0], 1);
     assert_eq!(framed[1..], bare);
-    assert_eq!(bare.last(), Some(&2), "an EOS that is not declared in tokenizer.json is one token all the same");
+    assert_eq!(bare.last(), Some(&2), "EOS is one token even if tokenizer.json does not declare it");
 }
 
 #[test]
@@ -63,7 +63,8 @@ fn saved_files_are_those_that_were_loaded() {
             let path = entry.unwrap().path();
             let saved = fs::read(folder.path().join(path.file_name().unwrap())).unwrap();
             if name == "llama" && path.ends_with("tokenizer_config.json") {
-                // It names no pad token: EOS becomes it, and all else stays.
+                // The file names no pad token, so EOS is written as the pad token. Nothing else
+                // changes.
                 let mut expected: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
                 expected["pad_token"] = json!("</s>");
                 assert_eq!(serde_json::from_slice::<Value>(&saved).unwrap(), expected);
@@ -104,7 +105,7 @@ fn the_model_names_eos_where_the_tokenizer_does_not() {
     edit(&folder, "tokenizer_config.json", |config| {
         config.as_object_mut().unwrap().remove("eos_token");
     });
-    assert!(error_of(&folder).contains("name one with --eos_token"));
+    assert!(error_of(&folder).contains("name one with `eos_token`"));
     fs::write(folder.path().join("generation_config.json"), r#"{"eos_token_id": [422, 420]}"#).unwrap();
     let loaded = ChatTokenizer::from_dir(folder.path()).unwrap();
     assert_eq!((loaded.eos_token(), loaded.eos_token_id()), ("<|im_end|>", 422));
@@ -176,7 +177,7 @@ fn damaged_folders_are_named() {
     assert!(error_of(&folder).starts_with("chat template, parsing it: syntax error"), "{}", error_of(&folder));
 }
 
-/// The library panics where these cannot be parsed.
+/// The library panics if it cannot parse one of these parts.
 #[test]
 fn a_broken_decoder_is_an_error() {
     for part in ["decoder", "post_processor", "pre_tokenizer"] {
@@ -190,17 +191,37 @@ fn a_broken_decoder_is_an_error() {
     }
 }
 
-/// Each character doubles what this tries; the library gives up after ten million, and panics.
+/// The library panics when one of these gives up, which is after ten million attempts.
 #[test]
-fn a_hostile_regular_expression_is_an_error() {
-    let folder = copy("qwen");
-    edit(&folder, "tokenizer.json", |value| {
-        let pattern = json!({"Regex": "(a|aa)+$"});
-        value["pre_tokenizer"] = json!({"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": false});
-    });
-    let tokenizer = ChatTokenizer::from_dir(folder.path()).unwrap();
+fn hostile_regular_expressions_are_errors_wherever_they_run() {
+    let expression = json!({"Regex": "(a|aa)+$"});
+    let endless = "a".repeat(300) + "b";
+    let with = |part: &str, value: Value| {
+        let folder = copy("qwen");
+        edit(&folder, "tokenizer.json", |file| file[part] = value);
+        folder
+    };
+    let split = json!({"type": "Split", "pattern": expression, "behavior": "Isolated", "invert": false});
+    let replace = json!({"type": "Replace", "pattern": expression, "content": "a"});
     let started = std::time::Instant::now();
-    let error = tokenizer.encode(&("a".repeat(300) + "b"), AddSpecialTokens::No).unwrap_err();
+
+    let tokenizer = ChatTokenizer::from_dir(with("pre_tokenizer", split).path()).unwrap();
+    let error = tokenizer.encode(&endless, AddSpecialTokens::No).unwrap_err();
     assert!(message(&error).contains("the tokenizer refused a text"), "{}", message(&error));
-    assert!(started.elapsed().as_secs() < 5, "{:?}", started.elapsed());
+    let error = tokenizer.encode_with_offsets(&endless).unwrap_err();
+    assert!(message(&error).contains("the tokenizer refused a conversation"), "{}", message(&error));
+
+    let plain = copy("qwen");
+    let ids = ChatTokenizer::from_dir(plain.path()).unwrap().encode(&endless, AddSpecialTokens::No).unwrap();
+    let fused = json!({"type": "Sequence", "decoders": [{"type": "Fuse"}, replace]});
+    let tokenizer = ChatTokenizer::from_dir(with("decoder", fused).path()).unwrap();
+    let error = tokenizer.decode(&ids, SpecialTokensInText::Keep).unwrap_err();
+    assert!(message(&error).contains("ids"), "{}", message(&error));
+
+    let folder = with("normalizer", replace);
+    edit(&folder, "tokenizer_config.json", |config| {
+        config["added_tokens_decoder"]["423"] = json!({"content": endless, "special": false, "normalized": true});
+    });
+    assert!(error_of(&folder).contains("the tokenizer refused its own special tokens"), "{}", error_of(&folder));
+    assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
 }

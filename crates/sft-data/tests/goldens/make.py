@@ -1,9 +1,9 @@
-"""Writes the goldens beside it: what Hugging Face makes of the same rows, files and seeds.
+"""Writes the golden files in this folder: what Hugging Face's libraries make of the same rows, files and seeds.
 
     pip install torch==2.11.0 transformers==5.17.0 trl==1.16.0 datasets==5.2.0 tokenizers numpy
     python make.py
 
-Everything is derived from the texts below; a second run writes the same bytes.
+Everything is derived from the texts below, so a second run writes the same bytes.
 """
 
 import json
@@ -46,7 +46,7 @@ CORPUS = [
     "user assistant system tool",
 ]
 
-# Our own, in the manner of Qwen's: a default system prompt, tools, reasoning cut out of earlier turns.
+# A template of our own, similar to Qwen's: a default system prompt, tools, and no reasoning in earlier turns.
 CHATML = """\
 {%- if tools %}
     {{- '<|im_start|>system\\n' }}
@@ -243,7 +243,7 @@ def make_tokenizers():
     trainer = trainers.BpeTrainer(vocab_size=420, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()), show_progress=False)
     tokenizer.train_from_iterator(CORPUS, trainer)
     tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in ("<|endoftext|>", "<|im_start|>", "<|im_end|>")])
-    # Left on, as after use: neither belongs to the vocabulary.
+    # A tokenizer that is saved after use may have these. A reader must ignore them.
     tokenizer.enable_truncation(8)
     tokenizer.enable_padding(length=8, pad_token="<|endoftext|>", pad_id=tokenizer.token_to_id("<|endoftext|>"))
     folder = HERE / "tokenizers" / "qwen"
@@ -259,7 +259,7 @@ def make_tokenizers():
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
 
-    # A BOS by post-processor, special tokens by map, EOS an ordinary entry of the vocabulary that nobody declared.
+    # The post-processor adds BOS, special_tokens_map.json names the special tokens, and EOS is an ordinary entry of the vocabulary.
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
     tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
@@ -352,7 +352,7 @@ def make_orders():
     small = [{"rows": n, "seed": seed, "order": permutation(n, seed)} for n in (1, 2, 3, 10, 1000) for seed in (0, 42, 43, 2**32 + 42, 2**63)]
     large = []
     for n in (100_000, 1_000_003):
-        # Weighted, so that it depends on the order; modulo a prime below 2**31.
+        # The checksum is weighted, so it depends on the order. The modulus is a prime below 2**31.
         order = permutation(n, 42)
         large.append({"rows": n, "seed": 42, "checksum": sum(i * (k + 1) for k, i in enumerate(order)) % 2147483647})
     held_out = []
@@ -369,14 +369,14 @@ def make_packing():
     for num_rows, limit in ((1, 4), (12, 10), (200, 16), (2345, 32)):
         rows = [[rng.randrange(1000) for _ in range(rng.randrange(1, limit * 2))] for _ in range(num_rows)]
         if num_rows > 500:
-            # Ids that a test can make up again.
+            # A test can compute these ids from the lengths.
             rows = [[row * 1000 + i for i in range(1 + len(ids))] for row, ids in enumerate(rows)]
         for strategy in ("bfd", "bfd_split", "wrapped"):
             packed = pack_dataset(Dataset.from_dict({"input_ids": rows}), limit, strategy)
             ids = [list(row) for row in packed["input_ids"]]
             lengths = [list(row) for row in packed["seq_lengths"]] if "seq_lengths" in packed.column_names else None
             if num_rows > 500:
-                # Too long to keep: the shape, and a checksum of all ids in order.
+                # Too long to store, so only the shape and a checksum of all ids in order are kept.
                 flat = [i for row in ids for i in row]
                 checksum = sum(i * (k + 1) for k, i in enumerate(flat)) % 2147483647
                 cases.append({"seed_rows": num_rows, "limit": limit, "strategy": strategy, "row_lengths": [len(r) for r in rows], "num_examples": len(ids), "checksum": checksum})

@@ -17,7 +17,7 @@ fn a_configuration_is_chosen_by_name_or_by_default() {
 }
 
 #[test]
-fn a_missing_configuration_names_those_there_are() {
+fn the_error_of_a_missing_configuration_lists_the_others() {
     let error = declared_config(TWO, Some("fr")).unwrap_err();
     assert!(message(&error).contains("en, zh"), "{error}");
     let undecided = TWO.replace("  default: true\n", "");
@@ -26,7 +26,7 @@ fn a_missing_configuration_names_those_there_are() {
 }
 
 #[test]
-fn what_is_no_card_declares_nothing() {
+fn other_text_declares_nothing() {
     for readme in [
         "",
         "# Title",

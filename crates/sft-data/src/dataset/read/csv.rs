@@ -1,4 +1,4 @@
-//! Comma- and tab-separated values with a header line. Every value is a text, an empty one is none.
+//! Comma- and tab-separated values with a header line. Every value is text; an empty value is null.
 
 use super::{OnRecord, Record, open, unreadable, utf8};
 use crate::{Error, Position};
@@ -15,7 +15,7 @@ pub(super) fn columns(path: &Path, delimiter: u8) -> Result<Vec<String>, Error> 
 
 pub(super) fn read(path: &Path, delimiter: u8, wanted: &[&str], on_record: &mut OnRecord<'_>) -> Result<(), Error> {
     let (mut reader, columns) = start(path, delimiter)?;
-    // Not the others: a header of many names would make each row as long, whatever is in it.
+    // Each record would otherwise be as long as the header, even if its line is short.
     let kept: Vec<(usize, &String)> =
         columns.iter().enumerate().filter(|(_, column)| wanted.contains(&column.as_str())).collect();
     let mut fields = ByteRecord::new();
@@ -36,10 +36,11 @@ pub(super) fn read(path: &Path, delimiter: u8, wanted: &[&str], on_record: &mut 
             return Ok(());
         }
     }
-    // A field with a new line in it is quoted. If it is the last one, the file ends with its quote.
+    // A field with a line break in it is quoted, so a file that ends with such a field ends with a
+    // quote.
     match last {
         (at, true) if reader.get_ref().last_byte != b'"' => {
-            let problem = "a quote is opened here and never closed, so all that follows is one value".to_owned();
+            let problem = "a quote is opened here and never closed, so the rest of the file is one value".to_owned();
             Err(Error::BadRow { path: path.to_owned(), at, problem })
         }
         _ => Ok(()),
@@ -47,7 +48,7 @@ pub(super) fn read(path: &Path, delimiter: u8, wanted: &[&str], on_record: &mut 
 }
 
 fn start(path: &Path, delimiter: u8) -> Result<(CsvReader, Vec<String>), Error> {
-    // Flexible, because a short row is one with missing values, as for pandas.
+    // A short row has missing values, as in pandas.
     let input = Input { inner: open(path)?, last_byte: 0 };
     let mut reader = ReaderBuilder::new().delimiter(delimiter).flexible(true).from_reader(input);
     let header = reader.byte_headers().map_err(|error| from_csv(path, error))?;
@@ -56,7 +57,7 @@ fn start(path: &Path, delimiter: u8) -> Result<(CsvReader, Vec<String>), Error> 
     Ok((reader, columns))
 }
 
-/// Remembers the last byte that is no line end.
+/// Remembers the last byte that is not part of a line end.
 struct Input {
     inner: BufReader<Box<dyn Read>>,
     last_byte: u8,

@@ -1,6 +1,6 @@
-//! JSON: an object a line, an array of objects or texts, or a document with the rows under `data`.
+//! JSON: one object a line, an array of objects or texts, or an object with the rows under `data`.
 
-use super::super::shape::kind;
+use super::super::columns::kind;
 use super::{OnRecord, Record, next_line, open, unreadable, utf8};
 use crate::{Error, Position};
 use serde_json::Value;
@@ -8,11 +8,11 @@ use std::io::{BufRead, Read};
 use std::ops::ControlFlow;
 use std::path::Path;
 
-/// How many records are looked at for the names of columns.
+/// Number of records that are read to collect the names of the columns.
 const RECORDS_FOR_COLUMNS: usize = 1000;
 
 pub(super) fn columns(path: &Path) -> Result<Vec<String>, Error> {
-    // A map that keeps its order, as a set of that kind.
+    // The map is used as a set that keeps the order.
     let mut columns = Record::new();
     let mut seen = 0;
     read(path, &mut |_, record| {
@@ -26,14 +26,14 @@ pub(super) fn columns(path: &Path) -> Result<Vec<String>, Error> {
 pub(super) fn read(path: &Path, on_record: &mut OnRecord<'_>) -> Result<(), Error> {
     let mut reader = open(path)?;
     if first_character(&mut reader, path)? == Some(b'[') {
-        let text = read_on(&mut reader, path, Vec::new())?;
+        let text = read_rest(&mut reader, path, Vec::new())?;
         let rows: Vec<Value> = serde_json::from_str(&text).map_err(|error| bad_document(path, 0, &error))?;
         return array(path, rows, on_record);
     }
     let mut buffer = Vec::new();
     let mut number = 0;
     let mut is_first = true;
-    // The first row is held back: alone, it may be a document with the rows inside.
+    // The first record is held back: if it is the only one, it may hold the rows under `data`.
     let mut held = None;
     while let Some(line) = next_line(&mut reader, &mut buffer, path)? {
         number += 1;
@@ -44,9 +44,9 @@ pub(super) fn read(path: &Path, on_record: &mut OnRecord<'_>) -> Result<(), Erro
         }
         let value = match serde_json::from_str(line) {
             Ok(value) => value,
-            // The object goes on in the next line, so this is no file of lines.
+            // The object continues on the next line, so the file is not JSON lines.
             Err(error) if error.is_eof() && is_first => {
-                let text = read_on(&mut reader, path, buffer)?;
+                let text = read_rest(&mut reader, path, buffer)?;
                 return documents(path, &text, number - 1, on_record);
             }
             Err(error) => return Err(bad_line(path, at, &error)),
@@ -66,13 +66,13 @@ pub(super) fn read(path: &Path, on_record: &mut OnRecord<'_>) -> Result<(), Erro
         }
     }
     match held {
-        Some((at, record)) => lone(path, at, record, on_record),
+        Some((at, record)) => single_object(path, at, record, on_record),
         None => Ok(()),
     }
 }
 
-/// A file with one object, which is its only row, or holds the rows under `data`.
-fn lone(path: &Path, at: Position, mut record: Record, on_record: &mut OnRecord<'_>) -> Result<(), Error> {
+/// Reads a file with only one object, which is its only row or holds the rows under `data`.
+fn single_object(path: &Path, at: Position, mut record: Record, on_record: &mut OnRecord<'_>) -> Result<(), Error> {
     match record.get_mut("data") {
         Some(Value::Array(rows)) if !rows.is_empty() && rows.iter().all(Value::is_object) => {
             let rows = std::mem::take(rows);
@@ -82,7 +82,7 @@ fn lone(path: &Path, at: Position, mut record: Record, on_record: &mut OnRecord<
     }
 }
 
-/// Objects one after the other, over as many lines as they like.
+/// Reads objects one after the other, each over any number of lines.
 fn documents(path: &Path, text: &str, lines_before: u64, on_record: &mut OnRecord<'_>) -> Result<(), Error> {
     let values = serde_json::Deserializer::from_str(text).into_iter::<Value>().collect::<Result<Vec<_>, _>>();
     let mut values = values.map_err(|error| bad_document(path, lines_before, &error))?;
@@ -90,7 +90,7 @@ fn documents(path: &Path, text: &str, lines_before: u64, on_record: &mut OnRecor
         && let Some(value) = values.pop()
     {
         let at = Position::Row(1);
-        return lone(path, at, as_record(value, path, at)?, on_record);
+        return single_object(path, at, as_record(value, path, at)?, on_record);
     }
     array(path, values, on_record)
 }
@@ -99,7 +99,7 @@ fn array(path: &Path, rows: Vec<Value>, on_record: &mut OnRecord<'_>) -> Result<
     for (index, row) in rows.into_iter().enumerate() {
         let at = Position::Row(index as u64 + 1);
         let record = match row {
-            // A list of texts is a column without a name.
+            // An array of texts is one column without a name.
             Value::String(_) => Record::from_iter([("text".to_owned(), row)]),
             row => as_record(row, path, at)?,
         };
@@ -125,8 +125,8 @@ fn first_character(reader: &mut impl BufRead, path: &Path) -> Result<Option<u8>,
     Ok(start.iter().copied().find(|byte| !byte.is_ascii_whitespace()))
 }
 
-/// All that is left, after what has been read already.
-fn read_on(reader: &mut impl Read, path: &Path, mut bytes: Vec<u8>) -> Result<String, Error> {
+/// Appends the rest of the file to what has been read already.
+fn read_rest(reader: &mut impl Read, path: &Path, mut bytes: Vec<u8>) -> Result<String, Error> {
     reader.read_to_end(&mut bytes).map_err(|source| unreadable(path, source))?;
     String::from_utf8(bytes).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
@@ -145,7 +145,7 @@ fn bad_document(path: &Path, lines_before: u64, error: &serde_json::Error) -> Er
     bad_line(path, Position::Line(lines_before + error.line() as u64), error)
 }
 
-/// The message without the position, which is given in terms of the file.
+/// The message without its position, because the position in the file is reported separately.
 fn what(error: &serde_json::Error) -> String {
     let message = error.to_string();
     let end = message.rfind(" at line ").unwrap_or(message.len());

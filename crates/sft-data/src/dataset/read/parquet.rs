@@ -1,11 +1,8 @@
-//! Parquet, read row by row. Pages are checked before the library takes memory for them, and rows
-//! that come to much more than the file, as a dictionary allows, are refused.
+//! Parquet, read row by row.
 
-mod pages;
-
-use super::{OnRecord, most_bytes};
-use crate::{Error, Position, guard};
-use pages::Column;
+use super::OnRecord;
+use crate::untrusted::parquet::{RowBudget, catch_panics};
+use crate::{Error, Position};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, Row};
@@ -16,7 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub(super) fn columns(path: &Path) -> Result<Vec<String>, Error> {
-    guarded(path, || {
+    catch_panics(path, || {
         let reader = open(path)?;
         let schema = reader.metadata().file_metadata().schema();
         Ok(schema.get_fields().iter().map(|field| field.name().to_owned()).collect())
@@ -24,76 +21,28 @@ pub(super) fn columns(path: &Path) -> Result<Vec<String>, Error> {
 }
 
 pub(super) fn read(path: &Path, columns: &[&str], on_record: &mut OnRecord<'_>) -> Result<(), Error> {
-    guarded(path, || read_rows(path, columns, on_record))
-}
-
-fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
-    guard::guarded(work).unwrap_or_else(|_| {
-        let problem = "cannot be read as Parquet (it is damaged); fetch it again".to_owned();
-        Err(Error::BadFile { path: path.to_owned(), problem })
-    })
+    catch_panics(path, || read_rows(path, columns, on_record))
 }
 
 fn read_rows(path: &Path, columns: &[&str], on_record: &mut OnRecord<'_>) -> Result<(), Error> {
     let reader = open(path)?;
+    let mut budget = RowBudget::after_page_check(path, &reader, columns)?;
     let schema = reader.metadata().file_metadata().schema();
-    let size = check_pages(path, &reader, columns)?;
-    let mut left = most_bytes(size);
     let wanted = schema.get_fields().iter().filter(|field| columns.contains(&field.name())).cloned().collect();
     let projection = Type::group_type_builder(schema.name()).with_fields(wanted).build();
     let projection = projection.map_err(|error| damaged(path, &error))?;
     let rows = reader.get_row_iter(Some(projection)).map_err(|error| damaged(path, &error))?;
-    for (index, row) in rows.enumerate() {
-        let at = Position::Row(index as u64 + 1);
+    for (number, row) in (1..).zip(rows) {
+        let at = Position::Row(number);
         let bad = |problem: String| Error::BadRow { path: path.to_owned(), at, problem };
         let row = row.map_err(|error| bad(error.to_string()))?;
         let record = object(&row).map_err(bad)?;
-        let bytes: u64 = record.iter().map(|(name, value)| name.len() as u64 + text_bytes(value)).sum();
-        left = left.checked_sub(bytes.max(LEAST_ROW_BYTES)).ok_or_else(|| {
-            let problem = format!("row {} is more than a file of {size} bytes may hold; is it damaged?", index + 1);
-            Error::BadFile { path: path.to_owned(), problem }
-        })?;
+        budget.spend(number, &record)?;
         if on_record(at, record)?.is_break() {
             break;
         }
     }
     Ok(())
-}
-
-/// What a row takes that holds nothing.
-const LEAST_ROW_BYTES: u64 = 32;
-
-fn text_bytes(value: &Value) -> u64 {
-    match value {
-        Value::String(text) => text.len() as u64,
-        Value::Array(items) => items.iter().map(text_bytes).sum::<u64>() + LEAST_ROW_BYTES,
-        Value::Object(entries) => {
-            entries.iter().map(|(name, value)| name.len() as u64 + text_bytes(value)).sum::<u64>() + LEAST_ROW_BYTES
-        }
-        _ => 8,
-    }
-}
-
-/// Looks at the headers of all pages to be read; returns the size of the file.
-fn check_pages(path: &Path, reader: &SerializedFileReader<File>, columns: &[&str]) -> Result<u64, Error> {
-    let failed = |source| Error::io(path, source);
-    let file = File::open(path).map_err(failed)?;
-    let size = file.metadata().map_err(failed)?.len();
-    for chunk in reader.metadata().row_groups().iter().flat_map(|group| group.columns()) {
-        let name = chunk.column_path().parts().first();
-        if !name.is_some_and(|name| columns.contains(&name.as_str())) {
-            continue;
-        }
-        let (start, length) = chunk.byte_range();
-        let num_values = u64::try_from(chunk.num_values()).unwrap_or(0);
-        let column = Column { start, length: length.min(size.saturating_sub(start)), num_values };
-        pages::check(&file, &column).map_err(|error| {
-            let problem =
-                format!("cannot be read as Parquet (column {} has {error}); fetch it again", chunk.column_path());
-            Error::BadFile { path: path.to_owned(), problem }
-        })?;
-    }
-    Ok(size)
 }
 
 fn open(path: &Path) -> Result<Arc<SerializedFileReader<File>>, Error> {
@@ -125,7 +74,7 @@ fn json(field: &Field) -> Result<Value, String> {
         Field::Float(value) => Value::from(*value),
         Field::Double(value) => Value::from(*value),
         Field::Str(text) => Value::from(text.as_str()),
-        // Some writers leave out the mark that a column of bytes is text.
+        // Some writers do not mark a column of bytes as text.
         Field::Bytes(bytes) => match std::str::from_utf8(bytes.data()) {
             Ok(text) => Value::from(text),
             Err(_) => return Err("a value is bytes, not UTF-8 text".to_owned()),
@@ -142,7 +91,7 @@ fn json(field: &Field) -> Result<Value, String> {
             };
             Value::Object(map.entries().iter().map(entry).collect::<Result<_, String>>()?)
         }
-        // Dates and decimals are never trained on as they are; a template sees them as text.
+        // Only a chat template can use dates and decimals, and it gets them as text.
         other => Value::from(other.to_string()),
     })
 }

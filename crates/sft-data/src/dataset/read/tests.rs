@@ -1,9 +1,13 @@
 use super::*;
 use crate::testing::{golden, golden_path, message};
+use ::parquet::data_type::{ByteArray, ByteArrayType};
+use ::parquet::file::writer::SerializedFileWriter;
+use ::parquet::schema::parser::parse_message_type;
 use serde_json::json;
 use std::fs;
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 fn all(path: &Path) -> Result<Vec<(Position, Record)>, Error> {
     let format = Format::of(&path.to_string_lossy()).unwrap();
@@ -36,7 +40,7 @@ impl Folder {
         Ok(records.into_iter().map(|(_, record)| record["text"].as_str().unwrap_or("(none)").to_owned()).collect())
     }
 
-    /// The error of reading it, without the folder.
+    /// The error of reading the file, without the folder.
     fn error(&self, name: &str, content: impl AsRef<[u8]>) -> String {
         let error = self.texts(name, content).unwrap_err();
         error.replace(&format!("{}/", self.0.path().display()), "")
@@ -103,11 +107,11 @@ fn bad_json_is_located() {
 #[test]
 fn bad_utf8_is_located() {
     let folder = Folder::new();
-    let expected = "line 2: not UTF-8 from byte 3 of it on; convert the file to UTF-8";
+    let expected = "line 2: not UTF-8 from byte 3 on; convert the file to UTF-8";
     assert_eq!(folder.error("a.txt", b"ok\nab\xff\xfe\n"), format!("a.txt, {expected}"));
     assert_eq!(
         folder.error("a.jsonl", b"{\"text\":\"a\"}\n{\"text\":\"\xff\"}"),
-        "a.jsonl, line 2: not UTF-8 from byte 10 of it on; convert the file to UTF-8"
+        "a.jsonl, line 2: not UTF-8 from byte 10 on; convert the file to UTF-8"
     );
     assert_eq!(folder.error("a.csv", b"text,b\nab\xff,1\n"), format!("a.csv, {expected}"));
     assert_eq!(folder.error("a.json", b"[\"a\",\n\"\xff\"]"), "a.json, line 2: not UTF-8; convert the file to UTF-8");
@@ -115,7 +119,7 @@ fn bad_utf8_is_located() {
 }
 
 #[test]
-fn tables_are_read_with_their_oddities() {
+fn csv_and_tsv_files_are_read() {
     let folder = Folder::new();
     assert_eq!(
         folder.texts("a.csv", "id,text\r\n1,\"a, \"\"b\"\"\nc\"\r\n2,\r\n3\r\n").unwrap(),
@@ -141,7 +145,7 @@ fn lines_end_as_in_python() {
 }
 
 #[test]
-fn compressed_files_are_read_and_damage_is_told() {
+fn compressed_files_are_read_and_damage_is_reported() {
     let folder = Folder::new();
     let content = "{\"text\":\"a\"}\n{\"text\":\"b\"}\n".repeat(5000);
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -150,7 +154,7 @@ fn compressed_files_are_read_and_damage_is_told() {
     let zstandard = zstd::encode_all(content.as_bytes(), 1).unwrap();
     assert_eq!(folder.texts("a.jsonl.gz", &gzip).unwrap().len(), 10_000);
     assert_eq!(folder.texts("a.jsonl.zst", &zstandard).unwrap().len(), 10_000);
-    // The bytes count, not the name.
+    // The first bytes decide, not the name.
     assert_eq!(folder.texts("b.jsonl", &gzip).unwrap().len(), 10_000);
     for (name, bytes) in [("cut.jsonl.gz", &gzip), ("cut.jsonl.zst", &zstandard)] {
         let error = folder.error(name, &bytes[..bytes.len() / 2]);
@@ -182,8 +186,27 @@ fn damaged_parquet_is_an_error_and_never_a_panic() {
     assert!(folder.error("text.parquet", "{\"text\": \"a\"}").contains("cannot be read as Parquet"));
 }
 
+/// With dictionary encoding, the file holds the value once.
 #[test]
-fn reading_stops_when_told() {
+fn a_small_parquet_file_cannot_repeat_a_value_without_end() {
+    let folder = Folder::new();
+    let path = folder.file("repeated.parquet", "");
+    let schema = Arc::new(parse_message_type("message rows { required binary text (UTF8); }").unwrap());
+    let mut writer = SerializedFileWriter::new(fs::File::create(&path).unwrap(), schema, Default::default()).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    let values = vec![ByteArray::from("a".repeat(1 << 19).as_str()); 3300];
+    column.typed::<ByteArrayType>().write_batch(&values, None, None).unwrap();
+    column.close().unwrap();
+    group.close().unwrap();
+    writer.close().unwrap();
+    assert!(fs::metadata(&path).unwrap().len() < 2 << 20);
+    let error = read(&path, Format::Parquet, &["text"], &mut |_, _| Ok(ControlFlow::Continue(()))).unwrap_err();
+    assert!(message(&error).contains("is more than a file of"), "{error}");
+}
+
+#[test]
+fn reading_stops_when_the_callback_says_so() {
     for name in ["rows.jsonl", "array.json", "rows.csv", "lines.txt", "rows_snappy.parquet"] {
         let path = golden_path("files").join(name);
         let mut count = 0;
@@ -204,7 +227,7 @@ fn columns_of_json_are_those_of_all_first_records() {
     assert_eq!(columns(&path, Format::Json).unwrap(), ["b", "a"]);
     let path = golden_path("files/chats.parquet");
     assert_eq!(columns(&path, Format::Parquet).unwrap(), ["messages", "score"]);
-    // Parquet reads only what is asked for.
+    // Only the requested columns of a Parquet file are read.
     read(&path, Format::Parquet, &["score", "nope"], &mut |_, record| {
         assert_eq!(json!(record), json!({"score": record["score"]}));
         Ok(ControlFlow::Continue(()))

@@ -1,4 +1,4 @@
-//! Plain text: one row a line, in the column `text`.
+//! Plain text: each line is a row, in the column `text`.
 
 use super::{OnRecord, Record, next_line, open, utf8};
 use crate::{Error, Position};
@@ -10,7 +10,7 @@ pub(super) fn read(path: &Path, on_record: &mut OnRecord<'_>) -> Result<(), Erro
     let mut buffer = Vec::new();
     let mut number = 0;
     while let Some(line) = next_line(&mut reader, &mut buffer, path)? {
-        // A lone carriage return ends a line too, as in Python's text mode.
+        // A single carriage return also ends a line, as in Python's text mode.
         for line in line.split(|&byte| byte == b'\r') {
             number += 1;
             let at = Position::Line(number);

@@ -28,13 +28,13 @@ fn a_file_that_two_patterns_match_is_taken_once() {
 }
 
 #[test]
-fn nothing_known_is_nothing() {
+fn unknown_formats_are_no_splits() {
     assert_eq!(choose_format(find(&[], None)), None);
     assert_eq!(choose_format(find(&["model.safetensors".to_owned(), "README.md".to_owned()], None)), None);
 }
 
 #[test]
-fn the_card_goes_before_guessing() {
+fn the_card_takes_precedence_over_file_names() {
     let readme = "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: a/*.jsonl\n  - split: test\n    path: [b.jsonl]\n---\n# Title\n";
     let declared = card::declared_config(readme, None).unwrap().unwrap();
     let names = ["a/test.jsonl", "a/2.jsonl", "b.jsonl", "train.jsonl"].map(str::to_owned);

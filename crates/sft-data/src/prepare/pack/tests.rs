@@ -1,4 +1,4 @@
-use super::super::Packing;
+use super::super::PackingStrategy;
 use super::*;
 use crate::testing::{Random, golden, numbers};
 
@@ -6,26 +6,25 @@ fn rows(ids: Vec<Vec<u32>>) -> Vec<TokenRow> {
     ids.into_iter().zip(1..).map(|(input_ids, number)| TokenRow { input_ids, labels: None, number }).collect()
 }
 
-/// As `prepare` does it: what is too long is cut off before packing, unless the strategy splits it.
-fn pack(mut rows: Vec<TokenRow>, packing: Packing, limit: usize) -> Vec<Example> {
+/// Like `prepare`: long rows are cut off before packing, unless the strategy splits them.
+fn pack(mut rows: Vec<TokenRow>, packing: PackingStrategy, limit: usize) -> Vec<Example> {
     match packing {
-        Packing::BestFitDecreasing => {
+        PackingStrategy::BestFitDecreasing => {
             rows.iter_mut().for_each(|row| row.truncate(limit));
             best_fit_decreasing(rows, limit)
         }
-        Packing::BestFitDecreasingSplit => best_fit_decreasing(rows, limit),
-        Packing::Wrapped => wrapped(&rows, limit),
-        Packing::None => rows.into_iter().map(Example::from).collect(),
+        PackingStrategy::BestFitDecreasingSplit => best_fit_decreasing(rows, limit),
+        PackingStrategy::Wrapped => wrapped(&rows, limit),
     }
 }
 
 #[test]
 fn packing_equals_trl() {
     for case in golden("packing.json").as_array().unwrap() {
-        let packing: Packing = serde_json::from_value(case["strategy"].clone()).unwrap();
+        let packing: PackingStrategy = serde_json::from_value(case["strategy"].clone()).unwrap();
         let limit = case["limit"].as_u64().unwrap() as usize;
         if case.get("rows").is_none() {
-            // Over several lots of rows, compared by a checksum of all ids in order.
+            // Several lots of rows, compared by a checksum of all ids in order.
             let lengths: Vec<usize> = numbers(&case["row_lengths"]);
             let row = |(index, &length): (usize, &usize)| (0..length).map(|i| (index * 1000 + i) as u32).collect();
             let packed = pack(rows(lengths.iter().enumerate().map(row).collect()), packing, limit);
@@ -35,7 +34,7 @@ fn packing_equals_trl() {
                 let sum: u64 = ids.zip(1..).map(|(&id, k)| u64::from(id) * k).sum();
                 assert_eq!(sum % 2_147_483_647, case["checksum"], "{packing:?}");
             }
-            assert!(num_missing == 0 || packing != Packing::BestFitDecreasing && num_missing <= 3);
+            assert!(num_missing == 0 || packing != PackingStrategy::BestFitDecreasing && num_missing <= 3);
             continue;
         }
         let ids: Vec<Vec<u32>> = case["rows"].as_array().unwrap().iter().map(numbers).collect();
@@ -45,7 +44,7 @@ fn packing_equals_trl() {
             Some(lengths) => lengths.iter().map(numbers).collect(),
             None => expected_ids.iter().map(|ids| vec![ids.len() as u32]).collect(),
         };
-        // What has nothing to predict is left out here.
+        // TRL keeps examples that predict nothing; this crate drops them.
         let expected: Vec<Example> = expected_ids
             .into_iter()
             .zip(expected_lengths)
@@ -70,7 +69,9 @@ fn every_token_is_there_once_and_nothing_is_too_long() {
                 (next_id - length..next_id).collect()
             })
             .collect();
-        for packing in [Packing::BestFitDecreasing, Packing::BestFitDecreasingSplit, Packing::Wrapped] {
+        for packing in
+            [PackingStrategy::BestFitDecreasing, PackingStrategy::BestFitDecreasingSplit, PackingStrategy::Wrapped]
+        {
             let mut input = rows(ids.clone());
             for row in &mut input {
                 row.labels = Some(row.input_ids.iter().map(|&id| i64::from(id) * 10).collect());
@@ -82,16 +83,16 @@ fn every_token_is_there_once_and_nothing_is_too_long() {
             seen.dedup();
             assert_eq!(seen.len(), num_seen, "a token twice");
             let expected = match packing {
-                Packing::BestFitDecreasing => ids.iter().map(|row| row.len().min(limit)).sum(),
+                PackingStrategy::BestFitDecreasing => ids.iter().map(|row| row.len().min(limit)).sum(),
                 _ => next_id as usize,
             };
-            // Pieces of one token predict nothing, and an example of nothing else is left out.
+            // An example that is one piece of one token predicts nothing and is dropped.
             let num_missing = expected - num_seen;
             match packing {
-                Packing::BestFitDecreasingSplit => {
+                PackingStrategy::BestFitDecreasingSplit => {
                     assert!(num_missing <= ids.iter().filter(|row| row.len() % limit == 1).count());
                 }
-                Packing::Wrapped => assert!(num_missing <= 1),
+                PackingStrategy::Wrapped => assert!(num_missing <= 1),
                 _ => assert_eq!(num_missing, 0),
             }
             for example in &packed {
@@ -107,8 +108,8 @@ fn every_token_is_there_once_and_nothing_is_too_long() {
                 assert_eq!(found, expected, "{packing:?}");
                 let labels = example.labels.as_ref().unwrap();
                 assert!(labels.iter().zip(&example.input_ids).all(|(&label, &id)| label == i64::from(id) * 10));
-                if packing == Packing::BestFitDecreasing {
-                    // Segments are rows: consecutive ids, from a row's first one on.
+                if packing == PackingStrategy::BestFitDecreasing {
+                    // Each segment is a row: consecutive ids that start with the row's first id.
                     let mut start = 0;
                     for &length in &example.segment_lengths {
                         let segment = &example.input_ids[start..start + length as usize];

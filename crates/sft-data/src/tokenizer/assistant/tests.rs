@@ -18,7 +18,7 @@ fn said(template: &str, messages: &[Value]) -> Result<Vec<String>, Error> {
 }
 
 #[test]
-fn turns_are_found_with_and_without_marks() {
+fn the_assistants_turns_are_found_with_and_without_marks() {
     for template in ["generation", "chatml"] {
         assert_eq!(said(template, &chat()).unwrap(), ["Hello! 🙂<|im_end|>", "好<|im_end|>"], "{template}");
     }
@@ -34,7 +34,7 @@ fn a_template_that_rewrites_earlier_turns_needs_marks() {
 }
 
 #[test]
-fn marks_in_the_data_are_not_taken_for_the_templates() {
+fn marks_in_the_messages_are_not_mistaken_for_the_templates() {
     let messages = [json!({"role": "assistant", "content": format!("a{GENERATION_START}b{GENERATION_END}")})];
     let error = said("generation", &messages).unwrap_err();
     assert!(message(&error).contains("{% generation %}"), "{error}");

@@ -1,9 +1,10 @@
 use super::*;
 use crate::testing::{golden, message, tokenizer, tokenizer_with_template};
+use crate::untrusted::template::TIME_LIMIT;
 use std::time::{Duration, Instant};
 
 #[test]
-fn chats_read_as_transformers_renders_them() {
+fn chats_are_rendered_as_by_transformers() {
     let golden = golden("templates.json");
     let mut differences = Vec::new();
     for case in golden["cases"].as_array().unwrap() {
@@ -53,7 +54,7 @@ fn generation_tags_keep_their_whitespace_control() {
 }
 
 #[test]
-fn today_is_written_as_asked() {
+fn dates_are_formatted() {
     let dated = tokenizer_with_template("qwen", "{{ strftime_now('%d %b %Y') }}");
     let text = dated.apply_chat_template(&[], AddGenerationPrompt::No).unwrap();
     assert_eq!(text.split(' ').map(str::len).collect::<Vec<_>>(), [2, 3, 4], "{text}");
@@ -62,7 +63,7 @@ fn today_is_written_as_asked() {
 }
 
 #[test]
-fn a_template_sees_further_variables() {
+fn a_template_gets_further_variables() {
     let template = tokenizer_with_template("qwen", "{{ enable_thinking }} {{ eos_token }}");
     let context = ChatContext {
         template_kwargs: serde_json::Map::from_iter([("enable_thinking".to_owned(), Json::Bool(false))]),
@@ -71,9 +72,9 @@ fn a_template_sees_further_variables() {
     assert_eq!(template.render(&[], &context, AddGenerationPrompt::No).unwrap(), "False <|im_end|>");
 }
 
-/// Each of these would take a machine down if it were let.
+/// Without limits, each of these would fill memory, overflow the stack or never end.
 #[test]
-fn what_a_hostile_template_does_is_stopped() {
+fn hostile_templates_are_stopped() {
     let grown = "{% set ns = namespace(x=[1]) %}{% for i in range(100) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}";
     let nested =
         "{% set ns = namespace(x=[]) %}{% for i in range(99999) %}{% for j in range(9999) %}{% set ns.x = [ns.x] %}";
@@ -116,19 +117,18 @@ fn what_a_hostile_template_does_is_stopped() {
         let error = tokenizer_with_template("qwen", template).apply_chat_template(&[], AddGenerationPrompt::No);
         let error = message(&error.expect_err(template));
         assert!(error.contains(expected), "{template}: {error}");
-        // A fraction of a second each, but for cores that others use as well.
-        assert!(started.elapsed() < 4 * PATIENCE, "{template}: {:?}", started.elapsed());
+        // Each takes a fraction of a second, but longer if other work shares the cores.
+        assert!(started.elapsed() < 4 * TIME_LIMIT, "{template}: {:?}", started.elapsed());
     }
 }
 
-/// What it leaves running would have an end after some seconds, so that it does not outlive the
-/// tests.
+/// The comparison that is left running ends after some seconds, so it does not outlive the tests.
 #[test]
 fn a_template_that_took_too_long_is_not_tried_again() {
     let grown = "{% set ns = namespace(x=[1], y=[1]) %}\
         {% for i in range(26) %}{% set ns.x = [ns.x, ns.x] %}{% set ns.y = [ns.y, ns.y] %}{% endfor %}{{ ns.x == ns.y }}";
     let mut template = ChatTemplate::compile(grown.to_owned()).unwrap();
-    Arc::get_mut(&mut template.compiled).unwrap().patience = Duration::from_millis(100);
+    Arc::get_mut(&mut template.sandbox).unwrap().time_limit = Duration::from_millis(100);
     let tokenizer = tokenizer("qwen");
     let mut times = [Duration::ZERO; 2];
     for time in &mut times {
@@ -142,7 +142,7 @@ fn a_template_that_took_too_long_is_not_tried_again() {
 }
 
 #[test]
-fn bounds_are_far_from_what_a_chat_takes() {
+fn limits_are_far_above_what_a_long_chat_needs() {
     let golden = golden("templates.json");
     let turn = |role: &str| serde_json::json!({"role": role, "content": "A sentence of some length. ".repeat(40)});
     let messages: Vec<Json> = (0..1000).map(|index| turn(if index % 2 == 0 { "user" } else { "assistant" })).collect();

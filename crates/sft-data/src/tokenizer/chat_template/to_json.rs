@@ -1,20 +1,14 @@
-//! The filter `tojson` as transformers defines it.
+//! The filter `tojson`, as transformers defines it.
 
+use crate::untrusted::template::{MAX_INDENT, charge_for_json};
 use minijinja::value::{Kwargs, Value};
 use minijinja::{Error as TemplateError, ErrorKind, State};
 use serde_json::Value as Json;
-use std::io;
-
-/// As the engine counts text.
-const BYTES_FOR_FUEL: u64 = 64;
-/// As the engine counts what it serialises itself.
-const JSON_BYTES_FOR_FUEL: u64 = 4;
-const MAX_INDENT: usize = 64;
 
 /// `json.dumps(value, ensure_ascii=False, indent=…, separators=…, sort_keys=…)`.
 pub(super) fn to_json(state: &State, value: Value, arguments: Kwargs) -> Result<String, TemplateError> {
     let failed = |problem: String| TemplateError::new(ErrorKind::BadSerialization, format!("tojson: {problem}"));
-    let limit = measure(state, &value)?;
+    let limit = charge_for_json(state, &value)?;
     let json = serde_json::to_value(&value).map_err(|error| failed(error.to_string()))?;
     let indent: Option<Value> = arguments.get("indent")?;
     let indent = match indent.filter(|indent| !indent.is_none()) {
@@ -42,42 +36,9 @@ pub(super) fn to_json(state: &State, value: Value, arguments: Kwargs) -> Result<
     Ok(text)
 }
 
-/// Pays for the value, which may hold another many times over without taking room for it. Returns
-/// how many bytes of text can still be paid for.
-fn measure(state: &State, value: &Value) -> Result<usize, TemplateError> {
-    let Some((_, fuel)) = state.fuel_levels() else { return Ok(usize::MAX) };
-    let mut counter = Counter { left: fuel.saturating_mul(JSON_BYTES_FOR_FUEL) };
-    let before = counter.left;
-    match serde_json::to_writer(&mut counter, value) {
-        Ok(()) => state.consume_fuel((before - counter.left) / JSON_BYTES_FOR_FUEL)?,
-        // All of it, which is the error.
-        Err(error) if error.is_io() => state.consume_fuel(fuel + 1)?,
-        // Of no JSON, which the caller finds again.
-        Err(_) => {}
-    }
-    Ok(usize::try_from(fuel.saturating_mul(BYTES_FOR_FUEL)).unwrap_or(usize::MAX))
-}
-
-/// Takes text and forgets it, up to a size.
-struct Counter {
-    left: u64,
-}
-
-impl io::Write for Counter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let left = self.left.checked_sub(bytes.len() as u64);
-        self.left = left.ok_or(io::ErrorKind::FileTooLarge)?;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 /// Writes JSON with Python's spacing.
 struct JsonWriter {
-    /// Bytes of text. Indents and separators are written as often as there are values.
+    /// Largest text in bytes. Long indents and separators are repeated for each value.
     limit: usize,
     indent: Option<String>,
     item: String,

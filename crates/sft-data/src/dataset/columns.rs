@@ -1,4 +1,4 @@
-//! What the columns of a dataset mean, and records as rows.
+//! What the columns of a dataset mean, and how a record becomes a row.
 
 use super::read::Record;
 use super::{ChatContext, Conversation, PromptCompletion, Row, Turn};
@@ -7,10 +7,10 @@ use serde_json::{Map, Value};
 use std::fmt;
 use std::path::Path;
 
-/// Which columns hold what.
+/// Which columns hold the rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Shape {
-    /// A column of texts.
+pub(super) enum RowColumns {
+    /// A column of plain text.
     Text(String),
     /// A column of lists of messages.
     Messages(String),
@@ -18,7 +18,7 @@ pub(super) enum Shape {
     PromptCompletion,
 }
 
-impl fmt::Display for Shape {
+impl fmt::Display for RowColumns {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Text(column) => write!(f, "texts in column `{column}`"),
@@ -30,9 +30,10 @@ impl fmt::Display for Shape {
 
 const CONTEXT_COLUMNS: [&str; 2] = ["tools", "chat_template_kwargs"];
 
-impl Shape {
-    /// TRL's order: prompt and completion, then messages, then the text column. A column that the
-    /// user named goes first. `sample` holds the first value of each column that is one.
+impl RowColumns {
+    /// Decides in TRL's order: prompt and completion, then messages, then the text column. If
+    /// `text_field` is not `text`, the user chose it, so it comes first. `sample` holds the first
+    /// value of each column that is not null.
     pub(super) fn detect(columns: &[String], sample: &Record, text_field: &str) -> Option<Self> {
         let has = |name: &str| columns.iter().any(|column| column == name);
         let text = || has(text_field).then(|| Self::Text(text_field.to_owned()));
@@ -46,7 +47,7 @@ impl Shape {
         chat.map(|name| Self::Messages(name.to_owned())).or_else(text)
     }
 
-    /// The columns to read.
+    /// The columns that must be read.
     pub(super) fn columns(&self) -> Vec<&str> {
         let mut columns = match self {
             Self::Text(column) => return vec![column.as_str()],
@@ -57,7 +58,7 @@ impl Shape {
         columns
     }
 
-    /// A record as a row. A missing value is an empty one.
+    /// Converts a record to a row. A missing value becomes an empty text or an empty list.
     pub(super) fn row(&self, mut record: Record, path: &Path, at: Position) -> Result<Row, Error> {
         let bad = |problem: String| Error::BadRow { path: path.to_owned(), at, problem };
         let mut take = |column: &str| record.get_mut(column).map(Value::take).unwrap_or_default();
@@ -86,11 +87,11 @@ impl Shape {
     }
 }
 
-/// The kind of a value, for messages.
+/// The kind of a value, for error messages.
 pub(super) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "nothing",
-        Value::Bool(_) => "a truth value",
+        Value::Bool(_) => "a boolean",
         Value::Number(_) => "a number",
         Value::String(_) => "a text",
         Value::Array(_) => "a list",
@@ -102,7 +103,7 @@ fn is_list(value: Option<&Value>) -> bool {
     value.is_some_and(Value::is_array)
 }
 
-/// Checks messages, and renames `from` and `value` to `role` and `content` as TRL does.
+/// Checks messages, and renames `from` and `value` to `role` and `content`, as TRL does.
 fn messages(value: Value, column: &str) -> Result<Vec<Value>, String> {
     let list = match value {
         Value::Array(list) => list,
@@ -128,7 +129,7 @@ fn messages(value: Value, column: &str) -> Result<Vec<Value>, String> {
         .collect()
 }
 
-/// The keys of ShareGPT, and the names of its roles, which no chat template knows.
+/// Renames the keys and roles of the ShareGPT format, which chat templates do not know.
 fn rename(key: String, value: Value) -> (String, Value) {
     match key.as_str() {
         "from" => {
@@ -147,9 +148,9 @@ fn rename(key: String, value: Value) -> (String, Value) {
 fn context(mut take: impl FnMut(&str) -> Value) -> Result<ChatContext, String> {
     let tools = match take("tools") {
         Value::Null => None,
-        // Tools differ in their fields, so a table holds them as text.
+        // The fields of tools differ, so a table stores them as JSON text.
         Value::String(text) => {
-            let parsed = serde_json::from_str(&text).map_err(|error| format!("column `tools` is no JSON: {error}"))?;
+            let parsed = serde_json::from_str(&text).map_err(|error| format!("column `tools` is not JSON: {error}"))?;
             Some(parsed).filter(|tools: &Value| !tools.is_null())
         }
         tools => Some(tools),

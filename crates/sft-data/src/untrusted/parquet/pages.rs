@@ -1,36 +1,37 @@
-//! The headers of a column's pages, looked at before the library reads them: it takes the memory
-//! that a header asks for first.
+//! Checks the page headers of a column before the library reads the pages, because the library
+//! allocates whatever size a header states.
 //!
-//! Headers are structs of Thrift's compact protocol; of a page's only the sizes and the number of
-//! values are of interest here.
+//! A header is a struct in Thrift's compact protocol. Only the sizes and the number of values are
+//! read here.
 
 use std::io::{self, BufReader, Read, Seek};
 
-/// A page of more than this must not be more than gzip could make of its compressed bytes.
-const FREE_PAGE_BYTES: u64 = 64 << 20;
-const MOST_BYTES_OF_ONE: u64 = 1032;
-/// A header has structs in structs in it, and nothing below.
+/// Pages up to this size are always accepted.
+const ALLOWANCE_BYTES: u64 = 64 << 20;
+/// Larger pages may be as large as gzip can make them.
+const MAX_BYTES_PER_COMPRESSED_BYTE: u64 = 1032;
+/// The headers in the format are nested three deep.
 const MAX_DEPTH: usize = 8;
 
-/// Where a column lies and how many values its pages have in all.
+/// Where a column is in the file, and how many values its pages hold together.
 pub(super) struct Column {
     pub(super) start: u64,
     pub(super) length: u64,
     pub(super) num_values: u64,
 }
 
-/// Walks the pages of a column; the error says what is wrong with them.
+/// Checks the headers of all pages of a column. The error says what is wrong with them.
 pub(super) fn check<R: Read + Seek>(file: R, column: &Column) -> io::Result<()> {
     let mut pages = Pages { file: BufReader::new(file), left: column.length };
     pages.file.seek(io::SeekFrom::Start(column.start))?;
     let mut num_values = 0;
-    // Some writers leave something behind the last page.
+    // Some writers leave bytes after the last page.
     while num_values < column.num_values && pages.left > 0 {
         let page = pages.header()?;
         if page.compressed > pages.left {
             return Err(wrong("a page that goes beyond its column"));
         }
-        if page.uncompressed > FREE_PAGE_BYTES.max(page.compressed.saturating_mul(MOST_BYTES_OF_ONE)) {
+        if page.uncompressed > ALLOWANCE_BYTES.max(page.compressed.saturating_mul(MAX_BYTES_PER_COMPRESSED_BYTE)) {
             return Err(wrong("a page that holds too much for its size"));
         }
         pages.skip(page.compressed)?;
@@ -48,12 +49,12 @@ struct Page {
 
 struct Pages<R> {
     file: BufReader<R>,
-    /// Bytes of the column that are not read yet.
+    /// Number of bytes of the column that have not been read.
     left: u64,
 }
 
-/// Takes a field or leaves it.
-type Take<'t, R> = dyn FnMut(&mut Pages<R>, &[i64], u8) -> io::Result<bool> + 't;
+/// Reads a field and returns true, or returns false without reading it.
+type ReadField<'t, R> = dyn FnMut(&mut Pages<R>, &[i64], u8) -> io::Result<bool> + 't;
 
 impl<R: Read + Seek> Pages<R> {
     fn header(&mut self) -> io::Result<Page> {
@@ -62,7 +63,7 @@ impl<R: Read + Seek> Pages<R> {
             let place = match path {
                 [2] => &mut page.uncompressed,
                 [3] => &mut page.compressed,
-                // Of a data page of either version.
+                // The header of a data page, version 1 or 2.
                 [5 | 8, 1] => &mut page.num_values,
                 _ => return Ok(false),
             };
@@ -72,9 +73,9 @@ impl<R: Read + Seek> Pages<R> {
         Ok(page)
     }
 
-    /// Calls `take` with the ids on the way to each field and its type; a field that it does not
-    /// take is skipped.
-    fn fields(&mut self, path: &mut Vec<i64>, depth: usize, take: &mut Take<'_, R>) -> io::Result<()> {
+    /// Calls `read_field` for each field, with the ids of the fields on the path to it and its
+    /// type. Skips the field if `read_field` did not read it.
+    fn fields(&mut self, path: &mut Vec<i64>, depth: usize, read_field: &mut ReadField<'_, R>) -> io::Result<()> {
         if depth > MAX_DEPTH {
             return Err(wrong("a header that is too deep"));
         }
@@ -88,8 +89,8 @@ impl<R: Read + Seek> Pages<R> {
             id = if step == 0 { self.integer(I16)? } else { id + step };
             path.push(id);
             if kind == STRUCT {
-                self.fields(path, depth + 1, take)?;
-            } else if !take(self, path, kind)? && !matches!(kind, TRUE | FALSE) {
+                self.fields(path, depth + 1, read_field)?;
+            } else if !read_field(self, path, kind)? && !matches!(kind, TRUE | FALSE) {
                 self.skip_value(kind, depth)?;
             }
             path.pop();
@@ -98,7 +99,7 @@ impl<R: Read + Seek> Pages<R> {
 
     fn skip_value(&mut self, kind: u8, depth: usize) -> io::Result<()> {
         match kind {
-            // In a list these have a byte each.
+            // In a list, each of these takes one byte.
             TRUE | FALSE | BYTE => self.skip(1),
             I16 | I32 | I64 => self.varint().map(|_| ()),
             DOUBLE => self.skip(8),
@@ -119,7 +120,7 @@ impl<R: Read + Seek> Pages<R> {
         }
     }
 
-    /// Zigzag, as signed numbers are written.
+    /// Reads a signed number, which is zigzag-encoded.
     fn integer(&mut self, kind: u8) -> io::Result<i64> {
         if !matches!(kind, I16 | I32 | I64) {
             return Err(wrong("a size that is no number"));
@@ -179,8 +180,7 @@ fn wrong(problem: &'static str) -> io::Error {
 mod tests {
     use super::*;
 
-    /// Type 0, sizes in zigzag, a data page of `num_values`, statistics with a text of `text`
-    /// bytes.
+    /// A data page of `num_values` values, whose statistics hold a text of `text` bytes.
     fn page(uncompressed: u64, compressed: u64, num_values: u64, text: u64) -> Vec<u8> {
         fn varint(mut value: u64, to: &mut Vec<u8>) {
             while value >= 128 {
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_are_walked_and_what_they_cannot_be_is_named() {
+    fn impossible_page_headers_are_refused() {
         let sound = [page(900, 100, 7, 3), page(20 << 20, 50, 5, 0)].concat();
         assert_eq!(checked(&sound, 12), Ok(()));
         assert_eq!(checked(&[sound.clone(), b"left behind".to_vec()].concat(), 12), Ok(()));

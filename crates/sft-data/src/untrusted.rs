@@ -1,0 +1,19 @@
+//! Limits on what a file from a stranger can do.
+//!
+//! A dataset, a tokenizer and a chat template may be damaged or hostile. Reading one must end in a
+//! result or in an error, without a crash, without a hang, and with memory in proportion to the
+//! file. The code that reads ordinary files calls each of these defences once:
+//!
+//! | module | what it prevents |
+//! |---|---|
+//! | [`panics`] | a crash: libraries that panic on damaged files |
+//! | [`content_size`] | a compressed file whose content fills memory or never ends |
+//! | [`parquet`] | page headers that ask for far more memory than the file has; rows that repeat a large value without end |
+//! | [`template`] | chat templates that run without end, fill memory, or overflow the stack |
+//! | [`tokenizer_expansion`] | tokenizers that make a text thousands of times longer |
+
+pub(crate) mod content_size;
+pub(crate) mod panics;
+pub(crate) mod parquet;
+pub(crate) mod template;
+pub(crate) mod tokenizer_expansion;
