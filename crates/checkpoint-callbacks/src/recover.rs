@@ -11,8 +11,8 @@ use crate::{Error, OutputDirLock, Result, durable};
 use std::fs;
 use std::path::Path;
 
-/// Gives checkpoints their names back that an interrupted run was replacing. Changes nothing in a
-/// folder without such checkpoints.
+/// Gives a checkpoint its name back when a run was interrupted while replacing it. Changes nothing
+/// in a folder without such a checkpoint.
 ///
 /// # Errors
 /// [`Error::OutputDirLocked`] when there is such a checkpoint and a run is using the folder,

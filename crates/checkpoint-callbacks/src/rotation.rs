@@ -46,7 +46,7 @@ impl Rotation {
         Self { limit: limit.max(1), disk, deleting: None }
     }
 
-    /// Deletes the checkpoints that a save has made superfluous.
+    /// Deletes the checkpoints that a save has made unnecessary.
     fn rotate(&mut self, context: &Context<'_>, checkpoint: &Path) -> Result<Vec<NotDeleted>> {
         let output_dir = checkpoint.parent().unwrap_or(checkpoint);
         let state = context.state;
@@ -95,7 +95,7 @@ impl Rotation {
 
     /// Waits for the thread that deletes files. Returns the checkpoints that could not be deleted.
     fn finish(&mut self) -> Vec<NotDeleted> {
-        // The thread does not panic.
+        // The thread does not panic. If it did, there would be nothing to report.
         self.deleting.take().and_then(|thread| thread.join().ok()).unwrap_or_default()
     }
 }
