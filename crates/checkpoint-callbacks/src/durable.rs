@@ -218,11 +218,26 @@ pub(crate) fn remove_folder(disk: &dyn Disk, path: &Path) -> Result<()> {
     disk.remove_folder(path).map_err(Error::file("remove", path))
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::disk::RealDisk;
 
+    #[test]
+    fn a_file_replaces_the_one_before_and_leaves_nothing_beside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        for text in ["first", "second"] {
+            write_file(&RealDisk, &path, text.as_bytes()).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        }
+        assert_eq!(files_under(dir.path()).unwrap(), [Path::new("file")]);
+        remove_file(&RealDisk, &path).unwrap();
+        remove_file(&RealDisk, &path).unwrap();
+        assert!(!path.exists());
+    }
+
+    #[cfg(unix)]
     #[test]
     fn removing_a_folder_does_not_follow_links() {
         let dir = tempfile::tempdir().unwrap();
