@@ -30,24 +30,25 @@ pub fn publish_final(
     write: WriteCheckpoint,
     publication: Publication<'_>,
 ) -> Result<Vec<PathBuf>> {
-    publish_final_on(&(Arc::new(RealDisk) as Arc<dyn Disk>), (output_dir, global_step), write, publication)
+    publish_final_on(Arc::new(RealDisk), output_dir, global_step, write, publication)
 }
 
 fn publish_final_on(
-    disk: &Arc<dyn Disk>,
-    (output_dir, global_step): (&Path, u64),
+    disk: Arc<dyn Disk>,
+    output_dir: &Path,
+    global_step: u64,
     write: WriteCheckpoint,
     publication: Publication<'_>,
 ) -> Result<Vec<PathBuf>> {
     let lock = OutputDirLock::take(&output_dir.join(FINAL_MODEL))?;
-    let mut store = DirectoryStore::open_on(Arc::clone(disk), lock)?;
+    let mut store = DirectoryStore::open_on(Arc::clone(&disk), lock)?;
     store.save(global_step, write);
     let saved = store.wait().map_or_else(|| Err("nothing was saved".into()), |saved| saved.outcome);
     let published = saved
         .map_err(|source| Error::FinalModel { source })
-        .and_then(|model| publish_on(&**disk, &model, output_dir, publication));
+        .and_then(|model| publish_on(&*disk, &model, output_dir, publication));
     drop(store);
-    let removed = durable::remove_folder(&**disk, &output_dir.join(FINAL_MODEL));
+    let removed = durable::remove_folder(&*disk, &output_dir.join(FINAL_MODEL));
     // The first error is the one to report.
     let published = published?;
     removed?;

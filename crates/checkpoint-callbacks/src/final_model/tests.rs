@@ -52,8 +52,8 @@ fn check(fault: Fault, at: usize) -> bool {
     let dir = folder_in_memory();
     publish_final(dir.path(), 1, model("earlier"), Publication::default()).unwrap();
     let faulty = FaultyDisk::new(fault, at);
-    let disk: Arc<dyn Disk> = Arc::<FaultyDisk>::clone(&faulty);
-    let outcome = publish_final_on(&disk, (dir.path(), 2), model("new"), Publication::default());
+    let disk = Arc::<FaultyDisk>::clone(&faulty);
+    let outcome = publish_final_on(disk, dir.path(), 2, model("new"), Publication::default());
     for name in NAMES {
         let found = read(dir.path(), name);
         assert!(found == "new" || (outcome.is_err() && found == "earlier"), "{context}: {name} is {found}");
