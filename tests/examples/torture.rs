@@ -1,10 +1,10 @@
-//! `cargo xtask torture [kills] [seed]`: the long form of the kill test.
+//! `cargo xtask torture [kills] [seed]`: the long version of the kill test.
 
 use anyhow::{Context, Result};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use whole_program_tests::torture;
 
-/// Kills, where no number is given.
+/// The default number of kills.
 const KILLS: usize = 200;
 
 fn main() -> Result<()> {

@@ -1,4 +1,4 @@
-//! A folder of a test's own.
+//! A temporary folder for one test.
 
 use crate::{Training, goldens};
 use anyhow::{Context, Result};
@@ -7,22 +7,22 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
-/// A temporary folder in which a test keeps inputs and runs; gone when dropped.
+/// A temporary folder in which a test keeps its inputs and runs. It is removed on drop.
 #[derive(Debug)]
 pub struct Case {
     folder: TempDir,
 }
 
 impl Case {
-    /// An empty one.
+    /// Creates an empty folder.
     ///
     /// # Errors
-    /// When the system gives no temporary folder.
+    /// When the folder cannot be created.
     pub fn new() -> Result<Self> {
         Ok(Self { folder: tempfile::tempdir()? })
     }
 
-    /// A path in it.
+    /// A path in the folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -32,15 +32,15 @@ impl Case {
         self.path("out")
     }
 
-    /// A run into [`output_dir`](Self::output_dir).
+    /// A run that writes to [`output_dir`](Self::output_dir).
     pub fn training(&self, model: &Path, dataset: &Path) -> Training {
         Training::new(model, dataset, &self.output_dir())
     }
 
-    /// A copy, in `model`, of a model of the goldens.
+    /// Copies a model of the goldens to the folder `model` and returns that path.
     ///
     /// # Errors
-    /// When it cannot be copied.
+    /// When the model cannot be copied.
     pub fn copy_model(&self, architecture: &str) -> Result<PathBuf> {
         let copy = self.path("model");
         std::fs::create_dir(&copy)?;
@@ -54,14 +54,14 @@ impl Case {
     /// Changes keys of a JSON file.
     ///
     /// # Errors
-    /// When it is no JSON object or cannot be written.
+    /// When the file is not a JSON object or cannot be written.
     pub fn edit_json(path: &Path, edit: impl FnOnce(&mut Map<String, Value>)) -> Result<()> {
         let mut content: Value = serde_json::from_slice(&std::fs::read(path)?)?;
         edit(content.as_object_mut().with_context(|| format!("{} is no object", path.display()))?);
         Ok(std::fs::write(path, content.to_string())?)
     }
 
-    /// All that is in the folder now, by path: files' contents, and nothing for folders.
+    /// Everything in the folder now, by path: the content of a file, `None` for a folder.
     ///
     /// # Errors
     /// When something cannot be read.

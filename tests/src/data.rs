@@ -1,4 +1,4 @@
-//! Datasets made on the spot.
+//! Datasets that tests create.
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -14,13 +14,13 @@ impl Dataset {
     /// An empty folder.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// When it cannot be created.
     pub fn new(folder: PathBuf) -> Result<Self> {
         std::fs::create_dir_all(&folder)?;
         Ok(Self { folder })
     }
 
-    /// Adds `train.jsonl` and `test.jsonl`, a row for each text.
+    /// Adds `train.jsonl` and `test.jsonl`, with a row for each text.
     ///
     /// # Errors
     /// When they cannot be written.
@@ -29,7 +29,7 @@ impl Dataset {
             .with_rows("test.jsonl", test.iter().map(|text| json!({ "text": text })))
     }
 
-    /// Adds a file with a JSON row a line.
+    /// Adds a file with one JSON row per line.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -53,8 +53,8 @@ impl Dataset {
     }
 }
 
-/// Texts in the words that the goldens' tokenizers know. Each is a walk of 6 to 20 words from its
-/// own start; the same `kind` follows the same rule.
+/// Texts of words that the tokenizers of the goldens know. Each has 6 to 20 words and its own first
+/// word. Texts of the same `kind` follow the same rule from word to word.
 pub fn sentences(count: usize, kind: usize) -> Vec<String> {
     const NUM_WORDS: usize = 61;
     let sentence = |index: usize| {

@@ -1,8 +1,8 @@
-//! The committed inputs and figures; `goldens/make_parity.py` makes them.
+//! The committed inputs and expected figures. `goldens/make_parity.py` creates them.
 
 use std::path::{Path, PathBuf};
 
-/// A tiny model: `qwen2` or `llama`, in float32, with a tokenizer of one token a word and a
+/// A tiny model, `qwen2` or `llama`, in float32. Its tokenizer has one token per word and a
 /// vocabulary of 64.
 pub fn model(architecture: &str) -> PathBuf {
     path("models").join(architecture)

@@ -1,8 +1,8 @@
-//! What the whole-program tests share: they run `train_and_save` as a user would and look at what
-//! it prints and leaves behind.
+//! What the whole-program tests share. They run `train_and_save` as a user would, and check what it
+//! prints and which files it leaves.
 //!
 //! ```text
-//! goldens, made models and data ── case ──▶ program: build once, run apart ──▶ Finished: exit code, terminal
+//! goldens, test models and data ── case ──▶ program: built once, run separately ──▶ Finished: exit code, terminal
 //!                                                                └▶ output_dir ── results, weights ──▶ assertions
 //! ```
 //!

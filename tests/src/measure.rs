@@ -1,17 +1,17 @@
-//! Times of variants of one thing, taken in turn, so that what else the machine does falls on all
-//! of them.
+//! Times variants of the same work in turn, so that other load on the machine affects all of them
+//! equally.
 
 use anyhow::{Context, Result};
 use std::time::{Duration, Instant};
 
-/// One way to do it.
+/// One way to do the work.
 pub struct Variant<'a> {
     name: String,
     run: Box<dyn FnMut() -> Result<Duration> + 'a>,
 }
 
 impl<'a> Variant<'a> {
-    /// What `run` does is timed as a whole.
+    /// A variant whose whole `run` is timed.
     pub fn new<T>(name: impl Into<String>, mut run: impl FnMut() -> Result<T> + 'a) -> Self {
         Self::timed_by_itself(name, move || {
             let start = Instant::now();
@@ -20,7 +20,7 @@ impl<'a> Variant<'a> {
         })
     }
 
-    /// `run` says how long it took: only a part of what it does counts.
+    /// A variant whose `run` returns the time that counts, because it also does other work.
     pub fn timed_by_itself(name: impl Into<String>, run: impl FnMut() -> Result<Duration> + 'a) -> Self {
         Self { name: name.into(), run: Box::new(run) }
     }
@@ -29,23 +29,21 @@ impl<'a> Variant<'a> {
 /// How long a variant took.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Timing {
-    /// The variant's.
+    /// The name of the variant.
     pub name: String,
-    /// In seconds.
+    /// Median of the times, in seconds.
     pub median: f64,
-    /// The quarter of the times that are lower, and that of those that are higher, begin here; in
-    /// seconds.
+    /// First and third quartile of the times, in seconds.
     pub quartiles: [f64; 2],
-    /// Median of the time of the first variant over that of this one, round by round: above 1 where
-    /// this one is faster.
+    /// Median over the rounds of the time of the first variant divided by the time of this one.
+    /// Above 1 if this one is faster.
     pub speed_beside_first: f64,
 }
 
-/// At least so many rounds, however long they take.
+/// The number of rounds is at least this, however long they take.
 const FEWEST_ROUNDS: usize = 5;
 
-/// Runs all variants in turn until the time is over, at least five times, and once before that to
-/// warm up.
+/// Runs all variants once to warm up, and then in turn until `time` is over, at least five times.
 ///
 /// # Errors
 /// Those of the variants.

@@ -1,4 +1,4 @@
-//! The program under test: built once, run with a home of its own.
+//! The program under test. It is built once, and each run has its own home folder.
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
@@ -10,16 +10,18 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 use tempfile::TempDir;
 
-/// Takes the place of the program built here, for instance a release build.
+/// The variable with the path of a program to test in place of the one built here, for instance a
+/// release build.
 const PROGRAM_VARIABLE: &str = "TRAIN_AND_SAVE";
-/// Set by a surrounding `cargo test` for this package; left in place they would make cargo build
-/// the program's dependencies anew.
+/// A surrounding `cargo test` sets these variables for this package. If they stayed, cargo would
+/// rebuild the dependencies of the program.
 const CARGO_VARIABLES: [&str; 5] =
     ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_BIN_", "CARGO_TARGET_TMPDIR"];
-/// Would lead the program past its home, or to a library that its own run path has to find.
+/// These variables would lead the program to files outside of its home, or to a library that its
+/// own run path has to find.
 const USER_VARIABLES: [&str; 4] = ["HF_", "HUGGING", "XDG_", "LD_LIBRARY_PATH"];
 
-/// The program's path. The first call builds it.
+/// The path of the program. The first call builds it.
 fn program() -> Result<&'static Path> {
     static PROGRAM: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     match PROGRAM.get_or_init(|| build().map_err(|error| format!("{error:#}"))) {
@@ -28,8 +30,7 @@ fn program() -> Result<&'static Path> {
     }
 }
 
-/// Builds into the target folder and profile that this test itself was built in, so that nothing is
-/// compiled twice.
+/// Builds into the target folder and profile of this test, so that nothing is compiled twice.
 fn build() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os(PROGRAM_VARIABLE) {
         return Ok(std::path::absolute(path)?);
@@ -66,22 +67,22 @@ fn remove_variables(command: &mut Command, prefixes: &[&str]) {
     }
 }
 
-/// Arguments for a run.
+/// The arguments of a run.
 #[derive(Debug, Clone)]
 pub struct Training {
     arguments: Vec<OsString>,
     num_threads: usize,
-    /// A shell's, with the command to run in `"$@"`.
+    /// A shell script that has the command to run in `"$@"`.
     script: Option<String>,
 }
 
 impl Training {
-    /// On the CPU, without a progress bar.
+    /// A run on the CPU, without a progress bar.
     pub fn new(model: &Path, dataset: &Path, output_dir: &Path) -> Self {
         Self::on_the_default_device(model, dataset, output_dir).flags("--device cpu --disable_tqdm")
     }
 
-    /// On the device that the program chooses, with a progress bar where there is a terminal.
+    /// A run on the device that the program chooses, with a progress bar if there is a terminal.
     pub fn on_the_default_device(model: &Path, dataset: &Path, output_dir: &Path) -> Self {
         Self::bare()
             .flag("model_name", model.display())
@@ -89,22 +90,22 @@ impl Training {
             .flag("output_dir", output_dir.display())
     }
 
-    /// Without any argument.
+    /// A run without any argument.
     pub fn bare() -> Self {
-        // The tests run side by side.
+        // One thread, because the tests run at the same time.
         Self { arguments: Vec::new(), num_threads: 1, script: None }
     }
 
-    /// Computes on this many threads in place of one.
+    /// Sets the number of threads that compute. Default: 1.
     #[must_use]
     pub fn threads(mut self, num_threads: usize) -> Self {
         self.num_threads = num_threads;
         self
     }
 
-    /// Gives the process no more address space than this, so that allocations beyond it fail. Also
-    /// without a limit, equal runs take equal space: glibc would reserve 64 MB for each thread that
-    /// happens to find another allocating.
+    /// Limits the address space of the process, so that allocations beyond it fail. Even without a
+    /// limit, equal runs then take equal space: by default glibc reserves 64 MB for each thread
+    /// that allocates at the same time as another.
     #[must_use]
     pub fn address_space_limit_kib(self, limit: Option<u64>) -> Self {
         let limit = limit.map_or_else(String::new, |limit| format!("ulimit -v {limit} && "));
@@ -125,14 +126,14 @@ impl Training {
         self
     }
 
-    /// Runs it from a shell script, which has the command in `"$@"`.
+    /// Runs the program from a shell script that has the command in `"$@"`.
     #[must_use]
     pub fn under(mut self, script: impl Into<String>) -> Self {
         self.script = Some(script.into());
         self
     }
 
-    /// Runs to the end, whatever that is.
+    /// Runs to the end, successful or not.
     ///
     /// # Errors
     /// When the program cannot be built or started.
@@ -140,8 +141,8 @@ impl Training {
         self.start()?.wait()
     }
 
-    /// Starts, in an empty home that is also the current folder, with nothing to be fetched from
-    /// the hub.
+    /// Starts the program in an empty home folder, which is also the current folder. Nothing is
+    /// fetched from the hub.
     ///
     /// # Errors
     /// When the program cannot be built or started.
@@ -165,7 +166,7 @@ impl Training {
     }
 }
 
-/// A run under way.
+/// A run in progress.
 #[derive(Debug)]
 pub struct Running {
     child: Child,
@@ -173,21 +174,21 @@ pub struct Running {
 }
 
 impl Running {
-    /// Closes the pipes it writes to, as `| head` does.
+    /// Closes the pipes that the program writes to, as `| head` does.
     pub fn close_pipes(&mut self) {
         self.child.stdout = None;
         self.child.stderr = None;
     }
 
-    /// Whether it has come to its end.
+    /// Whether the run has ended.
     ///
     /// # Errors
-    /// When the system cannot say.
+    /// When the system does not tell.
     pub fn is_over(&mut self) -> Result<bool> {
         Ok(self.child.try_wait()?.is_some())
     }
 
-    /// Sends it a signal, by name: `TERM`.
+    /// Sends a signal, given by name: `TERM`.
     ///
     /// # Errors
     /// When the system refuses.
@@ -197,14 +198,14 @@ impl Running {
         Ok(())
     }
 
-    /// The most address space it has had, where the system says.
+    /// The peak of the address space, if the system tells.
     pub fn peak_address_space_kib(&self) -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmPeak:"))?;
         line.split_whitespace().next()?.parse().ok()
     }
 
-    /// Kills it at once: it gets no chance to clean up.
+    /// Kills the process at once, so that it cannot clean up.
     ///
     /// # Errors
     /// When the system refuses.
@@ -216,7 +217,7 @@ impl Running {
     /// Waits for the end.
     ///
     /// # Errors
-    /// When what it printed is not UTF-8.
+    /// When the output of the program is not UTF-8.
     pub fn wait(self) -> Result<Finished> {
         let output = self.child.wait_with_output()?;
         let (stdout, stderr) = (String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?);
@@ -224,42 +225,43 @@ impl Running {
     }
 }
 
-/// A run at its end.
+/// A run that has ended.
 #[derive(Debug)]
 pub struct Finished {
     status: ExitStatus,
-    /// What it printed on stdout.
+    /// What the program printed on stdout.
     pub stdout: String,
-    /// What it printed on stderr.
+    /// What the program printed on stderr.
     pub stderr: String,
     home: TempDir,
 }
 
 impl Finished {
-    /// The exit code; none after a signal.
+    /// The exit code. `None` if a signal ended the run.
     pub fn exit_code(&self) -> Option<i32> {
         self.status.code()
     }
 
-    /// The signal that ended it.
+    /// The signal that ended the run, if one did.
     pub fn signal(&self) -> Option<i32> {
         self.status.signal()
     }
 
-    /// Itself, if all went well.
+    /// Returns itself if the exit code is 0.
     ///
     /// # Errors
-    /// With what it printed, if not.
+    /// When the exit code is not 0, with what the program printed.
     pub fn succeeded(self) -> Result<Self> {
         ensure!(self.status.success(), "{}: {}", self.status, self.stderr);
         Ok(self)
     }
 
-    /// The error's line, without `error: `. What is to hold of every failure is checked: the exit
-    /// code, one such line, at the end, no panic and no back-trace, nothing in the home.
+    /// The line of the error, without `error: `. Checks what every failure must satisfy: the exit
+    /// code, exactly one such line and nothing after it, no panic and no back-trace, nothing in the
+    /// home.
     ///
     /// # Errors
-    /// When something of that does not hold.
+    /// When one of these checks fails.
     pub fn failed_with(&self, exit_code: i32) -> Result<&str> {
         let Self { status, stderr, home, .. } = self;
         ensure!(status.code() == Some(exit_code), "{status}, expected exit code {exit_code}: {stderr}");

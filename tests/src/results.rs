@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 
-/// Keys of log entries that hold times, which differ from run to run.
+/// Keys of log entries whose values are times and differ from run to run.
 pub const TIME_KEYS: [&str; 7] = [
     "train_runtime",
     "train_samples_per_second",
@@ -22,22 +22,22 @@ pub struct Results {
 }
 
 impl Results {
-    /// Those in a folder.
+    /// The results in a folder.
     pub fn in_folder(folder: impl Into<PathBuf>) -> Self {
         Self { folder: folder.into() }
     }
 
-    /// A JSON file in it.
+    /// Reads a JSON file of the folder.
     ///
     /// # Errors
-    /// When it is not there or no JSON.
+    /// When the file does not exist or is not JSON.
     pub fn json(&self, name: &str) -> Result<Value> {
         let path = self.folder.join(name);
         let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         serde_json::from_str(&text).with_context(|| path.display().to_string())
     }
 
-    /// The entries of trainer_state.json's `log_history`.
+    /// The entries of `log_history` in trainer_state.json.
     ///
     /// # Errors
     /// When there are none.
@@ -47,7 +47,7 @@ impl Results {
         entries.iter().map(|entry| entry.as_object().cloned().context("a log entry is no object")).collect()
     }
 
-    /// The numbers that `key` has in the log history, in order.
+    /// The numbers under `key` in the log history, in order.
     ///
     /// # Errors
     /// When there is no log history.
@@ -55,23 +55,23 @@ impl Results {
         Ok(self.log_history()?.iter().filter_map(|entry| entry.get(key)?.as_f64()).collect())
     }
 
-    /// The bytes of a file in it.
+    /// Reads the bytes of a file of the folder.
     ///
     /// # Errors
-    /// When it is not there.
+    /// When the file does not exist.
     pub fn bytes(&self, name: &str) -> Result<Vec<u8>> {
         let path = self.folder.join(name);
         std::fs::read(&path).with_context(|| path.display().to_string())
     }
 }
 
-/// Log entries without what differs from run to run.
+/// Log entries without the keys whose values differ from run to run.
 pub fn without_times(entries: Vec<Map<String, Value>>) -> Vec<Map<String, Value>> {
     let keep = |(key, _): &(String, Value)| !TIME_KEYS.contains(&key.as_str());
     entries.into_iter().map(|entry| entry.into_iter().filter(keep).collect()).collect()
 }
 
-/// The names in a folder, hidden ones included, sorted.
+/// The sorted names in a folder, including hidden ones.
 ///
 /// # Errors
 /// When it cannot be listed.

@@ -1,8 +1,7 @@
-//! Runs that are killed again and again, at random instants, until they get to their end all the
-//! same.
+//! Kills runs again and again at random instants, until they reach their end anyway.
 //!
-//! After each kill the output folder must be fit for use as it is, and the next run goes on from
-//! it; the result must be that of a run nobody disturbed, bit for bit.
+//! After each kill the output folder must be usable as it is, and the next run resumes from it. The
+//! result must equal that of an undisturbed run bit for bit.
 
 use crate::{Case, Dataset, Results, Running, TIME_KEYS, Training, file_names, goldens, sentences};
 use anyhow::{Context, Result, bail, ensure};
@@ -13,7 +12,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// A run of 24 steps that saves every other one, whole and by name in the output folder at its end.
+/// A run of 24 steps with a save after every second one.
 const FLAGS: &str = "--max_steps 24 --per_device_train_batch_size 4 --max_length 24 --learning_rate 1e-3 --logging_steps 1 \
     --eval_strategy steps --eval_steps 2 --save_strategy steps --save_steps 2 --save_total_limit 1 \
     --optim_args rank=4,update_proj_gap=5,scale=1";
@@ -22,15 +21,15 @@ const SIGKILL: i32 = 9;
 /// What a series of kills has shown.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tortured {
-    /// SIGKILLs sent.
+    /// Number of SIGKILLs sent.
     pub kills: usize,
-    /// Of them, those that left a checkpoint half written.
+    /// Kills that left a half-written checkpoint.
     pub while_saving: usize,
-    /// Of them, those that left the final model half in its place.
+    /// Kills that left a partly published final model.
     pub while_publishing: usize,
-    /// Of them, those before the first checkpoint.
+    /// Kills before the first checkpoint.
     pub before_any_checkpoint: usize,
-    /// Runs that got to their end.
+    /// Runs that reached their end.
     pub runs: usize,
 }
 
@@ -45,11 +44,11 @@ impl fmt::Display for Tortured {
     }
 }
 
-/// Kills runs `kills` times, at instants that follow from `seed`, and calls `progress` after each
+/// Kills runs `kills` times, at instants that depend on `seed`, and calls `progress` after each
 /// run.
 ///
 /// # Errors
-/// With what was wrong after a kill, or what the result differs in.
+/// When something is wrong after a kill, or the result differs.
 pub fn torture(kills: usize, seed: u64, mut progress: impl FnMut(&Tortured)) -> Result<Tortured> {
     let case = Case::new()?;
     let data = Dataset::new(case.path("data"))?.with_texts(&sentences(30, 0), &sentences(6, 0))?;
@@ -63,7 +62,7 @@ pub fn torture(kills: usize, seed: u64, mut progress: impl FnMut(&Tortured)) -> 
     let mut tortured = Tortured::default();
     while tortured.kills < kills {
         let out = case.path(&format!("run-{}", tortured.runs));
-        // A model is there from before, as when a run is started into the folder of another one.
+        // The folder already has a model, as when a run is started in the folder of an earlier one.
         std::fs::create_dir(&out)?;
         for (name, bytes) in &expected.earlier {
             std::fs::write(out.join(name), bytes)?;
@@ -78,9 +77,10 @@ pub fn torture(kills: usize, seed: u64, mut progress: impl FnMut(&Tortured)) -> 
             ensure!(!finished.stderr.contains("skipped"), "a checkpoint is damaged: {}", finished.stderr);
             if finished.signal() != Some(SIGKILL) {
                 finished.succeeded()?;
-                // The machine may have been busy with other things at first: later instants than
-                // the end kill nothing. One that goes on tells nothing of a whole run; were its end
-                // taken for it, all kills would come before the first step.
+                // If the machine was busy during the first run, the measured duration is too long,
+                // and instants after the end kill nothing. A resumed run says nothing about the
+                // duration of a whole one: with its duration, all kills would come before the first
+                // step.
                 if !resume {
                     expected.duration = expected.duration.min(started.elapsed());
                 }
@@ -97,8 +97,8 @@ pub fn torture(kills: usize, seed: u64, mut progress: impl FnMut(&Tortured)) -> 
     Ok(tortured)
 }
 
-/// Lets a run go for a while: half of the time until it writes something, half of the time for any
-/// time.
+/// Lets a run go on for a while: in half of the cases until it writes something, otherwise for a
+/// random time.
 fn kill(mut running: Running, out: &Path, expected: &Expected, random: &mut Random) -> Result<crate::Finished> {
     if random.below(2) == 0 {
         let (end, num_writes) = (Instant::now() + 2 * expected.duration, 1 + random.below(8));
@@ -106,7 +106,7 @@ fn kill(mut running: Running, out: &Path, expected: &Expected, random: &mut Rand
         while (seen.len() as u64) < num_writes && Instant::now() < end && !running.is_over()? {
             seen.extend(file_names(out)?.into_iter().filter(|name| name.ends_with(".partial")));
         }
-        // Mostly in the middle of it, sometimes after it: from 1 µs to 4 ms.
+        // 1 µs to 4 ms: usually in the middle of the write, sometimes after it.
         std::thread::sleep(Duration::from_micros(1 << random.below(13)));
     } else {
         let most = u64::try_from(expected.duration.as_micros())?;
@@ -115,7 +115,7 @@ fn kill(mut running: Running, out: &Path, expected: &Expected, random: &mut Rand
     running.kill()
 }
 
-/// What an undisturbed run leaves, and what was there before.
+/// What an undisturbed run leaves, and what was in the folder before.
 struct Expected {
     duration: Duration,
     earlier: BTreeMap<String, Vec<u8>>,
@@ -123,7 +123,7 @@ struct Expected {
 }
 
 impl Expected {
-    /// Whatever looks at the folder now finds a whole model, and checkpoints that have all of their
+    /// Checks that the folder now has a complete model, and that its checkpoints have all their
     /// files.
     fn check_left(&self, out: &Path, tortured: &mut Tortured) -> Result<()> {
         let names = file_names(out)?;
@@ -153,8 +153,8 @@ impl Expected {
         Ok(())
     }
 
-    /// All that the run has left is what the undisturbed one left: the same files, and in them the
-    /// same, but for times and places.
+    /// Checks that the run left the same files as the undisturbed one, with the same contents
+    /// except for times and paths.
     fn check_result(&self, out: &Path) -> Result<()> {
         let (found, whole) = (contents(out)?, contents(&self.whole)?);
         ensure!(found.keys().eq(whole.keys()), "other files are left: {:?}", found.keys());
@@ -171,14 +171,14 @@ impl Expected {
     }
 }
 
-/// What is compared of a file.
+/// The part of a file that is compared.
 #[derive(Debug, PartialEq)]
 enum Content {
     Bytes(Vec<u8>),
     Json(Value),
 }
 
-/// Keys that hold how long something took or what it took, beside those of a log.
+/// Keys of times and of resources used, in addition to those of a log.
 const COSTS: [&str; 7] = [
     "train_tokens_per_second",
     "step_time_ms_median",
@@ -189,7 +189,7 @@ const COSTS: [&str; 7] = [
     "num_steps_timed",
 ];
 
-/// Everything in the folder and the folders in it, by path.
+/// All files in the folder and its folders, by path.
 fn contents(folder: &Path) -> Result<BTreeMap<String, Content>> {
     let mut all = BTreeMap::new();
     for name in file_names(folder)? {
@@ -205,7 +205,7 @@ fn contents(folder: &Path) -> Result<BTreeMap<String, Content>> {
     Ok(all)
 }
 
-/// A file byte for byte, but for the few that hold times or say where the folder is.
+/// The bytes of a file, without times and the path of the folder in the few files that have them.
 fn comparable(name: &str, bytes: Vec<u8>) -> Result<Content> {
     let mut value = match name {
         "metrics.jsonl" => {
@@ -219,17 +219,17 @@ fn comparable(name: &str, bytes: Vec<u8>) -> Result<Content> {
     Ok(Content::Json(value))
 }
 
-/// Takes out what differs from run to run.
+/// Removes what differs from run to run.
 fn settle(value: &mut Value) {
     match value {
         Value::Array(items) => {
-            // The summary: a run killed after its last step has none, as it has no times to sum up
-            // when it goes on. The mean loss in it is that of train_results.json.
+            // The summary. A run that was killed after its last step has none, because it has no
+            // times to sum up after the resume. The mean loss in it is that of train_results.json.
             items.retain(|item| item.get("train_runtime").is_none());
             items.iter_mut().for_each(settle);
         }
         Value::Object(fields) => {
-            // A file of a manifest: size and checksum of what is compared without its times.
+            // An entry of a manifest for a file with times: its size and checksum differ too.
             if fields.get("path").is_some_and(|path| path == "trainer_state.json" || path == "training_args.json") {
                 fields.retain(|key, _| key == "path");
             }
@@ -244,13 +244,13 @@ fn settle(value: &mut Value) {
     }
 }
 
-/// Whether there is a checkpoint, be it one that was moved aside.
+/// Whether there is a checkpoint, even one whose replacement was interrupted.
 fn has_checkpoint(out: &Path) -> Result<bool> {
     let is_one = |name: &String| name.starts_with("checkpoint-") || name.ends_with(".replaced");
     Ok(file_names(out)?.iter().any(is_one))
 }
 
-/// Model and tokenizer files of a folder.
+/// The model and tokenizer files of a folder.
 fn model_files(folder: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
     let names =
         ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"];
@@ -262,7 +262,7 @@ fn model_files(folder: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
 struct Random(u64);
 
 impl Random {
-    /// Less than `end`, which is above 0.
+    /// A random number below `end`, which is above 0.
     fn below(&mut self, end: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut bits = self.0;

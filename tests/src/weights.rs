@@ -1,4 +1,4 @@
-//! Weights in safetensors files, bit by bit.
+//! Weights in safetensors files, compared bit by bit.
 
 use anyhow::{Context, Result, bail};
 use safetensors::tensor::TensorView;
@@ -6,14 +6,14 @@ use safetensors::{Dtype, SafeTensors};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Named weights as float32, flat.
+/// Named weights as flat float32 values.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Weights {
     tensors: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
 }
 
 impl Weights {
-    /// Those of a model folder.
+    /// Reads the weights of a model folder.
     ///
     /// # Errors
     /// When there is no file, or a tensor is neither float32 nor bfloat16.
@@ -32,11 +32,11 @@ impl Weights {
         Ok(Self { tensors })
     }
 
-    /// The float32 values of a checkpoint in bfloat16 whose other halves are beside the optimizer's
-    /// state, as signed differences of the bit patterns.
+    /// Reads the float32 values of a bfloat16 checkpoint. Their lower halves are beside the
+    /// optimizer's state, as signed differences of the bit patterns.
     ///
     /// # Errors
-    /// When a weight lacks its hidden half.
+    /// When a weight has no lower half.
     pub fn read_with_hidden_bits(checkpoint: &Path) -> Result<Self> {
         let mut weights = Self::read(checkpoint)?;
         let bytes = std::fs::read(checkpoint.join("optimizer.safetensors"))?;
@@ -52,7 +52,7 @@ impl Weights {
         Ok(weights)
     }
 
-    /// With zeros in one row of a matrix.
+    /// Sets one row of a matrix to zero.
     ///
     /// # Errors
     /// When there is no such row.
@@ -63,7 +63,7 @@ impl Weights {
         Ok(self)
     }
 
-    /// Each rounded to the nearest bfloat16, ties to even.
+    /// All values, rounded to the nearest bfloat16, ties to even.
     #[must_use]
     pub fn rounded_to_bfloat16(mut self) -> Self {
         for value in self.tensors.values_mut().flat_map(|(_, values)| values) {
@@ -73,7 +73,7 @@ impl Weights {
         self
     }
 
-    /// Replaces a model folder's weights by these, in float32.
+    /// Replaces the weights of a model folder by these, in float32.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -92,7 +92,7 @@ impl Weights {
         Ok(safetensors::serialize_to_file(views, None, &model.join("model.safetensors"))?)
     }
 
-    /// How far these are from `start`, as one vector.
+    /// The differences from `start`, as one vector.
     ///
     /// # Errors
     /// When the names or sizes differ.

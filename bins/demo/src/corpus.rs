@@ -1,8 +1,8 @@
-//! The demo's text: short rows in English and Chinese, half each, put together from hand-written
+//! The demo's text: short rows, half in English and half in Chinese, generated from hand-written
 //! facts and patterns.
 //!
-//! Every topic is a function that writes one row. Facts come back in several patterns, so that a
-//! model that learned a fact from the training rows has something to show on the held-out ones.
+//! Each topic is a function that writes one row. A fact appears in several patterns, so that a
+//! model that learned it from the training rows does better on the test rows.
 
 mod chinese;
 mod english;
@@ -10,17 +10,17 @@ mod english;
 use crate::random::Random;
 use std::collections::HashSet;
 
-/// Rows by split.
+/// The rows of each split.
 pub struct Corpus {
     pub train: Vec<String>,
     pub test: Vec<String>,
 }
 
-/// Writes a row of one topic.
+/// A topic: writes one row.
 type Topic = fn(&mut Random) -> String;
 
-/// Writes `train_rows + test_rows` different rows, the topics in equal parts, and splits them at
-/// random.
+/// Writes `train_rows + test_rows` different rows, with equal parts of each topic, and splits them
+/// at random.
 pub fn write(train_rows: usize, test_rows: usize, random: &mut Random) -> Corpus {
     let topics: Vec<&Topic> = english::TOPICS.iter().zip(&chinese::TOPICS).flat_map(|(a, b)| [a, b]).collect();
     let mut seen = HashSet::new();
@@ -29,7 +29,7 @@ pub fn write(train_rows: usize, test_rows: usize, random: &mut Random) -> Corpus
         if rows.len() == train_rows + test_rows {
             break;
         }
-        // A topic that has little left to say is left out for a round.
+        // A topic that finds no new row is skipped in this round.
         if let Some(row) = (0..50).map(|_| topic(random)).find(|row| !seen.contains(row)) {
             seen.insert(row.clone());
             rows.push(row);

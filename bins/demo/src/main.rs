@@ -1,6 +1,6 @@
-//! The two ends of `cargo xtask demo`: `demo make` writes a small model and a dataset of our own
-//! making, `demo sample` lets a trained model write. What lies between is `train_and_save`, as for
-//! any other model and dataset.
+//! The first and the last step of `cargo xtask demo`: `demo make` writes a small model and a
+//! generated dataset, and `demo sample` generates text with a trained model. Between the two,
+//! `train_and_save` trains as on any other model and dataset.
 //!
 //! ```text
 //! corpus  ──▶ dataset/train.jsonl, dataset/test.jsonl
@@ -50,7 +50,7 @@ struct SampleArguments {
     model: PathBuf,
     #[arg(long)]
     prompt: String,
-    /// 0 takes the likeliest token each time.
+    /// 0 always takes the most likely token.
     #[arg(long, default_value_t = 0.0)]
     temperature: f64,
     #[arg(long, default_value_t = 80)]
@@ -72,7 +72,7 @@ fn main() -> Result<()> {
 fn make(arguments: &MakeArguments) -> Result<()> {
     let (model, dataset) = (arguments.out.join("model"), arguments.out.join("dataset"));
     for folder in [&model, &dataset] {
-        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     }
     let mut random = random::Random::new(arguments.seed);
     let corpus = corpus::write(arguments.train_rows, arguments.test_rows, &mut random);

@@ -8,8 +8,8 @@ use std::path::Path;
 
 pub const MAX_POSITIONS: usize = 1024;
 
-/// Writes config.json, generation_config.json and model.safetensors into `folder`; returns the
-/// number of parameters.
+/// Writes config.json, generation_config.json and model.safetensors into `folder`, and returns
+/// the number of parameters.
 pub fn write(ids: &TokenIds, seed: i64, folder: &Path) -> Result<u64> {
     let layers = 4;
     let config = json!({
@@ -35,7 +35,7 @@ pub fn write(ids: &TokenIds, seed: i64, folder: &Path) -> Result<u64> {
         "tie_word_embeddings": true,
         "use_cache": true,
         "use_sliding_window": false,
-        // Rounded up, as is usual, so that matrix products run on whole tiles.
+        // Rounded up, as usual, so that matrix products consist of whole tiles.
         "vocab_size": ids.vocab_size.next_multiple_of(64),
     });
     let config = Config::from_json(config, Path::new("config.json"))?;

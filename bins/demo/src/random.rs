@@ -1,4 +1,4 @@
-//! A small seeded generator, so that the case is the same on every machine.
+//! A small seeded random generator, so that the demo's files are the same on every machine.
 
 /// SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014).
 pub struct Random(u64);
@@ -16,7 +16,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// A number from `low` to `high`, both included.
+    /// A random number from `low` to `high`, both included.
     pub fn between(&mut self, low: u64, high: u64) -> u64 {
         low + self.bits() % (high - low + 1)
     }
@@ -29,7 +29,7 @@ impl Random {
         &from[self.index(from.len())]
     }
 
-    /// Two different ones.
+    /// Picks two different items.
     pub fn pick_two<'a, T>(&mut self, from: &'a [T]) -> (&'a T, &'a T) {
         let first = self.index(from.len());
         let second = (first + 1 + self.index(from.len() - 1)) % from.len();

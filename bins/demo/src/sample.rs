@@ -1,11 +1,11 @@
-//! Letting a saved model write.
+//! Generates text with a saved model.
 
 use anyhow::{Context, Result, anyhow};
 use causal_lm::{CausalLm, ModelOptions, SamplingOptions};
 use std::path::Path;
 use tokenizers::Tokenizer;
 
-/// The prompt and what the model in `folder` adds to it.
+/// Returns the prompt followed by the text that the model in `folder` generates.
 pub fn run(folder: &Path, prompt: &str, temperature: f64, max_new_tokens: usize) -> Result<String> {
     let path = folder.join("tokenizer.json");
     let tokenizer = Tokenizer::from_file(&path).map_err(|error| anyhow!("{}: {error}", path.display()))?;

@@ -1,4 +1,4 @@
-//! A byte-level BPE tokenizer in Qwen2's manner, trained on the demo's own text.
+//! A byte-level BPE tokenizer like that of Qwen2, trained on the demo's text.
 
 use anyhow::{Context, Result, anyhow};
 use serde_json::{Map, json};
@@ -12,7 +12,7 @@ use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{AddedToken, SplitDelimiterBehavior, TokenizerBuilder};
 
-/// Special tokens included.
+/// Number of tokens, including the special ones.
 const VOCAB_SIZE: usize = 2048;
 
 const END_OF_TEXT: &str = "<|endoftext|>";
@@ -20,8 +20,8 @@ const TURN_START: &str = "<|im_start|>";
 const TURN_END: &str = "<|im_end|>";
 const SPECIAL: [&str; 3] = [END_OF_TEXT, TURN_START, TURN_END];
 
-/// Qwen2's: a word with the space before it, a digit, or a run of other signs. Digits one by one,
-/// so that sums can be learned.
+/// The pattern of Qwen2: a word with the space before it, a single digit, or a run of other
+/// characters. Single digits make sums learnable.
 const WORDS: &str =
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
@@ -32,13 +32,13 @@ const CHAT_TEMPLATE: &str = "\
 {% endfor %}\
 {% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
 
-/// What the model's config says of the tokenizer.
+/// What the configuration of the model needs to know about the tokenizer.
 pub struct TokenIds {
     pub vocab_size: usize,
     pub turn_end: u32,
 }
 
-/// Trains on `rows` and writes tokenizer.json and tokenizer_config.json into `folder`.
+/// Trains a tokenizer on `rows` and writes tokenizer.json and tokenizer_config.json into `folder`.
 pub fn write(rows: &[String], folder: &Path) -> Result<TokenIds> {
     let mut trainer = BpeTrainer::builder()
         .vocab_size(VOCAB_SIZE - SPECIAL.len())
@@ -60,7 +60,7 @@ pub fn write(rows: &[String], folder: &Path) -> Result<TokenIds> {
         .build()
         .map_err(|error| anyhow!(error))?;
     tokenizer.train(&mut trainer, rows.iter()).map_err(|error| anyhow!(error))?;
-    // After the learned ones, as in Qwen2's files.
+    // The special tokens follow the learned ones, as in Qwen2's files.
     tokenizer.add_special_tokens(SPECIAL.map(|token| AddedToken::from(token, true))).map_err(|error| anyhow!(error))?;
     tokenizer.save(folder.join("tokenizer.json"), true).map_err(|error| anyhow!(error))?;
 

@@ -1,5 +1,5 @@
-//! The store alone, without a training run: a folder that is there whole or not at all, and is
-//! checked when it is read.
+//! Uses the store alone, without a training run. A saved folder is complete or does not exist, and
+//! is checked before it is used.
 //!
 //! `cargo run -p checkpoint-callbacks --example atomic_save`
 
@@ -12,7 +12,7 @@ fn main() -> Result<(), BoxError> {
     let mut store = DirectoryStore::open(&output_dir)?;
     for step in [10, 20] {
         let weights = vec![step as u8; 1 << 20];
-        // Written by a thread of the store's; it owns what it needs.
+        // A thread of the store runs this closure, so it owns what it needs.
         store.save(
             step,
             Box::new(move |folder| folder.write_file(Path::new("weights"), &mut |file| Ok(file.write_all(&weights)?))),
@@ -22,13 +22,13 @@ fn main() -> Result<(), BoxError> {
         }
     }
 
-    // A disk that loses the end of a file.
+    // As if the disk had lost the end of a file.
     std::fs::write(store.path(20).join("weights"), "short")?;
 
     let newest = newest_complete(&output_dir)?;
     for skipped in &newest.skipped {
         println!("skipped: {}", skipped.error);
     }
-    println!("whole:   {:?}", newest.checkpoint.map(|checkpoint| checkpoint.path));
+    println!("newest:  {:?}", newest.checkpoint.map(|checkpoint| checkpoint.path));
     Ok(())
 }

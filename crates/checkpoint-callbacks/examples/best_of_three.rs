@@ -1,4 +1,5 @@
-//! A run whose best epoch is in the middle: what is kept, and what is published.
+//! Shows which checkpoints are kept and which one is published when the middle one of three epochs
+//! is the best.
 //!
 //! `cargo run -p checkpoint-callbacks --example best_of_three`
 

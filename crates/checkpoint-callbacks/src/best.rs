@@ -1,13 +1,14 @@
-//! The documented recipe's callback: keeps the checkpoint of the lowest `eval_loss`.
+//! Saves a checkpoint at every evaluation that is the best so far.
 
 use trainer_core::{BoxError, Callback, Context, EventResult, LogEntry, Requests, SaveStrategy, TrainingArguments};
 
-/// Marks every evaluation that is the best so far and has it saved.
+/// Marks every evaluation that is the best so far and requests a save for it.
 ///
-/// Best is the lowest `eval_loss`, or what `metric_for_best_model` and `greater_is_better` say; an
-/// equal or a non-finite metric is never better. The checkpoint is saved whatever the save
-/// strategy's rhythm, so that it exists when training ends; with `save_strategy=no` nothing is
-/// saved and there is no best.
+/// The best evaluation has the lowest `eval_loss`, unless `metric_for_best_model` and
+/// `greater_is_better` of the [`TrainingArguments`] say otherwise. An equal or a non-finite metric
+/// is never better. The save happens whether or not the save strategy asks for one at that step, so
+/// that the best checkpoint exists when training ends. With [`SaveStrategy::No`] nothing is saved,
+/// and there is no best.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct BestModelCheckpointCallback;
 
@@ -23,12 +24,17 @@ impl Callback for BestModelCheckpointCallback {
     }
 }
 
-/// The metric that decides which checkpoint is best; NaN if it is not finite.
+/// The metric that decides which checkpoint is best. NaN if it is not finite.
+///
+/// # Errors
+/// When the evaluation has no such metric.
 pub(crate) fn deciding_metric(arguments: &TrainingArguments, metrics: &LogEntry) -> Result<f64, BoxError> {
     let key = arguments.best_metric_key();
     let Some(metric) = metrics.get(&key) else {
         let known = TrainingArguments::BEST_METRICS.join(", ");
-        return Err(format!("metric_for_best_model is {key}, which no evaluation has: use one of {known}").into());
+        return Err(
+            format!("metric_for_best_model is {key}, but evaluations have no such metric; use one of {known}").into()
+        );
     };
     // Metrics that are not finite are null in JSON.
     Ok(metric.as_f64().unwrap_or(f64::NAN))
@@ -40,7 +46,7 @@ mod tests {
     use serde_json::{Value, json};
     use trainer_core::TrainerState;
 
-    /// The metric that was marked, the callback having seen `metrics` after a best of `best`.
+    /// The metric that the callback marked when it saw `metrics` and the best so far was `best`.
     fn evaluate(arguments: &TrainingArguments, best: Option<f64>, metrics: Value) -> Result<Option<f64>, BoxError> {
         let state = TrainerState { best_metric: best, ..Default::default() };
         let mut requests = Requests::default();
@@ -53,7 +59,7 @@ mod tests {
         }
         expected.mark_best(metric.unwrap());
         expected.request_save();
-        assert_eq!(requests, expected, "a best evaluation is marked and saved, both");
+        assert_eq!(requests, expected, "a best evaluation is both marked and saved");
         Ok(metric)
     }
 

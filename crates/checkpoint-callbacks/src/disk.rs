@@ -1,34 +1,33 @@
-//! What this crate does to a disk, operation by operation, so that tests can have each of them
-//! fail.
+//! The disk operations of this crate, behind a trait, so that tests can make each of them fail.
 
 use std::fmt::Debug;
 use std::fs::{self, File};
 use std::io::{Result, Write};
 use std::path::Path;
 
-/// Everything that changes a file system. Reading goes past it.
+/// Every operation that changes a file system. Reads do not go through this trait.
 pub(crate) trait Disk: Debug + Send + Sync {
-    /// Makes a folder and those above it, where they are missing.
+    /// Creates a folder and its missing parents.
     fn create_folder(&self, path: &Path) -> Result<()> {
         fs::create_dir_all(path)
     }
 
-    /// Makes a file, or empties the one that is there.
+    /// Creates a file, or empties an existing one.
     fn create_file(&self, path: &Path) -> Result<File> {
         File::create(path)
     }
 
-    /// Writes some of `bytes`; returns how many.
+    /// Writes some of `bytes` and returns how many it wrote.
     fn write(&self, file: &mut File, bytes: &[u8]) -> Result<usize> {
         file.write(bytes)
     }
 
-    /// Waits until a file's content, or a folder's entries, are on the disk.
+    /// Waits until the content of a file, or the entries of a folder, are on the disk.
     fn sync(&self, file: &File) -> Result<()> {
         file.sync_all()
     }
 
-    /// Gives a file or folder another name.
+    /// Renames a file or folder.
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {
         fs::rename(from, to)
     }
@@ -44,7 +43,7 @@ pub(crate) trait Disk: Debug + Send + Sync {
     }
 }
 
-/// The system's.
+/// The real file system.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RealDisk;
 

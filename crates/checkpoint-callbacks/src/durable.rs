@@ -1,7 +1,8 @@
 //! Files and folders that survive a crash of the machine.
 
 use crate::disk::Disk;
-use crate::{Error, Result, inside};
+use crate::untrusted::contained_path;
+use crate::{Error, Result};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// All files under `dir`, relative to it, in order of their names.
+/// All files under `dir`, as paths relative to it, sorted.
 pub(crate) fn files_under(dir: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     let mut folders = vec![PathBuf::new()];
@@ -19,7 +20,7 @@ pub(crate) fn files_under(dir: &Path) -> Result<Vec<PathBuf>> {
         for entry in fs::read_dir(&path).map_err(Error::file("list", &path))? {
             let entry = entry.map_err(Error::file("list", &path))?;
             let relative = folder.join(entry.file_name());
-            let kind = entry.file_type().map_err(Error::file("look at", &entry.path()))?;
+            let kind = entry.file_type().map_err(Error::file("read the metadata of", &entry.path()))?;
             if kind.is_dir() { folders.push(relative) } else { files.push(relative) }
         }
     }
@@ -27,9 +28,9 @@ pub(crate) fn files_under(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Size and SHA-256 (in hexadecimal) of a file of `folder`.
+/// Size and hexadecimal SHA-256 of a file of `folder`.
 pub(crate) fn digest(folder: &Path, path: &Path) -> Result<(u64, String)> {
-    let opened = inside::open(folder, path);
+    let opened = contained_path::open(folder, path);
     let path = &folder.join(path);
     let mut file = opened.map_err(Error::file("open", path))?;
     let mut digest = RunningDigest::default();
@@ -44,10 +45,10 @@ pub(crate) fn digest(folder: &Path, path: &Path) -> Result<(u64, String)> {
     }
 }
 
-/// Copies a file of `folder` and flushes the copy to the disk; returns size and SHA-256 of what was
-/// read.
+/// Copies a file of `folder` and flushes the copy to the disk. Returns size and SHA-256 of the
+/// bytes that were read.
 pub(crate) fn copy(disk: &dyn Disk, folder: &Path, path: &Path, to: &Path) -> Result<(u64, String)> {
-    let opened = inside::open(folder, path);
+    let opened = contained_path::open(folder, path);
     let from = &folder.join(path);
     let mut source = opened.map_err(Error::file("open", from))?;
     let mut target = NewFile::create(disk, to)?;
@@ -75,7 +76,7 @@ impl RunningDigest {
     }
 
     fn finish(self) -> (u64, String) {
-        (self.size, self.hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+        (self.size, hex::encode(self.hasher.finalize()))
     }
 }
 
@@ -85,7 +86,7 @@ pub(crate) struct NewFile<'a> {
     path: &'a Path,
     file: File,
     digest: RunningDigest,
-    /// What the disk said when a write failed: writers put it in words of their own.
+    /// The disk's error when a write failed. Writers of files often wrap or replace it.
     failure: Option<io::Error>,
 }
 
@@ -95,17 +96,17 @@ impl<'a> NewFile<'a> {
         Ok(Self { disk, path, file, digest: RunningDigest::default(), failure: None })
     }
 
-    /// The error to report when a writer came back with `error`.
+    /// The error to report when a writer returned `error`: the disk's, if a write failed.
     pub fn error(&mut self, error: io::Error) -> Error {
         Error::file("write", self.path)(self.failure.take().unwrap_or(error))
     }
 
-    /// What the disk said, if it was the disk.
+    /// The disk's error, if a write failed.
     pub fn failure(&mut self) -> Option<Error> {
         self.failure.take().map(Error::file("write", self.path))
     }
 
-    /// Flushes it to the disk; returns size and SHA-256.
+    /// Flushes the file to the disk. Returns its size and SHA-256.
     pub fn finish(self) -> Result<(u64, String)> {
         self.disk.sync(&self.file).map_err(Error::file("flush", self.path))?;
         Ok(self.digest.finish())
@@ -114,7 +115,7 @@ impl<'a> NewFile<'a> {
 
 impl Write for NewFile<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // What was just hashed is still in the cache when it is written.
+        // Short writes: the hash then reads bytes that are still in the processor's cache.
         let bytes = &bytes[..bytes.len().min(CHUNK_BYTES)];
         match self.disk.write(&mut self.file, bytes) {
             Ok(written) => {
@@ -135,13 +136,15 @@ impl Write for NewFile<'_> {
     }
 }
 
-/// Flushes a folder's entries to the disk.
+/// Flushes the entries of a folder to the disk.
 pub(crate) fn sync(disk: &dyn Disk, path: &Path) -> Result<()> {
+    // The parent of a bare file name is the empty path, which stands for the current folder.
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     let flushed = File::open(path).and_then(|file| disk.sync(&file));
     flushed.map_err(Error::file("flush", path))
 }
 
-/// Flushes `dir` and all folders in it. Their files must be flushed already.
+/// Flushes `dir` and all folders in it. Their files must have been flushed already.
 pub(crate) fn sync_folders(disk: &dyn Disk, dir: &Path) -> Result<()> {
     for entry in fs::read_dir(dir).map_err(Error::file("list", dir))? {
         let path = entry.map_err(Error::file("list", dir))?.path();
@@ -152,7 +155,7 @@ pub(crate) fn sync_folders(disk: &dyn Disk, dir: &Path) -> Result<()> {
     sync(disk, dir)
 }
 
-/// Flushes the folders of some files, each once.
+/// Flushes the parent folders of `files`, each once.
 pub(crate) fn sync_folders_of<'a>(disk: &dyn Disk, files: impl Iterator<Item = &'a Path>) -> Result<()> {
     let folders: BTreeSet<&Path> = files.filter_map(Path::parent).collect();
     folders.into_iter().try_for_each(|folder| sync(disk, folder))
@@ -162,8 +165,44 @@ pub(crate) fn rename(disk: &dyn Disk, from: &Path, to: &Path) -> Result<()> {
     disk.rename(from, to).map_err(Error::file("move into place", to))
 }
 
-/// Removes a folder with all that is in it, or nothing if it is not there.
+/// The name that a file has beside its place until it is complete.
+pub(crate) fn partial_path(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.partial"))
+}
+
+/// Writes a file completely or not at all: the bytes go into a file beside it, which is flushed and
+/// then renamed. Whoever reads `path` finds the old content or the new one.
+pub(crate) fn write_file(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<()> {
+    let partial = partial_path(path);
+    let write = || {
+        let mut file = NewFile::create(disk, &partial)?;
+        file.write_all(bytes).map_err(|error| file.error(error))?;
+        file.finish()?;
+        rename(disk, &partial, path)
+    };
+    let outcome = write();
+    if outcome.is_err() {
+        // The first error is the one to report. The next write replaces the file if it stays.
+        let _ = disk.remove_file(&partial);
+    }
+    outcome?;
+    path.parent().map_or(Ok(()), |folder| sync(disk, folder))
+}
+
+/// Removes a file if it exists.
+pub(crate) fn remove_file(disk: &dyn Disk, path: &Path) -> Result<()> {
+    match disk.remove_file(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        outcome => outcome.map_err(Error::file("remove", path)),
+    }
+}
+
+/// Removes a folder with everything in it, if it exists. Links are removed and not followed.
 pub(crate) fn remove_folder(disk: &dyn Disk, path: &Path) -> Result<()> {
+    if path.is_symlink() {
+        return remove_file(disk, path);
+    }
     let entries = match fs::read_dir(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         entries => entries.map_err(Error::file("list", path))?,
@@ -177,4 +216,40 @@ pub(crate) fn remove_folder(disk: &dyn Disk, path: &Path) -> Result<()> {
         }
     }
     disk.remove_folder(path).map_err(Error::file("remove", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::RealDisk;
+
+    #[test]
+    fn a_file_replaces_the_one_before_and_leaves_nothing_beside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        for text in ["first", "second"] {
+            write_file(&RealDisk, &path, text.as_bytes()).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        }
+        assert_eq!(files_under(dir.path()).unwrap(), [Path::new("file")]);
+        remove_file(&RealDisk, &path).unwrap();
+        remove_file(&RealDisk, &path).unwrap();
+        assert!(!path.exists());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn removing_a_folder_does_not_follow_links() {
+        let dir = tempfile::tempdir().unwrap();
+        let (outside, inside) = (dir.path().join("outside"), dir.path().join("folder/inside"));
+        fs::create_dir(&outside).unwrap();
+        fs::write(outside.join("file"), "kept").unwrap();
+        fs::create_dir_all(&inside).unwrap();
+        std::os::unix::fs::symlink(&outside, inside.join("link")).unwrap();
+        remove_folder(&RealDisk, &dir.path().join("folder")).unwrap();
+        std::os::unix::fs::symlink(&outside, dir.path().join("link")).unwrap();
+        remove_folder(&RealDisk, &dir.path().join("link")).unwrap();
+        assert_eq!(files_under(dir.path()).unwrap(), [Path::new("outside/file")]);
+        remove_folder(&RealDisk, &dir.path().join("link")).unwrap();
+    }
 }

@@ -1,30 +1,31 @@
-//! Stops a run that has stopped getting better.
+//! Stops a run whose evaluations no longer improve.
 
 use crate::best::deciding_metric;
 use serde_json::{Value, json};
 use trainer_core::{Callback, Context, EventResult, IntervalStrategy, LogEntry, Requests};
 
-/// Stops training when `patience` evaluations in a row do not better the best metric by more than
-/// `threshold`, as HF's `EarlyStoppingCallback`. The metric is the one that decides which
-/// checkpoint is best; the best of it is kept here, so that nothing needs to be saved or marked as
-/// best for this to work.
+/// Stops training when `patience` evaluations in a row do not improve on the best metric by more
+/// than `threshold`, like HF's `EarlyStoppingCallback`. The metric is the one that decides which
+/// checkpoint is best. This callback remembers the best metric itself, so it also works when
+/// nothing is saved or marked as best.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EarlyStopping {
     patience: u64,
     threshold: f64,
-    /// Evaluations since the last that was better.
+    /// Evaluations since the last improvement.
     counter: u64,
     /// The best metric of all evaluations.
     best: Option<f64>,
 }
 
 impl EarlyStopping {
-    /// Stops after `patience` evaluations without improvement.
+    /// Stops after `patience` evaluations in a row without improvement.
     pub fn new(patience: u64) -> Self {
         Self { patience, threshold: 0.0, counter: 0, best: None }
     }
 
-    /// Counts an evaluation as better only when it is so by more than `threshold`. Default 0.
+    /// Counts an evaluation as an improvement only when the metric is better by more than
+    /// `threshold`. Default: 0, as in HF.
     #[must_use]
     pub fn with_threshold(self, threshold: f64) -> Self {
         Self { threshold, ..self }
@@ -32,18 +33,18 @@ impl EarlyStopping {
 }
 
 impl Callback for EarlyStopping {
-    /// HF's name, under which its state is found by either.
+    /// HF's name, so that HF's state of this callback can be restored here and the other way round.
     fn name(&self) -> &str {
         "EarlyStoppingCallback"
     }
 
     fn on_train_begin(&mut self, context: &Context<'_>, requests: &mut Requests) -> EventResult {
         if context.arguments.eval_strategy == IntervalStrategy::No {
-            return Err("early stopping needs evaluations: set eval_strategy to steps or epoch".into());
+            return Err("early stopping needs evaluations; set eval_strategy to steps or epoch".into());
         }
-        // A state saved by HF holds no best of its own.
+        // The state that HF saves does not contain the best metric.
         self.best = self.best.or(context.state.best_metric);
-        // A run that was stopped stays so when it is started again.
+        // A resumed run that was already stopped early does not train further.
         if self.counter >= self.patience.max(1) {
             requests.request_stop();
         }
@@ -71,8 +72,8 @@ impl Callback for EarlyStopping {
         }))
     }
 
-    /// Takes the counter and the best metric, if there is one; patience and threshold are those of
-    /// this run's arguments.
+    /// Restores the counter and the best metric, if there is one. Patience and threshold stay those
+    /// of this run.
     fn restore(&mut self, state: &Value) -> EventResult {
         let counter = &state["attributes"]["early_stopping_patience_counter"];
         self.counter = counter.as_u64().ok_or("early_stopping_patience_counter is missing or not a count")?;
@@ -86,10 +87,10 @@ mod tests {
     use super::*;
     use trainer_core::{TrainerState, TrainingArguments};
 
-    /// The evaluation, counted from 1, after which it stops.
+    /// The number of the evaluation, counted from 1, after which it stops.
     fn stops_after(mut early_stopping: EarlyStopping, losses: &[f64]) -> Option<usize> {
         let arguments = TrainingArguments::default();
-        let state = TrainerState::default(); // nobody marks or saves anything
+        let state = TrainerState::default(); // nothing is marked or saved
         for (index, loss) in losses.iter().enumerate() {
             let metrics = json!({ "eval_loss": loss });
             let mut requests = Requests::default();
@@ -112,7 +113,7 @@ mod tests {
 
     #[test]
     fn the_threshold_is_against_the_best() {
-        // Each is better by 0.1 only; the best moves on all the same, as with HF.
+        // Each is better by only 0.1, but becomes the new best, as in HF.
         let losses = [3.0, 2.9, 2.8, 2.7];
         assert_eq!(stops_after(EarlyStopping::new(2).with_threshold(0.5), &losses), Some(3));
         assert_eq!(stops_after(EarlyStopping::new(2).with_threshold(0.05), &losses), None);
@@ -123,7 +124,7 @@ mod tests {
         assert_eq!(stops_after(EarlyStopping::new(2), &[f64::NAN, f64::NAN]), Some(2));
     }
 
-    /// Whether a run that begins with this state stops at once.
+    /// Whether a run that starts with this state stops at once.
     fn stops_at_once(early_stopping: &mut EarlyStopping, best_metric: Option<f64>) -> bool {
         let state = TrainerState { best_metric, ..Default::default() };
         let context = Context { arguments: &TrainingArguments::default(), state: &state, resumed_from: None };
@@ -143,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_state_without_a_best_takes_the_runs() {
+    fn a_state_without_a_best_uses_that_of_the_run() {
         let mut restored = EarlyStopping::new(5);
         restored.restore(&json!({ "attributes": { "early_stopping_patience_counter": 2 } })).unwrap();
         assert!(!stops_at_once(&mut restored, Some(0.7)));
@@ -153,7 +154,7 @@ mod tests {
     #[test]
     fn a_stopped_run_stays_stopped_unless_patience_grew() {
         let mut saved = EarlyStopping::new(2);
-        saved.counter = u64::MAX; // what a file says is not trusted to be counted on from
+        saved.counter = u64::MAX; // counting on from the value in a file must not overflow
         for (patience, stops) in [(2, true), (0, true), (u64::MAX, true)] {
             let mut restored = EarlyStopping::new(patience);
             restored.restore(&saved.state().unwrap()).unwrap();
@@ -161,7 +162,7 @@ mod tests {
         }
         assert_eq!(stops_after(saved, &[f64::NAN]), Some(1));
         for patience in [0, 1] {
-            assert!(!stops_at_once(&mut EarlyStopping::new(patience), None), "a new run starts");
+            assert!(!stops_at_once(&mut EarlyStopping::new(patience), None), "a new run trains");
         }
         let mut more_patient = EarlyStopping::new(3);
         more_patient.counter = 2;

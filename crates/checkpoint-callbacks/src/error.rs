@@ -1,7 +1,8 @@
-//! The crate's error type; every variant is one line that names the path and says what to do.
+//! The crate's error type. Every message is one line that names the path and says what to do.
 
 use crate::MANIFEST_FILE_NAME;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use trainer_core::BoxError;
 
 /// The result of this crate's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -13,105 +14,138 @@ pub enum Error {
     /// A file or folder could not be read, written, renamed or removed.
     #[error("cannot {action} {}: {source}", .path.display())]
     File {
-        /// What was tried.
+        /// What was tried, as a verb: `"create"`, `"flush"`.
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
-        /// Why it failed.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// A manifest could not be written.
+    /// A value could not be turned into JSON, or a weight index could not be read as JSON.
     #[error("cannot write {}: {source}", .path.display())]
     Json {
-        /// The file.
+        /// The file that was to be written.
         path: PathBuf,
-        /// Why it failed.
+        /// The JSON error.
         source: serde_json::Error,
     },
-    /// A checkpoint is not whole.
-    #[error("the checkpoint {} is incomplete: {reason}; resume from another one", .path.display())]
+    /// A checkpoint is damaged or was not completely written.
+    #[error("the checkpoint {} is incomplete: {reason}; resume from another checkpoint", .path.display())]
     Incomplete {
         /// The checkpoint.
         path: PathBuf,
-        /// What is missing or differs.
+        /// Which file is missing or differs.
         reason: String,
     },
-    /// A manifest names something that is no file of its checkpoint, or a file twice.
+    /// A manifest lists a path outside of its checkpoint, or lists a file twice.
     #[error(
-        "the checkpoint {} is not one of ours: its {MANIFEST_FILE_NAME} names {file:?}, {problem}; resume from another one",
+        "the checkpoint {} cannot be trusted: its {MANIFEST_FILE_NAME} lists {file:?}, {problem}; resume from another checkpoint",
         .path.display()
     )]
     ManifestName {
         /// The checkpoint.
         path: PathBuf,
-        /// What is named.
+        /// The path in the manifest.
         file: PathBuf,
-        /// What is wrong with the name.
+        /// What is wrong with it.
         problem: &'static str,
     },
-    /// A checkpoint has something in it that is not a file of its own.
-    #[error("the checkpoint {} cannot be trusted: {} is {source}; resume from another one", .path.display(), .file.display())]
-    NoFileOfCheckpoint {
+    /// A checkpoint contains something other than regular files of its own, such as a pipe or a
+    /// link that leads out of it.
+    #[error(
+        "the checkpoint {} cannot be trusted: {} is {source}; resume from another checkpoint",
+        .path.display(), .file.display()
+    )]
+    ForeignFile {
         /// The checkpoint.
         path: PathBuf,
-        /// What is in it.
+        /// The entry, relative to the checkpoint.
         file: PathBuf,
-        /// What it is.
+        /// What the entry is.
         source: std::io::Error,
     },
-    /// The output folder is a file.
-    #[error("output_dir {} is a file: give a folder", .path.display())]
+    /// The checkpoint to resume from does not exist.
+    #[error("cannot resume from {}: there is no such folder", .path.display())]
+    NoSuchCheckpoint {
+        /// The path that was given.
+        path: PathBuf,
+    },
+    /// There is nothing to resume from.
+    #[error("there is no complete checkpoint in {} to resume from", .output_dir.display())]
+    NoCompleteCheckpoint {
+        /// The folder that was searched.
+        output_dir: PathBuf,
+    },
+    /// The final model could not be written.
+    #[error("cannot write the final model: {source}")]
+    FinalModel {
+        /// Why it failed.
+        source: BoxError,
+    },
+    /// The output folder, or one of its parents, is a file.
+    #[error("output_dir {} is a file; choose a folder", .path.display())]
     OutputDirIsAFile {
-        /// The file, or a file among its parents.
+        /// The file.
         path: PathBuf,
     },
     /// The output folder cannot be written to.
-    #[error("output_dir {} cannot be written to: {source}; choose another folder or change its permissions", .path.display())]
+    #[error(
+        "output_dir {} cannot be written to: {source}; choose another folder or change its permissions",
+        .path.display()
+    )]
     OutputDirNotWritable {
         /// The folder.
         path: PathBuf,
-        /// Why it failed.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// The output folder's file system has too little room.
+    /// The output folder is one that the run reads from.
+    #[error("output_dir {} is the folder of the {input}; choose another output folder", .path.display())]
+    OutputDirIsInput {
+        /// The folder.
+        path: PathBuf,
+        /// What is read from it, as [`InputDir::what`](crate::InputDir::what) says.
+        input: &'static str,
+    },
+    /// The file system of the output folder has too little free space.
     #[error(
-        "output_dir {}: {needed} bytes are needed, for {num_checkpoints} checkpoints of {checkpoint_bytes} bytes beside one another and the model, and {free} bytes are free; make room, choose another folder, or lower save_total_limit or the number of saves",
+        "output_dir {}: {needed} bytes are needed, for {num_checkpoints} checkpoints of {checkpoint_bytes} bytes at the same time and the model, and {free} bytes are free; free some space, choose another folder, or lower save_total_limit or the number of saves",
         .path.display()
     )]
     OutputDirFull {
         /// The folder.
         path: PathBuf,
-        /// Bytes that the run will write and not delete, at its fullest.
+        /// Bytes that the run still has to write, at its peak.
         needed: u64,
         /// Bytes that can be written.
         free: u64,
-        /// Checkpoints beside one another.
+        /// Checkpoints that exist at the same time, at the peak.
         num_checkpoints: u64,
-        /// Size of one.
+        /// Size of one checkpoint.
         checkpoint_bytes: u64,
     },
-    /// Another run holds the output folder's lock.
-    #[error("output_dir {} is in use by another run: wait for its end, or choose another --output_dir", .path.display())]
+    /// Another run holds the lock of the output folder.
+    #[error("output_dir {} is in use by another run; wait until it ends, or choose another folder", .path.display())]
     OutputDirLocked {
         /// The folder.
         path: PathBuf,
     },
-    /// The output folder holds checkpoints of another run.
+    /// The output folder contains checkpoints of another run.
     #[error(
-        "output_dir {} already holds checkpoint-{newest} of an earlier run: go on from it with --resume_from_checkpoint true, or choose another --output_dir",
+        "output_dir {} already holds checkpoint-{newest} of an earlier run; resume that run, or choose another folder",
         .path.display()
     )]
     OutputDirInUse {
         /// The folder.
         path: PathBuf,
-        /// The newest checkpoint's step.
+        /// The step of the newest checkpoint.
         newest: u64,
     },
 }
 
 impl Error {
-    /// For `map_err` on an IO result.
-    pub(crate) fn file(action: &'static str, path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self {
+    /// Turns the IO error of `action` on `path` into [`Error::File`]; for `map_err`.
+    pub(crate) fn file(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         move |source| Self::File { action, path: path.to_owned(), source }
     }
 }

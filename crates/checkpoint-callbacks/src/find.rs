@@ -6,16 +6,20 @@ use crate::{Error, Result, recover};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A checkpoint folder; whether it is whole is another question.
+/// A checkpoint folder. It may be damaged; [`verify`] tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// Optimizer steps done when it was saved.
+    /// The number of optimizer steps done when it was saved.
     pub global_step: u64,
     /// The folder.
     pub path: PathBuf,
 }
 
-/// All folders `checkpoint-<step>` in `output_dir`, by step. None if the folder does not exist.
+/// All folders `checkpoint-<step>` in `output_dir`, sorted by step. Empty if `output_dir` does not
+/// exist.
+///
+/// # Errors
+/// [`Error::File`] when the folder cannot be listed.
 pub fn find_checkpoints(output_dir: &Path) -> Result<Vec<Checkpoint>> {
     let entries = match fs::read_dir(output_dir) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -33,27 +37,30 @@ pub fn find_checkpoints(output_dir: &Path) -> Result<Vec<Checkpoint>> {
     Ok(checkpoints)
 }
 
-/// The newest checkpoint that is whole.
+/// What [`newest_complete`] found.
 #[derive(Debug)]
 pub struct Newest {
-    /// The one to resume from, if there is any.
+    /// The newest complete checkpoint, if there is one.
     pub checkpoint: Option<Checkpoint>,
-    /// Newer ones that are not whole, with what is wrong with them.
+    /// Newer checkpoints that are damaged, newest first.
     pub skipped: Vec<Skipped>,
 }
 
-/// A checkpoint that cannot be resumed from.
+/// A damaged checkpoint.
 #[derive(Debug)]
 pub struct Skipped {
-    /// Its folder.
+    /// Where it is.
     pub checkpoint: Checkpoint,
     /// What is wrong with it.
     pub error: Error,
 }
 
-/// Finds the newest whole checkpoint in `output_dir`. All its files are read once, to compare them
-/// with the manifest. One that an interrupted run moved aside is put back first, as [`recover`]
-/// does.
+/// Finds the newest complete checkpoint in `output_dir`. Does what [`recover`] does first, and then
+/// [`verify`]s the checkpoints from the newest on until one is complete.
+///
+/// # Errors
+/// [`Error::File`] when the folder cannot be listed, and those of [`recover`]. A damaged checkpoint
+/// is not an error but in [`Newest::skipped`].
 pub fn newest_complete(output_dir: &Path) -> Result<Newest> {
     recover(output_dir)?;
     let mut skipped = Vec::new();
@@ -74,7 +81,7 @@ mod tests {
     use trainer_core::CheckpointStore;
 
     #[test]
-    fn finds_checkpoints_by_number_and_nothing_else() {
+    fn only_checkpoint_folders_are_found_sorted_by_number() {
         let dir = tempfile::tempdir().unwrap();
         for name in ["checkpoint-9", "checkpoint-10", "checkpoint-100", "checkpoint-x", ".checkpoint-5.partial", "logs"]
         {
@@ -87,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_whole_one_is_found_and_broken_ones_are_named() {
+    fn the_newest_complete_checkpoint_is_found_and_damaged_ones_are_named() {
         let dir = tempfile::tempdir().unwrap();
         let mut store = DirectoryStore::open(dir.path()).unwrap();
         for step in [1, 2, 3] {

@@ -1,20 +1,24 @@
-//! Which checkpoints a run keeps, and how they are written so that none is ever half there.
+//! Decides which checkpoints a run keeps, and writes each of them completely or not at all.
 //!
 //! ```text
 //! on_evaluate ─ BestModelCheckpointCallback ─ mark_best, request_save ─▶ the loop
 //!             └ EarlyStopping ─ request_stop                             │ save
 //!                                                                        ▼
 //!            DirectoryStore: .checkpoint-N.partial ─ fsync, manifest, rename ─▶ checkpoint-N
-//! on_log ───── LossSpike ─ notify (and request_stop)
-//! on_save ──── Rotation: deletes what is neither among the newest nor the best
+//! on_log ───── LossSpike ─ a warning (and request_stop)
+//! on_save ──── Rotation: deletes checkpoints that are neither among the newest nor the best
 //!
-//! a run holds OutputDirLock (DirectoryStore does, while it is open): two runs never write to one folder
-//! next run ─── recover, check_output_dir, newest_complete ─▶ Trainer::resume_from
-//! at the end ─ publish: the best checkpoint's model and tokenizer ─▶ output_dir
+//! at the start ─ check_output_dir, OutputDirLock, check_inputs, check_space
+//! on resume ──── checkpoint_to_resume ─▶ Trainer::resume_from
+//! at the end ─── publish or publish_final: a model and its tokenizer ─▶ output_dir
+//!                write_results: train_results.json, eval_results.json, all_results.json
 //! ```
 //!
-//! The minimum of the evaluation losses is at epoch 2 of 3, one checkpoint is to be kept: the best
-//! and the newest are left.
+//! A run holds an [`OutputDirLock`] ([`DirectoryStore`] holds one while it is open), so two runs
+//! never write to one folder. Warnings are [`tracing`] events.
+//!
+//! In this example the lowest evaluation loss is at epoch 2 of 3, and one checkpoint is to be kept.
+//! The best and the newest remain.
 //!
 //! ```
 //! use checkpoint_callbacks::{
@@ -52,31 +56,46 @@ mod disk;
 mod durable;
 mod early_stopping;
 mod error;
+mod final_model;
 mod find;
-mod inside;
+mod input_dirs;
 mod lock;
 mod loss_spike;
 mod manifest;
 mod names;
 mod output_dir;
+mod parallel;
 mod publish;
 mod recover;
+mod results;
+mod resume;
 mod rotation;
 mod space;
 mod store;
 #[cfg(test)]
 mod testing;
+mod untrusted;
 
 pub use best::BestModelCheckpointCallback;
 pub use early_stopping::EarlyStopping;
 pub use error::{Error, Result};
+pub use final_model::{publish_final, remove_final_model};
 pub use find::{Checkpoint, Newest, Skipped, find_checkpoints, newest_complete};
+pub use input_dirs::{InputDir, check_inputs};
 pub use lock::OutputDirLock;
 pub use loss_spike::{LossSpike, OnSpike};
 pub use manifest::{MANIFEST_FILE_NAME, verify};
 pub use output_dir::{OutputDirUse, check_output_dir};
 pub use publish::{NOT_PUBLISHED, Publication, publish};
 pub use recover::recover;
+pub use results::{write_json, write_results};
+pub use resume::{Resume, checkpoint_to_resume};
 pub use rotation::{Rotation, which_to_delete};
-pub use space::{SpaceNeeded, check_space};
+pub use space::{CheckpointSize, SpaceNeeded, check_space};
 pub use store::DirectoryStore;
+/// The interface that [`DirectoryStore`] implements.
+pub use trainer_core::{BoxError, CheckpointFolder, CheckpointStore, Saved, WriteCheckpoint, WriteContent};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeDoctests;

@@ -1,52 +1,56 @@
-//! One run an output folder.
+//! A lock that keeps two runs out of one output folder.
 
-use crate::recover::put_back;
+use crate::recover::recover_locked;
 use crate::{Error, Result};
 use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-/// The lock file's name; it is there only while a run is.
+/// The name of the lock file. The file exists only while a run holds the lock.
 pub(crate) const LOCK_FILE_NAME: &str = ".lock";
 
-/// The right to write to an output folder, which one run has at a time. It is given back on drop,
-/// and by the system when the process dies, however it does.
+/// The right to write to an output folder. One run has it at a time. It ends on drop, and the
+/// system ends it when the process dies for whatever reason.
 #[derive(Debug)]
 pub struct OutputDirLock {
     output_dir: PathBuf,
-    /// Locked for as long as it is open.
+    /// The lock lasts as long as the file is open.
     _file: File,
-    /// The folders made to have somewhere to put the lock, deepest first.
-    made: Vec<PathBuf>,
+    /// The folders that were created for the lock file, deepest first.
+    created: Vec<PathBuf>,
 }
 
 impl OutputDirLock {
-    /// Locks an output folder, making it if need be, and puts back what an interrupted run was
-    /// about to replace. Fails if another run holds it. A folder that was made and has nothing in
-    /// it on drop is removed again.
+    /// Locks an output folder and then does what [`recover`](crate::recover) does. The folder is
+    /// created if it does not exist; a folder that was created and is empty on drop is removed
+    /// again.
+    ///
+    /// # Errors
+    /// [`Error::OutputDirLocked`] when another run holds the lock, [`Error::File`] when the disk
+    /// fails.
     pub fn take(output_dir: &Path) -> Result<Self> {
         let is_missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
-        let made = output_dir.ancestors().take_while(is_missing).map(Path::to_owned).collect();
+        let created = output_dir.ancestors().take_while(is_missing).map(Path::to_owned).collect();
         fs::create_dir_all(output_dir).map_err(Error::file("create", output_dir))?;
         let path = output_dir.join(LOCK_FILE_NAME);
         let file = loop {
             let file = File::options().create(true).append(true).open(&path).map_err(Error::file("create", &path))?;
             match file.try_lock() {
                 Ok(()) if is_still_at(&file, &path)? => break file,
-                // The run that held it removed it since it was opened here.
+                // The run that held the lock removed the file after it was opened here: try again.
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Err(Error::OutputDirLocked { path: output_dir.to_owned() }),
-                // A file system without locks is one to write to all the same.
+                // Some file systems have no locks. A run may still write to them.
                 Err(TryLockError::Error(source)) if source.kind() == ErrorKind::Unsupported => break file,
                 Err(TryLockError::Error(source)) => return Err(Error::file("lock", &path)(source)),
             }
         };
-        let lock = Self { output_dir: output_dir.to_owned(), _file: file, made };
-        put_back(output_dir)?;
+        let lock = Self { output_dir: output_dir.to_owned(), _file: file, created };
+        recover_locked(output_dir)?;
         Ok(lock)
     }
 
-    /// The folder.
+    /// The locked folder.
     pub fn output_dir(&self) -> &Path {
         &self.output_dir
     }
@@ -54,11 +58,12 @@ impl OutputDirLock {
 
 impl Drop for OutputDirLock {
     fn drop(&mut self) {
-        // Removed while it is locked, so that nobody else's is. A file that stays does no harm.
+        // The file is removed while it is locked, so it cannot be another run's. If it stays, it
+        // does no harm.
         let _ = fs::remove_file(self.output_dir.join(LOCK_FILE_NAME));
-        for folder in &self.made {
+        for folder in &self.created {
             if fs::remove_dir(folder).is_err() {
-                break; // it has something in it
+                break; // it is not empty
             }
         }
     }
@@ -68,11 +73,11 @@ impl Drop for OutputDirLock {
 #[cfg(unix)]
 fn is_still_at(file: &File, path: &Path) -> Result<bool> {
     use std::os::unix::fs::MetadataExt;
-    let own = file.metadata().map_err(Error::file("look at", path))?;
+    let own = file.metadata().map_err(Error::file("read the metadata of", path))?;
     Ok(fs::metadata(path).is_ok_and(|found| (found.dev(), found.ino()) == (own.dev(), own.ino())))
 }
 
-/// Whether `path` is still the name of `file`: an open file cannot be removed.
+/// Whether `path` is still the name of `file`: here nobody can remove an open file.
 #[cfg(not(unix))]
 fn is_still_at(_file: &File, _path: &Path) -> Result<bool> {
     Ok(true)
@@ -89,21 +94,21 @@ mod tests {
         let message = OutputDirLock::take(dir.path()).unwrap_err().to_string();
         let expected = format!("output_dir {} is in use by another run", dir.path().display());
         assert!(message.starts_with(&expected), "{message}");
-        assert!(dir.path().join(LOCK_FILE_NAME).exists(), "the refused one must not remove the other's lock");
+        assert!(dir.path().join(LOCK_FILE_NAME).exists(), "the refused run must not remove the other's lock");
         drop(lock);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
         OutputDirLock::take(dir.path()).unwrap();
     }
 
     #[test]
-    fn a_dead_runs_lock_file_is_no_obstacle() {
+    fn a_lock_file_of_a_dead_run_does_not_lock() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join(LOCK_FILE_NAME), "").unwrap();
         OutputDirLock::take(dir.path()).unwrap();
     }
 
     #[test]
-    fn folders_made_for_nothing_go_and_used_ones_stay() {
+    fn created_folders_are_removed_only_when_empty() {
         let dir = tempfile::tempdir().unwrap();
         drop(OutputDirLock::take(&dir.path().join("a/b")).unwrap());
         assert!(!dir.path().join("a").exists() && dir.path().exists());
@@ -114,7 +119,7 @@ mod tests {
         assert!(dir.path().join("a/file").exists() && !dir.path().join("a/b").exists());
     }
 
-    /// Many take turns; the counter would lose some if two ever held it together.
+    /// Threads take turns at a counter. It would lose some counts if two held the lock at once.
     #[test]
     fn only_one_holds_it_however_often_it_is_removed() {
         let dir = tempfile::tempdir().unwrap();

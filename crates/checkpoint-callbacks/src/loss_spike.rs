@@ -1,57 +1,58 @@
-//! Watches the training loss for jumps.
+//! Watches the training loss for spikes.
 
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use trainer_core::{Callback, Context, EventResult, LogEntry, Requests};
 
-/// Logged losses the median is taken of.
-const WINDOW: usize = 16;
+/// The median is taken of at most this many logged losses.
+const MAX_LOSSES: usize = 16;
 
-/// Logged losses there must be before one is called a spike: a run's first losses fall fast and
-/// tell little.
-const LEAST: usize = 4;
+/// There is no spike before this many losses were logged. The first losses of a run fall fast, so
+/// their median says little.
+const MIN_LOSSES: usize = 4;
 
-/// Tells the user when a logged training loss exceeds the median of the 16 before it by a factor.
-/// Spikes count in later medians, so a loss that stays high is reported until it is the rule.
+/// Warns when a logged training loss exceeds the median of the 16 before it by a factor. Spikes
+/// count in later medians, so a loss that stays high is reported until half of the 16 are high.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LossSpike {
     factor: f64,
     reaction: OnSpike,
-    /// The losses of the last logs, the oldest first.
+    /// The last logged losses, oldest first.
     losses: VecDeque<f64>,
     num_spikes: u64,
 }
 
-/// What follows from a spike.
+/// What happens after a spike.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnSpike {
-    /// A notice.
+    /// A warning.
     #[default]
     Warn,
-    /// A notice, and the end of the run after this step. Nothing is saved for it: the checkpoint
-    /// before is the one to go on from.
+    /// A warning, and the run ends after this step. No save is requested, so that the run can be
+    /// resumed from a checkpoint before the spike.
     Stop,
 }
 
 impl LossSpike {
-    /// Calls a loss above `factor` times the median a spike. The factor must be a number above 1.
+    /// Treats a loss above `factor` times the median as a spike. A factor that is not a finite
+    /// number above 1 is an error when training begins.
     pub fn new(factor: f64) -> Self {
         Self { factor, reaction: OnSpike::Warn, losses: VecDeque::new(), num_spikes: 0 }
     }
 
-    /// Default: [`OnSpike::Warn`].
+    /// Sets what happens after a spike. Default: [`OnSpike::Warn`].
     #[must_use]
     pub fn with_reaction(self, reaction: OnSpike) -> Self {
         Self { reaction, ..self }
     }
 
-    /// The usual loss, once enough are known.
+    /// The median of the last losses, if there are enough of them.
     fn median(&self) -> Option<f64> {
         let mut sorted: Vec<f64> = self.losses.iter().copied().collect();
         sorted.sort_by(f64::total_cmp);
         let middle = sorted.len() / 2;
         match sorted.len() {
-            0..LEAST => None,
+            0..MIN_LOSSES => None,
             count if count % 2 == 1 => Some(sorted[middle]),
             _ => Some((sorted[middle - 1] + sorted[middle]) / 2.0),
         }
@@ -63,28 +64,31 @@ impl Callback for LossSpike {
         if self.factor.is_finite() && self.factor > 1.0 {
             return Ok(());
         }
-        Err(format!("the factor of a loss spike is {}: give a number above 1", self.factor).into())
+        Err(format!("the factor of a loss spike is {}; it must be a number above 1", self.factor).into())
     }
 
     fn on_log(&mut self, context: &Context<'_>, entry: &LogEntry, requests: &mut Requests) -> EventResult {
         let Some(loss) = entry.get("loss").and_then(Value::as_f64) else { return Ok(()) };
-        if let Some(usual) = self.median().filter(|usual| loss > self.factor * usual) {
+        if let Some(median) = self.median().filter(|median| loss > self.factor * median) {
             self.num_spikes = self.num_spikes.saturating_add(1);
             let step = context.state.global_step;
             let action = match self.reaction {
                 OnSpike::Warn => "",
                 OnSpike::Stop => "; the run ends",
             };
-            requests.notify(format!(
-                "warning: the loss at step {step} is {loss:.4}, more than {} times the usual {usual:.4}{action}",
+            tracing::warn!(
+                step,
+                loss,
+                median,
+                "the loss at step {step} is {loss:.4}, more than {} times the usual {median:.4}{action}",
                 self.factor
-            ));
+            );
             if self.reaction == OnSpike::Stop {
                 requests.request_stop();
             }
         }
         self.losses.push_back(loss);
-        if self.losses.len() > WINDOW {
+        if self.losses.len() > MAX_LOSSES {
             self.losses.pop_front();
         }
         Ok(())
@@ -97,12 +101,12 @@ impl Callback for LossSpike {
         }))
     }
 
-    /// Takes the losses and the count; the factor is that of this run's arguments.
+    /// Restores the losses and the number of spikes. The factor stays that of this run.
     fn restore(&mut self, state: &Value) -> EventResult {
-        let losses = state["attributes"]["losses"].as_array().ok_or("losses is missing or no list")?;
-        let losses = losses.iter().map(|loss| loss.as_f64().ok_or("a loss is no number"));
+        let losses = state["attributes"]["losses"].as_array().ok_or("losses is missing or not a list")?;
+        let losses = losses.iter().map(|loss| loss.as_f64().ok_or("a loss is not a number"));
         self.losses = losses.collect::<Result<_, _>>()?;
-        self.losses.drain(..self.losses.len().saturating_sub(WINDOW));
+        self.losses.drain(..self.losses.len().saturating_sub(MAX_LOSSES));
         self.num_spikes = state["attributes"]["num_spikes"].as_u64().ok_or("num_spikes is missing or not a count")?;
         Ok(())
     }
@@ -111,24 +115,12 @@ impl Callback for LossSpike {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::cell::RefCell;
+    use crate::testing::with_events;
     use std::path::Path;
-    use std::rc::Rc;
     use trainer_core::testing::{PlainStore, ToyLearner, ToySource};
     use trainer_core::{SaveStrategy, TrainOutput, Trainer, TrainingArguments};
 
-    /// What reaches the terminal.
-    #[derive(Clone, Default)]
-    struct Notices(Rc<RefCell<Vec<String>>>);
-
-    impl Callback for Notices {
-        fn on_notice(&mut self, _: &Context<'_>, notice: &str, _: &mut Requests) -> EventResult {
-            self.0.borrow_mut().push(notice.to_owned());
-            Ok(())
-        }
-    }
-
-    /// A run of 40 logged steps whose losses follow the function.
+    /// A run of 40 logged steps with the losses of a function. Returns its warnings too.
     fn run(
         dir: &Path,
         spike: LossSpike,
@@ -145,13 +137,13 @@ mod tests {
         };
         let (train, eval) = (ToySource::new(32, 8), ToySource::new(8, 8));
         let (mut learner, mut store) = (ToyLearner::default().with_step_loss(loss), PlainStore::new(dir));
-        let notices = Notices::default();
         let mut trainer = Trainer::new(arguments, &mut learner, &train, Some(&eval), &mut store).unwrap();
         if let Some(step) = resume {
             trainer.resume_from(&dir.join(format!("checkpoint-{step}"))).unwrap();
         }
-        let output = trainer.with_callback(notices.clone()).with_callback(spike).train().unwrap();
-        (output, notices.0.take())
+        let (output, mut events) = with_events(|| trainer.with_callback(spike).train().unwrap());
+        events.retain(|event| event.starts_with("WARN: the loss at step"));
+        (output, events)
     }
 
     fn falling_with_spike_at(at: u64, height: f64) -> impl Fn(u64) -> f64 {
@@ -159,41 +151,41 @@ mod tests {
     }
 
     #[test]
-    fn a_jump_is_told_once_with_step_and_figures() {
+    fn a_spike_is_reported_once_with_step_and_figures() {
         let dir = tempfile::tempdir().unwrap();
-        let (output, notices) = run(dir.path(), LossSpike::new(1.5), falling_with_spike_at(20, 6.0), None);
-        assert_eq!(notices, ["warning: the loss at step 20 is 6.0000, more than 1.5 times the usual 2.8850"]);
+        let (output, warnings) = run(dir.path(), LossSpike::new(1.5), falling_with_spike_at(20, 6.0), None);
+        assert_eq!(warnings, ["WARN: the loss at step 20 is 6.0000, more than 1.5 times the usual 2.8850"]);
         assert_eq!(output.state.global_step, 40);
-        let (_, notices) = run(dir.path(), LossSpike::new(2.5), falling_with_spike_at(20, 6.0), None);
-        assert_eq!(notices, [""; 0]);
-        let (_, notices) = run(dir.path(), LossSpike::new(1.5), falling_with_spike_at(4, 6.0), None);
-        assert_eq!(notices, [""; 0], "too early to tell");
+        let (_, warnings) = run(dir.path(), LossSpike::new(2.5), falling_with_spike_at(20, 6.0), None);
+        assert_eq!(warnings, [""; 0]);
+        let (_, warnings) = run(dir.path(), LossSpike::new(1.5), falling_with_spike_at(4, 6.0), None);
+        assert_eq!(warnings, [""; 0], "too early to tell");
     }
 
     #[test]
-    fn what_stays_high_becomes_the_rule() {
+    fn a_loss_that_stays_high_is_no_longer_a_spike() {
         let dir = tempfile::tempdir().unwrap();
-        let (_, notices) = run(dir.path(), LossSpike::new(1.5), |step| if step < 20 { 1.0 } else { 2.0 }, None);
-        assert_eq!(notices.len(), WINDOW / 2, "{notices:?}");
+        let (_, warnings) = run(dir.path(), LossSpike::new(1.5), |step| if step < 20 { 1.0 } else { 2.0 }, None);
+        assert_eq!(warnings.len(), MAX_LOSSES / 2, "{warnings:?}");
     }
 
     #[test]
-    fn it_may_end_the_run() {
+    fn a_spike_may_end_the_run() {
         let dir = tempfile::tempdir().unwrap();
         let spike = LossSpike::new(1.5).with_reaction(OnSpike::Stop);
-        let (output, notices) = run(dir.path(), spike, falling_with_spike_at(20, 6.0), None);
+        let (output, warnings) = run(dir.path(), spike, falling_with_spike_at(20, 6.0), None);
         assert_eq!(output.state.global_step, 20);
-        assert!(notices[0].ends_with("the usual 2.8850; the run ends"), "{notices:?}");
+        assert!(warnings[0].ends_with("the usual 2.8850; the run ends"), "{warnings:?}");
     }
 
     #[test]
-    fn a_resumed_run_knows_the_losses_before() {
+    fn a_resumed_run_knows_the_earlier_losses() {
         let dir = tempfile::tempdir().unwrap();
         let (straight, _) = run(dir.path(), LossSpike::new(1.5), falling_with_spike_at(20, 6.0), None);
         let expected = straight.state.stateful_callbacks["LossSpike"].clone();
         assert_eq!(expected["attributes"]["num_spikes"], 1);
-        let (resumed, notices) = run(dir.path(), LossSpike::new(1.5), falling_with_spike_at(20, 6.0), Some(19));
-        assert_eq!((resumed.state.stateful_callbacks["LossSpike"].clone(), notices.len()), (expected, 1));
+        let (resumed, warnings) = run(dir.path(), LossSpike::new(1.5), falling_with_spike_at(20, 6.0), Some(19));
+        assert_eq!((resumed.state.stateful_callbacks["LossSpike"].clone(), warnings.len()), (expected, 1));
 
         let mut restored = LossSpike::new(2.0);
         for broken in [json!({}), json!({ "attributes": { "losses": ["x"], "num_spikes": 0 } })] {
@@ -201,7 +193,7 @@ mod tests {
         }
         let long = json!({ "attributes": { "losses": vec![1.0; 1000], "num_spikes": u64::MAX } });
         restored.restore(&long).unwrap();
-        assert_eq!(restored.losses.len(), WINDOW);
+        assert_eq!(restored.losses.len(), MAX_LOSSES);
     }
 
     #[test]
@@ -210,7 +202,7 @@ mod tests {
             let (arguments, state) = (TrainingArguments::default(), trainer_core::TrainerState::default());
             let context = Context { arguments: &arguments, state: &state, resumed_from: None };
             let error = LossSpike::new(factor).on_train_begin(&context, &mut Requests::default()).unwrap_err();
-            assert!(error.to_string().contains(&format!("is {factor}: give a number above 1")), "{error}");
+            assert!(error.to_string().contains(&format!("is {factor}; it must be a number above 1")), "{error}");
         }
     }
 }

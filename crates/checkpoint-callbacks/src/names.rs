@@ -1,15 +1,15 @@
-//! Names in the output folder: `checkpoint-<step>`, and hidden siblings for what is on its way in
-//! or out.
+//! Names in the output folder: `checkpoint-<step>` for checkpoints, and hidden siblings for
+//! checkpoints that are being written, replaced or deleted.
 
 use std::path::{Path, PathBuf};
 
-/// What a hidden sibling of a checkpoint is.
+/// The state of a checkpoint that has a hidden name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sibling {
     /// Being written.
     Partial,
-    /// Replaced by a newer one of the same step; the checkpoint itself until the newer one is in
-    /// place.
+    /// Replaced by a newer checkpoint of the same step. It is still the valid one until the newer
+    /// one has its name.
     Replaced,
     /// Being deleted.
     Deleted,
@@ -26,12 +26,12 @@ impl Sibling {
         }
     }
 
-    /// The sibling of the checkpoint of `global_step`.
+    /// The hidden path of the checkpoint of `global_step`.
     pub fn path(self, output_dir: &Path, global_step: u64) -> PathBuf {
         output_dir.join(format!(".checkpoint-{global_step}{}", self.suffix()))
     }
 
-    /// Which sibling of which checkpoint a file name is.
+    /// Parses a hidden name into the sibling and the step.
     pub fn parse(name: &str) -> Option<(Self, u64)> {
         Self::ALL.into_iter().find_map(|sibling| {
             let name = name.strip_prefix('.')?.strip_suffix(sibling.suffix())?;
@@ -45,8 +45,8 @@ pub(crate) fn checkpoint_path(output_dir: &Path, global_step: u64) -> PathBuf {
     output_dir.join(format!("checkpoint-{global_step}"))
 }
 
-/// The step of a checkpoint's name. Only names that [`checkpoint_path`] makes count: not
-/// `checkpoint-007` or `-old`.
+/// The step in a checkpoint's name. `None` for a name that [`checkpoint_path`] does not make, such
+/// as `checkpoint-007` or `checkpoint-7-old`.
 pub(crate) fn parse_checkpoint(name: &str) -> Option<u64> {
     let digits = name.strip_prefix("checkpoint-")?;
     let step: u64 = digits.parse().ok()?;

@@ -1,7 +1,8 @@
-//! Checkpoints that an interrupted run moved aside.
+//! Recovers checkpoints from an interrupted replacement.
 //!
-//! A checkpoint that is saved again is moved aside before the new one takes its name. A run that
-//! dies between the two leaves no checkpoint of that name, and the one moved aside is it.
+//! When a step is saved again, its old checkpoint gets a hidden name before the new one gets the
+//! real name. A run that dies between the two renames leaves no checkpoint of the real name. The
+//! hidden one is complete then, and gets its name back.
 
 use crate::disk::RealDisk;
 use crate::find::Checkpoint;
@@ -10,26 +11,30 @@ use crate::{Error, OutputDirLock, Result, durable};
 use std::fs;
 use std::path::Path;
 
-/// Gives checkpoints that an interrupted run had moved aside their names back. Touches nothing in a
-/// folder that has none; otherwise fails if a run is using the folder.
+/// Gives a checkpoint its name back when a run was interrupted while replacing it. Changes nothing
+/// in a folder without such a checkpoint.
+///
+/// # Errors
+/// [`Error::OutputDirLocked`] when there is such a checkpoint and a run is using the folder,
+/// [`Error::File`] when the disk fails.
 pub fn recover(output_dir: &Path) -> Result<()> {
-    if moved_aside(output_dir)?.is_empty() {
+    if recoverable(output_dir)?.is_empty() {
         return Ok(());
     }
     OutputDirLock::take(output_dir).map(drop)
 }
 
-/// Does it, the folder being locked.
-pub(crate) fn put_back(output_dir: &Path) -> Result<()> {
-    let found = moved_aside(output_dir)?;
+/// As [`recover`], for a caller that holds the lock of the folder.
+pub(crate) fn recover_locked(output_dir: &Path) -> Result<()> {
+    let found = recoverable(output_dir)?;
     for Checkpoint { global_step, path } in &found {
         durable::rename(&RealDisk, path, &checkpoint_path(output_dir, *global_step))?;
     }
     if found.is_empty() { Ok(()) } else { durable::sync(&RealDisk, output_dir) }
 }
 
-/// Checkpoints that were moved aside and have no successor, by step.
-pub(crate) fn moved_aside(output_dir: &Path) -> Result<Vec<Checkpoint>> {
+/// Replaced checkpoints without a successor, sorted by step.
+pub(crate) fn recoverable(output_dir: &Path) -> Result<Vec<Checkpoint>> {
     let mut found = Vec::new();
     for (sibling, Checkpoint { global_step, path }) in siblings(output_dir)? {
         if sibling == Sibling::Replaced && path.is_dir() && !checkpoint_path(output_dir, global_step).exists() {
@@ -40,7 +45,7 @@ pub(crate) fn moved_aside(output_dir: &Path) -> Result<Vec<Checkpoint>> {
     Ok(found)
 }
 
-/// All hidden siblings of checkpoints. None if the folder does not exist.
+/// All hidden siblings of checkpoints. Empty if the folder does not exist.
 pub(crate) fn siblings(output_dir: &Path) -> Result<Vec<(Sibling, Checkpoint)>> {
     let entries = match fs::read_dir(output_dir) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -63,7 +68,8 @@ mod tests {
     use crate::{DirectoryStore, OutputDirUse, check_output_dir, newest_complete};
     use trainer_core::CheckpointStore;
 
-    /// A folder with checkpoints 2 and 4, the latter moved aside.
+    /// A folder with checkpoints 2 and 4. Checkpoint 4 has the name that it gets before it is
+    /// replaced.
     fn interrupted() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         let mut store = DirectoryStore::open(dir.path()).unwrap();
@@ -75,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_is_found_although_it_was_moved_aside() {
+    fn the_newest_is_found_although_its_replacement_was_interrupted() {
         let dir = interrupted();
         let newest = newest_complete(dir.path()).unwrap().checkpoint.unwrap();
         assert_eq!(newest, Checkpoint { global_step: 4, path: dir.path().join("checkpoint-4") });
@@ -83,18 +89,18 @@ mod tests {
     }
 
     #[test]
-    fn a_resume_puts_it_back_and_a_new_run_is_refused() {
+    fn a_resume_recovers_it_and_a_new_run_is_refused() {
         let dir = interrupted();
         fs::remove_dir_all(dir.path().join("checkpoint-2")).unwrap();
         let message = check_output_dir(dir.path(), OutputDirUse::NewRun).unwrap_err().to_string();
         assert!(message.contains("checkpoint-4"), "{message}");
-        assert!(dir.path().join(".checkpoint-4.replaced").exists(), "a refused run touches nothing");
+        assert!(dir.path().join(".checkpoint-4.replaced").exists(), "a refused run changes nothing");
         check_output_dir(dir.path(), OutputDirUse::Resume).unwrap();
         assert!(dir.path().join("checkpoint-4").exists());
     }
 
     #[test]
-    fn one_with_a_successor_is_none_and_a_running_save_is_left_alone() {
+    fn a_checkpoint_with_a_successor_and_a_running_save_are_left_alone() {
         let dir = interrupted();
         let store = DirectoryStore::open(dir.path()).unwrap();
         assert!(store.path(4).exists());

@@ -1,4 +1,4 @@
-//! Deletes old checkpoints. Which ones is decided apart from deleting them.
+//! Deletes old checkpoints. [`which_to_delete`] decides, [`Rotation`] deletes.
 
 use crate::disk::{Disk, RealDisk};
 use crate::names::{Sibling, checkpoint_path, parse_checkpoint};
@@ -10,18 +10,18 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use trainer_core::{Callback, Context, EventResult, Requests};
 
-/// Keeps the newest checkpoints, as many as `save_total_limit` says, and the best one besides.
+/// Keeps the newest checkpoints, up to a limit, and in addition the best one.
 ///
-/// Checkpoints beyond the step just saved are deleted only when the run goes on from a checkpoint
-/// of the same folder: then they are its own, of a time it was resumed from before. Those of
-/// anybody else are left alone.
+/// Checkpoints of later steps than the one just saved are deleted only when the run was resumed
+/// from a checkpoint of the same folder. They are then from an earlier attempt of the same run. In
+/// any other case they may be someone else's, and stay.
 ///
-/// A checkpoint goes at once by name, and its files go on a thread of their own: training does not
-/// wait for gigabytes to be given back. What cannot be deleted is no reason to end a run: the user
-/// is told, and the next save tries again.
+/// A checkpoint is first renamed to a hidden name, and a thread of its own deletes the files, so
+/// that training does not wait for gigabytes to be deleted. A checkpoint that cannot be deleted
+/// does not end the run: there is a warning, and the next save tries again.
 ///
-/// HF's limit counts the best among them when it is above 1; with a limit of 1 both keep the best
-/// and the newest.
+/// HF's limit counts the best checkpoint if the limit is above 1. With a limit of 1, both keep the
+/// best and the newest.
 #[derive(Debug)]
 pub struct Rotation {
     limit: usize,
@@ -29,7 +29,7 @@ pub struct Rotation {
     deleting: Option<JoinHandle<Vec<NotDeleted>>>,
 }
 
-/// An old checkpoint that is still there, and why.
+/// An old checkpoint that could not be deleted.
 #[derive(Debug)]
 struct NotDeleted {
     global_step: u64,
@@ -37,7 +37,7 @@ struct NotDeleted {
 }
 
 impl Rotation {
-    /// Keeps `limit` checkpoints (at least 1) besides the best.
+    /// Keeps the `limit` newest checkpoints (at least 1), and the best.
     pub fn new(limit: usize) -> Self {
         Self::on(Arc::new(RealDisk), limit)
     }
@@ -46,28 +46,27 @@ impl Rotation {
         Self { limit: limit.max(1), disk, deleting: None }
     }
 
-    /// Deletes what is due after a save.
+    /// Deletes the checkpoints that a save has made unnecessary.
     fn rotate(&mut self, context: &Context<'_>, checkpoint: &Path) -> Result<Vec<NotDeleted>> {
         let output_dir = checkpoint.parent().unwrap_or(checkpoint);
         let state = context.state;
-        // The run may have gone on since.
+        // The checkpoint may be of an earlier step than the run has reached by now.
         let newest = step_of(checkpoint).unwrap_or(state.global_step);
         let mut existing: Vec<u64> = find_checkpoints(output_dir)?.iter().map(|found| found.global_step).collect();
         if !context.resumed_from.is_some_and(|origin| is_inside(origin, output_dir)) {
             existing.retain(|step| *step <= newest);
         }
-        // A best evaluation that was not saved has no checkpoint: what is recorded counts, not the
-        // best step.
+        // Not `best_global_step`: the best evaluation may have no checkpoint.
         let best = state.best_model_checkpoint.as_deref().and_then(step_of);
         self.delete(output_dir, &which_to_delete(&existing, newest, self.limit, best))
     }
 
-    /// Deletes checkpoints, and what is left of earlier ones. Those that are renamed look like
-    /// checkpoints no more, so none is ever half deleted. Returns what could not be renamed; what
-    /// becomes of the files is told by [`finish`](Self::finish).
+    /// Deletes the checkpoints of `steps`, and what earlier deletions left. Each gets a hidden name
+    /// first, so that no checkpoint is ever half deleted. Returns those that could not be renamed;
+    /// [`finish`](Self::finish) returns those whose files could not be deleted.
     fn delete(&mut self, output_dir: &Path, steps: &[u64]) -> Result<Vec<NotDeleted>> {
         let mut not_deleted = Vec::new();
-        let mut going: Vec<Checkpoint> = siblings(output_dir)?
+        let mut to_delete: Vec<Checkpoint> = siblings(output_dir)?
             .into_iter()
             .filter(|(sibling, leftover)| *sibling == Sibling::Deleted && !steps.contains(&leftover.global_step))
             .map(|(_, leftover)| leftover)
@@ -77,7 +76,7 @@ impl Rotation {
             let removed = durable::remove_folder(&*self.disk, &path);
             match removed.and_then(|()| durable::rename(&*self.disk, &checkpoint_path(output_dir, global_step), &path))
             {
-                Ok(()) => going.push(Checkpoint { global_step, path }),
+                Ok(()) => to_delete.push(Checkpoint { global_step, path }),
                 Err(error) => not_deleted.push(NotDeleted { global_step, error }),
             }
         }
@@ -87,24 +86,24 @@ impl Rotation {
                 let error = durable::remove_folder(&*disk, &path).err()?;
                 Some(NotDeleted { global_step, error })
             };
-            going.into_iter().filter_map(delete).collect()
+            to_delete.into_iter().filter_map(delete).collect()
         };
-        // Without a thread to be had, the next save tries again.
+        // If the system cannot start a thread, the next save tries again.
         self.deleting = std::thread::Builder::new().name("rotation".to_owned()).spawn(work).ok();
         Ok(not_deleted)
     }
 
-    /// Waits until the files are gone; returns what is still there.
+    /// Waits for the thread that deletes files. Returns the checkpoints that could not be deleted.
     fn finish(&mut self) -> Vec<NotDeleted> {
-        // Nothing in it panics.
+        // The thread does not panic. If it did, there would be nothing to report.
         self.deleting.take().and_then(|thread| thread.join().ok()).unwrap_or_default()
     }
 }
 
-/// What is tried again by the next save, and cleared up at last by the next run in the folder.
-fn tell(requests: &mut Requests, not_deleted: Vec<NotDeleted>) {
+/// Warns about each. The next save tries again, and so does the next run that opens the folder.
+fn warn(not_deleted: Vec<NotDeleted>) {
     for NotDeleted { global_step, error } in not_deleted {
-        requests.notify(format!("warning: the old checkpoint of step {global_step} could not be deleted: {error}"));
+        tracing::warn!(step = global_step, "the old checkpoint of step {global_step} could not be deleted: {error}");
     }
 }
 
@@ -114,11 +113,11 @@ impl Drop for Rotation {
     }
 }
 
-/// Which of the `existing` steps to delete when `newest` was just saved: all but the `limit` newest
-/// and `best`.
+/// Which of the `existing` steps to delete when `newest` was just saved: all except the `limit`
+/// newest (at least 1) and `best`.
 ///
-/// Steps beyond `newest` were left by an earlier run that was resumed from before them, so they
-/// count as the oldest.
+/// Steps after `newest` count as the oldest. An earlier attempt of the run left them, and the run
+/// was then resumed from a step before them.
 pub fn which_to_delete(existing: &[u64], newest: u64, limit: usize, best: Option<u64>) -> Vec<u64> {
     let mut by_age = existing.to_vec();
     by_age.sort_by_key(|step| (*step <= newest, *step));
@@ -129,17 +128,17 @@ pub fn which_to_delete(existing: &[u64], newest: u64, limit: usize, best: Option
 }
 
 impl Callback for Rotation {
-    fn on_save(&mut self, context: &Context<'_>, checkpoint: &Path, requests: &mut Requests) -> EventResult {
-        tell(requests, self.finish());
+    fn on_save(&mut self, context: &Context<'_>, checkpoint: &Path, _requests: &mut Requests) -> EventResult {
+        warn(self.finish());
         match self.rotate(context, checkpoint) {
-            Ok(not_deleted) => tell(requests, not_deleted),
-            Err(error) => requests.notify(format!("warning: no old checkpoint was deleted: {error}")),
+            Ok(not_deleted) => warn(not_deleted),
+            Err(error) => tracing::warn!("no old checkpoint was deleted: {error}"),
         }
         Ok(())
     }
 
-    fn on_train_end(&mut self, _context: &Context<'_>, requests: &mut Requests) -> EventResult {
-        tell(requests, self.finish());
+    fn on_train_end(&mut self, _context: &Context<'_>, _requests: &mut Requests) -> EventResult {
+        warn(self.finish());
         Ok(())
     }
 }
@@ -153,32 +152,39 @@ mod tests {
     use super::*;
     use crate::DirectoryStore;
     use crate::testing::faults::{Fault, FaultyDisk};
-    use std::cell::RefCell;
-    use std::rc::Rc;
+    use crate::testing::with_events;
     use trainer_core::testing::{ToyLearner, ToySource};
     use trainer_core::{Trainer, TrainingArguments};
 
-    /// What the user is told, and after how many saves.
-    #[derive(Clone, Default)]
-    struct Told {
-        notices: Rc<RefCell<Vec<(usize, String)>>>,
-        num_saves: usize,
-    }
+    /// Tells of every save, so that the events of a run show after how many saves a warning came.
+    struct TellSaves;
 
-    impl Callback for Told {
+    const SAVED: &str = "INFO: saved";
+
+    impl Callback for TellSaves {
         fn on_save(&mut self, _: &Context<'_>, _: &Path, _: &mut Requests) -> EventResult {
-            self.num_saves += 1;
-            Ok(())
-        }
-
-        fn on_notice(&mut self, _: &Context<'_>, notice: &str, _: &mut Requests) -> EventResult {
-            self.notices.borrow_mut().push((self.num_saves, notice.to_owned()));
+            tracing::info!("saved");
             Ok(())
         }
     }
 
-    /// Saves at steps 2, 4 and 6 and keeps one; rotation fails at the operation. Returns what was
-    /// told, after how many saves, and what is left.
+    /// The warnings about checkpoints, each with the number of saves before it.
+    fn warnings(events: Vec<String>) -> Vec<(usize, String)> {
+        let mut num_saves = 0;
+        let mut warnings = Vec::new();
+        for event in events {
+            if event == SAVED {
+                num_saves += 1;
+            } else if event.contains("old checkpoint") {
+                warnings.push((num_saves, event));
+            }
+        }
+        warnings
+    }
+
+    /// Saves at steps 2, 4 and 6 and keeps one checkpoint. The disk of the rotation fails at the
+    /// operation `at`. Returns the warnings, each with the number of saves before it, and the names
+    /// that are left in the folder.
     fn run(fault: Fault, at: usize) -> (Vec<(usize, String)>, Vec<String>) {
         let dir = tempfile::tempdir().unwrap();
         let arguments = TrainingArguments {
@@ -188,14 +194,13 @@ mod tests {
             ..Default::default()
         };
         let train = ToySource::new(16, 8);
-        let (mut learner, told) = (ToyLearner::default(), Told::default());
+        let mut learner = ToyLearner::default();
         let mut store = DirectoryStore::open(dir.path()).unwrap();
-        Trainer::new(arguments, &mut learner, &train, None, &mut store)
+        let trainer = Trainer::new(arguments, &mut learner, &train, None, &mut store)
             .unwrap()
-            .with_callback(Rotation::on(FaultyDisk::new(fault, at), 1))
-            .with_callback(told.clone())
-            .train()
-            .unwrap();
+            .with_callback(TellSaves)
+            .with_callback(Rotation::on(FaultyDisk::new(fault, at), 1));
+        let (_, events) = with_events(|| trainer.train().unwrap());
         drop(store);
         let names = || {
             let entries = std::fs::read_dir(dir.path()).unwrap();
@@ -206,33 +211,33 @@ mod tests {
         };
         let left = names();
         drop(DirectoryStore::open(dir.path()).unwrap());
-        assert!(!names().iter().any(|name| name.ends_with(".deleted")), "the next run clears up");
-        (told.notices.take(), left)
+        assert!(!names().iter().any(|name| name.ends_with(".deleted")), "the next run deletes the rest");
+        (warnings(events), left)
     }
 
     #[test]
-    fn what_cannot_be_deleted_is_told_and_tried_again() {
+    fn what_cannot_be_deleted_is_reported_and_tried_again() {
         assert_eq!(run(Fault::Once, usize::MAX), (Vec::new(), vec!["checkpoint-6".to_owned()]));
-        // To rename it fails, or to delete a file of it, which is told with the next save.
+        // The rename fails, or the deletion of a file, which is reported at the next save.
         for (at, num_saves) in [(0, 2), (1, 3)] {
-            let (told, left) = run(Fault::Once, at);
+            let (warnings, left) = run(Fault::Once, at);
             assert_eq!(left, ["checkpoint-6"]);
-            let [(told_after, notice)] = &told[..] else { panic!("{told:?}") };
-            assert_eq!(*told_after, num_saves, "{notice}");
-            let start = "warning: the old checkpoint of step 2 could not be deleted: cannot ";
-            assert!(notice.starts_with(start) && notice.contains("checkpoint-2.deleted"), "{notice}");
+            let [(warned_after, warning)] = &warnings[..] else { panic!("{warnings:?}") };
+            assert_eq!(*warned_after, num_saves, "{warning}");
+            let start = "WARN: the old checkpoint of step 2 could not be deleted: cannot ";
+            assert!(warning.starts_with(start) && warning.contains("checkpoint-2.deleted"), "{warning}");
         }
     }
 
     #[test]
-    fn a_run_goes_on_when_nothing_can_be_deleted() {
-        let (told, left) = run(Fault::FromThenOn, 0);
+    fn a_run_continues_when_nothing_can_be_deleted() {
+        let (warnings, left) = run(Fault::FromThenOn, 0);
         assert_eq!(left, ["checkpoint-2", "checkpoint-4", "checkpoint-6"]);
-        assert_eq!(told.iter().map(|(num_saves, _)| *num_saves).collect::<Vec<_>>(), [2, 3, 3]);
-        let (told, left) = run(Fault::FromThenOn, 1);
+        assert_eq!(warnings.iter().map(|(num_saves, _)| *num_saves).collect::<Vec<_>>(), [2, 3, 3]);
+        let (warnings, left) = run(Fault::FromThenOn, 1);
         assert_eq!(left, [".checkpoint-2.deleted", "checkpoint-4", "checkpoint-6"]);
-        let told: Vec<bool> = told.iter().map(|(_, notice)| notice.contains("of step 2")).collect();
-        assert_eq!(told, [true, false, true]);
+        let of_step_2: Vec<bool> = warnings.iter().map(|(_, warning)| warning.contains("of step 2")).collect();
+        assert_eq!(of_step_2, [true, false, true]);
     }
 
     #[test]
@@ -244,20 +249,20 @@ mod tests {
         assert_eq!(delete(&[10, 20, 30, 40], 40, 2, Some(10)), [20]);
         assert_eq!(delete(&[10, 20, 30, 40], 40, 2, Some(30)), [10, 20]);
         assert_eq!(delete(&[10, 20], 20, 5, None), [0; 0]);
-        assert_eq!(delete(&[10], 10, 0, None), [0; 0], "0 would delete what was just saved");
+        assert_eq!(delete(&[10], 10, 0, None), [0; 0], "a limit of 0 would delete what was just saved");
     }
 
     #[test]
-    fn what_an_abandoned_run_left_goes_first() {
-        // Resumed from 10; 30 and 40 are of the run that was abandoned.
+    fn what_an_earlier_attempt_left_is_deleted_first() {
+        // The run was resumed from 10, and 30 and 40 are from the attempt before.
         assert_eq!(which_to_delete(&[10, 20, 30, 40], 20, 1, Some(10)), [30, 40]);
         assert_eq!(which_to_delete(&[10, 20, 30, 40], 20, 2, None), [30, 40]);
     }
 
-    /// Over all small cases: what stays is newest, best and the limit newest, nothing else, and
-    /// nothing twice.
+    /// Over all small cases: the newest and the best stay, at most `limit` others stay, and as many
+    /// as possible do.
     #[test]
-    fn invariants() {
+    fn the_newest_the_best_and_no_more_than_the_limit_stay() {
         for subset in 0u32..1 << 6 {
             let existing: Vec<u64> = (0..6).filter(|step| subset >> step & 1 == 1).collect();
             for newest in existing.iter().copied() {

@@ -1,26 +1,61 @@
-//! Whether a disk has room for what a run will write, found out before it trains.
+//! Checks before training that the disk has room for what a run will write.
 
 use crate::{Error, Result, durable, find_checkpoints};
 use std::path::Path;
+use trainer_core::{IntervalStrategy, Plan, SaveStrategy, TrainingArguments};
+
+/// With [`SaveStrategy::Best`] each better evaluation is a save. How many there will be is unknown;
+/// this many checkpoints at the same time are assumed.
+const SAVES_OF_BEST: u64 = 3;
+
+/// The size of a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CheckpointSize {
+    /// Bytes of the files that are published: model and tokenizer.
+    pub model_bytes: u64,
+    /// Bytes of the files that only a resumed run needs, such as the optimizer's state.
+    pub state_bytes: u64,
+}
 
 /// How much a run writes into its output folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SpaceNeeded {
     /// Size of a checkpoint.
     pub checkpoint_bytes: u64,
-    /// Checkpoints that lie beside one another at most, the one that is being written included.
+    /// The largest number of checkpoints that exist at the same time, including the one that is
+    /// being written.
     pub num_checkpoints: u64,
-    /// Size of the model that the run leaves in the output folder, and of copies on their way
-    /// there.
+    /// Size of the model that the run leaves in the output folder, and of its temporary copies.
     pub model_bytes: u64,
 }
 
 impl SpaceNeeded {
-    /// Of `num_saves` checkpoints, of which rotation keeps `limit` (all: `None`) and the best
-    /// besides.
+    /// What a run with these arguments needs at its peak. `plan` is the plan of the same arguments.
+    ///
+    /// A run that saves and evaluates publishes its best checkpoint. Any other run publishes its
+    /// final model, as [`publish_final`](crate::publish_final) does, which takes the model twice.
+    pub fn for_run(arguments: &TrainingArguments, plan: &Plan, size: CheckpointSize) -> Self {
+        let num_saves = match arguments.save_strategy {
+            SaveStrategy::No => 0,
+            SaveStrategy::Epoch => plan.num_train_epochs,
+            SaveStrategy::Steps => plan.max_steps.div_ceil(plan.save_steps.max(1)),
+            SaveStrategy::Best => SAVES_OF_BEST,
+        };
+        let CheckpointSize { model_bytes, state_bytes } = size;
+        let publishes_best = num_saves > 0 && arguments.eval_strategy != IntervalStrategy::No;
+        let needed = Self {
+            checkpoint_bytes: model_bytes.saturating_add(state_bytes),
+            num_checkpoints: 0,
+            model_bytes: if publishes_best { model_bytes } else { model_bytes.saturating_mul(2) },
+        };
+        needed.with_rotation(num_saves, arguments.save_total_limit)
+    }
+
+    /// The need of a run that saves `num_saves` checkpoints, when rotation keeps the `limit` newest
+    /// (`None`: all) and the best.
     #[must_use]
     pub fn with_rotation(self, num_saves: u64, limit: Option<usize>) -> Self {
-        // The newest ones, the best one, and the next before an older one goes.
+        // The newest ones, the best one, and the one that is written before an old one is deleted.
         let at_once = limit.map_or(u64::MAX, |limit| (limit.max(1) as u64).saturating_add(2));
         Self { num_checkpoints: num_saves.min(at_once), ..self }
     }
@@ -30,13 +65,17 @@ impl SpaceNeeded {
     }
 }
 
-/// Checks that the file system of `output_dir` has room for `needed`. Checkpoints that are there
-/// already count as room: they are among those that rotation keeps. Quotas and other writers are
-/// not known of; nothing is checked where the system does not say what is free.
+/// Checks that the file system of `output_dir` has room for `needed`. Existing checkpoints in
+/// `output_dir` count as room, because they are among those that rotation keeps or deletes. Quotas
+/// and other writers are not considered. If the system does not report the free space, nothing is
+/// checked.
+///
+/// # Errors
+/// [`Error::OutputDirFull`]; [`Error::File`] when `output_dir` cannot be listed.
 pub fn check_space(output_dir: &Path, needed: &SpaceNeeded) -> Result<()> {
     let Some(free) = free_bytes(output_dir) else { return Ok(()) };
-    let taken: u64 = find_checkpoints(output_dir)?.iter().map(|found| size(&found.path)).sum();
-    let missing = needed.bytes().saturating_sub(taken);
+    let used: u64 = find_checkpoints(output_dir)?.iter().map(|found| size(&found.path)).sum();
+    let missing = needed.bytes().saturating_sub(used);
     if missing <= free {
         return Ok(());
     }
@@ -49,14 +88,14 @@ pub fn check_space(output_dir: &Path, needed: &SpaceNeeded) -> Result<()> {
     })
 }
 
-/// What the files of a folder take; what cannot be looked at takes nothing.
+/// The size of the files in a folder. A file whose size cannot be read counts as empty.
 fn size(folder: &Path) -> u64 {
     let size_of = |path| folder.join(path).metadata().map_or(0, |found| found.len());
     durable::files_under(folder).unwrap_or_default().into_iter().map(size_of).sum()
 }
 
-/// What this user may still write to the file system that a path, or the nearest folder above it,
-/// lies on.
+/// The bytes that this user can still write to the file system of a path, or of its nearest
+/// existing parent.
 #[cfg(unix)]
 fn free_bytes(path: &Path) -> Option<u64> {
     let here = Path::new(".");
@@ -77,12 +116,42 @@ mod tests {
     use crate::testing::save;
 
     #[test]
-    fn rotation_decides_how_many_lie_beside_one_another() {
+    fn the_arguments_decide_how_many_checkpoints_and_models_there_are() {
+        let arguments = TrainingArguments {
+            num_train_epochs: 3.0,
+            save_steps: 4.0,
+            save_total_limit: None,
+            save_strategy: SaveStrategy::Epoch,
+            eval_strategy: IntervalStrategy::Epoch,
+            gradient_accumulation_steps: 1,
+            ..Default::default()
+        };
+        let needed = |change: fn(&mut TrainingArguments)| {
+            let mut arguments = arguments.clone();
+            change(&mut arguments);
+            let size = CheckpointSize { model_bytes: 100, state_bytes: 30 };
+            let needed = SpaceNeeded::for_run(&arguments, &Plan::new(&arguments, 6), size);
+            assert_eq!(needed.checkpoint_bytes, 130);
+            (needed.num_checkpoints, needed.model_bytes)
+        };
+        assert_eq!(needed(|_| {}), (3, 100), "an epoch's end each");
+        assert_eq!(needed(|arguments| arguments.save_strategy = SaveStrategy::Steps), (5, 100), "18 steps, by 4");
+        assert_eq!(needed(|arguments| arguments.save_strategy = SaveStrategy::Best), (3, 100));
+        assert_eq!(needed(|arguments| arguments.save_strategy = SaveStrategy::No), (0, 200));
+        assert_eq!(needed(|arguments| arguments.eval_strategy = IntervalStrategy::No), (3, 200));
+        let limited = |arguments: &mut TrainingArguments| {
+            (arguments.save_total_limit, arguments.num_train_epochs) = (Some(1), 9.0);
+        };
+        assert_eq!(needed(limited), (3, 100));
+    }
+
+    #[test]
+    fn rotation_decides_how_many_checkpoints_exist_at_once() {
         let needed = SpaceNeeded { checkpoint_bytes: 100, num_checkpoints: 0, model_bytes: 7 };
         let bytes = |num_saves, limit| needed.with_rotation(num_saves, limit).bytes();
         assert_eq!(bytes(0, Some(1)), 7);
-        assert_eq!(bytes(2, Some(1)), 207, "no more than are made");
-        assert_eq!(bytes(1000, Some(1)), 307, "the newest, the best, and the next");
+        assert_eq!(bytes(2, Some(1)), 207, "no more than are saved");
+        assert_eq!(bytes(1000, Some(1)), 307, "the newest, the best, and the next one");
         assert_eq!(bytes(1000, Some(4)), 607);
         assert_eq!(bytes(1000, None), 100_007);
         assert_eq!(bytes(u64::MAX, None), u64::MAX);

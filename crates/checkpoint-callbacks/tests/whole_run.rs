@@ -1,5 +1,5 @@
-//! Whole runs of the toy with all callbacks of this crate.
-#![allow(clippy::unwrap_used)] // clippy.toml allows it in tests, but not in their helpers
+//! Whole runs of the toy learner with all callbacks of this crate.
+#![allow(clippy::unwrap_used)] // clippy.toml allows it in test functions only
 
 use checkpoint_callbacks::{
     BestModelCheckpointCallback, DirectoryStore, EarlyStopping, OutputDirUse, Publication, Rotation, check_output_dir,
@@ -14,7 +14,7 @@ use trainer_core::{
     TrainerState, TrainingArguments,
 };
 
-/// Two optimizer steps an epoch.
+/// Rows and rows per batch: two optimizer steps per epoch.
 const ROWS: (usize, usize) = (16, 8);
 
 fn arguments(output_dir: &Path) -> TrainingArguments {
@@ -27,7 +27,7 @@ fn arguments(output_dir: &Path) -> TrainingArguments {
     }
 }
 
-/// A learner whose evaluation after epoch `n` gives `losses[n - 1]`.
+/// A learner whose evaluation loss after epoch `n` is `losses[n - 1]`.
 fn scripted(losses: &'static [f64]) -> ToyLearner {
     ToyLearner::default().with_eval_loss(|step| losses[(step as usize).div_ceil(2) - 1])
 }
@@ -62,7 +62,7 @@ fn none() -> Option<EarlyStopping> {
     None
 }
 
-/// Saves and stops after a step, as a signal does.
+/// Requests a save and a stop after a step, as a signal handler does.
 struct StopAfter(u64);
 
 impl Callback for StopAfter {
@@ -76,7 +76,7 @@ impl Callback for StopAfter {
 }
 
 #[test]
-fn with_a_limit_of_one_the_best_and_the_newest_survive() {
+fn with_a_limit_of_one_the_best_and_the_newest_are_kept() {
     let dir = tempfile::tempdir().unwrap();
     let mut learner = scripted(&[5.0, 3.0, 2.0, 2.5, 2.2, 2.0]);
     let output = run(arguments(dir.path()), &mut learner, none(), None);
@@ -124,7 +124,7 @@ fn evaluations_between_saves_are_saved_when_best() {
     let mut learner = ToyLearner::default().with_eval_loss(|step| if step == 5 { 1.0 } else { 2.0 });
     let output = run(arguments, &mut learner, none(), None);
     assert_eq!(output.state.best_global_step, Some(5));
-    assert_eq!(steps(dir.path()), [1, 2, 4, 5, 6, 8, 10, 12]); // the first, the best, and each epoch's end
+    assert_eq!(steps(dir.path()), [1, 2, 4, 5, 6, 8, 10, 12]); // the first, the best, and the end of each epoch
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn early_stopping_counts_on_after_a_resume() {
     run(arguments(dir.path()), &mut scripted(LOSSES), stopped, None);
     let newest = newest_complete(dir.path()).unwrap().checkpoint.unwrap();
     assert_eq!(newest.global_step, 7);
-    // Were the count lost, epochs 4, 5 and 6 would be too few to stop before the end.
+    // Without the saved counter, epochs 4, 5 and 6 would be too few to stop before the end.
     let resumed: Vec<Box<dyn Callback>> = vec![Box::new(EarlyStopping::new(3))];
     let output = run(arguments(dir.path()), &mut scripted(LOSSES), resumed, Some(&newest.path));
     assert_eq!(output.state.global_step, 10);
@@ -207,7 +207,7 @@ fn a_run_stopped_and_resumed_leaves_the_same_files() {
 }
 
 #[test]
-fn only_a_run_of_this_folder_deletes_what_is_beyond_its_step() {
+fn only_a_run_resumed_in_this_folder_deletes_later_steps() {
     const LOSSES: &[f64] = &[5.0, 3.0, 2.0, 2.5, 2.2, 2.1];
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     for dir in [&one, &two] {
@@ -218,13 +218,13 @@ fn only_a_run_of_this_folder_deletes_what_is_beyond_its_step() {
         run(arguments(two.path()), &mut scripted(LOSSES), StopAfter(5), Some(&from.join("checkpoint-4")));
         steps(two.path())
     };
-    // The best so far is that of step 4, which the run from another folder has not in this one.
+    // The best so far is the checkpoint of step 4 in the other folder, so this folder has no best.
     assert_eq!(resume_in_two(one.path()), [4, 5, 6, 8, 10, 12]);
     assert_eq!(resume_in_two(two.path()), [4, 5]);
 }
 
 #[test]
-fn a_resume_goes_past_a_damaged_checkpoint() {
+fn a_resume_skips_a_damaged_checkpoint() {
     const LOSSES: &[f64] = &[5.0, 3.0, 2.0, 2.5, 2.2, 2.1];
     let dir = tempfile::tempdir().unwrap();
     let keep_all = TrainingArguments { save_total_limit: None, ..arguments(dir.path()) };

@@ -1,5 +1,5 @@
-//! A checkpoint of model and optimizer: how long training stands still for it, and how fast it is
-//! written.
+//! Measures a checkpoint of model and optimizer: how long training pauses for it, and how fast it
+//! is written.
 
 use crate::models;
 use crate::table::{TIME, Work, head, line};

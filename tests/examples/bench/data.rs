@@ -1,4 +1,4 @@
-//! Rows to token ids, and token ids to batches.
+//! Measures how fast rows become token ids, and token ids become batches.
 
 use crate::table::{TIME, Work, head, line};
 use anyhow::{Result, ensure};

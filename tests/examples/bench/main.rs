@@ -1,8 +1,8 @@
-//! `cargo xtask bench`: what a step on the CPU is made of, each part checked first and then timed,
-//! beside a plain way to do the same.
+//! `cargo xtask bench`: the parts of a training step on the CPU. Each part is checked and then
+//! timed, next to a plain implementation of the same.
 //!
-//! Takes a folder with `model/` and `dataset/`, as `demo make` writes them, and the sections to
-//! run; all of them if none is named.
+//! The arguments are a folder with `model/` and `dataset/`, as `demo make` writes them, and the
+//! names of the sections to run. Default: all sections.
 
 mod checkpoint;
 mod data;

@@ -21,7 +21,7 @@ pub fn of(config: Config, dtype: Kind) -> Result<CausalLm> {
     Ok(model)
 }
 
-/// Rows of one length, each token of which but a row's last is to predict the next. The tokens
+/// Rows of equal length, in which each token except the last predicts the next one. The tokens
 /// follow a rule that can be learned.
 pub fn batch(model: &CausalLm, rows: usize, length: usize) -> Result<TokenBatch> {
     let vocabulary = model.config().vocab_size as usize;
@@ -33,7 +33,7 @@ pub fn batch(model: &CausalLm, rows: usize, length: usize) -> Result<TokenBatch>
     Ok(TokenBatch::new(&ids, &targets, &vec![length; rows], Device::Cpu)?)
 }
 
-/// GaLore's targets by the program's defaults, and all other parameters.
+/// The GaLore targets by the program's defaults, and all other parameters.
 pub fn parameters(model: &mut CausalLm) -> Result<(Vec<Parameter>, Vec<Parameter>)> {
     let specs = model.parameters().specs().to_vec();
     let modules: Vec<&str> = specs.iter().filter_map(|spec| spec.name.strip_suffix("_proj.weight")).collect();

@@ -1,8 +1,8 @@
-//! The model's operations, forward and backward, beside the same written with libtorch's operations
-//! and autograd.
+//! Measures the operations of the model, forward and backward, next to the same written with
+//! libtorch's operations and autograd.
 //!
-//! Shapes are those of SmolLM2-135M with 4 rows of 256 tokens, but for the vocabulary, which is a
-//! sixth of its.
+//! The shapes are those of SmolLM2-135M with 4 rows of 256 tokens. The vocabulary is a sixth of
+//! that of SmolLM2-135M.
 
 use crate::table::{TIME, Work, check_close, head, line};
 use anyhow::{Context, Result};
@@ -16,27 +16,27 @@ const ROWS: usize = 4;
 const LENGTH: usize = 256;
 /// Tokens.
 const N: i64 = (ROWS * LENGTH) as i64;
-/// Hidden.
+/// Hidden size.
 const D: i64 = 576;
-/// Inside the MLP.
+/// Intermediate size of the MLP.
 const F: i64 = 1536;
 /// Query heads, heads of keys and values, head size.
 const H: i64 = 9;
 const G: i64 = 3;
 const K: i64 = 64;
-/// Vocabulary.
+/// Vocabulary size.
 const V: i64 = 8192;
 const EPSILON: f64 = 1e-5;
-/// Float32 on both sides; sums over up to 8192 terms in another order.
+/// Both sides compute in float32, with sums of up to 8192 terms in different orders.
 const TOLERANCE: f64 = 2e-5;
 
-/// Output, and gradients of the inputs.
+/// The output, and the gradients of the inputs.
 type Outcome = Vec<Tensor>;
 
-/// The output from the inputs.
+/// Computes the output from the inputs.
 type Plain<'a> = dyn Fn(&[Tensor]) -> Result<Tensor> + 'a;
 
-/// An operation as we do it and as one would with autograd.
+/// An operation in two implementations: ours, and a plain one with autograd.
 struct Operation<'a> {
     name: &'static str,
     work: Work,
@@ -87,7 +87,7 @@ pub fn run(_: &Path) -> Result<()> {
         name: "RoPE of q and k",
         work: Work::bytes(4.0 * 4.0 * n * (h + 2.0 * g) * k),
         ours: Box::new(|| {
-            // In place, and so of a copy each time.
+            // The operation works in place, so each run needs a copy.
             let mut y = packed.copy();
             rope::forward(&mut y, H + G, &rotations.0)?;
             Ok(vec![y, rope::backward([&d_query, &d_key, &d_value], &rotations.0)?])
@@ -105,7 +105,8 @@ pub fn run(_: &Path) -> Result<()> {
     })?;
     compare(Operation {
         name: "attention, causal",
-        // Half of the scores are masked; five products of the scores' size backward, two forward.
+        // Half of the scores are masked. Products of the size of the scores: two forward, five
+        // backward.
         work: Work::flop(7.0 * n * LENGTH as f64 * h * k),
         ours: Box::new(|| {
             let (inputs, scale) = ((&query, &key, &value), (K as f64).powf(-0.5));
@@ -145,7 +146,7 @@ pub fn run(_: &Path) -> Result<()> {
         work: Work::bytes(4.0 * 8.0 * n * f),
         ours: Box::new(|| {
             let y = swiglu::forward(&gate_up)?;
-            // It takes the gradient's memory.
+            // The backward pass reuses the memory of the gradient, so it needs a copy.
             Ok(vec![y, swiglu::backward(wide.copy(), &gate_up)?.0])
         }),
         inputs: vec![&gate_up],
@@ -183,7 +184,7 @@ pub fn run(_: &Path) -> Result<()> {
     })
 }
 
-/// Checks that both have the same outcome, then times them.
+/// Checks that both give the same outcome, then times them.
 fn compare(operation: Operation) -> Result<()> {
     let Operation { name, work, mut ours, inputs, dy, plain } = operation;
     let by_autograd = || -> Result<Outcome> {

@@ -1,7 +1,7 @@
-//! Steps of the optimizers, beside libtorch's AdamW and GaLore written with plain operations, and
-//! how long a decomposition takes.
+//! Measures steps of the optimizers, next to libtorch's AdamW and to GaLore written with plain
+//! operations, and how long a decomposition takes.
 //!
-//! Weights are those of two layers of SmolLM2-135M and a sixth of its embedding.
+//! The weights have the shapes of two layers of SmolLM2-135M and a sixth of its embedding.
 
 use crate::table::{TIME, Work, check_close, head, line};
 use anyhow::Result;
@@ -18,10 +18,10 @@ const LAYERS: usize = 2;
 const SHAPES: [[i64; 2]; 7] = [[576, 576], [192, 576], [192, 576], [576, 576], [1536, 576], [1536, 576], [576, 1536]];
 const EMBEDDING: [i64; 2] = [8192, 576];
 const LEARNING_RATE: f64 = 1e-3;
-/// Steps that are compared with the plain way.
+/// Number of steps that are compared with the plain implementation.
 const STEPS: usize = 3;
-/// Float32 in another order of operations, and in Adam divided by the root of what is nearly 0 at
-/// places.
+/// Both sides compute in float32 in different orders, and Adam divides by a root that is nearly 0
+/// in places.
 const TOLERANCE: f64 = 1e-4;
 
 pub fn run(_: &Path) -> Result<()> {
@@ -74,7 +74,7 @@ pub fn run(_: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Layers first. Gradients are float32, as the model's on the CPU.
+/// Layers first. Gradients are float32, as those of the model on the CPU.
 fn weights(kind: Kind) -> Result<Vec<Parameter>> {
     tch::manual_seed(1);
     let shapes = std::iter::repeat_n(SHAPES, LAYERS).flatten().chain([EMBEDDING]);
@@ -86,7 +86,7 @@ fn weights(kind: Kind) -> Result<Vec<Parameter>> {
     shapes.enumerate().map(parameter).collect()
 }
 
-/// But for the first step's.
+/// A configuration that never refreshes the subspace after the first step.
 fn without_refresh(rank: i64) -> GaLoreConfig {
     GaLoreConfig { rank, update_proj_gap: i64::MAX, ..GaLoreConfig::default() }
 }
@@ -133,7 +133,7 @@ fn shared(parameters: &[Parameter]) -> Vec<Parameter> {
     parameters.iter().map(share).collect()
 }
 
-/// libtorch's own.
+/// AdamW of libtorch.
 struct PlainAdamW {
     optimizer: nn::Optimizer,
     weights: Vec<Tensor>,
@@ -159,10 +159,10 @@ impl PlainAdamW {
     }
 }
 
-/// As in galore-torch, with a temporary tensor for each operation.
+/// GaLore as in galore-torch, with a temporary tensor for each operation.
 struct PlainGaLore {
     parameters: Vec<Parameter>,
-    /// Moments, and the basis if it is a target.
+    /// Moments, and the basis if the parameter is a target.
     state: Vec<(Tensor, Tensor, Option<Tensor>)>,
     steps: i32,
 }

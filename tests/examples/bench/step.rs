@@ -1,4 +1,4 @@
-//! Whole training steps: forward, backward, norm, clipping, update.
+//! Measures whole training steps: forward, backward, norm, clipping, update.
 
 use crate::models;
 use crate::table::{TIME, Work, check_close, head, line};
@@ -14,7 +14,7 @@ use whole_program_tests::measure::Variant;
 
 const ROWS: usize = 8;
 const LENGTH: usize = 256;
-/// Steps after which the loss must have fallen.
+/// Number of steps after which the loss must have fallen.
 const STEPS: usize = 3;
 
 #[derive(Clone, Copy, PartialEq)]
@@ -50,7 +50,7 @@ pub fn run(demo: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What is computed again must come out as it was.
+/// Checks that recomputed activations are the same as the first time.
 fn check_recompute(mut model: CausalLm) -> Result<()> {
     let batch = models::batch(&model, 2, 64)?;
     let mut gradients = Vec::new();

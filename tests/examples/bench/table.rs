@@ -1,14 +1,14 @@
-//! Checks, and lines of the table.
+//! Checks results and prints the lines of the table.
 
 use anyhow::{Result, ensure};
 use std::time::Duration;
 use tch::{Kind, Tensor};
 use whole_program_tests::measure::{Variant, in_turn};
 
-/// Time for the variants of one line, together.
+/// Total time for the variants of one line.
 pub const TIME: Duration = Duration::from_millis(1500);
 
-/// What is done in a run: so much of a unit.
+/// The work of one run: an amount of a unit.
 #[derive(Clone, Copy)]
 pub struct Work {
     pub amount: f64,
@@ -21,24 +21,25 @@ impl Work {
         Self { amount: amount / 1e9, unit: "GFLOP/s" }
     }
 
-    /// Bytes that must be read or written at least.
+    /// The least number of bytes that must be read and written.
     pub fn bytes(amount: f64) -> Self {
         Self { amount: amount / 1e9, unit: "GB/s" }
     }
 
-    /// In thousands.
+    /// An amount, counted in thousands.
     pub fn thousand(amount: f64, unit: &'static str) -> Self {
         Self { amount: amount / 1e3, unit }
     }
 }
 
-/// A section's title and the head of its table.
+/// Prints the title of a section and the head of its table.
 pub fn head(title: &str) {
     println!("\n{title}");
     println!("  {:30} {:34} {:>10} {:>19} {:>18} {:>8}", "", "", "ms", "middle half", "rate", "speed");
 }
 
-/// Times the variants; the last column says how many times as fast as the first one each is.
+/// Times the variants and prints a line for each. The last column is the speed relative to the
+/// first variant.
 pub fn line(what: &str, work: Work, variants: Vec<Variant>, time: Duration) -> Result<()> {
     for (index, timing) in in_turn(variants, time)?.iter().enumerate() {
         let [low, high] = timing.quartiles.map(|seconds| seconds * 1e3);
@@ -55,7 +56,7 @@ pub fn line(what: &str, work: Work, variants: Vec<Variant>, time: Duration) -> R
     Ok(())
 }
 
-/// Holds one tensor against another; `tolerance` is relative to the largest value.
+/// Compares one tensor with another. `tolerance` is relative to the largest value.
 pub fn check_close(what: &str, ours: &Tensor, reference: &Tensor, tolerance: f64) -> Result<()> {
     let wide = |tensor: &Tensor| tensor.detach().to_kind(Kind::Double);
     ensure!(ours.size() == reference.size(), "{what}: shapes {:?} and {:?}", ours.size(), reference.size());

@@ -1,10 +1,10 @@
-//! Files that are not what they should be: whatever is in them, reading them ends in a result or an
-//! error, soon, with memory in proportion to their size.
+//! Damaged files. Whatever they contain, reading them soon ends in a result or an error and takes
+//! memory in proportion to their size.
 //!
-//! Each target takes sound files, changes one of them in a few places that proptest chooses, and
-//! reads them as a run does. A panic, a case that takes too long or too much memory fails the test,
-//! and proptest looks for the smallest change that does it. The short form is part of the suite;
-//! `cargo xtask fuzz --minutes N [target]` is the long one.
+//! Each target takes valid files, changes one of them in a few places that proptest chooses, and
+//! reads them as a run does. A panic, or a case that takes too long or too much memory, fails the
+//! test, and proptest then searches for the smallest change that fails. The short version is part
+//! of the test suite; `cargo xtask fuzz --minutes N [target]` is the long one.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "all of it is a test")]
 
 mod mutate;
@@ -26,26 +26,26 @@ use std::time::{Duration, Instant, SystemTime};
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
 
-/// Set by `cargo xtask fuzz`.
+/// The variable with the duration of a long run. `cargo xtask fuzz` sets it.
 const MINUTES: &str = "FUZZ_MINUTES";
-/// Of each of the two seeds, in the short form.
+/// The time for each of the two seeds in the short version.
 const SHORT: Duration = Duration::from_millis(800);
 const LONGEST_CASE: Duration = Duration::from_secs(10);
-/// What reading may take whatever the size: buffers, a thread's state.
+/// Memory that reading may take whatever the size of the files: buffers, the state of a thread.
 const FREE_BYTES: usize = 8 << 20;
-/// The same of resident memory, where libtorch's tables, stacks and pages that the allocators hold
-/// back come to it.
+/// The same for resident memory, which includes libtorch's tables, stacks, and pages that the
+/// allocators keep.
 const FREE_RESIDENT_BYTES: usize = 64 << 20;
-/// What may be left of all cases of a seed together, however many there are: a leak of some 40
-/// bytes a case shows in the long form. What the regex library keeps, eight caches for each of the
-/// tokenizers library's own expressions, is less.
+/// Memory that all cases of a seed together may leave behind, however many there are. The long
+/// version finds a leak of some 40 bytes per case. The regex library keeps less than this: eight
+/// caches for each expression of the tokenizers library.
 const KEPT_BYTES: usize = 4 << 20;
-/// Cases after which what is made once and for all has been made.
+/// After this many cases, everything that is created only once exists.
 const WARM_UP: u32 = 64;
 
 type Read = Box<dyn Fn(&Path, &Path)>;
 
-/// Memory is that of the process.
+/// Memory is measured for the whole process, so one test runs at a time.
 fn one_at_a_time() -> MutexGuard<'static, ()> {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
@@ -58,22 +58,23 @@ struct Seed {
     content: Content,
 }
 
-/// What reads the files.
+/// A reader to test, and the files to test it with.
 struct Target {
-    /// Those that are changed, one in each case.
+    /// The files that are changed, one in each case.
     seeds: Vec<Seed>,
-    /// Those that lie beside them as they are.
+    /// The files beside them that are not changed.
     beside: Vec<(&'static str, Vec<u8>)>,
-    /// Bytes of memory that a byte of the files may take.
+    /// Bytes of memory that each byte of the files may take.
     bytes_per_byte: usize,
-    /// Reads the folder; the path is that of the changed file.
+    /// Reads the folder. The second path is that of the changed file.
     read: Read,
 }
 
 impl Target {
     fn fuzz(&self, name: &str) {
         let _turn = one_at_a_time();
-        // In memory where the system has a place for that: a case is some writes and little work.
+        // In memory if the system has such a folder, because a case is a few writes and little
+        // work.
         let memory = Path::new("/dev/shm");
         let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
         let dir = folder.path();
@@ -99,7 +100,7 @@ impl Target {
                 let outcome = runner.run(&strategy, |(which, changes)| {
                     self.case(dir, which.get(&self.seeds), &changes, &mut report.borrow_mut())
                 });
-                // A runner counts its cases once and for all.
+                // A runner never resets its count of cases.
                 let (config, rng) = (runner.config().clone(), runner.new_rng());
                 runner = TestRunner::new_with_rng(config, rng);
                 if let Err(failure) = outcome {
@@ -155,22 +156,22 @@ impl Target {
     }
 }
 
-/// What the cases took.
+/// The time and memory that the cases took.
 #[derive(Default)]
 struct Report {
     num_cases: usize,
     longest: Duration,
     most_memory: usize,
     most_resident: usize,
-    /// Fewest bytes in use after a case of the warm-up: threads that are about to end hold
-    /// something for a moment.
+    /// The fewest bytes in use after a case of the warm-up. The minimum, because threads that are
+    /// about to end still hold memory for a moment.
     at_first: usize,
-    /// The same of the last cases.
+    /// The same for the last cases.
     now: usize,
 }
 
 impl Report {
-    /// Bytes that cases left behind.
+    /// Bytes that the cases left behind.
     fn kept(&self) -> usize {
         self.now.saturating_sub(self.at_first)
     }

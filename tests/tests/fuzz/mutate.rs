@@ -3,18 +3,18 @@
 use proptest::prelude::*;
 use serde_json::Value;
 
-/// What a file holds, which decides where it is changed.
+/// The format of a file, which decides where it is changed.
 #[derive(Debug, Clone, Copy)]
 pub enum Content {
     Bytes,
     Json,
-    /// With words that mean something in it.
+    /// Text, with words that have a meaning in it.
     Text(&'static [&'static str]),
-    /// Eight bytes of length, that many bytes of JSON, data.
+    /// Eight bytes with a length, JSON of that length, data.
     Safetensors,
 }
 
-/// One change. The numbers are taken modulo what there is.
+/// One change. Numbers are taken modulo the number of places.
 #[derive(Debug, Clone)]
 pub struct Mutation {
     how: u8,
@@ -52,7 +52,7 @@ fn change_bytes(bytes: Vec<u8>, changes: &[Mutation]) -> Vec<u8> {
     changes.iter().fold(bytes, |bytes, change| change.bytes(bytes))
 }
 
-/// Most changes to values, some to the text they make.
+/// Changes values in most cases, and the text of the JSON in some.
 fn change_json(mut value: Value, changes: &[Mutation]) -> Vec<u8> {
     let (to_text, to_values): (Vec<_>, Vec<_>) = changes.iter().cloned().partition(|change| change.how % 8 == 0);
     for change in &to_values {
@@ -106,7 +106,7 @@ impl Mutation {
         }
     }
 
-    /// Changes the value that is the `at`th from here.
+    /// Changes the `at`th value, counted from `value`.
     fn node(&self, value: &mut Value, at: &mut usize) -> bool {
         if *at == 0 {
             match (self.how % 4, &mut *value) {

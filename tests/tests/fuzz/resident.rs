@@ -1,18 +1,18 @@
-//! Pages that the process has in memory, by the kernel's account: what libtorch takes is in them,
-//! which Rust's allocator does not see. Always 0 where there is no such account.
+//! The resident memory of the process, as the kernel counts it. It includes the memory of libtorch,
+//! which Rust's allocator does not see. Always 0 on a system without this count.
 
 use std::fs;
 
-/// Starts the peak anew at what there is now, which is returned.
+/// Resets the peak to the current value and returns it.
 pub fn reset_peak() -> usize {
-    // 5: the peak of the resident set, nothing else.
+    // 5 resets only the peak of the resident set.
     if fs::write("/proc/self/clear_refs", "5").is_err() {
         return usize::MAX;
     }
     peak()
 }
 
-/// Most bytes since the last reset.
+/// The peak in bytes since the last reset.
 pub fn peak() -> usize {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));

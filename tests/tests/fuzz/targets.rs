@@ -1,4 +1,4 @@
-//! What is read, and how.
+//! The targets: which files are read, and how.
 
 mod datasets;
 mod encoding;
@@ -19,19 +19,19 @@ use trainer_core::testing::{PlainStore, ToyLearner, ToySource};
 use trainer_core::{CheckpointStore, IntervalStrategy, MetricsFile, SaveStrategy, Trainer, TrainingArguments};
 use whole_program_tests::goldens;
 
-/// A `Value` of JSON takes 32 bytes and, in an object, its key and place besides: for `{"":{"":…`,
+/// A JSON `Value` takes 32 bytes, and in an object also its key and entry. For `{"":{"":…` this is
 /// some 40 times the text.
 const JSON: usize = 200;
 
-/// With a vocabulary this small nearly each byte becomes a token, which the tokenizers library
-/// holds in some 400 bytes while it encodes.
+/// With such a small vocabulary nearly every byte becomes a token, and the tokenizers library uses
+/// some 400 bytes per token while it encodes.
 const TOKENS: usize = 400;
 
 fn golden(name: &str) -> Vec<u8> {
     std::fs::read(goldens::path(name)).unwrap()
 }
 
-/// A file of another crate's goldens.
+/// A file of the goldens of another crate.
 fn data_golden(name: &str) -> Vec<u8> {
     let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates");
     std::fs::read(crates.join("sft-data/tests/goldens").join(name)).unwrap()
@@ -173,7 +173,7 @@ fn manifest() {
     target.fuzz("manifest");
 }
 
-/// The program's own, of which it is no library.
+/// This module of the program is included as a file, because the program is not a library.
 #[path = "../../../bins/train_and_save/src/identity/saved.rs"]
 mod run_file;
 

@@ -1,5 +1,5 @@
-//! What cannot work is refused before training: one line that names what is wrong, exit code 2, and
-//! nothing written.
+//! Input that cannot work is refused before training, with one line that names the problem, exit
+//! code 2 and no files written.
 
 mod command;
 mod files;
@@ -10,16 +10,16 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use whole_program_tests::{Case, Dataset, Training, goldens};
 
-/// One way to go wrong.
+/// A run that must be refused.
 struct Refused {
     what: &'static str,
-    /// Lays out the input and gives the run.
+    /// Creates the input and returns the run.
     prepare: fn(&Case) -> Result<Training>,
-    /// What the message has to name.
+    /// What the message must name.
     names: &'static [&'static str],
 }
 
-/// Runs every case, and reports all that are not refused as they should be.
+/// Runs every case and reports all that are not refused as they should be.
 fn check(cases: &[Refused]) -> Result<()> {
     let failures: Vec<String> = cases
         .iter()
@@ -44,7 +44,7 @@ fn check_one(refused: &Refused) -> Result<()> {
     Ok(())
 }
 
-/// With a model of the goldens, damaged.
+/// A run with a damaged copy of a model of the goldens.
 fn with_model(case: &Case, damage: impl FnOnce(&Path) -> Result<()>) -> Result<Training> {
     let model = case.copy_model("qwen2")?;
     damage(&model)?;
@@ -59,7 +59,7 @@ fn with_config(case: &Case, key: &str, value: Value) -> Result<Training> {
     })
 }
 
-/// With a dataset folder holding these files.
+/// A run with a dataset folder of these files.
 fn with_files(case: &Case, files: &[(&str, &[u8])]) -> Result<Training> {
     let mut data = Dataset::new(case.path("data"))?;
     for (name, content) in files {

@@ -1,9 +1,10 @@
-//! The best checkpoint, not the last one, is what a run ends with.
+//! A run ends with the best model, not with the last one.
 
 use anyhow::{Context, Result, ensure};
 use whole_program_tests::{Case, Dataset, Results, Training, file_names, goldens, sentences};
 
-/// A handful of rows learned by heart: what carries over to the others is learned first.
+/// A few rows that are soon learned by heart. What also helps on other rows is learned first, so
+/// the best evaluation is in the middle of the run.
 fn overfit(case: &Case) -> Result<Training> {
     let data = Dataset::new(case.path("data"))?.with_texts(&sentences(6, 0), &sentences(6, 1))?;
     let training = case.training(&goldens::model("qwen2"), data.path());
@@ -13,7 +14,7 @@ fn overfit(case: &Case) -> Result<Training> {
     ))
 }
 
-/// The index of the lowest evaluation, which has to be neither the first nor the last.
+/// The index of the lowest evaluation loss, which must be neither the first nor the last.
 fn lowest_in_the_middle(results: &Results) -> Result<usize> {
     let losses = results.logged("eval_loss")?;
     let lowest = (0..losses.len()).min_by(|one, other| losses[*one].total_cmp(&losses[*other]));
@@ -88,7 +89,7 @@ fn a_run_resumed_short_of_its_patience_stops_where_the_undisturbed_one_does() ->
     let num_epochs = losses.len();
     ensure!((3..8).contains(&num_epochs), "not stopped early: {losses:?}");
 
-    // After the last but one evaluation the counter stands at 1 of 2.
+    // After the second-to-last evaluation the counter is 1 of 2.
     overfit(&parts)?.flags(patience).flag("num_train_epochs", num_epochs - 1).run()?.succeeded()?;
     overfit(&parts)?.flags(patience).flags("--resume_from_checkpoint true").run()?.succeeded()?;
     let parts = Results::in_folder(parts.output_dir());

@@ -1,11 +1,12 @@
-//! A disk that fills up, or is too small: no checkpoint is lost, and a run that can go on does.
+//! A disk that is full or too small: no existing checkpoint is lost, and the run continues if it
+//! can.
 
 use anyhow::{Context, Result, ensure};
 use std::path::Path;
 use std::process::Command;
 use whole_program_tests::{Case, Dataset, Finished, Results, Training, goldens, sentences};
 
-/// 12 steps, with checkpoints at 3, 6, 9 and 12, of a good 100 kB each.
+/// 12 steps, with checkpoints of a little over 100 kB at steps 3, 6, 9 and 12.
 fn training(case: &Case) -> Result<Training> {
     let data = Dataset::new(case.path("data"))?.with_texts(&sentences(16, 0), &sentences(3, 0))?;
     let training = case.training(&goldens::model("qwen2"), data.path());
@@ -14,8 +15,8 @@ fn training(case: &Case) -> Result<Training> {
     ))
 }
 
-/// Runs it with a small file system of its own at the output folder, which is copied to `copy` at
-/// the end. Where the system does not let us mount one there is nothing to run.
+/// Runs with a small file system mounted at the output folder, and copies the folder to `copy` at
+/// the end. Runs nothing if the system does not allow such a mount.
 fn on_a_small_disk(training: Training, case: &Case, size: &str, meanwhile: &str) -> Result<Option<Finished>> {
     let probe = "mount -t tmpfs tmpfs /mnt";
     if !Command::new("unshare").args(["-rm", "sh", "-c", probe]).output().is_ok_and(|done| done.status.success()) {
@@ -31,7 +32,7 @@ fn on_a_small_disk(training: Training, case: &Case, size: &str, meanwhile: &str)
     training.under(format!("exec unshare -rm sh -c '{inside}' sh \"$@\"")).run().map(Some)
 }
 
-/// What `log_history` or metrics.jsonl says of checkpoints that failed.
+/// The errors of failed saves in metrics.jsonl.
 fn failed_saves(output_dir: &Path) -> Result<Vec<String>> {
     let metrics = String::from_utf8(Results::in_folder(output_dir).bytes("metrics.jsonl")?)?;
     let entries = metrics.lines().map(serde_json::from_str).collect::<Result<Vec<serde_json::Value>, _>>()?;
@@ -55,8 +56,8 @@ fn too_small_a_disk_is_refused_before_training() -> Result<()> {
 fn a_disk_that_is_full_for_a_while_costs_the_checkpoints_of_that_while() -> Result<()> {
     let (whole, case) = (Case::new()?, Case::new()?);
     training(&whole)?.run()?.succeeded()?;
-    // Full (but for a few lines of metrics) from the first checkpoint on until one has failed; the
-    // run is held up meanwhile, so that it is not over first.
+    // The disk is full, except for a few lines of metrics, from the first checkpoint until a save
+    // has failed. The run is stopped while the disk is filled, so that it does not end first.
     let out = case.output_dir();
     let out = out.display();
     let meanwhile = format!(
@@ -79,7 +80,7 @@ fn a_disk_that_is_full_for_a_while_costs_the_checkpoints_of_that_while() -> Resu
 #[test]
 fn when_no_checkpoint_can_be_written_training_goes_on_to_exit_code_1() -> Result<()> {
     let case = Case::new()?;
-    // No file may be larger than 16 kB.
+    // No file may become larger than 16 kB.
     let finished = training(&case)?.under("trap '' XFSZ; ulimit -f 32; exec \"$@\"").run()?;
     let message = finished.failed_with(1)?;
     ensure!(message.contains("model.safetensors") && message.contains("File too large"), "{message}");

@@ -1,4 +1,4 @@
-//! Runs that are disturbed: by numbers that are not finite, by signals, by a lack of memory.
+//! Runs disturbed by numbers that are not finite, by signals, and by a lack of memory.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use whole_program_tests::{Case, Dataset, Finished, Results, Running, Training, Weights, goldens, sentences};
 
-/// A finite model whose gradient overflows in every row with the word `w3`, and in no other: the
-/// embedding of that word is zero, and the first norm divides by the root of the smallest number
-/// there is.
+/// A finite model whose gradient overflows in the rows with the word `w3` and in no others. The
+/// embedding of that word is zero, and the first norm divides by the root of the smallest positive
+/// number.
 fn fragile_model(case: &Case) -> Result<PathBuf> {
     let model = case.copy_model("llama")?;
     Case::edit_json(&model.join("config.json"), |config| {
@@ -18,7 +18,7 @@ fn fragile_model(case: &Case) -> Result<PathBuf> {
     Ok(model)
 }
 
-/// 32 rows, of which two, the fifth and the 21st, break the model above.
+/// 32 rows. The fifth and the 21st overflow in the model above.
 fn fragile_run(case: &Case) -> Result<Training> {
     let mut texts: Vec<String> = sentences(32, 0).iter().map(|text| format!("{text} ").replace("w3 ", "w4 ")).collect();
     for index in [4, 20] {
@@ -78,7 +78,7 @@ fn steps_that_are_not_finite_are_skipped_and_a_resume_across_them_is_exact() -> 
     Ok(())
 }
 
-/// The same run, after its inputs were made.
+/// The same run with inputs that already exist.
 fn fragile_run_into(case: &Case, output_dir: &std::path::Path) -> Result<Training> {
     Ok(Training::new(&case.path("model"), &case.path("data"), output_dir).flags(
         "--num_train_epochs 2 --per_device_train_batch_size 4 --eval_strategy no --logging_steps 2 --save_strategy steps --save_steps 1 \
@@ -111,7 +111,7 @@ fn long_rows(case: &Case, count: usize) -> Result<Dataset> {
     Dataset::new(case.path("data"))?.with_texts(&texts, &texts[..count.min(4)])
 }
 
-/// Waits for something in the output folder.
+/// Waits until a path exists in the output folder.
 fn wait_for(case: &Case, name: &str, running: &mut Running) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !case.output_dir().join(name).exists() {
@@ -150,7 +150,7 @@ fn usr1_saves_as_often_as_it_comes_and_the_run_goes_on() -> Result<()> {
     Ok(())
 }
 
-/// Sends signals to a run in the middle of a slow step, after its first checkpoint.
+/// Sends signals to a run in the middle of a slow step after its first checkpoint.
 fn disturbed(case: &Case, flags: &str, disturb: impl Fn(&Running) -> Result<()>) -> Result<(Training, Finished)> {
     let data = long_rows(case, 16)?;
     let training = case.training(&goldens::model("qwen2"), data.path()).flags(
@@ -206,8 +206,8 @@ fn a_stop_whose_checkpoint_cannot_be_written_is_an_error_that_names_the_last_goo
     Ok(())
 }
 
-/// A lack of address space is a lack of memory that can be arranged: `eager` attention needs a
-/// square of each row's length.
+/// A limit on the address space simulates a lack of memory. `eager` attention needs memory that
+/// grows with the square of the row length.
 #[test]
 fn out_of_memory_is_explained_and_smaller_batches_take_the_same_steps() -> Result<()> {
     let case = Case::new()?;
@@ -231,7 +231,7 @@ fn out_of_memory_is_explained_and_smaller_batches_take_the_same_steps() -> Resul
         "--per_device_train_batch_size 8 with --gradient_accumulation_steps 2",
         "--max_length (now 1024)",
     ];
-    // Whatever operation it is that the memory does not suffice for.
+    // The limits make different operations run out of memory.
     for lacking_kib in (75_000..=225_000).step_by(50_000) {
         let finished = run(case.path("tight"), Some(peak_kib - lacking_kib)).run()?;
         let message = finished.failed_with(1)?;
@@ -240,7 +240,7 @@ fn out_of_memory_is_explained_and_smaller_batches_take_the_same_steps() -> Resul
         }
     }
 
-    // Half as many rows need 160 MB less.
+    // Half the rows need 160 MB less.
     let finding = run(case.path("found"), Some(peak_kib - 100_000)).flags("--auto_find_batch_size");
     let finished = finding.run()?.succeeded()?;
     let shown = "out_of_memory on the CPU: ";

@@ -1,4 +1,4 @@
-//! What is in the output folder and on the terminal after a run.
+//! The files in the output folder and the text on the terminal after a run.
 
 use anyhow::{Context, Result};
 use serde_json::{Map, Value};
@@ -45,7 +45,7 @@ const TRAIN_RESULT_KEYS: [&str; 11] = [
     "subspace_refresh_ms_total",
     "peak_memory_bytes",
 ];
-/// Of transformers' `TrainerState`.
+/// The keys of transformers' `TrainerState`.
 const STATE_KEYS: [&str; 20] = [
     "best_global_step",
     "best_metric",
@@ -69,7 +69,7 @@ const STATE_KEYS: [&str; 20] = [
     "trial_params",
 ];
 
-/// 24 rows, 3 steps an epoch, 2 epochs.
+/// 24 rows, 3 steps per epoch, 2 epochs.
 fn short_run(case: &Case) -> Result<Training> {
     let data = Dataset::new(case.path("data"))?.with_texts(&sentences(24, 0), &sentences(5, 0))?;
     let training = case.training(&goldens::model("qwen2"), data.path());
@@ -104,8 +104,7 @@ fn the_output_folder_holds_what_is_promised_and_nothing_else() -> Result<()> {
     Ok(())
 }
 
-/// As in the README's example: a folder by its name alone, in the folder that the program is run
-/// from.
+/// A relative path without a parent, as in the example of the README.
 #[test]
 fn an_output_folder_may_be_a_relative_path() -> Result<()> {
     let case = Case::new()?;
@@ -146,7 +145,7 @@ fn states_logs_and_results_have_their_keys() -> Result<()> {
     let kinds: Vec<(Vec<&str>, u64)> =
         history.iter().map(|entry| (keys(entry), entry["step"].as_u64().unwrap_or_default())).collect();
     let (step, evaluation, end) = (sorted(STEP_KEYS), sorted(EVALUATION_KEYS), sorted(END_KEYS));
-    // Logs every two steps, evaluations at the ends of the epochs, the log first.
+    // A log every two steps and an evaluation at the end of each epoch, after the log of that step.
     let expected = [(&step, 2), (&evaluation, 3), (&step, 4), (&step, 6), (&evaluation, 6), (&end, 6)]
         .map(|(k, s)| (k.clone(), s));
     assert_eq!(kinds, expected);
@@ -277,7 +276,8 @@ fn a_closed_terminal_does_not_end_the_run() -> Result<()> {
     Ok(())
 }
 
-/// Which `from_pretrained` would read: a template, say, goes before what a tokenizer has by itself.
+/// `from_pretrained` would read such files. For instance, a template file takes precedence over the
+/// template in the tokenizer's configuration.
 #[test]
 fn of_an_earlier_model_nothing_is_left() -> Result<()> {
     let case = Case::new()?;

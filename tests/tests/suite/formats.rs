@@ -1,4 +1,4 @@
-//! Rows from every kind of file, and splits of every size.
+//! Rows from every file format, and splits of every size.
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -27,7 +27,7 @@ fn expected() -> Result<(Vec<f64>, Vec<f64>)> {
     Ok(losses)
 }
 
-/// With a file for each split, made by `write` from its texts.
+/// A run on a dataset with a file for each split, which `write` makes from its texts.
 fn from_files(extension: &str, write: impl Fn(&[String]) -> String) -> Result<(Vec<f64>, Vec<f64>)> {
     let case = Case::new()?;
     let (train, test) = texts();
@@ -152,7 +152,7 @@ fn one_row_a_split_is_enough() -> Result<()> {
     let case = Case::new()?;
     let data = Dataset::new(case.path("data"))?.with_texts(&sentences(1, 0), &["w3".to_owned()])?;
     let training = case.training(&goldens::model("qwen2"), data.path());
-    // The documented recipe's own settings, but for the number of epochs.
+    // The settings of the documented recipe, except for the number of epochs.
     training.flags("--num_train_epochs 2 --logging_steps 1").run()?.succeeded()?;
     let results = Results::in_folder(case.output_dir());
     assert_eq!((results.logged("loss")?.len(), results.logged("eval_loss")?.len()), (2, 2));
@@ -170,7 +170,7 @@ fn a_huge_row_is_cut_off_and_counted() -> Result<()> {
     let finished = training.flags("--max_length 64").run()?.succeeded()?;
     let train = line(&finished, "train: ")?;
     assert!(train.contains("8 of 8 rows") && train.contains("1 rows truncated"), "{train}");
-    // 690,000 words and the end of the text, 64 of them kept.
+    // 690,000 words and the end-of-text token, of which 64 are kept.
     assert!(train.contains("689,937 tokens cut off"), "{train}");
     Ok(())
 }

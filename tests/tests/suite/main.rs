@@ -1,4 +1,4 @@
-//! `train_and_save` as a whole.
+//! Tests of `train_and_save` as a whole.
 
 mod bad_input;
 mod best;

@@ -1,11 +1,11 @@
-//! Against what Hugging Face TRL logs for the same models, rows and settings
+//! Compares runs with what Hugging Face TRL logs for the same models, rows and settings
 //! (`goldens/make_parity.py`).
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use whole_program_tests::{Case, Results, goldens};
 
-/// Largest differences allowed, relative to TRL's figure.
+/// The largest allowed differences, relative to TRL's figures.
 struct Tolerances {
     loss: f64,
     grad_norm: f64,
@@ -13,8 +13,8 @@ struct Tolerances {
 }
 
 const ADAMW: Tolerances = Tolerances { loss: 1e-4, grad_norm: 1e-3, eval_loss: 1e-4 };
-/// A basis is a decomposition's: the last bits of a gradient turn it further than they move a
-/// weight.
+/// The basis comes from a decomposition. The last bits of a gradient change it more than they
+/// change a weight.
 const GALORE: Tolerances = Tolerances { loss: 2e-3, grad_norm: 1e-3, eval_loss: 1e-4 };
 
 #[test]
@@ -72,7 +72,7 @@ fn compare_one(architecture: &str, golden: &Value, tolerances: &Tolerances) -> R
     let ours = Results::in_folder(case.output_dir());
     let theirs = &golden["logged"];
 
-    // Returns ours.
+    // Compares one key and returns our values.
     let close = |key: &str, tolerance: f64| -> Result<Vec<f64>> {
         let (ours, theirs) = (ours.logged(key)?, numbers(&theirs[key])?);
         ensure!(ours.len() == theirs.len(), "{} of {key}, expected {}", ours.len(), theirs.len());
@@ -87,7 +87,7 @@ fn compare_one(architecture: &str, golden: &Value, tolerances: &Tolerances) -> R
     close("eval_loss", tolerances.eval_loss)?;
     close("learning_rate", 1e-12)?;
     close("num_tokens", 0.0)?;
-    // Over several micro-batches TRL means means; ours counts tokens.
+    // Over several micro-batches TRL takes the mean of means. Ours is the mean over tokens.
     if golden["settings"]["gradient_accumulation_steps"] == 1 {
         close("mean_token_accuracy", 1e-6)?;
     }
@@ -96,7 +96,7 @@ fn compare_one(architecture: &str, golden: &Value, tolerances: &Tolerances) -> R
     let steps: Vec<f64> = evaluations.filter_map(|entry| entry["step"].as_f64()).collect();
     ensure!(steps == numbers(&theirs["eval_step"])?, "evaluated at steps {steps:?}");
 
-    // Otherwise any optimizer would do.
+    // Without a large fall of the loss, any optimizer would pass.
     ensure!(losses[0] > 4.0 && losses[39] < 2.5, "the loss goes from {} to {}", losses[0], losses[39]);
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Updates far smaller than the last place of a bfloat16 weight: kept by `exact`, lost by
+//! Updates far smaller than the last bit of a bfloat16 weight are kept by `exact` and lost by
 //! `nearest`.
 
 use anyhow::{Context, Result};
@@ -7,7 +7,7 @@ use whole_program_tests::{Case, Weights, goldens};
 
 const STEPS: &str = "checkpoint-200";
 
-/// 200 steps at a learning rate of 1e-5, from weights that bfloat16 holds.
+/// 200 steps at a learning rate of 1e-5, from weights that bfloat16 can represent.
 fn train(case: &Case, optimizer: &str, precision: &str) -> Result<()> {
     let steps = "--learning_rate 1e-5 --lr_scheduler_type constant --max_steps 200 --logging_steps 50 \
                  --per_device_train_batch_size 4 --eval_strategy no --save_strategy steps --save_steps 200";

@@ -1,4 +1,4 @@
-//! The same again: two runs with one seed, and runs stopped and resumed.
+//! Repeated runs: two runs with one seed, and runs that are stopped and resumed.
 
 use anyhow::{Result, bail, ensure};
 use std::path::Path;
@@ -7,8 +7,8 @@ use whole_program_tests::{Case, Finished, Results, Running, Training, goldens, w
 
 const SIGKILL: i32 = 9;
 
-/// Small enough to run twice and more, odd enough to have partial batches and windows: 78 rows in
-/// batches of 8, 10 a pass.
+/// Small enough to run several times, and with partial batches and windows: 78 rows in batches of
+/// 8, which are 10 batches per epoch.
 fn training(case: &Case, settings: &str) -> Training {
     case.training(&goldens::model("qwen2"), &goldens::words())
         .flags("--learning_rate 3e-3 --logging_steps 3 --save_total_limit 0")
@@ -18,7 +18,7 @@ fn training(case: &Case, settings: &str) -> Training {
 const GALORE: &str = "--optim_args rank=8,update_proj_gap=7,scale=0.5";
 const ADAMW: &str = "--optim adamw_torch --weight_decay 0.1";
 
-/// Log history, saved model, and the last checkpoint's weights, optimizer state and position.
+/// Log history, saved model, and weights, optimizer state and position of the last checkpoint.
 fn ensure_same(one: &Path, other: &Path, checkpoint: &str) -> Result<()> {
     let (left, right) = (Results::in_folder(one), Results::in_folder(other));
     ensure!(without_times(left.log_history()?) == without_times(right.log_history()?), "log_history differs");
@@ -53,7 +53,7 @@ fn several_threads_give_one_result() -> Result<()> {
     ensure_same(&cases[0].output_dir(), &cases[1].output_dir(), "checkpoint-10")
 }
 
-/// Two epochs at once, and one epoch resumed to two.
+/// Compares a run of two epochs with a run of one epoch that is resumed to two.
 fn extend(settings: &str, last_checkpoint: &str) -> Result<()> {
     let settings = format!("--lr_scheduler_type constant {settings}");
     let (whole, parts) = (Case::new()?, Case::new()?);
@@ -86,8 +86,8 @@ fn one_epoch_resumed_to_two_bfloat16_nearest_in_steps() -> Result<()> {
     extend(&format!("--bf16_weight_update nearest {by_steps} {ADAMW}"), "checkpoint-20")
 }
 
-/// A run to step 12 at once, and one to step 6, in the middle of an epoch, resumed to 12. What is
-/// due at the end of a run is due at these steps anyway.
+/// Compares a run to step 12 with a run to step 6, in the middle of an epoch, that is resumed to
+/// 12. Logs, evaluations and saves at the end of a run are due at these steps in any case.
 fn stop_midway(settings: &str) -> Result<()> {
     let intervals = "--save_strategy steps --save_steps 6 --eval_strategy steps --eval_steps 3";
     let settings = format!("--lr_scheduler_type constant {intervals} {settings}");
@@ -122,13 +122,13 @@ fn stopped_midway_and_resumed_bfloat16_exact_galore_of_each_projection() -> Resu
     Ok(())
 }
 
-/// A run that `end` has ended after it made this checkpoint and before it was over.
+/// A run that `end` ended after it saved this checkpoint and before it was over.
 fn interrupted(
     settings: &str,
     checkpoint: &str,
     end: impl Fn(Running) -> Result<Finished>,
 ) -> Result<(Case, Finished)> {
-    // A busy machine may look away until the run is over.
+    // On a busy machine the run may be over before this test looks again.
     for _ in 0..3 {
         let case = Case::new()?;
         let mut running = training(&case, settings).start()?;
@@ -146,7 +146,7 @@ fn interrupted(
     bail!("three runs were over before they could be interrupted")
 }
 
-/// The whole run, and one killed without warning once `killed_after` is there, then resumed.
+/// Compares a whole run with one that is killed once `killed_after` exists and then resumed.
 fn kill_and_resume(settings: &str, killed_after: &str, last_checkpoint: &str) -> Result<()> {
     let settings = format!("--lr_scheduler_type linear --save_strategy steps --eval_strategy steps {settings}");
     let whole = Case::new()?;
@@ -214,8 +214,8 @@ fn a_damaged_checkpoint_is_named_and_the_one_before_it_taken() -> Result<()> {
     Ok(())
 }
 
-/// The model in its place and a result missing: the run was killed at its very end. And what an
-/// earlier run has left in the folder is not taken for this run's.
+/// The run was killed at its very end, so the model is in place and a result is missing. Files that
+/// an earlier run left in the folder are not mistaken for those of this run.
 #[test]
 fn a_run_killed_among_its_last_files_writes_them_when_resumed() -> Result<()> {
     let case = Case::new()?;
@@ -255,8 +255,8 @@ fn a_finished_run_resumed_changes_nothing() -> Result<()> {
     assert_eq!(Results::in_folder(case.output_dir()).bytes("model.safetensors")?, before);
     assert_eq!(without_times(Results::in_folder(case.output_dir()).log_history()?), history);
 
-    // As if it had been killed at its end, before the last file was written: it is made up for, and
-    // nothing is left on its way.
+    // As if the run had been killed before it wrote the last file. The next run writes it and
+    // leaves no partial files.
     std::fs::remove_file(case.output_dir().join("trainer_state.json"))?;
     std::fs::create_dir_all(case.output_dir().join(".final-model/checkpoint-9"))?;
     training(&case, &settings).flags("--resume_from_checkpoint true").run()?.succeeded()?;

@@ -1,4 +1,4 @@
-//! A few kills; `cargo xtask torture` sends hundreds.
+//! A few kills. `cargo xtask torture` sends hundreds.
 
 use anyhow::{Result, ensure};
 use whole_program_tests::torture;

@@ -1,4 +1,4 @@
-//! The Chinese topics: the same kinds of text as the English ones, written for themselves.
+//! The Chinese topics: the same kinds of text as the English ones, but not translations of them.
 
 use super::Topic;
 use crate::random::Random;

@@ -1,15 +1,15 @@
-//! Publishing over an earlier model, with every operation failing in turn: whoever loads the folder
-//! at any instant finds the weights of one model, whole.
+//! Publishes over an earlier model while every disk operation fails in turn. Whoever loads the
+//! folder at any instant finds the complete weights of one model.
 
 use super::*;
 use crate::testing::faults::{Fault, FaultyDisk};
-use crate::testing::write_manifest;
+use crate::testing::{folder_in_memory, write_manifest};
 use std::collections::BTreeMap;
 
-const OF_A_MODEL: &[&str] = &["tokenizer.json", "vocab.txt"];
+const MODEL_FILES: &[&str] = &["tokenizer.json", "vocab.txt"];
 const FAULTS: [Fault; 3] = [Fault::Once, Fault::FromThenOn, Fault::DiskFull];
 
-/// Files of a model in so many shards, or a single file: what is in each of them says whose it is.
+/// The files of a model with `num_shards` weight files. Each contains the edition of the model.
 fn model(edition: &str, num_shards: usize) -> BTreeMap<String, String> {
     let mut files = BTreeMap::from([("config.json".to_owned(), edition.to_owned())]);
     if num_shards == 1 {
@@ -34,8 +34,8 @@ fn read(path: PathBuf) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Whose weights `from_pretrained` would load: the single file's if there is one, or those that the
-/// index names.
+/// The edition of the weights that `from_pretrained` would load: those in the single file if there
+/// is one, otherwise those that the index names.
 fn loaded(dir: &Path) -> String {
     read(dir.join("config.json"));
     if dir.join(SINGLE_FILE).exists() {
@@ -45,7 +45,7 @@ fn loaded(dir: &Path) -> String {
     let shards = index["weight_map"].as_object().unwrap().values();
     let mut editions: Vec<String> = shards.map(|shard| read(dir.join(shard.as_str().unwrap()))).collect();
     editions.dedup();
-    assert_eq!(editions.len(), 1, "a mixture");
+    assert_eq!(editions.len(), 1, "weights of two models");
     editions.remove(0)
 }
 
@@ -53,11 +53,10 @@ fn names(dir: &Path) -> Vec<String> {
     durable::files_under(dir).unwrap().iter().map(|path| path.to_str().unwrap().to_owned()).collect()
 }
 
-/// Publishes with a fault; returns whether the operation that was to fail was reached.
+/// Publishes with a fault. Returns whether the operation that was to fail was reached.
 fn check(num_earlier: usize, num_new: usize, fault: Fault, at: usize) -> bool {
     let context = format!("{num_earlier} to {num_new} files, {fault:?} at {at}");
-    let in_memory = || tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
-    let (checkpoint, output) = (in_memory(), in_memory());
+    let (checkpoint, output) = (folder_in_memory(), folder_in_memory());
     let mut new = model("new", num_new);
     new.insert("tokenizer.json".to_owned(), "new".to_owned());
     write(checkpoint.path(), &new);
@@ -67,25 +66,25 @@ fn check(num_earlier: usize, num_new: usize, fault: Fault, at: usize) -> bool {
         fs::write(output.path().join(name), content).unwrap();
     }
 
-    let publication = Publication { not_published: &[], of_a_model: OF_A_MODEL };
+    let publication = Publication { not_published: &[], model_files: MODEL_FILES };
     let disk = FaultyDisk::new(fault, at);
     let outcome = publish_on(&*disk, checkpoint.path(), output.path(), publication);
     let reached = disk.count() > at;
-    assert!(outcome.is_err() || !reached || fault == Fault::DiskFull, "{context}: nobody was told");
+    assert!(outcome.is_err() || !reached || fault == Fault::DiskFull, "{context}: the fault is not reported");
     let edition = loaded(output.path());
     assert!(edition == "new" || (outcome.is_err() && edition == "earlier"), "{context}: {edition}");
     for name in ["config.json", "tokenizer.json"] {
         assert!(["new", "earlier"].contains(&read(output.path().join(name)).as_str()), "{context}: {name}");
     }
     if fault == Fault::DiskFull {
-        // Names can still be changed: all files have, or none.
+        // Renames still succeed on a full disk, so either all files are new or none.
         for name in ["config.json", "tokenizer.json"] {
             assert_eq!(read(output.path().join(name)), edition, "{context}: {name}");
         }
         assert!(!names(output.path()).iter().any(|name| name.ends_with(".partial")), "{context}");
     }
 
-    // The next time it comes to the same as without a fault.
+    // Publishing again gives the same as publishing without a fault.
     publish(checkpoint.path(), output.path(), publication).unwrap();
     assert_eq!(loaded(output.path()), "new", "{context}");
     let left = names(output.path());
@@ -106,7 +105,7 @@ fn at_every_instant_the_weights_are_those_of_one_model() {
 }
 
 #[test]
-fn shards_take_other_names_while_theirs_are_in_use() {
+fn shards_get_other_names_while_theirs_are_in_use() {
     let (checkpoint, output) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut layouts = Vec::new();
     for edition in ["first", "second", "third"] {
@@ -116,8 +115,8 @@ fn shards_take_other_names_while_theirs_are_in_use() {
         assert_eq!(loaded(output.path()), edition);
         layouts.push(names(output.path()));
     }
-    let of_the_hub = ["config.json", "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", INDEX];
-    assert_eq!(layouts[0], of_the_hub);
-    assert_eq!(layouts[2], of_the_hub);
+    let standard_names = ["config.json", "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", INDEX];
+    assert_eq!(layouts[0], standard_names);
+    assert_eq!(layouts[2], standard_names);
     assert_eq!(layouts[1][1..3], ["model-00001-of-00002-2.safetensors", "model-00002-of-00002-2.safetensors"]);
 }

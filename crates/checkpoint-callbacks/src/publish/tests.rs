@@ -28,7 +28,7 @@ const SHARDED: [(&str, &str); 11] = [
 ];
 
 #[test]
-fn model_and_tokenizer_go_and_the_rest_stays() {
+fn model_and_tokenizer_are_published_and_nothing_else() {
     let (checkpoint, output) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     write(checkpoint.path(), &SHARDED);
     write_manifest(checkpoint.path(), 1);
@@ -37,7 +37,7 @@ fn model_and_tokenizer_go_and_the_rest_stays() {
     write(output.path(), &[("metrics.jsonl", "kept"), ("trainer_state.json", "kept")]);
 
     let published =
-        publish(checkpoint.path(), output.path(), Publication { not_published: &["my_state"], of_a_model: &[] })
+        publish(checkpoint.path(), output.path(), Publication { not_published: &["my_state"], model_files: &[] })
             .unwrap();
     assert_eq!(
         names(output.path()),
@@ -67,16 +67,16 @@ fn model_and_tokenizer_go_and_the_rest_stays() {
     assert_eq!(order, expected);
 }
 
-const OF_A_MODEL: &[&str] = &["generation_config.json", "tokenizer.json", "vocab.txt", "templates/*.jinja"];
+const MODEL_FILES: &[&str] = &["generation_config.json", "tokenizer.json", "vocab.txt", "templates/*.jinja"];
 
 #[test]
-fn what_an_earlier_model_had_and_this_one_has_not_goes_and_nothing_else() {
+fn files_of_an_earlier_model_are_removed_and_nothing_else() {
     let (checkpoint, output) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let new =
         [("config.json", "{}"), ("model.safetensors", "w"), ("tokenizer.json", "{}"), ("templates/a.jinja", "new")];
     write(checkpoint.path(), &new);
     write_manifest(checkpoint.path(), 1);
-    // Not known to the manifest: somebody's notes.
+    // A file that the manifest does not list.
     write(checkpoint.path(), &[("notes.txt", "mine")]);
     let earlier = [
         ("generation_config.json", "{}"),
@@ -97,7 +97,7 @@ fn what_an_earlier_model_had_and_this_one_has_not_goes_and_nothing_else() {
         (".other.partial", "kept"),
     ];
     write(output.path(), &others);
-    let publication = Publication { not_published: &[], of_a_model: OF_A_MODEL };
+    let publication = Publication { not_published: &[], model_files: MODEL_FILES };
     publish(checkpoint.path(), output.path(), publication).unwrap();
     let mut expected: Vec<&str> = new.iter().chain(&others).map(|(name, _)| *name).collect();
     expected.sort_unstable_by_key(|name| Path::new(*name));
@@ -107,25 +107,27 @@ fn what_an_earlier_model_had_and_this_one_has_not_goes_and_nothing_else() {
 
 #[cfg(unix)]
 #[test]
-fn a_folder_that_is_a_link_is_not_cleared() {
+fn a_folder_that_is_a_link_is_not_emptied() {
     let (checkpoint, output) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let elsewhere = tempfile::tempdir().unwrap();
     write(checkpoint.path(), &[("model.safetensors", "w")]);
     write_manifest(checkpoint.path(), 1);
     write(elsewhere.path(), &[("mine.jinja", "kept")]);
     std::os::unix::fs::symlink(elsewhere.path(), output.path().join("templates")).unwrap();
-    publish(checkpoint.path(), output.path(), Publication { not_published: &[], of_a_model: OF_A_MODEL }).unwrap();
+    publish(checkpoint.path(), output.path(), Publication { not_published: &[], model_files: MODEL_FILES }).unwrap();
     assert_eq!(names(elsewhere.path()), ["mine.jinja"]);
 }
 
 #[test]
-fn a_star_stands_for_anything() {
+fn a_star_matches_anything() {
     for (name, pattern) in
         [("a.b", "a.b"), ("a.b", "a*"), ("a.b", "*b"), ("a.b", "a*.*b"), ("", "*"), ("aXbXc", "a*b*c")]
     {
         assert!(matches_pattern(name, pattern), "{name} {pattern}");
     }
-    for (name, pattern) in [("a.b", "a"), ("ab", "a.b"), ("a.b", "b*"), ("a", "a*a"), ("model-1.safetensors", SHARDS)] {
+    for (name, pattern) in
+        [("a.b", "a"), ("ab", "a.b"), ("a.b", "b*"), ("a", "a*a"), ("model-1.safetensors", SHARD_PATTERN)]
+    {
         assert!(!matches_pattern(name, pattern), "{name} {pattern}");
     }
 }

@@ -1,16 +1,16 @@
-//! Every operation on the disk fails in turn: what is left is the old state or the new one, and a
-//! run can go on from it.
+//! Makes every disk operation fail in turn. What is left is the old state or the new one, and a run
+//! can resume from it.
 
 use super::*;
 use crate::publish::publish_on;
 use crate::testing::faults::{Fault, FaultyDisk, healthy};
-use crate::testing::files;
+use crate::testing::{files, folder_in_memory};
 use crate::{Publication, Rotation, find_checkpoints, newest_complete, verify};
 use std::fs;
 use std::path::Path;
 use trainer_core::{Callback, Context, Requests, TrainerState, TrainingArguments};
 
-/// A model whose files all say of which step they are.
+/// A checkpoint in which each file contains its step and edition.
 fn checkpoint_of(step: u64, edition: &str) -> WriteCheckpoint {
     let text = content(step, edition);
     let names = ["config.json", "tokenizer.json", "model.safetensors", "optimizer.safetensors", "templates/chat.jinja"];
@@ -21,11 +21,11 @@ fn content(step: u64, edition: &str) -> String {
     format!("{edition} {step} of some length")
 }
 
-/// The best is that of step 2.
+/// Rotates after a save. The best checkpoint is that of step 2.
 fn rotate(rotation: &mut Rotation, output_dir: &Path, checkpoint: &Path) {
     let state = TrainerState {
         best_model_checkpoint: Some(checkpoint_path(output_dir, 2)),
-        global_step: 100, // the run is further by now
+        global_step: 100, // the run has already gone further
         ..Default::default()
     };
     let context = Context { arguments: &TrainingArguments::default(), state: &state, resumed_from: None };
@@ -38,10 +38,9 @@ fn save_on(store: &mut DirectoryStore, step: u64, edition: &str) -> Result<PathB
     store.wait().unwrap().outcome
 }
 
-/// A folder with the best checkpoint, 2, the newest, 4, and an earlier model.
+/// A folder with the best checkpoint, 2, the newest one, 4, and an earlier model.
 fn prepared() -> tempfile::TempDir {
-    // In memory where there is such a place: hundreds of folders are made.
-    let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+    let dir = folder_in_memory();
     let mut store = DirectoryStore::open_on(healthy(), OutputDirLock::take(dir.path()).unwrap()).unwrap();
     for step in [2, 4] {
         save_on(&mut store, step, "first").unwrap();
@@ -52,8 +51,8 @@ fn prepared() -> tempfile::TempDir {
     dir
 }
 
-/// What a run does with its folder: saves 6, rotates, saves 6 once more, and publishes the best.
-/// Tells which saves succeeded and whether the model was published.
+/// What a run does with its folder: saves 6, rotates, saves 6 again, rotates, and publishes the
+/// best. Returns which saves succeeded and whether the model was published.
 fn work(output_dir: &Path, disk: &Arc<FaultyDisk>) -> (Vec<bool>, bool) {
     let disk: Arc<dyn Disk> = Arc::<FaultyDisk>::clone(disk);
     let mut store = DirectoryStore::open_on(Arc::clone(&disk), OutputDirLock::take(output_dir).unwrap()).unwrap();
@@ -70,7 +69,8 @@ fn work(output_dir: &Path, disk: &Arc<FaultyDisk>) -> (Vec<bool>, bool) {
     (saves.to_vec(), published)
 }
 
-/// That each file of `folder` says the same, one of `allowed`; returns what it says.
+/// Asserts that all files of `folder` have the same content, and that it is one of `allowed`.
+/// Returns the content.
 fn ensure_one_edition(folder: &Path, names: &[&str], allowed: &[String], context: &str) -> String {
     let texts: Vec<String> = names.iter().map(|name| fs::read_to_string(folder.join(name)).unwrap()).collect();
     assert!(allowed.contains(&texts[0]), "{context}: {texts:?}");
@@ -85,15 +85,15 @@ fn check(fault: Fault, at: usize) -> bool {
     let (saves, published) = work(dir.path(), &disk);
     let names = ["config.json", "tokenizer.json", "model.safetensors", "optimizer.safetensors"];
 
-    // As it is left, whoever looks: what has a checkpoint's name is whole, and old or new.
+    // After the fault, every folder with a checkpoint's name is complete, and old or new.
     let newest_before = find_checkpoints(dir.path()).unwrap();
     for found in &newest_before {
         verify(&found.path).unwrap_or_else(|error| panic!("{context}: {error}"));
         let allowed = ["first", "second"].map(|edition| content(found.global_step, edition));
         ensure_one_edition(&found.path, &names, &allowed, &context);
     }
-    // The model in place: each file is whole, of the earlier model or the new one. All are the new
-    // one's if publishing succeeded, and all the earlier one's if the disk was full.
+    // Each published file is complete and of the earlier model or of the new one. If publishing
+    // succeeded, all are of the new one. If the disk was full, all are of the earlier one.
     let (earlier, new) = (content(0, "earlier"), content(2, "first"));
     for name in &names[..3] {
         let text = fs::read_to_string(dir.path().join(name)).unwrap();
@@ -103,7 +103,7 @@ fn check(fault: Fault, at: usize) -> bool {
         ensure_one_edition(dir.path(), &names[..3], std::slice::from_ref(&earlier), &context);
     }
 
-    // The next run finds the best and a newest one, and can save, rotate and publish.
+    // The next run finds the best and a newest checkpoint, and can save, rotate and publish.
     let newest = newest_complete(dir.path()).unwrap();
     assert!(newest.skipped.is_empty(), "{context}: {:?}", newest.skipped);
     let newest = newest.checkpoint.unwrap();
@@ -135,17 +135,17 @@ fn check_all(fault: Fault) {
 }
 
 #[test]
-fn whichever_operation_fails_the_old_or_the_new_state_is_whole() {
+fn when_one_operation_fails_the_old_or_the_new_state_is_complete() {
     check_all(Fault::Once);
 }
 
 #[test]
-fn wherever_everything_ends_the_old_or_the_new_state_is_whole() {
+fn when_the_machine_dies_the_old_or_the_new_state_is_complete() {
     check_all(Fault::FromThenOn);
 }
 
 #[test]
-fn whenever_the_disk_is_full_the_old_or_the_new_state_is_whole() {
+fn when_the_disk_is_full_the_old_or_the_new_state_is_complete() {
     check_all(Fault::DiskFull);
 }
 

@@ -3,7 +3,7 @@ use crate::testing::{files, save};
 use crate::{find_checkpoints, verify};
 use std::fs;
 
-/// All but the lock, which is there while the store is.
+/// All entries except the lock file, which exists while the store does.
 fn entries(dir: &Path) -> Vec<String> {
     let mut names: Vec<String> =
         fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
@@ -18,7 +18,7 @@ fn outcome(store: &mut DirectoryStore, step: u64, write: WriteCheckpoint) -> Res
 }
 
 #[test]
-fn a_saved_checkpoint_is_whole() {
+fn a_saved_checkpoint_is_complete() {
     let dir = tempfile::tempdir().unwrap();
     let output_dir = dir.path().join("a/b");
     let mut store = DirectoryStore::open(&output_dir).unwrap();
@@ -30,7 +30,7 @@ fn a_saved_checkpoint_is_whole() {
 }
 
 #[test]
-fn training_goes_on_while_it_is_written_and_the_name_appears_when_it_is() {
+fn training_continues_during_a_save_and_the_name_appears_at_its_end() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = DirectoryStore::open(dir.path()).unwrap();
     assert!(store.poll().is_none() && store.wait().is_none());
@@ -47,7 +47,7 @@ fn training_goes_on_while_it_is_written_and_the_name_appears_when_it_is() {
     let saved = store.wait().unwrap();
     assert_eq!((saved.global_step, saved.outcome.unwrap()), (7, store.path(7)));
     verify(&store.path(7)).unwrap();
-    assert!(store.poll().is_none(), "an outcome is told once");
+    assert!(store.poll().is_none(), "an outcome is returned once");
 }
 
 #[test]
@@ -90,10 +90,10 @@ fn files_go_into_folders_of_the_checkpoint_and_nowhere_else() {
     verify(&path).unwrap();
     for outside in ["../model", "/tmp/model", "sub/../../model", "."] {
         let message = outcome(&mut store, 8, files(&[(outside, "text")])).unwrap_err().to_string();
-        assert_eq!(message, format!("{outside} is no path inside a checkpoint"));
+        assert_eq!(message, format!("{outside} is not a path inside a checkpoint"));
     }
     let message = outcome(&mut store, 8, files(&[("model", "one"), ("model", "two")])).unwrap_err().to_string();
-    assert_eq!(message, "model was written already");
+    assert_eq!(message, "model was already written");
 }
 
 #[test]
@@ -108,14 +108,14 @@ fn a_second_save_of_a_step_replaces_the_first() {
 }
 
 #[test]
-fn opening_clears_up_after_any_interruption() {
+fn opening_cleans_up_after_any_interruption() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = DirectoryStore::open(dir.path()).unwrap();
     for step in [1, 2, 3] {
         save(&mut store, step, "good").unwrap();
     }
-    // Interrupted: while 4 was written; between the two renames that replace 2; after them, for 3;
-    // while 1 was deleted.
+    // Interrupted while 4 was written; between the two renames that replace 2; after the two that
+    // replace 3; while 1 was deleted.
     fs::create_dir(dir.path().join(".checkpoint-4.partial")).unwrap();
     fs::rename(store.path(2), dir.path().join(".checkpoint-2.replaced")).unwrap();
     fs::create_dir(dir.path().join(".checkpoint-3.replaced")).unwrap();
@@ -131,7 +131,7 @@ fn opening_clears_up_after_any_interruption() {
 }
 
 #[test]
-fn a_second_store_is_refused_and_touches_nothing() {
+fn a_second_store_is_refused_and_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = DirectoryStore::open(dir.path()).unwrap();
     let output_dir = dir.path().to_owned();

@@ -1,4 +1,4 @@
-//! A disk that fails when it is told to.
+//! A disk that fails on demand.
 
 use crate::disk::{Disk, RealDisk};
 use std::fs::File;
@@ -10,20 +10,20 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// What happens from the chosen operation on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// It fails, and all goes well afterwards.
+    /// It fails, and the following operations succeed.
     Once,
-    /// It and all that follow fail: nothing can be cleaned up, as if the machine had died.
+    /// It and all following operations fail. Nothing can be cleaned up, as if the machine had died.
     FromThenOn,
-    /// No file can be written to any more, but folders can be changed: a full disk. Half of the
-    /// first write gets through.
+    /// No file can be written any more, but names can be changed and removed: a full disk. Half of
+    /// the first write gets through.
     DiskFull,
 }
 
-/// A disk that counts what is done to it, and fails at one operation.
+/// A disk that counts its operations and fails at one of them.
 #[derive(Debug)]
 pub(crate) struct FaultyDisk {
     fault: Fault,
-    /// The operation, counted from 0.
+    /// The operation that fails, counted from 0.
     at: usize,
     count: AtomicUsize,
 }
@@ -37,7 +37,7 @@ impl FaultyDisk {
         self.count.load(Ordering::SeqCst)
     }
 
-    /// Counts an operation; an error if it is to fail.
+    /// Counts an operation. An error if it is to fail.
     fn pass(&self, fills_the_disk: bool) -> io::Result<()> {
         let index = self.count.fetch_add(1, Ordering::SeqCst);
         let fails = match self.fault {
@@ -53,7 +53,7 @@ pub(crate) fn healthy() -> Arc<FaultyDisk> {
     FaultyDisk::new(Fault::Once, usize::MAX)
 }
 
-/// The system's own.
+/// Does the operations that do not fail.
 const REAL: RealDisk = RealDisk;
 
 impl Disk for FaultyDisk {
@@ -67,7 +67,7 @@ impl Disk for FaultyDisk {
         REAL.create_file(path)
     }
 
-    /// Writes are short always; the one that fails has written half of it.
+    /// Every write is short. A write that fails has written half of its bytes.
     fn write(&self, file: &mut File, bytes: &[u8]) -> io::Result<usize> {
         let part = &bytes[..bytes.len().div_ceil(2)];
         match self.pass(true) {
@@ -79,7 +79,8 @@ impl Disk for FaultyDisk {
         }
     }
 
-    /// Counted, and left out: no machine dies in this test, and a flush takes milliseconds.
+    /// Counts the flush but skips it: no machine loses power in a test, and a flush takes
+    /// milliseconds.
     fn sync(&self, _file: &File) -> io::Result<()> {
         self.pass(true)
     }

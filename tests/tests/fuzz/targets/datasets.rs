@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Reads a dataset and puts it into tokens.
+/// Reads a dataset and encodes it.
 fn read_dataset(name: &Path) {
     let config = DatasetConfig {
         dataset_name: name.to_string_lossy().into_owned(),
@@ -21,12 +21,12 @@ fn read_dataset(name: &Path) {
     }
 }
 
-/// Tokenizers that are gone leave no words behind.
+/// Dropped tokenizers leave no cached words behind.
 #[test]
 fn rows_put_into_tokens_leave_nothing() {
     let _turn = crate::one_at_a_time();
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/sft-data/tests/goldens/tokenizers/qwen");
-    // Digits would be words of their own, and always the same ten.
+    // Letters, because each digit is a word and there are only ten of them.
     let letter = |number: usize| char::from(b'a' + (number % 26) as u8);
     let text: String =
         (0..600).flat_map(|number| [' ', letter(number), letter(number / 26), letter(number / 3)]).collect();
@@ -36,7 +36,7 @@ fn rows_put_into_tokens_leave_nothing() {
         sft_data::prepare(&rows, &tokenizer, &PrepareConfig::default()).unwrap();
         crate::MEMORY.current_usage()
     };
-    // Fewest of some: threads that are about to end hold something for a moment.
+    // The minimum of several, because threads that are about to end still hold memory for a moment.
     let fewest = || (0..20).map(|_| prepare()).min().unwrap();
     let before = fewest();
     let kept = fewest().saturating_sub(before);

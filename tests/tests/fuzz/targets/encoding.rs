@@ -12,14 +12,13 @@ fn tokenizer_llama() {
     let mut seeds = tokenizer_seeds("llama");
     let file = |name| data_golden(&format!("tokenizers/llama/{name}"));
     seeds.push(seed("special_tokens_map.json", file("special_tokens_map.json"), Content::Json));
-    // The place of the template before there was chat_template.jinja.
+    // Where the template was before chat_template.jinja existed.
     let template = serde_json::json!({ "chat_template": String::from_utf8(file("chat_template.jinja")).unwrap() });
     seeds.push(seed("chat_template.json", template.to_string().into_bytes(), Content::Json));
     fuzz_tokenizer("tokenizer_llama", seeds);
 }
 
-/// What is not BPE: other models, and with them other normalizers, pre-tokenizers, post-processors
-/// and decoders.
+/// Tokenizers other than BPE, with other normalizers, pre-tokenizers, post-processors and decoders.
 #[test]
 fn tokenizer_others() {
     let added = serde_json::json!([{
@@ -72,7 +71,7 @@ fn tokenizer_others() {
     }
 }
 
-/// The folder's two files, and those that name EOS where they do not.
+/// The two files of the folder, and other files that name the end-of-text token.
 fn tokenizer_seeds(folder: &str) -> Vec<Seed> {
     let file = |name| data_golden(&format!("tokenizers/{folder}/{name}"));
     vec![
@@ -88,7 +87,7 @@ fn fuzz_tokenizer(name: &str, seeds: Vec<Seed>) {
         seeds,
         beside: vec![],
         bytes_per_byte: 4 * JSON,
-        // The library's memory of words ends with the thread.
+        // The library's cache of words ends with the thread.
         read: Box::new(|dir, _| {
             let dir = dir.to_owned();
             std::thread::spawn(move || use_tokenizer(&dir)).join().unwrap();
@@ -157,7 +156,8 @@ fn chat_template() {
             ("tokenizer.json", data_golden("tokenizers/llama/tokenizer.json")),
             ("tokenizer_config.json", data_golden("tokenizers/llama/tokenizer_config.json")),
         ],
-        // What fuel allows, whatever the size of the file: 64 bytes for each of two millions.
+        // What the limit of instructions allows, whatever the size of the file: 64 bytes for each
+        // of two million.
         bytes_per_byte: 64 * 2_000_000 / 4000 * 2,
         read: Box::new(|dir, _| {
             let Ok(tokenizer) = ChatTokenizer::from_dir(dir) else { return };

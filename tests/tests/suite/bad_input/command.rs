@@ -1,4 +1,4 @@
-//! The command line and the configuration file.
+//! Bad command lines and configuration files.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Models, tokenizers and datasets.
+//! Bad models, tokenizers and datasets.
 
 use super::*;
 use serde_json::json;
@@ -88,7 +88,7 @@ fn models() -> Result<()> {
     ])
 }
 
-/// A chat to train on, and a template for it unless empty.
+/// A run on a chat, with a chat template unless `template` is empty.
 fn with_chat(case: &Case, template: &str) -> Result<Training> {
     let row = br#"{"messages": [{"role": "user", "content": "w3"}, {"role": "assistant", "content": "w4"}]}"#;
     let training = with_files(case, &[("train.jsonl", row), ("test.jsonl", row)])?;
@@ -135,8 +135,8 @@ fn tokenizers() -> Result<()> {
             names: &["chat template", "stopped", "2000000 instructions"],
         },
         Refused {
-            // Lists that hold each other take no room, and no instruction counts what comparing
-            // them takes.
+            // Lists that contain each other take little memory, and the instruction count does not
+            // include the work of comparing them.
             what: "a template that never gives back control",
             prepare: |case| {
                 let grow = "{% set ns.x = [ns.x, ns.x] %}{% set ns.y = [ns.y, ns.y] %}";

@@ -1,10 +1,10 @@
-//! Folders to write into and to resume from, and what fails there later.
+//! Bad output folders and checkpoints, and failures in the output folder during training.
 
 use super::*;
 use anyhow::Context;
 use whole_program_tests::{Results, file_names, sentences};
 
-/// A run of one epoch, in `out`.
+/// Runs one epoch in `out`.
 fn run_before(case: &Case) -> Result<Training> {
     let data = Dataset::new(case.path("data"))?.with_texts(&sentences(8, 0), &sentences(2, 0))?;
     let training = case.training(&goldens::model("qwen2"), data.path()).flags("--optim adamw_torch");
@@ -32,7 +32,7 @@ fn output_folders() -> Result<()> {
             names: &["file"],
         },
         Refused {
-            // Where nobody may write, root included.
+            // Nobody can write here, not even root.
             what: "not writable",
             prepare: |_| Ok(Training::new(&goldens::model("qwen2"), &goldens::words(), Path::new("/proc/out"))),
             names: &["/proc/out"],

@@ -1,43 +1,48 @@
-//! A checkpoint's files and nothing else: a checkpoint may come from a stranger, and its manifest
-//! name, or its folder hold, what would lead elsewhere or never end.
+//! Paths that stay inside a folder.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Error, ErrorKind, Result};
 use std::path::{Component, Path, PathBuf};
 
-/// Whether a path names something below the folder that it is joined to, in the one way to write
-/// it: `a/b`, but not `/a`, `../a`, `a//b`, `./a`, `a/` or nothing.
-pub(crate) fn is_plain(path: &Path) -> bool {
+/// Whether `path` names something below the folder that it is joined to, in its one canonical
+/// spelling: `a/b`, but not `/a`, `../a`, `a//b`, `./a`, `a/` or the empty path.
+pub(crate) fn is_contained(path: &Path) -> bool {
     let mut parts = path.components();
     let plain: PathBuf = parts.by_ref().take_while(|part| matches!(part, Component::Normal(_))).collect();
     !path.as_os_str().is_empty() && plain.as_os_str() == path.as_os_str()
 }
 
-/// Opens a file of `folder` for reading, if it is a regular one that lies there. Links are followed
-/// within the folder.
+/// Opens a regular file of `folder` for reading. Links are followed as long as they stay in the
+/// folder.
+///
+/// # Errors
+/// When the file leads out of the folder, is not a regular file, or cannot be opened.
 pub(crate) fn open(folder: &Path, file: &Path) -> Result<File> {
     let path = locate(folder, file)?;
     let mut options = OpenOptions::new();
     options.read(true);
-    // Should a pipe have taken its place meanwhile, nobody waits for its other end.
+    // If a pipe took the file's place after the check, opening it must not wait for a writer.
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, rustix::fs::OFlags::NONBLOCK.bits() as i32);
     let opened = options.open(path)?;
     if opened.metadata()?.is_file() { Ok(opened) } else { Err(not_regular()) }
 }
 
-/// The size of a file that [`open`] would open.
+/// The size in bytes of a file that [`open`] would open.
+///
+/// # Errors
+/// As [`open`].
 pub(crate) fn size(folder: &Path, file: &Path) -> Result<u64> {
     fs::metadata(locate(folder, file)?).map(|found| found.len())
 }
 
-/// Where it really is.
+/// The path of a regular file of `folder`, with all links resolved.
 fn locate(folder: &Path, file: &Path) -> Result<PathBuf> {
     let path = fs::canonicalize(folder.join(file))?;
     if !path.starts_with(fs::canonicalize(folder)?) {
         return Err(Error::new(ErrorKind::PermissionDenied, "a link that leads out of the folder"));
     }
-    // Looked at before it is opened: to open a device can do something already.
+    // Checked before opening, because opening a device can already have an effect.
     if fs::metadata(&path)?.is_file() { Ok(path) } else { Err(not_regular()) }
 }
 
@@ -50,18 +55,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn plain_paths_are_written_in_one_way() {
-        for plain in ["a", "a/b", "a/b/c.json", "...", ".hidden", "a b", "模型"] {
-            assert!(is_plain(Path::new(plain)), "{plain}");
+    fn contained_paths_have_one_spelling() {
+        for contained in ["a", "a/b", "a/b/c.json", "...", ".hidden", "a b", "模型"] {
+            assert!(is_contained(Path::new(contained)), "{contained}");
         }
         for other in ["", "/", "/a", "..", "../a", "a/../b", "a/..", ".", "./a", "a/./b", "a//b", "a/", "//a"] {
-            assert!(!is_plain(Path::new(other)), "{other}");
+            assert!(!is_contained(Path::new(other)), "{other}");
         }
     }
 
     #[cfg(unix)]
     #[test]
-    fn regular_files_of_the_folder_alone_are_opened() {
+    fn only_regular_files_of_the_folder_are_opened() {
         use std::os::unix::fs::symlink;
         let dir = tempfile::tempdir().unwrap();
         let (folder, outside) = (dir.path().join("checkpoint-1"), dir.path().join("checkpoint-10"));
@@ -70,7 +75,7 @@ mod tests {
             fs::write(made.join("file"), "text").unwrap();
         }
         symlink("file", folder.join("within")).unwrap();
-        // Its path begins with the folder's, letter by letter.
+        // Its path starts with the same letters as the path of the folder.
         symlink(outside.join("file"), folder.join("out")).unwrap();
         symlink("/dev/zero", folder.join("device")).unwrap();
         symlink("..", folder.join("up")).unwrap();
@@ -85,11 +90,11 @@ mod tests {
         for file in ["out", "device", "up/checkpoint-10/file"] {
             assert_eq!(outcome(file), Err(leads_out.clone()), "{file}");
         }
-        assert_eq!(outcome("up/checkpoint-1/file"), Ok(()), "it comes back");
+        assert_eq!(outcome("up/checkpoint-1/file"), Ok(()), "the path comes back into the folder");
         assert_eq!(outcome("pipe"), Err("not a regular file".to_owned()));
         assert_eq!(outcome("."), Err("not a regular file".to_owned()));
         assert!(outcome("none").is_err());
-        // The folder itself may be reached by a link.
+        // The folder itself may be a link.
         symlink(&folder, dir.path().join("link")).unwrap();
         open(&dir.path().join("link"), Path::new("file")).unwrap();
     }
