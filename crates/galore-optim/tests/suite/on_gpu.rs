@@ -1,5 +1,5 @@
-//! A step on the GPU, fused kernels and TF32 products included, against the plain float32 one on
-//! the CPU. Nothing to test without a GPU.
+//! A step on a GPU against the plain float32 step on the CPU. With the feature `cuda-kernels` the
+//! GPU uses fused kernels and TF32 products. Without a GPU there is nothing to test.
 
 use crate::{group, parameter, random};
 use galore_optim::{
@@ -62,8 +62,9 @@ fn side(
     let optimizer: Box<dyn Optimizer> = match galore {
         None => Box::new(AdamW::new(vec![group(parameters(0..NUM_TARGETS + 3), adam)], update).unwrap()),
         Some(galore) => {
-            let others = vec![group(parameters(NUM_TARGETS..NUM_TARGETS + 3), adam.clone())];
-            Box::new(GaLoreAdamW::new(group(parameters(0..NUM_TARGETS), adam), others, galore, update).unwrap())
+            let others = group(parameters(NUM_TARGETS..NUM_TARGETS + 3), adam.clone());
+            let targets = group(parameters(0..NUM_TARGETS), adam).with_galore(galore.clone());
+            Box::new(GaLoreAdamW::new(vec![targets, others], update).unwrap())
         }
     };
     Side { weights, gradients, optimizer }

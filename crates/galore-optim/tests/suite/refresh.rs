@@ -1,4 +1,4 @@
-//! On which steps subspaces are made anew, and how.
+//! On which steps subspaces are refreshed, and how.
 
 use crate::{bits_equal, group, parameter, random};
 use galore_optim::{AdamConfig, GaLoreAdamW, GaLoreConfig, Optimizer, RefreshTiming, SubspaceSolver, WeightUpdate};
@@ -19,8 +19,8 @@ impl Run {
         let gradients: Vec<Tensor> = weights.iter().map(|weight| weight.zeros_like().to_kind(Kind::Float)).collect();
         let targets = weights.iter().zip(&gradients).enumerate();
         let targets = targets.map(|(i, (weight, gradient))| parameter(&i.to_string(), weight, gradient)).collect();
-        let targets = group(targets, AdamConfig::galore_default());
-        let optimizer = GaLoreAdamW::new(targets, vec![], config, WeightUpdate::Exact).unwrap();
+        let targets = group(targets, AdamConfig::galore_default()).with_galore(config.clone());
+        let optimizer = GaLoreAdamW::new(vec![targets], WeightUpdate::Exact).unwrap();
         Run { weights, gradients, optimizer }
     }
 
@@ -28,7 +28,7 @@ impl Run {
         Self::new(config, (0..).zip(SHAPES).map(|(i, shape)| random(&shape, i).to_kind(Kind::BFloat16)).collect())
     }
 
-    /// Takes a step; returns the targets whose basis it made anew.
+    /// Takes a step. Returns the targets whose basis changed.
     fn step(&mut self, step: i64) -> Vec<usize> {
         let before = self.bases();
         for (i, gradient) in (0..).zip(&mut self.gradients) {
