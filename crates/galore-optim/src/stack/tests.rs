@@ -80,7 +80,7 @@ fn bases_made_with(bytes: u64, shape: [i64; 2], rank: i64, device: Device) -> (T
     let config = GaLoreConfig { rank, solver, ..GaLoreConfig::default() };
     let (stack, mut members) = stacked(&config, shape, 11, device);
     for seed in [1, 2] {
-        // The second time there is a basis to take signs from.
+        // The second refresh has a basis to take signs from.
         fill(&stack, seed);
         members.iter_mut().for_each(|member| member.num_steps = 0);
         stack.refresh_if_due(&mut members, bytes).unwrap();

@@ -123,7 +123,7 @@ fn low_precision_gradients_are_taken_in_float32() {
     let results = [Kind::Float, Kind::BFloat16].map(|gradient_kind| {
         let weight = start.to_kind(Kind::BFloat16);
         let bias = random(&[64], 1).to_kind(Kind::BFloat16);
-        // Values that both types hold.
+        // Values that are exact in both types.
         let gradient = random(&[24, 40], 5).to_kind(Kind::BFloat16).to_kind(gradient_kind);
         let bias_gradient = random(&[64], 6).to_kind(Kind::BFloat16).to_kind(gradient_kind);
         let galore = GaLoreConfig { rank: 8, ..GaLoreConfig::default() };
@@ -139,7 +139,7 @@ fn low_precision_gradients_are_taken_in_float32() {
 
 #[test]
 fn views_into_one_buffer_are_updated_in_place_in_ranges() {
-    // Longer than a range of the CPU, at an odd offset in a larger buffer.
+    // Longer than one range of work on the CPU, at an odd offset in a larger buffer.
     let numel = 3 * 128 * 1024 * i64::from(tch::get_num_threads()) + 5;
     let buffer = random(&[numel + 20], 0);
     let alone = buffer.narrow(0, 7, numel).copy();
