@@ -1,10 +1,11 @@
-//! How much of real gradients a subspace by eigenvectors holds, beside one by singular value
-//! decomposition, and how long both take:
+//! Compares subspaces by eigenvectors with those by singular value decomposition: how much of real
+//! gradients they hold, and how long they take.
 //! `cargo run --release -p galore-optim --example captured_energy -- <gradients.safetensors> <rank>...`
 //!
 //! The file holds matrices in float32 or bfloat16, such as the gradients of a model's linear
-//! weights. Prints the worst ratio of energies, over all matrices and over all leading parts of 8,
-//! 16, 32, ... vectors as well: Adam in a subspace depends on its axes and not on the span alone.
+//! weights. The program prints the worst ratio of energies over all matrices, for the whole
+//! subspace and for its leading 8, 16, 32, ... vectors: Adam in a subspace depends on the axes and
+//! not only on the span.
 
 use galore_optim::{
     AdamConfig, GaLoreAdamW, GaLoreConfig, Optimizer, Parameter, ParameterGroup, SubspaceSolver, WeightUpdate,
@@ -60,13 +61,12 @@ fn read(path: &str) -> Result<Vec<Tensor>> {
 /// The basis of each gradient, and the mean time of one.
 fn bases(gradients: &[Tensor], rank: i64, solver: SubspaceSolver) -> Result<(Vec<Tensor>, f64)> {
     let parameters = gradients.iter().enumerate().map(|(index, gradient)| {
-        let (weight, gradient) = (gradient.f_zeros_like()?, Some(gradient.shallow_clone()));
-        Ok(Parameter { name: index.to_string(), weight, gradient })
+        Ok(Parameter::new(index.to_string(), &gradient.f_zeros_like()?).with_gradient(gradient))
     });
     let parameters = parameters.collect::<Result<Vec<Parameter>>>()?;
-    let targets = ParameterGroup { parameters, adam: AdamConfig::galore_default() };
     let config = GaLoreConfig { rank, solver, ..GaLoreConfig::default() };
-    let mut optimizer = GaLoreAdamW::new(targets, vec![], &config, WeightUpdate::Exact)?;
+    let targets = ParameterGroup::new(parameters, AdamConfig::galore_default()).with_galore(config);
+    let mut optimizer = GaLoreAdamW::new(vec![targets], WeightUpdate::Exact)?;
     let start = Instant::now();
     optimizer.step(1e-3)?;
     let took = optimizer.subspace_refresh_time().min(start.elapsed());

@@ -1,4 +1,4 @@
-//! Fits a two-layer network to a curve with autograd, in bfloat16: this crate and tch alone.
+//! Fits a two-layer network to a curve with autograd, in bfloat16, with only this crate and tch.
 //! `cargo run -p galore-optim --example regression`
 
 use galore_optim::{
@@ -24,16 +24,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     ];
     let [(_, first), (_, bias), (_, second), (_, head)] = &weights;
 
-    // Linear modules by name; one of them becomes a target, the rest is updated unprojected.
+    // One of the linear modules becomes a target. The rest is updated without projection.
     let linear = ["first", "second", "head"];
     let targets = select_targets(&linear, &TargetModules::List(vec!["second".to_owned()]))?;
     let (targets, others) = weights
         .iter()
-        .map(|(name, weight)| Parameter { name: name.to_string(), weight: weight.shallow_clone(), gradient: None })
+        .map(|(name, weight)| Parameter::new(*name, weight))
         .partition(|parameter| targets.iter().any(|target| parameter.name == format!("{target}.weight")));
-    let group = |parameters| ParameterGroup { parameters, adam: AdamConfig::galore_default() };
+    let group = |parameters| ParameterGroup::new(parameters, AdamConfig::galore_default());
     let galore = GaLoreConfig { rank: 8, update_proj_gap: 50, scale: 1.0, ..GaLoreConfig::default() };
-    let mut optimizer = GaLoreAdamW::new(group(targets), vec![group(others)], &galore, WeightUpdate::Exact)?;
+    let mut optimizer = GaLoreAdamW::new(vec![group(targets).with_galore(galore), group(others)], WeightUpdate::Exact)?;
 
     let x = Tensor::linspace(-2.0, 2.0, 256, (Kind::Float, Device::Cpu)).view([-1, 1]).to_kind(Kind::BFloat16);
     let y = (x.to_kind(Kind::Float) * 3.0).sin();

@@ -1,5 +1,5 @@
-//! Time of a step on weights of the shapes of a 135M-parameter Llama on the CPU, or of a 0.5B Qwen
-//! with gradients in bfloat16 on a GPU:
+//! Time of a step on weights with the shapes of a 135M-parameter Llama on the CPU, or of a 0.5B
+//! Qwen with bfloat16 gradients on a GPU:
 //! `cargo run --release -p galore-optim --example step_time -- [galore|adamw] [float32|exact|nearest|stochastic] [rank] [layers] [cpu|cuda] [float32|bfloat16 moments]`
 
 use galore_optim::{
@@ -9,7 +9,7 @@ use galore_optim::{
 use std::time::Instant;
 use tch::{Device, Kind, Tensor};
 
-/// Hidden width, that of keys and values, that inside the MLP, vocabulary.
+/// Hidden width, width of keys and values, width inside the MLP, vocabulary.
 const LLAMA: [i64; 4] = [576, 192, 1536, 49152];
 const QWEN: [i64; 4] = [1024, 1024, 2816, 151_936];
 const STEPS: usize = 5;
@@ -57,7 +57,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             others.push(parameter(format!("layers.{layer}.{name}"), &[hidden])?);
         }
     }
-    // Side by side by shape, as in a model with one flat buffer.
+    // Sorted by shape and adjacent in memory, as in a model with one flat buffer.
     linear.sort_by_key(|parameter| parameter.weight.size());
     let flat = |tensors: Vec<Tensor>| -> Result<Tensor, tch::TchError> {
         let flat = tensors.iter().map(|tensor| tensor.f_view([-1])).collect::<Result<Vec<_>, _>>()?;
@@ -72,7 +72,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         parameter.gradient = Some(gradients.f_narrow(0, start, length)?.f_view(&shape[..])?);
         start += length;
     }
-    let group = |parameters, adam| ParameterGroup { parameters, adam };
     let mut optimizer: Box<dyn Optimizer> = match argument(0, "galore") {
         "galore" => {
             let galore = GaLoreConfig {
@@ -80,12 +79,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 update_proj_gap: STEPS as i64,
                 ..GaLoreConfig::default()
             };
-            let others = vec![group(others, galore_adam.clone())];
-            Box::new(GaLoreAdamW::new(group(linear, galore_adam), others, &galore, update)?)
+            let others = ParameterGroup::new(others, galore_adam.clone());
+            let targets = ParameterGroup::new(linear, galore_adam).with_galore(galore);
+            Box::new(GaLoreAdamW::new(vec![targets, others], update)?)
         }
         "adamw" => {
             linear.append(&mut others);
-            Box::new(AdamW::new(vec![group(linear, AdamConfig { moments, ..AdamConfig::torch_default() })], update)?)
+            let adam = AdamConfig { moments, ..AdamConfig::torch_default() };
+            Box::new(AdamW::new(vec![ParameterGroup::new(linear, adam)], update)?)
         }
         other => return Err(format!("unknown optimizer `{other}`").into()),
     };
@@ -101,7 +102,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let (elements, milliseconds) = (gradients.numel() as f64, measured.as_secs_f64() * 1e3);
         println!("gradient norm {repeat}: {milliseconds:.2} ms for {:.0} M elements", elements / 1e6);
     }
-    // The last step decomposes again, with everything loaded that the first one had to load.
+    // The last step refreshes again, with everything loaded that the first one had to load.
     for step in 0..=STEPS {
         let (start, before) = (Instant::now(), optimizer.subspace_refresh_time());
         optimizer.step(1e-5)?;

@@ -1,35 +1,39 @@
-//! The elementwise part of a step, on flat float32 ranges that fit the cache.
+//! The elementwise part of an AdamW step, on flat float32 ranges that fit the cache.
 //!
-//! With gradient `g`, moments `m` and `v`, step `t` from 1
-//! ([1412.6980](https://arxiv.org/abs/1412.6980), algorithm 1):
+//! With gradient `g`, weight `w`, moments `m` and `v`, learning rate `lr`, weight decay `λ`, and
+//! step `t` counted from 1 (Adam: [1412.6980](https://arxiv.org/abs/1412.6980), algorithm 1;
+//! decoupled decay: [1711.05101](https://arxiv.org/abs/1711.05101), algorithm 2):
 //! ```text
-//!   m ← β1 m + (1 − β1) g          v ← β2 v + (1 − β2) g²
-//! torch:  d = m / (√v / √(1 − β2ᵗ) + ε)    step = lr / (1 − β1ᵗ)                  decay before the update
-//! GaLore: d = m / (√v + ε)                 step = lr √(1 − β2ᵗ) / (1 − β1ᵗ)       decay after the update
+//! both:    m ← β1 m + (1 − β1) g              v ← β2 v + (1 − β2) g²
+//!
+//! torch:   w ← (1 − lr λ) w                   then w ← w − s d
+//!          d = m / (√v / √(1 − β2ᵗ) + ε)      s = lr / (1 − β1ᵗ)
+//!
+//! GaLore:  w ← w − s d                        then w ← (1 − lr λ) w
+//!          d = m / (√v + ε)                   s = lr √(1 − β2ᵗ) / (1 − β1ᵗ)
 //! ```
-//! galore-torch inherits the second form from the AdamW that transformers once had: ε acts on the
-//! uncorrected `v`.
+//! galore-torch has the second form from the AdamW that transformers once had. There ε is added to
+//! the root of the uncorrected `v`.
 
 use crate::AdamConfig;
-use crate::in_place::InPlace;
 use tch::{TchError, Tensor};
-use torch_ext::kernels::adam::Constants;
 
-/// Which of the two AdamW formulas.
+/// One of the two AdamW formulas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Flavour {
+pub(crate) enum AdamFormula {
     Torch,
     GaLore,
 }
 
-/// The numbers of one step.
+/// The constants of one step.
 pub(crate) struct AdamStep {
-    flavour: Flavour,
-    beta1: f64,
-    beta2: f64,
-    epsilon: f64,
-    root_correction2: f64,
-    /// Factor on the direction.
+    formula: AdamFormula,
+    pub(crate) beta1: f64,
+    pub(crate) beta2: f64,
+    pub(crate) epsilon: f64,
+    /// What √v is divided by before ε is added.
+    pub(crate) root_divisor: f64,
+    /// `s`, the factor on the direction.
     pub(crate) step_size: f64,
     /// Factor on the weights before the update, if any.
     pub(crate) decay_before: Option<f64>,
@@ -39,39 +43,24 @@ pub(crate) struct AdamStep {
 
 impl AdamStep {
     /// `step` counts from 1.
-    pub(crate) fn new(flavour: Flavour, config: &AdamConfig, learning_rate: f64, step: i64) -> Self {
+    pub(crate) fn new(formula: AdamFormula, config: &AdamConfig, learning_rate: f64, step: i64) -> Self {
         let AdamConfig { beta1, beta2, epsilon, weight_decay, moments: _ } = *config;
         // powf, as Python's `**` does with a float base: powi may differ in the last bit.
         let correction1 = 1.0 - beta1.powf(step as f64);
         let root_correction2 = (1.0 - beta2.powf(step as f64)).sqrt();
-        let step_size = match flavour {
-            Flavour::Torch => learning_rate / correction1,
-            Flavour::GaLore => learning_rate * root_correction2 / correction1,
+        let (step_size, root_divisor) = match formula {
+            AdamFormula::Torch => (learning_rate / correction1, root_correction2),
+            AdamFormula::GaLore => (learning_rate * root_correction2 / correction1, 1.0),
         };
         let decay = (weight_decay > 0.0).then_some(1.0 - learning_rate * weight_decay);
-        let (decay_before, decay_after) = match flavour {
-            Flavour::Torch => (decay, None),
-            Flavour::GaLore => (None, decay),
+        let (decay_before, decay_after) = match formula {
+            AdamFormula::Torch => (decay, None),
+            AdamFormula::GaLore => (None, decay),
         };
-        AdamStep { flavour, beta1, beta2, epsilon, root_correction2, step_size, decay_before, decay_after }
+        AdamStep { formula, beta1, beta2, epsilon, root_divisor, step_size, decay_before, decay_after }
     }
 
-    /// The same numbers for a kernel, with `step` as the factor on the direction and the key that
-    /// moments are rounded with.
-    pub(crate) fn constants(&self, step: f64, moments_key: u64) -> Constants {
-        Constants {
-            beta1: self.beta1,
-            beta2: self.beta2,
-            epsilon: self.epsilon,
-            step,
-            moments_key,
-            root: if self.flavour == Flavour::Torch { self.root_correction2 } else { 1.0 },
-            decay_before: self.decay_before.unwrap_or(1.0),
-            decay_after: self.decay_after.unwrap_or(1.0),
-        }
-    }
-
-    /// Takes a gradient into the moments.
+    /// Updates the moments from a gradient. `work` is a buffer of the same length.
     pub(crate) fn advance(
         &self,
         gradient: &Tensor,
@@ -79,31 +68,30 @@ impl AdamStep {
         second: &mut Tensor,
         work: &mut Tensor,
     ) -> Result<(), TchError> {
-        first.f_lerp_(gradient, 1.0 - self.beta1).done()?;
-        match self.flavour {
-            // tch has no `addcmul_(g, g, value=1 − β2)`; scaling a factor first gives the same
-            // roundings.
-            Flavour::Torch => {
-                gradient.f_mul_scalar_out(work, 1.0 - self.beta2).done()?;
-                second.f_mul_scalar_(self.beta2).done()?;
-                second.f_addcmul_(work, gradient).done()?;
+        first.f_lerp_(gradient, 1.0 - self.beta1).map(drop)?;
+        match self.formula {
+            // tch has no `addcmul_(g, g, value=1 − β2)`. Scaling one factor first rounds the same.
+            AdamFormula::Torch => {
+                gradient.f_mul_scalar_out(work, 1.0 - self.beta2).map(drop)?;
+                second.f_mul_scalar_(self.beta2).map(drop)?;
+                second.f_addcmul_(work, gradient).map(drop)?;
             }
-            // One pass less, and up to the last bit the same.
-            Flavour::GaLore => {
-                gradient.f_mul_out(work, gradient).done()?;
-                second.f_lerp_(work, 1.0 - self.beta2).done()?;
+            // This takes one pass less and may differ in the last bit.
+            AdamFormula::GaLore => {
+                gradient.f_mul_out(work, gradient).map(drop)?;
+                second.f_lerp_(work, 1.0 - self.beta2).map(drop)?;
             }
         }
         Ok(())
     }
 
-    /// What the first moment is divided by.
+    /// Writes what the first moment is divided by to `out`.
     pub(crate) fn denominator(&self, second: &Tensor, out: &mut Tensor) -> Result<(), TchError> {
-        second.f_sqrt_out(out).done()?;
-        if self.flavour == Flavour::Torch {
-            out.f_div_scalar_(self.root_correction2).done()?;
+        second.f_sqrt_out(out).map(drop)?;
+        if self.formula == AdamFormula::Torch {
+            out.f_div_scalar_(self.root_divisor).map(drop)?;
         }
-        out.f_add_scalar_(self.epsilon).done()?;
+        out.f_add_scalar_(self.epsilon).map(drop)?;
         Ok(())
     }
 }

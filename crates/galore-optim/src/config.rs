@@ -1,17 +1,17 @@
-//! What a user can set: the projection, Adam's constants, and how low-precision weights take an
-//! update.
+//! Settings: the projection, Adam's constants, and how low-precision weights take an update.
 
 use crate::Error;
 use serde::{Deserialize, Serialize};
+use serde_plain::{derive_display_from_serialize, derive_fromstr_from_deserialize};
 
-/// Which side of a gradient `G [rows, cols]` is projected. Names as in galore-torch.
+/// Which side of a gradient `G [rows, cols]` is projected. The names are those of galore-torch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProjectionType {
-    /// The shorter side: right where rows ≥ cols, else left.
+    /// The shorter side: right if rows ≥ cols, else left. The default.
     #[default]
     Std,
-    /// The longer side: left where rows ≥ cols, else right.
+    /// The longer side: left if rows ≥ cols, else right.
     ReverseStd,
     /// `R = G V`, with the leading right singular vectors.
     Right,
@@ -21,71 +21,71 @@ pub enum ProjectionType {
     Full,
 }
 
-impl ProjectionType {
-    pub(crate) const ALL: [(&'static str, ProjectionType); 5] = [
-        ("std", ProjectionType::Std),
-        ("reverse_std", ProjectionType::ReverseStd),
-        ("right", ProjectionType::Right),
-        ("left", ProjectionType::Left),
-        ("full", ProjectionType::Full),
-    ];
-}
+derive_display_from_serialize!(ProjectionType);
+derive_fromstr_from_deserialize!(ProjectionType);
 
-/// When the targets' subspaces are made anew. Each is once in every `update_proj_gap` steps, and
-/// before a target's first step.
+/// When the targets' subspaces are refreshed. Each is refreshed before the target's first step and
+/// then once in every `update_proj_gap` steps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RefreshTiming {
-    /// All on the same step, as in Hugging Face transformers.
+    /// All on the same step, as in Hugging Face transformers. The default.
     #[default]
     Together,
-    /// Spread evenly over the gap: no step is much longer than another. On a GPU neighbours of one
-    /// shape stay together, 24 at most, which there take no longer than a few; on the CPU each
-    /// target has a step of its own, as far as the gap has steps.
+    /// Spread evenly over the gap, so that no step is much longer than another. On a GPU up to 24
+    /// neighbours of one shape stay together, because they take no longer than a few. On the CPU
+    /// each target has its own step, as long as the gap has enough steps.
     Staggered,
 }
 
-/// How a subspace is found.
+derive_display_from_serialize!(RefreshTiming);
+derive_fromstr_from_deserialize!(RefreshTiming);
+
+/// How a subspace is computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SubspaceSolver {
-    /// [`SubspaceSolver::Svd`] on the CPU, [`SubspaceSolver::Eigenvectors`] on a GPU.
+    /// [`SubspaceSolver::Svd`] on the CPU, [`SubspaceSolver::Eigenvectors`] on a GPU. The default.
     #[default]
     Auto,
-    /// The gradient's singular value decomposition, matrix by matrix, as in galore-torch.
+    /// By the gradient's singular value decomposition, matrix by matrix, as in galore-torch.
     Svd,
-    /// Leading eigenvectors of the gradient's Gram matrix: by iteration where they are half of all
-    /// or fewer, else exact. They hold as much of the gradient as singular vectors (0.999 of it at
-    /// least), in a fraction of the time on a GPU and at small ranks. Each takes the sign that
-    /// points along its predecessor, which keeps first moments meaningful across a refresh.
+    /// By leading eigenvectors of the gradient's Gram matrix: iterative if at most half of them are
+    /// wanted, else exact. They hold as much of the gradient as singular vectors do (at least 0.999
+    /// of its energy), and take a fraction of the time on a GPU and at small ranks. Each vector
+    /// gets the sign that points along its predecessor, which keeps first moments meaningful across
+    /// a refresh.
     Eigenvectors,
 }
 
+derive_display_from_serialize!(SubspaceSolver);
+derive_fromstr_from_deserialize!(SubspaceSolver);
+
 /// The gradient projection of GaLore ([2403.03507](https://arxiv.org/abs/2403.03507), algorithm 2).
 ///
-/// Defaults are those of `optim_args` in Hugging Face transformers: rank 128, gap 200, scale 0.25,
-/// std; all targets refreshed together.
+/// The defaults are those of `optim_args` in Hugging Face transformers: rank 128, gap 200,
+/// scale 0.25, std, all targets refreshed together.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GaLoreConfig {
-    /// Number of singular vectors kept, at least 1. Above the shorter side of a weight it has no
-    /// further effect.
+    /// Number of singular vectors to keep, at least 1. Values above the shorter side of a weight
+    /// have the effect of that side.
     pub rank: i64,
-    /// Steps between two decompositions of the gradient, at least 1.
+    /// Steps between two refreshes of a subspace, at least 1.
     pub update_proj_gap: i64,
     /// Factor on the back-projected update (α in the paper).
     pub scale: f64,
     /// Side of the projection.
     pub proj_type: ProjectionType,
-    /// On which step each target's subspace is made anew.
+    /// When the subspaces are refreshed.
     #[serde(skip_serializing_if = "is_default")]
     pub refresh: RefreshTiming,
-    /// How a subspace is found.
+    /// How a subspace is computed.
     #[serde(skip_serializing_if = "is_default")]
     pub solver: SubspaceSolver,
 }
 
-/// What is not set is not written: files of versions that knew less say the same.
+/// Default values are not written, so files are the same as those of versions without the field.
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
@@ -104,7 +104,7 @@ impl Default for GaLoreConfig {
 }
 
 impl GaLoreConfig {
-    /// The rank that a weight of this shape really gets: no more than its shorter side.
+    /// The rank for a weight `[rows, cols]`: at most its shorter side.
     pub fn effective_rank(&self, rows: i64, cols: i64) -> i64 {
         self.rank.min(rows).min(cols)
     }
@@ -140,23 +140,25 @@ pub struct AdamConfig {
     pub epsilon: f64,
     /// Decoupled weight decay, per unit of learning rate.
     pub weight_decay: f64,
-    /// Type of the moments.
+    /// Type of the moments. Default: float32.
     #[serde(default)]
     pub moments: MomentDtype,
 }
 
-/// What the moments are kept in, and with them a subspace's basis. Steps are computed in float32
-/// from either.
+/// Type of the moments and of the bases. Steps are computed in float32 with either.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MomentDtype {
-    /// Moments and bases float32.
+    /// float32 moments and bases. The default.
     #[default]
     Float32,
-    /// Moments bfloat16, rounded stochastically; bases float16, whose 11 bits are what a GPU's
-    /// products in TF32 see of a float32. Half the memory.
+    /// bfloat16 moments, rounded stochastically, and float16 bases: half the memory. The 11 bits of
+    /// a float16's mantissa are what a GPU's TF32 products use of a float32.
     Bfloat16,
 }
+
+derive_display_from_serialize!(MomentDtype);
+derive_fromstr_from_deserialize!(MomentDtype);
 
 impl MomentDtype {
     pub(crate) fn kind(self) -> tch::Kind {
@@ -175,14 +177,14 @@ impl MomentDtype {
 }
 
 impl AdamConfig {
-    /// What Hugging Face's `galore_adamw` really runs with, the defaults of galore-torch: 0.9,
-    /// 0.999, 1e-6, 0; moments in float32.
+    /// What Hugging Face's `galore_adamw` runs with, the defaults of galore-torch: betas 0.9 and
+    /// 0.999, epsilon 1e-6, no weight decay; moments in float32.
     pub fn galore_default() -> Self {
         AdamConfig { beta1: 0.9, beta2: 0.999, epsilon: 1e-6, weight_decay: 0.0, moments: MomentDtype::Float32 }
     }
 
-    /// What `adamw_torch` runs with by the defaults of Hugging Face's `TrainingArguments`: 0.9,
-    /// 0.999, 1e-8, 0.
+    /// What `adamw_torch` runs with by the defaults of Hugging Face's `TrainingArguments`: betas
+    /// 0.9 and 0.999, epsilon 1e-8, no weight decay; moments in float32.
     pub fn torch_default() -> Self {
         AdamConfig { epsilon: 1e-8, ..Self::galore_default() }
     }
@@ -211,17 +213,18 @@ impl AdamConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 pub enum WeightUpdate {
-    /// 16 hidden bits beside each bfloat16 weight make it a lossless float32 master: 2 bytes a
-    /// parameter. (Float16 bits are no half of a float32: there the whole master is kept, 4 bytes a
-    /// parameter.)
+    /// 16 hidden bits beside each bfloat16 weight make it a lossless float32 master, for 2 bytes a
+    /// parameter. The bits of a float16 are not half of a float32, so a float16 weight has a whole
+    /// float32 master beside it, for 4 bytes a parameter.
     Exact,
-    /// Rounded up or down at random so that the mean is right; no state but the seed. Not for
+    /// Rounded up or down at random so that the mean is right. The seed is the only state. Not for
     /// float16.
     Stochastic {
-        /// Seed of the random bits, which depend on it, the step and the parameter's place alone.
+        /// Seed of the random bits. They depend on it and on the step, the parameter's name and the
+        /// element.
         seed: u64,
     },
-    /// Rounded to nearest, ties to even, as Hugging Face does: updates under half a unit in the
+    /// Rounded to nearest, ties to even, as Hugging Face does. Updates below half a unit in the
     /// last place are lost.
     Nearest,
 }

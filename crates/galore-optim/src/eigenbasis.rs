@@ -1,55 +1,58 @@
-//! Leading eigenvectors of many Gram matrices together, on a GPU, where one decomposition after the
-//! other takes seconds.
+//! Leading eigenvectors of many Gram matrices together. On a GPU, one decomposition after the other
+//! would take seconds.
 //!
-//! All vectors of a matrix, or more than half of them, come from the solver. Fewer come from
-//! orthogonal iteration: multiply by the matrix, make orthonormal, again; a small decomposition
-//! inside the subspace found (Rayleigh-Ritz) then turns its vectors into eigenvectors, because Adam
-//! in a subspace depends on the axes and not on the span alone. Only products and Cholesky factors
-//! of small matrices are needed, which run in batches.
+//! If more than half of the vectors are wanted, all come from the solver. Otherwise they come from
+//! orthogonal iteration, which multiplies by the matrix and makes the result orthonormal, several
+//! times. A small decomposition inside the resulting subspace (Rayleigh-Ritz) then turns the
+//! vectors into eigenvectors, because Adam in a subspace depends on the axes and not only on the
+//! span. Iteration needs only products and Cholesky factors of small matrices, which run in
+//! batches.
 
+use crate::accelerated;
 use tch::{Kind, TchError, Tensor};
 
 /// Rounds of orthogonal iteration.
 const ROUNDS: usize = 5;
-/// Vectors that are iterated besides those wanted, and then dropped: what the last one wanted is
-/// mixed with falls by the ratio of its eigenvalue to that of the first one left out, squared, in
-/// each round. The worst of 75 gradients of a 135M-parameter model, width 576, at ranks from 8 to
-/// 256: 0.99999 of the exact energy after 5 rounds; without any spare vector 0.981, and 0.993 after
-/// 8.
+/// Extra vectors that are iterated with the wanted ones and then dropped. In each round, the part
+/// of the last wanted vector that belongs to vectors left out falls by the squared ratio of the two
+/// eigenvalues, so a wider margin converges faster. The worst of 75 gradients of a 135M-parameter
+/// model (width 576, ranks 8 to 256) holds 0.99999 of the exact energy after 5 rounds. Without
+/// extra vectors it holds 0.981 after 5 rounds and 0.993 after 8.
 const SPARE: i64 = 64;
 /// Vectors made orthonormal together.
 const PANEL: i64 = 128;
-/// Part of the trace that is added to the diagonal. It leaves eigenvectors as they are, and the
-/// product invertible where the gradient lacks rank.
+/// Part of the trace that is added to the diagonal. It does not change the eigenvectors, and keeps
+/// the product invertible where the gradient lacks rank.
 const SHIFT: f64 = 1e-6;
 /// Added to the diagonal of the first Cholesky factorisations of a panel of unit vectors, whose
 /// products may be singular in float32.
 const PANEL_SHIFT: f64 = 1e-5;
-/// The largest deviation from orthonormality that passes. It is some 3e-6 usually.
+/// The largest accepted deviation from orthonormality. It is usually about 3e-6.
 const TOLERANCE: f64 = 1e-4;
 
 /// The `rank` leading eigenvectors of symmetric, positive semidefinite `grams [b, n, n]` (float32)
-/// as rows `[b, rank, n]`, largest eigenvalue first. A function of the matrices alone, which are
-/// given up for their memory.
+/// as rows `[b, rank, n]`, largest eigenvalue first. They depend on nothing but the matrices, which
+/// are taken by value so that their memory can be reused.
 pub(crate) fn leading(grams: Tensor, rank: i64) -> Result<Tensor, TchError> {
     let (_, n, _) = grams.size3()?;
     let by_iteration = if 2 * rank <= n { by_iteration(&grams, rank)? } else { None };
     by_iteration.map_or_else(|| solved(grams, rank), Ok)
 }
 
+/// The `rank` leading eigenvectors from the solver.
 fn solved(matrices: Tensor, rank: i64) -> Result<Tensor, TchError> {
     let (_, n, _) = matrices.size3()?;
-    let vectors = torch_ext::eigen::eigenvectors(matrices).map_err(|error| TchError::Torch(error.to_string()))?;
-    vectors.f_narrow(1, n - rank, rank)?.f_flip([1])
+    accelerated::eigenvectors(matrices)?.f_narrow(1, n - rank, rank)?.f_flip([1])
 }
 
-/// `None` where rounding kept the vectors from becoming orthonormal: for a zero gradient, for one.
+/// The leading eigenvectors by orthogonal iteration, or `None` if rounding kept the vectors from
+/// becoming orthonormal, as for a zero gradient.
 fn by_iteration(grams: &Tensor, rank: i64) -> Result<Option<Tensor>, TchError> {
     let trace = grams.f_diagonal(0, 1, 2)?.f_sum_dim_intlist(1, false, None)?;
     let shift = trace.f_mul_scalar(SHIFT)?.f_view([-1, 1, 1])?;
     let iterated = (rank + SPARE).min(grams.size()[1]);
-    // The first product is with unit vectors, those of the largest diagonal elements: it selects
-    // rows.
+    // The iteration starts from the unit vectors of the largest diagonal elements, so the first
+    // product just selects rows.
     let (_, largest) = grams.f_diagonal(0, 1, 2)?.f_topk(iterated, 1, true, true)?;
     let mut vectors = orthonormal(&grams.f_gather(1, &wide(&largest, grams)?, false)?, 3)?;
     for _ in 1..ROUNDS {
@@ -61,7 +64,7 @@ fn by_iteration(grams: &Tensor, rank: i64) -> Result<Option<Tensor>, TchError> {
     }
     let off =
         vectors.f_bmm(&vectors.f_transpose(1, 2)?)?.f_sub(&Tensor::f_eye(iterated, (Kind::Float, grams.device()))?)?;
-    // NaN, from a factor that does not exist, is not below the bound either.
+    // A Cholesky factor that does not exist is NaN, which is not below the bound either.
     let orthonormal = off.f_abs()?.f_max()?.f_double_value(&[])? < TOLERANCE;
     if !orthonormal {
         return Ok(None);
@@ -71,15 +74,16 @@ fn by_iteration(grams: &Tensor, rank: i64) -> Result<Option<Tensor>, TchError> {
     solved(inside, rank)?.f_bmm(&vectors).map(Some)
 }
 
-/// Indices of rows, `[b, k]`, for gathering whole rows.
+/// Expands indices of rows `[b, k]` for gathering whole rows.
 fn wide(rows: &Tensor, like: &Tensor) -> Result<Tensor, TchError> {
     let (b, k) = rows.size2()?;
     rows.f_unsqueeze(2)?.f_expand([b, k, like.size()[2]], false)
 }
 
-/// Orthonormal rows that span, up to each, what the given rows `[b, k, n]` span: block
-/// Gram-Schmidt, panels by Cholesky factors of their products. Squared condition numbers limit one
-/// pass; the next finds nearly orthonormal rows.
+/// Orthonormal rows whose first `i` span the same space as the first `i` of `rows [b, k, n]`, for
+/// every `i`: block Gram-Schmidt, with Cholesky factors of the products within a panel. The squared
+/// condition number limits the accuracy of one pass. The next pass starts from nearly orthonormal
+/// rows.
 fn orthonormal(rows: &Tensor, passes: usize) -> Result<Tensor, TchError> {
     let (_, k, _) = rows.size3()?;
     let done = rows.f_empty_like()?;

@@ -1,4 +1,4 @@
-//! Everything that can go wrong here, with the tensor, key or file it concerns.
+//! What can go wrong in this crate, with the tensor, key or file concerned.
 
 use std::path::PathBuf;
 use tch::{Kind, TchError};
@@ -7,7 +7,7 @@ use tch::{Kind, TchError};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// `optim_args` holds a key that GaLore does not have.
+    /// `optim_args` contains an unknown key.
     #[error(
         "optim_args: unknown key `{key}`; did you mean `{nearest}`? (known: rank, update_proj_gap, scale, proj_type)"
     )]
@@ -24,10 +24,10 @@ pub enum Error {
         key: String,
         /// The value as given.
         value: String,
-        /// What is wanted instead.
+        /// What is expected instead.
         reason: String,
     },
-    /// Fields of a configuration are out of range; all of them are listed.
+    /// Fields of a configuration are out of range. All of them are listed.
     #[error("{}", problems.join("; "))]
     Config {
         /// One `field = value: fix` for each bad field.
@@ -38,7 +38,7 @@ pub enum Error {
     TargetPattern {
         /// The pattern as given.
         pattern: String,
-        /// What the regular expression engine says.
+        /// The message of the regular expression engine.
         #[source]
         source: Box<fancy_regex::Error>,
     },
@@ -52,19 +52,19 @@ pub enum Error {
         /// A few of their names.
         examples: Vec<String>,
     },
-    /// Two parameters have one name.
+    /// Two parameters have the same name.
     #[error("two parameters are named `{name}`")]
     DuplicateName {
         /// The name.
         name: String,
     },
-    /// A weight is a tensor without content.
+    /// A weight is an undefined tensor.
     #[error("weight `{name}` is an undefined tensor")]
     UndefinedWeight {
         /// The name.
         name: String,
     },
-    /// GaLore projects matrices only.
+    /// A GaLore target is not a matrix.
     #[error("GaLore target `{name}` must be 2-D, found shape {shape:?}")]
     TargetNotMatrix {
         /// The target.
@@ -108,7 +108,7 @@ pub enum Error {
         /// The value given.
         learning_rate: f64,
     },
-    /// A gradient holds what is not finite, so there is no subspace of it.
+    /// A target's gradient is not finite, so it has no subspace.
     #[error("no subspace for `{name}`: its gradient holds NaN or infinity")]
     NonFiniteGradient {
         /// The target.
@@ -119,30 +119,27 @@ pub enum Error {
     Parameter {
         /// The parameter.
         name: String,
-        /// What was being done.
+        /// The action that failed.
         action: &'static str,
         /// The cause.
         #[source]
         source: TchError,
     },
-    /// A tensor operation on no parameter in particular failed.
+    /// A tensor operation that concerns no single parameter failed.
     #[error("libtorch operation failed")]
     Torch(#[from] TchError),
-    /// A call that tch lacks failed.
-    #[error(transparent)]
-    TorchExt(#[from] torch_ext::Error),
     /// A state file cannot be read or written.
     #[error("optimizer state {path}: {action} failed", path = path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// What was being done.
+        /// The action that failed.
         action: &'static str,
         /// The cause.
         #[source]
         source: std::io::Error,
     },
-    /// What a state was being written to failed.
+    /// The destination of a state failed.
     #[error("the optimizer's state could not be written")]
     Write(#[source] std::io::Error),
     /// A state file is not a complete safetensors file of this crate.
@@ -150,7 +147,7 @@ pub enum Error {
     StateFile {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong with the file.
         reason: String,
     },
     /// A state file belongs to other parameters or another configuration.
@@ -173,13 +170,13 @@ fn summary(problems: &[String]) -> String {
     text
 }
 
-/// Names the parameter in a failed tensor operation.
+/// Adds the parameter's name to a failed tensor operation.
 pub(crate) trait OnParameter<T> {
-    fn on(self, name: &str, action: &'static str) -> Result<T, Error>;
+    fn for_parameter(self, name: &str, action: &'static str) -> Result<T, Error>;
 }
 
 impl<T> OnParameter<T> for Result<T, TchError> {
-    fn on(self, name: &str, action: &'static str) -> Result<T, Error> {
+    fn for_parameter(self, name: &str, action: &'static str) -> Result<T, Error> {
         self.map_err(|source| Error::Parameter { name: name.to_owned(), action, source })
     }
 }

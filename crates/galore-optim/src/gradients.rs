@@ -1,16 +1,15 @@
-//! Norm and clipping of gradients as `torch.nn.utils.clip_grad_norm_` does it, without waiting for
-//! the device.
+//! Norm and clipping of gradients as in `torch.nn.utils.clip_grad_norm_`, without waiting for the
+//! device.
 
 use crate::Error;
-use crate::in_place::InPlace;
+use crate::accelerated::{catch_scalar_panic, fused_kernels};
 use tch::{Device, Kind, TchError, Tensor};
-use torch_ext::{catch_scalar_panic, kernels};
 
 /// The 2-norm of all gradients taken as one vector: a float32 scalar tensor on the first gradient's
 /// device.
 ///
 /// # Errors
-/// [`Error::Torch`] if a tensor operation fails, [`Error::TorchExt`] if a kernel does.
+/// [`Error::Torch`] if a tensor operation or a kernel fails.
 pub fn global_gradient_norm(gradients: &[&Tensor]) -> Result<Tensor, Error> {
     catch_scalar_panic(|| norm_of_all(gradients))
 }
@@ -24,20 +23,20 @@ fn norm_of_all(gradients: &[&Tensor]) -> Result<Tensor, Error> {
         gradients.iter().map(|gradient| Ok(norm(gradient)?.f_to_device(device)?)).collect::<Result<Vec<_>, Error>>()?;
     match <[Tensor; 1]>::try_from(norms) {
         Ok([norm]) => Ok(norm),
-        Err(norms) => norm(&Tensor::f_stack(&norms, 0)?),
+        Err(norms) => Ok(norm(&Tensor::f_stack(&norms, 0)?)?),
     }
 }
 
 /// The 2-norm of one tensor.
-fn norm(tensor: &Tensor) -> Result<Tensor, Error> {
-    if kernels::available(&[tensor]) {
-        return Ok(kernels::norm::two_norm(tensor)?);
+fn norm(tensor: &Tensor) -> Result<Tensor, TchError> {
+    match fused_kernels(&[tensor]) {
+        Some(kernels) => kernels.two_norm(tensor),
+        None => norm_in_pieces(tensor),
     }
-    Ok(norm_in_pieces(tensor)?)
 }
 
-/// In libtorch's operations, a large one in pieces: squares are added up in float32 one after the
-/// other, which over 10⁶ elements is off by some 10⁻⁵.
+/// The norm by libtorch's operations, of a large tensor in pieces. libtorch adds up squares in
+/// float32 one after the other, which is off by some 10⁻⁵ over 10⁶ elements.
 fn norm_in_pieces(tensor: &Tensor) -> Result<Tensor, TchError> {
     const PIECE: i64 = 4096;
     let whole = |tensor: &Tensor| tensor.f_norm_scalaropt_dtype(2, Kind::Float);
@@ -67,18 +66,18 @@ pub fn clip_gradients(gradients: &[Tensor], max_norm: f64, norm: &Tensor) -> Res
 
 fn clip(gradients: &[Tensor], max_norm: f64, norm: &Tensor) -> Result<(), Error> {
     let coefficient = norm.f_add_scalar(1e-6)?.f_reciprocal()?.f_mul_scalar(max_norm)?.f_clamp_max(1.0)?;
-    // On the CPU a look at the coefficient is free. Most steps then need no pass over the
-    // gradients, and the others a faster one: on a GPU multiplication by a number reaches three
-    // times the bandwidth of that by a tensor.
+    // A coefficient on the CPU can be read without waiting. Most steps then need no pass over the
+    // gradients. The others need a faster one: on a GPU, multiplication by a number reaches three
+    // times the bandwidth of multiplication by a tensor.
     if coefficient.device() == Device::Cpu {
         let coefficient = coefficient.f_double_value(&[])?;
         for gradient in gradients.iter().filter(|_| coefficient != 1.0) {
-            gradient.shallow_clone().f_mul_scalar_(coefficient).done()?;
+            gradient.shallow_clone().f_mul_scalar_(coefficient).map(drop)?;
         }
         return Ok(());
     }
     for gradient in gradients {
-        gradient.shallow_clone().f_mul_(&coefficient.f_to_device(gradient.device())?).done()?;
+        gradient.shallow_clone().f_mul_(&coefficient.f_to_device(gradient.device())?).map(drop)?;
     }
     Ok(())
 }

@@ -2,35 +2,48 @@
 //! vectors, the default on the CPU) and `torch.optim.AdamW` step for step.
 //!
 //! GaLore ([2403.03507](https://arxiv.org/abs/2403.03507)) keeps Adam's moments in a low-rank
-//! subspace of each weight matrix. For a target `W [rows, cols]` with rows ≥ cols (the other cases
-//! are in [`ProjectionType`]):
+//! subspace of each weight matrix. For a target `W [rows, cols]` with rows ≥ cols
+//! ([`ProjectionType`] has the other cases), `G` its gradient and `α` the scale:
 //!
 //! ```text
-//!            every update_proj_gap steps: G = U S Vᵀ, keep the r leading rows of Vᵀ as the basis
+//!        every update_proj_gap steps: G = U S Vᵀ, and the r leading columns of V are the basis P
 //!                                             │
-//!  G [rows, cols] ──── R = G V ────► R [rows, r] ──► moments m, v [rows, r] ──► N = m / (√v + ε)
+//!  G [rows, cols] ──── R = G P ────► R [rows, r] ──► moments m, v [rows, r] ──► N = m / (√v + ε)
 //!                                                                                       │
-//!  W [rows, cols] ◄── W − step size · scale · N Vᵀ, then decay, then rounding ◄─────────┘
+//!  W [rows, cols] ◄── W − step size · α · N Pᵀ, then decay, then rounding ◄─────────┘
 //! ```
 //!
-//! - [`select_targets`] picks the targets among linear modules as transformers does,
+//! - [`select_targets`] selects targets among linear modules as transformers does, and
 //!   [`parse_optim_args`] reads its `optim_args`.
-//! - [`GaLoreAdamW`] runs targets in their subspaces and everything else as plain AdamW of the same
-//!   formula. [`AdamW`] is torch's, with which it differs in where ε and the bias corrections go.
-//! - [`RefreshTiming`] says whether all targets make their bases anew on one step or each on its
-//!   own, [`SubspaceSolver`] how: by singular vectors, or by eigenvectors of `GᵀG`, which hold as
-//!   much of the gradient and take a fraction of the time.
-//! - Both are an [`Optimizer`]: step, and save and load the state as safetensors, exactly.
-//! - [`global_gradient_norm`] and [`clip_gradients`] come before the step, if wanted.
+//! - [`GaLoreAdamW`] updates targets in their subspaces and all other parameters by plain AdamW of
+//!   the same formula. Each [`ParameterGroup`] has its own settings. [`AdamW`] is torch's, which
+//!   places ε and the bias corrections differently.
+//! - [`RefreshTiming`] says whether all targets refresh their subspaces on the same step or each on
+//!   its own. [`SubspaceSolver`] says how: by singular vectors, or by eigenvectors of `GᵀG`, which
+//!   hold as much of the gradient and take a fraction of the time.
+//! - Both are an [`Optimizer`]. It takes steps, and saves and loads the exact state as safetensors.
+//! - [`global_gradient_norm`] and [`clip_gradients`] can be called before the step.
 //!
 //! Weights are updated in place and may be views into a larger buffer. They are float32, or
-//! bfloat16 with a [`WeightUpdate`]: at small learning rates most updates are less than half of a
+//! bfloat16 with a [`WeightUpdate`]. At small learning rates most updates are less than half of a
 //! bfloat16's last place, and rounding to nearest loses them. [`WeightUpdate::Exact`] keeps the
-//! other 16 bits of a float32 beside each weight. Moments and bases are float32, or 16 bits wide by
+//! other 16 bits of a float32 beside each weight. Moments and bases are float32 or 16 bits wide, by
 //! [`MomentDtype`].
 //!
-//! A step allocates nothing large and, decompositions apart, does not wait for the device. On the
-//! CPU the elementwise part runs over ranges that stay in the cache.
+//! A step allocates nothing large. It does not wait for the device, except for decompositions. On
+//! the CPU the elementwise part works on ranges that stay in the cache.
+//!
+//! # The feature `cuda-kernels`
+//!
+//! Without it, the crate needs only tch and runs plain tensor operations on CPU and CUDA. With it,
+//! torch-ext provides fused kernels, eigenvectors of many matrices at a time, TF32 products and
+//! memory statistics on CUDA. The state files are the same.
+//!
+//! # Telling
+//!
+//! Each refresh is a `tracing` span `refresh` at debug level, with the number of `matrices`.
+//!
+//! # Example
 //!
 //! ```
 //! use galore_optim::{
@@ -38,24 +51,17 @@
 //! };
 //! use tch::{Device, Kind, Tensor};
 //!
-//! let options = (Kind::Float, Device::Cpu);
-//! let weight = Tensor::f_zeros([6, 4], options)?;
-//! let wanted = Tensor::f_arange(24, options)?.f_view([6, 4])? / 24.0;
-//! let gradient = weight.f_zeros_like()?;
+//! let weight = Tensor::f_zeros([6, 4], (Kind::Float, Device::Cpu))?;
+//! let wanted = Tensor::f_arange(24, (Kind::Float, Device::Cpu))?.f_view([6, 4])? / 24.0;
+//! let mut gradient = weight.f_zeros_like()?;
 //!
-//! let targets = ParameterGroup {
-//!     parameters: vec![Parameter {
-//!         name: "mlp.weight".to_owned(),
-//!         weight: weight.shallow_clone(),
-//!         gradient: Some(gradient.shallow_clone()),
-//!     }],
-//!     adam: AdamConfig::galore_default(),
-//! };
-//! let galore = parse_optim_args("rank=2, update_proj_gap=50, scale=1.0")?;
-//! let mut optimizer = GaLoreAdamW::new(targets, vec![], &galore, WeightUpdate::Exact)?;
+//! let parameters = vec![Parameter::new("mlp.weight", &weight).with_gradient(&gradient)];
+//! let targets = ParameterGroup::new(parameters, AdamConfig::galore_default())
+//!     .with_galore(parse_optim_args("rank=2, update_proj_gap=50, scale=1.0")?);
+//! let mut optimizer = GaLoreAdamW::new(vec![targets], WeightUpdate::Exact)?;
 //!
 //! for _ in 0..400 {
-//!     gradient.shallow_clone().f_copy_(&(&weight - &wanted))?;
+//!     gradient.f_copy_(&(&weight - &wanted))?;
 //!     optimizer.step(0.01)?;
 //! }
 //! let worst = (&weight - &wanted).f_abs()?.f_max()?.f_double_value(&[])?;
@@ -65,25 +71,24 @@
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
+mod accelerated;
 mod adam;
 mod config;
-mod core;
 mod eigenbasis;
+mod engine;
 mod error;
-mod fused;
 mod gradients;
-mod in_place;
 mod master;
+mod memory_budget;
 mod moments;
 mod optim_args;
 mod optimizer;
 mod parameter;
 mod parameter_state;
 mod projector;
-mod refresh_memory;
+mod refresh_schedule;
 mod scratch;
 mod stack;
-mod stagger;
 mod state;
 mod targets;
 
@@ -93,5 +98,9 @@ pub use gradients::{clip_gradients, global_gradient_norm};
 pub use optim_args::parse_optim_args;
 pub use optimizer::{AdamW, GaLoreAdamW, Optimizer};
 pub use parameter::{Parameter, ParameterGroup};
-pub use state::StateSnapshot;
+pub use state::StateFile;
 pub use targets::{TargetModules, select_targets};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeDoctests;

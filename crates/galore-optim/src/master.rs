@@ -1,15 +1,24 @@
-//! A weight as the optimizer sees it: float32 to read and to write, whatever type it is stored in.
+//! A weight as the optimizer sees it: read and written in float32, whatever type it is stored in.
 
 mod hidden_bits;
 mod stochastic;
 
+use crate::accelerated::{FusedKernels, StoredWeight, fused_kernels};
 use crate::scratch::{Scratch, Slot};
-use crate::{Error, Parameter, WeightUpdate, fused};
+use crate::{Error, Parameter, WeightUpdate};
 use tch::{Kind, TchError, Tensor};
 
 pub(crate) use self::stochastic::Noise;
 
-/// A weight, flat, and what is kept beside it.
+/// A weight that kernels take.
+pub(crate) struct KernelWeight<'a> {
+    pub(crate) kernels: &'static dyn FusedKernels,
+    /// The weight, flat.
+    pub(crate) flat: &'a Tensor,
+    pub(crate) stored: StoredWeight<'a>,
+}
+
+/// A flat weight, and what is stored beside it.
 #[derive(Debug)]
 pub(crate) struct MasterWeight {
     weight: Tensor,
@@ -20,9 +29,9 @@ pub(crate) struct MasterWeight {
 enum Storage {
     /// The weight is its own master.
     Float32,
-    /// bfloat16 with the other half of the master's bits, int16.
+    /// bfloat16, with the low half of the master's bits as int16.
     HiddenBits(Tensor),
-    /// float16 with the whole master, float32.
+    /// float16, with the whole master as float32.
     Copy(Tensor),
     Stochastic(Noise),
     Nearest,
@@ -34,7 +43,7 @@ impl MasterWeight {
         if !weight.is_contiguous() {
             return Err(Error::NotContiguous { name: name.clone(), shape: weight.size() });
         }
-        // Detached, so that writing in place needs no guard; same memory.
+        // Detached, so that writing in place needs no guard. The memory is the same.
         let weight = weight.f_detach()?.f_view([-1])?;
         let unsupported = |found| Err(Error::UnsupportedKind { name: name.clone(), what: "weight", found });
         let storage = match (weight.f_kind()?, update) {
@@ -54,29 +63,31 @@ impl MasterWeight {
         self.weight.numel() as i64
     }
 
-    /// The weight, flat, and how a kernel finds it kept; `None` for a type that kernels do not
-    /// know. `step` tells steps apart for stochastic rounding.
-    pub(crate) fn for_kernel(&self, step: i64) -> Option<(&Tensor, fused::Storage<'_>)> {
-        let storage = match &self.storage {
-            Storage::Float32 => fused::Storage::Float,
-            Storage::HiddenBits(hidden) => fused::Storage::HiddenBits(hidden),
-            Storage::Stochastic(noise) => fused::Storage::Stochastic { key: noise.key(step) },
-            Storage::Nearest => fused::Storage::Nearest,
+    /// The weight as a kernel takes it, or `None` if no kernel does. `step` distinguishes steps for
+    /// stochastic rounding.
+    pub(crate) fn for_kernel(&self, step: i64) -> Option<KernelWeight<'_>> {
+        let stored = match &self.storage {
+            Storage::Float32 => StoredWeight::Float,
+            Storage::HiddenBits(hidden) => StoredWeight::HiddenBits(hidden),
+            Storage::Stochastic(noise) => StoredWeight::Stochastic { key: noise.key(step) },
+            Storage::Nearest => StoredWeight::Nearest,
             Storage::Copy(_) => return None,
         };
-        fused::takes(&[&self.weight]).then_some((&self.weight, storage))
+        let kernels = fused_kernels(&[&self.weight])?;
+        Some(KernelWeight { kernels, flat: &self.weight, stored })
     }
 
-    /// Moves the hidden bits, if that is how the weight is kept, to `room`.
-    pub(crate) fn move_hidden(&mut self, mut room: Tensor) -> Result<(), TchError> {
+    /// Moves the hidden bits, if there are any, to memory of a stack.
+    pub(crate) fn move_hidden(&mut self, mut stacked: Tensor) -> Result<(), TchError> {
         if let Storage::HiddenBits(hidden) = &mut self.storage {
-            room.f_copy_(hidden)?;
-            *hidden = room;
+            stacked.f_copy_(hidden)?;
+            *hidden = stacked;
         }
         Ok(())
     }
 
-    /// A float32 range to update in place, then to hand to [`MasterWeight::finish`].
+    /// A float32 range of the master. The caller updates it in place and hands it to
+    /// [`MasterWeight::finish`].
     pub(crate) fn begin(&self, (start, length): (i64, i64), scratch: &mut Scratch) -> Result<Tensor, TchError> {
         let range = match &self.storage {
             Storage::Float32 => return self.weight.f_narrow(0, start, length),
@@ -101,7 +112,7 @@ impl MasterWeight {
         Ok(master)
     }
 
-    /// Stores an updated range. `step` tells steps apart for stochastic rounding.
+    /// Stores an updated range. `step` distinguishes steps for stochastic rounding.
     pub(crate) fn finish(
         &self,
         (start, length): (i64, i64),
@@ -132,7 +143,7 @@ impl MasterWeight {
         Ok(())
     }
 
-    /// What must be saved beside the weight: a suffix of its name, and the tensor.
+    /// What must be saved beside the weight: the suffix of its name in the state, and the tensor.
     pub(crate) fn state(&self) -> Option<(&'static str, &Tensor)> {
         match &self.storage {
             Storage::HiddenBits(hidden) => Some(("hidden_bits", hidden)),

@@ -1,15 +1,16 @@
-//! The two moments of a parameter: float32 to read and to write, whatever type they are stored in.
+//! The two moments of a parameter: read and written in float32, whatever type they are stored in.
 //!
-//! In bfloat16 they are rounded up or down at random, so that on average they are what they would
-//! be: a second moment moves by a thousandth of itself in a step, less than half a unit of
-//! bfloat16, and to nearest it would never move at all.
+//! bfloat16 moments are rounded stochastically, so that they are right on average. A second moment
+//! changes by a thousandth of itself in a step, which is less than half a unit in bfloat16's last
+//! place: rounded to nearest, it would never change.
 
 use crate::MomentDtype;
+use crate::accelerated::KernelMoments;
 use crate::master::Noise;
 use crate::scratch::{Scratch, Slot};
 use tch::{Device, Kind, TchError, Tensor};
 
-/// Moments, flat.
+/// The moments of one parameter, flat.
 #[derive(Debug)]
 pub(crate) struct Moments {
     pub(crate) first: Tensor,
@@ -21,8 +22,8 @@ pub(crate) struct Moments {
 impl Moments {
     pub(crate) fn zeros(name: &str, numel: i64, dtype: MomentDtype, device: Device) -> Result<Self, TchError> {
         let zeros = || Tensor::f_zeros([numel], (dtype.kind(), device));
-        // The seed is fixed: bits that depend on step, parameter and element are random enough, and
-        // nothing needs to be saved.
+        // The seed is fixed, so nothing needs to be saved. The bits still depend on step, parameter
+        // and element, which is random enough.
         let noise = |moment: &str| Noise::new(0, &format!("{name}.{moment}"));
         Ok(Moments { first: zeros()?, second: zeros()?, dtype, noises: [noise("exp_avg"), noise("exp_avg_sq")] })
     }
@@ -31,7 +32,7 @@ impl Moments {
         self.dtype.kind()
     }
 
-    /// Moves both to where they are to lie, as part of a stack.
+    /// Moves both moments to memory of a stack.
     pub(crate) fn move_to(&mut self, mut first: Tensor, mut second: Tensor) -> Result<(), TchError> {
         first.f_copy_(&self.first)?;
         second.f_copy_(&self.second)?;
@@ -39,12 +40,19 @@ impl Moments {
         Ok(())
     }
 
-    /// The key of the bits that a kernel rounds with in this step; one key serves both moments.
+    /// The key of the random bits that a kernel rounds with in this step. Both moments share it.
     pub(crate) fn key(&self, step: i64) -> u64 {
         self.noises[0].key(step)
     }
 
-    /// Float32 ranges to update in place, then to hand to [`Self::finish`].
+    /// The moments as a kernel takes them.
+    pub(crate) fn for_kernel(&mut self, step: i64) -> KernelMoments<'_> {
+        let key = self.key(step);
+        KernelMoments { first: &mut self.first, second: &mut self.second, key }
+    }
+
+    /// Float32 ranges of both. The caller updates them in place and hands them to
+    /// [`Self::finish`].
     pub(crate) fn begin(
         &self,
         (start, length): (i64, i64),
@@ -54,7 +62,7 @@ impl Moments {
         Ok((wide(&self.first, Slot::FirstMoment)?, wide(&self.second, Slot::SecondMoment)?))
     }
 
-    /// Stores updated ranges. `step` tells steps apart for stochastic rounding.
+    /// Stores updated ranges. `step` distinguishes steps for stochastic rounding.
     pub(crate) fn finish(
         &self,
         (start, length): (i64, i64),

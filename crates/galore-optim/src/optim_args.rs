@@ -1,97 +1,65 @@
 //! Hugging Face's `optim_args`: comma-separated `key=value`.
 
-use crate::{Error, GaLoreConfig, ProjectionType};
+use crate::{Error, GaLoreConfig};
+use std::collections::HashSet;
 use std::str::FromStr;
 
 const KEYS: [&str; 4] = ["rank", "update_proj_gap", "scale", "proj_type"];
 
-/// Reads `optim_args` of a GaLore optimizer, `"rank=1024, update_proj_gap=500, scale=1.8"`.
+/// Reads the `optim_args` of a GaLore optimizer, such as
+/// `"rank=1024, update_proj_gap=500, scale=1.8"`.
 ///
-/// Spaces are ignored; what is not given keeps [`GaLoreConfig::default`]. Unlike transformers,
-/// which drops unknown keys in silence, every key must be known.
+/// Spaces are ignored. Keys that are not given keep the value of [`GaLoreConfig::default`].
+/// transformers silently drops unknown keys; here they are an error.
 ///
 /// # Errors
-/// [`Error::UnknownOptimArg`] names the nearest known key; [`Error::OptimArgValue`] names key and
-/// value that are out of range, repeated or missing.
+/// [`Error::UnknownOptimArg`] names the nearest known key. [`Error::OptimArgValue`] names a key
+/// whose value is out of range, given twice, or missing.
 pub fn parse_optim_args(text: &str) -> Result<GaLoreConfig, Error> {
     let mut config = GaLoreConfig::default();
-    let mut seen: Vec<&str> = Vec::new();
     let compact: String = text.chars().filter(|c| !c.is_whitespace()).collect();
     if compact.is_empty() {
         return Ok(config);
     }
+    let mut seen = HashSet::new();
     for item in compact.split(',') {
         let (key, value) = item.split_once('=').unwrap_or((item, ""));
-        let key = known_key(key)?;
         let bad = |reason: &str| Error::OptimArgValue {
             key: key.to_owned(),
             value: value.to_owned(),
             reason: reason.to_owned(),
         };
-        if seen.contains(&key) {
+        if !seen.insert(key) {
             return Err(bad("given twice"));
         }
-        seen.push(key);
+        let positive = || {
+            let number = i64::from_str(value).ok().filter(|&number| number >= 1);
+            number.ok_or_else(|| bad("must be a whole number of at least 1"))
+        };
         match key {
-            "rank" => config.rank = positive(value).ok_or_else(|| bad("must be a whole number of at least 1"))?,
-            "update_proj_gap" => {
-                config.update_proj_gap = positive(value).ok_or_else(|| bad("must be a whole number of at least 1"))?;
-            }
+            "rank" => config.rank = positive()?,
+            "update_proj_gap" => config.update_proj_gap = positive()?,
             "scale" => {
-                config.scale = f64::from_str(value)
-                    .ok()
-                    .filter(|scale| scale.is_finite())
-                    .ok_or_else(|| bad("must be a finite number"))?;
+                let number = f64::from_str(value).ok().filter(|scale| scale.is_finite());
+                config.scale = number.ok_or_else(|| bad("must be a finite number"))?;
             }
-            _ => {
-                config.proj_type = ProjectionType::ALL
-                    .into_iter()
-                    .find(|(name, _)| *name == value)
-                    .map(|(_, proj_type)| proj_type)
-                    .ok_or_else(|| bad("must be std, reverse_std, right, left or full"))?;
+            "proj_type" => {
+                config.proj_type = value.parse().map_err(|_| bad("must be std, reverse_std, right, left or full"))?;
             }
+            _ => return Err(Error::UnknownOptimArg { key: key.to_owned(), nearest: nearest_key(key) }),
         }
     }
     Ok(config)
 }
 
-fn positive(value: &str) -> Option<i64> {
-    i64::from_str(value).ok().filter(|&number| number >= 1)
-}
-
-fn known_key(key: &str) -> Result<&'static str, Error> {
-    let mut nearest = (usize::MAX, KEYS[0]);
-    for known in KEYS {
-        let distance = edit_distance(key, known);
-        if distance == 0 {
-            return Ok(known);
-        }
-        if distance < nearest.0 {
-            nearest = (distance, known);
-        }
-    }
-    Err(Error::UnknownOptimArg { key: key.to_owned(), nearest: nearest.1 })
-}
-
-/// Levenshtein distance.
-fn edit_distance(from: &str, to: &str) -> usize {
-    let to: Vec<char> = to.chars().collect();
-    let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (i, a) in from.chars().enumerate() {
-        let mut diagonal = i;
-        row[0] = i + 1;
-        for (j, &b) in to.iter().enumerate() {
-            let substituted = diagonal + usize::from(a != b);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[to.len()]
+fn nearest_key(key: &str) -> &'static str {
+    KEYS.into_iter().min_by_key(|known| strsim::levenshtein(key, known)).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ProjectionType;
 
     #[test]
     fn documented_recipe() {

@@ -1,124 +1,123 @@
 //! The two optimizers and what they have in common.
 
-use crate::adam::Flavour;
-use crate::core::Core;
-use crate::state::StateSnapshot;
-use crate::{Error, GaLoreConfig, ParameterGroup, WeightUpdate, state};
+use crate::accelerated::catch_scalar_panic;
+use crate::adam::AdamFormula;
+use crate::engine::Engine;
+use crate::state::StateFile;
+use crate::{Error, ParameterGroup, WeightUpdate, state};
 use std::path::Path;
 use std::time::Duration;
 use tch::Tensor;
-use torch_ext::{HostMemory, catch_scalar_panic};
 
 /// An optimizer over named parameters.
-///
-/// After an error of [`Optimizer::step`] the parameters before the one named have been updated and
-/// the others not: stop, or go back to a saved state.
 pub trait Optimizer {
-    /// Updates every parameter that has a gradient. Gradients are left as they are.
+    /// Updates every parameter that has a gradient. Gradients do not change.
+    ///
+    /// After an error, the parameters before the one named are updated and the others are not. Stop
+    /// then, or load a saved state.
     ///
     /// # Errors
-    /// [`Error::LearningRate`]; [`Error::GradientShape`], [`Error::UnsupportedKind`] for a gradient
-    /// that does not fit; [`Error::NonFiniteGradient`], [`Error::Parameter`] for a failed
-    /// operation.
+    /// [`Error::LearningRate`] for a learning rate that is negative or not finite;
+    /// [`Error::GradientShape`] and [`Error::UnsupportedKind`] for a gradient that does not fit;
+    /// [`Error::NonFiniteGradient`] for one that has no subspace; [`Error::Parameter`] for a failed
+    /// tensor operation.
     fn step(&mut self, learning_rate: f64) -> Result<(), Error>;
 
     /// The state as named tensors that share its memory: `<parameter>.exp_avg` and `.exp_avg_sq`
-    /// (float32 or bfloat16), `.step` (int64), and where they are used `.basis_left`,
+    /// (float32 or bfloat16), `.step` (int64), and where they are used `.basis_left` and
     /// `.basis_right` (float32 or float16), `.hidden_bits` (int16), `.master` (float32).
     ///
     /// # Errors
     /// [`Error::Torch`] if a tensor operation fails.
     fn state(&self) -> Result<Vec<(String, Tensor)>, Error>;
 
-    /// Writes the state to a safetensors file. Weights are not part of it.
+    /// The state as the content of a safetensors file. Its tensors share memory with the optimizer:
+    /// write or copy them before the next step. Weights are not part of the state.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::Torch`].
+    /// [`Error::Torch`] if a tensor operation fails.
+    fn state_file(&self) -> Result<StateFile, Error>;
+
+    /// Writes the state to a safetensors file.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the file cannot be written, [`Error::Torch`] if a tensor cannot be read.
     fn save(&self, path: &Path) -> Result<(), Error>;
 
-    /// A copy of the state in `memory`, to be written while further steps are taken. It is as large
-    /// as the state; when it is dropped, the next one can have its memory.
-    ///
-    /// # Errors
-    /// [`Error::TorchExt`] when memory is lacking or a tensor cannot be read.
-    fn snapshot(&self, memory: &HostMemory) -> Result<StateSnapshot, Error>;
-
-    /// How large a state file gets, in bytes, but for its header.
+    /// The size of a state file in bytes, without its header, once every parameter has taken a
+    /// step.
     fn state_bytes(&self) -> u64;
 
     /// Reads a state that [`Optimizer::save`] wrote. With the weights of the same moment, training
-    /// goes on bit for bit as if it had not stopped. Nothing changes if the file does not fit.
+    /// continues bit for bit as if it had not stopped. Nothing changes if the file does not fit.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::StateFile`] for a file that is truncated or not one of this
-    /// optimizer's; [`Error::StateMismatch`] lists tensors that are missing, extra, or of another
-    /// shape or type.
+    /// [`Error::Io`] if the file cannot be read; [`Error::StateFile`] if it is truncated or not a
+    /// state of this optimizer; [`Error::StateMismatch`] lists tensors that are missing, extra, or
+    /// of another shape or type; [`Error::Torch`] if a tensor operation fails.
     fn load(&mut self, path: &Path) -> Result<(), Error>;
 
-    /// Number of steps taken, in all runs together.
+    /// Number of steps taken, including those before a resume.
     fn num_steps(&self) -> u64;
 
-    /// Lets decompositions on a GPU take so many bytes while they run, 600 MB unless said; more
-    /// where more was in use before and is free now. The more matrices are decomposed at a time,
-    /// the less each takes: of order 1024 on an H100, 5.8 ms by 12, 2.1 ms by 48.
+    /// Sets how much memory refreshes on a GPU may take while they run: 600 MB by default. They
+    /// take more where more was in use before and is free now. The more matrices are decomposed at
+    /// a time, the less time each takes: at order 1024 on an H100, 5.8 ms with 12 matrices and
+    /// 2.1 ms with 48.
     fn allow_refresh_memory(&mut self, _bytes: u64) {}
 
-    /// Time spent in decompositions since this value was made.
+    /// Time spent in refreshes since this value was made.
     fn subspace_refresh_time(&self) -> Duration {
         Duration::ZERO
     }
 }
 
-/// AdamW on gradients projected into low-rank subspaces, with
-/// [`SubspaceSolver::Svd`](crate::SubspaceSolver::Svd) equal to galore-torch 1.0 step for step.
+/// AdamW on gradients projected into low-rank subspaces. With
+/// [`SubspaceSolver::Svd`](crate::SubspaceSolver::Svd) it equals galore-torch 1.0 step for step.
 ///
-/// Parameters that are no targets take the same formula unprojected, as in galore-torch.
+/// Groups with [`ParameterGroup::galore`] are targets, each with its own settings. The other groups
+/// take the same formula without projection, as in galore-torch.
 #[derive(Debug)]
-pub struct GaLoreAdamW(Core);
+pub struct GaLoreAdamW(Engine);
 
 impl GaLoreAdamW {
-    /// An optimizer whose moments are zero. `targets` must be 2-D.
+    /// An optimizer whose moments are zero.
     ///
     /// # Errors
-    /// [`Error::Config`]; [`Error::TargetNotMatrix`], [`Error::NotContiguous`],
-    /// [`Error::UnsupportedKind`], [`Error::DuplicateName`] for parameters that cannot be taken.
-    pub fn new(
-        targets: ParameterGroup,
-        others: Vec<ParameterGroup>,
-        galore: &GaLoreConfig,
-        weight_update: WeightUpdate,
-    ) -> Result<Self, Error> {
-        galore.validate()?;
-        let mut core = Core::new(Flavour::GaLore);
-        core.add(targets, Some(galore), weight_update)?;
-        for group in others {
-            core.add(group, None, weight_update)?;
-        }
-        Ok(GaLoreAdamW(core))
+    /// [`Error::Config`] for settings out of range; [`Error::TargetNotMatrix`] for a target that is
+    /// not 2-D; [`Error::UndefinedWeight`], [`Error::NotContiguous`], [`Error::UnsupportedKind`]
+    /// and [`Error::DuplicateName`] for parameters that cannot be used; [`Error::Torch`] if memory
+    /// is lacking.
+    pub fn new(groups: Vec<ParameterGroup>, weight_update: WeightUpdate) -> Result<Self, Error> {
+        catch_scalar_panic(|| Engine::new(AdamFormula::GaLore, groups, weight_update)).map(GaLoreAdamW)
     }
 }
 
 /// AdamW as `torch.optim.AdamW` computes it ([1711.05101](https://arxiv.org/abs/1711.05101)).
 #[derive(Debug)]
-pub struct AdamW(Core);
+pub struct AdamW(Engine);
 
 impl AdamW {
     /// An optimizer whose moments are zero.
     ///
     /// # Errors
-    /// [`Error::Config`]; [`Error::NotContiguous`], [`Error::UnsupportedKind`],
-    /// [`Error::DuplicateName`] for parameters that cannot be taken.
+    /// [`Error::Config`] for settings out of range and for a group with GaLore settings;
+    /// [`Error::UndefinedWeight`], [`Error::NotContiguous`], [`Error::UnsupportedKind`] and
+    /// [`Error::DuplicateName`] for parameters that cannot be used; [`Error::Torch`] if memory is
+    /// lacking.
     pub fn new(groups: Vec<ParameterGroup>, weight_update: WeightUpdate) -> Result<Self, Error> {
-        let mut core = Core::new(Flavour::Torch);
-        for group in groups {
-            core.add(group, None, weight_update)?;
+        let projected = groups.iter().enumerate().filter(|(_, group)| group.galore.is_some());
+        let problem = |index| format!("galore of group {index}: must be None, or the optimizer a GaLoreAdamW");
+        let problems: Vec<String> = projected.map(|(index, _)| problem(index)).collect();
+        if !problems.is_empty() {
+            return Err(Error::Config { problems });
         }
-        Ok(AdamW(core))
+        catch_scalar_panic(|| Engine::new(AdamFormula::Torch, groups, weight_update)).map(AdamW)
     }
 }
 
-/// Both optimizers are a [`Core`]; they differ in how it is made.
-macro_rules! optimize_by_core {
+/// Both optimizers are an [`Engine`]. They differ in how it is made.
+macro_rules! optimize_by_engine {
     ($($optimizer:ty),+) => {
         $(
             impl Optimizer for $optimizer {
@@ -130,12 +129,12 @@ macro_rules! optimize_by_core {
                     state::tensors(&self.0)
                 }
 
-                fn save(&self, path: &Path) -> Result<(), Error> {
-                    state::save(&self.0, path)
+                fn state_file(&self) -> Result<StateFile, Error> {
+                    StateFile::new(&self.0)
                 }
 
-                fn snapshot(&self, memory: &HostMemory) -> Result<StateSnapshot, Error> {
-                    StateSnapshot::copy(&self.0, memory)
+                fn save(&self, path: &Path) -> Result<(), Error> {
+                    state::save(&self.0, path)
                 }
 
                 fn state_bytes(&self) -> u64 {
@@ -162,4 +161,4 @@ macro_rules! optimize_by_core {
     };
 }
 
-optimize_by_core!(GaLoreAdamW, AdamW);
+optimize_by_engine!(GaLoreAdamW, AdamW);

@@ -1,28 +1,39 @@
 //! The tensors an optimizer works on.
 
 use crate::error::OnParameter;
-use crate::{AdamConfig, Error};
+use crate::{AdamConfig, Error, GaLoreConfig};
 use tch::{Kind, Tensor};
 
-/// A named weight and where its gradient is found.
+/// A named weight, and where its gradient is.
 #[derive(Debug)]
 pub struct Parameter {
-    /// Name in state files and messages; unique within an optimizer.
+    /// Name in state files and messages. Unique within an optimizer.
     pub name: String,
-    /// The weight, updated in place. May be a view into a larger buffer.
+    /// The weight, updated in place. It may be a view into a larger buffer.
     pub weight: Tensor,
     /// A buffer of the weight's shape that holds the gradient at each step, in float32 or the
-    /// weight's type. `None` uses the gradient that autograd left on the weight; a weight without
-    /// one is passed over, as in torch.
+    /// weight's type. `None` means the gradient that autograd left on the weight. A weight without
+    /// a gradient is skipped, as in torch.
     pub gradient: Option<Tensor>,
 }
 
 impl Parameter {
+    /// A parameter that shares the weight's memory and takes autograd's gradient.
+    pub fn new(name: impl Into<String>, weight: &Tensor) -> Self {
+        Parameter { name: name.into(), weight: weight.shallow_clone(), gradient: None }
+    }
+
+    /// The same parameter with its gradient in this buffer.
+    #[must_use]
+    pub fn with_gradient(self, gradient: &Tensor) -> Self {
+        Parameter { gradient: Some(gradient.shallow_clone()), ..self }
+    }
+
     /// The gradient of this step, or `None` if there is none.
     pub(crate) fn current_gradient(&self) -> Result<Option<Tensor>, Error> {
         let gradient = match &self.gradient {
             Some(gradient) => gradient.shallow_clone(),
-            None => self.weight.f_grad().on(&self.name, "reading the gradient")?,
+            None => self.weight.f_grad().for_parameter(&self.name, "reading the gradient")?,
         };
         if !gradient.defined() {
             return Ok(None);
@@ -31,7 +42,7 @@ impl Parameter {
         if expected != found {
             return Err(Error::GradientShape { name: self.name.clone(), expected, found });
         }
-        let kind = gradient.f_kind().on(&self.name, "reading the gradient")?;
+        let kind = gradient.f_kind().for_parameter(&self.name, "reading the gradient")?;
         if !matches!(kind, Kind::Float | Kind::BFloat16 | Kind::Half) {
             return Err(Error::UnsupportedKind { name: self.name.clone(), what: "gradient", found: kind });
         }
@@ -39,15 +50,30 @@ impl Parameter {
             .f_detach()
             .and_then(|gradient| gradient.f_contiguous())
             .map(Some)
-            .on(&self.name, "reading the gradient")
+            .for_parameter(&self.name, "reading the gradient")
     }
 }
 
-/// Parameters that share Adam's constants: weights with decay, and biases and norms without.
+/// Parameters that share their settings, such as weights with decay, or biases and norms without.
 #[derive(Debug)]
 pub struct ParameterGroup {
-    /// The parameters.
+    /// The parameters. With `galore`, all must be matrices.
     pub parameters: Vec<Parameter>,
-    /// Their constants.
+    /// Adam's constants.
     pub adam: AdamConfig,
+    /// How the gradients are projected. `None`, the default, means that they are not.
+    pub galore: Option<GaLoreConfig>,
+}
+
+impl ParameterGroup {
+    /// A group without projection.
+    pub fn new(parameters: Vec<Parameter>, adam: AdamConfig) -> Self {
+        ParameterGroup { parameters, adam, galore: None }
+    }
+
+    /// The same group as GaLore targets.
+    #[must_use]
+    pub fn with_galore(self, galore: GaLoreConfig) -> Self {
+        ParameterGroup { galore: Some(galore), ..self }
+    }
 }

@@ -1,17 +1,17 @@
-//! One step of one parameter, projected or not.
+//! A parameter with its optimizer state, and one step of it, projected or not.
 
-use crate::adam::{AdamStep, Flavour};
+use crate::accelerated::{StoredWeight, allow_tf32, fused_kernels};
+use crate::adam::{AdamFormula, AdamStep};
 use crate::error::OnParameter;
-use crate::in_place::InPlace;
-use crate::master::MasterWeight;
+use crate::master::{KernelWeight, MasterWeight};
 use crate::moments::Moments;
 use crate::projector::{Basis, Projector};
 use crate::scratch::{Scratch, Slot};
-use crate::{AdamConfig, Error, Parameter, WeightUpdate, fused};
+use crate::{AdamConfig, Error, Parameter, WeightUpdate};
 use std::time::{Duration, Instant};
 use tch::{Kind, TchError, Tensor};
 
-/// A parameter and all that is remembered of it.
+/// A parameter and its state.
 #[derive(Debug)]
 pub(crate) struct ParameterState {
     pub(crate) parameter: Parameter,
@@ -36,10 +36,10 @@ impl ParameterState {
         Ok(ParameterState { parameter, adam: adam.clone(), master, num_steps: 0, moments, projector })
     }
 
-    /// Takes the step, if there is a gradient; returns the time of a decomposition.
+    /// Takes the step if there is a gradient. Returns the time spent in a refresh.
     pub(crate) fn step(
         &mut self,
-        flavour: Flavour,
+        formula: AdamFormula,
         learning_rate: f64,
         scratches: &mut Vec<Scratch>,
     ) -> Result<Duration, Error> {
@@ -47,10 +47,10 @@ impl ParameterState {
             return Ok(Duration::ZERO);
         };
         let scratch = Scratch::of(scratches, self.parameter.weight.device());
-        let adam = AdamStep::new(flavour, &self.adam, learning_rate, self.num_steps + 1);
+        let adam = AdamStep::new(formula, &self.adam, learning_rate, self.num_steps + 1);
         let refresh_time = match self.projector.take() {
             None => {
-                self.full_update(&gradient, &adam, scratch).on(&self.parameter.name, "the update")?;
+                self.full_update(&gradient, &adam, scratch).for_parameter(&self.parameter.name, "the update")?;
                 Duration::ZERO
             }
             Some(mut projector) => {
@@ -65,10 +65,10 @@ impl ParameterState {
 
     fn full_update(&mut self, gradient: &Tensor, adam: &AdamStep, scratch: &mut Scratch) -> Result<(), TchError> {
         let gradient = gradient.f_view([-1])?;
-        if let Some((weight, storage)) = self.master.for_kernel(self.num_steps).filter(|_| fused::takes(&[&gradient])) {
-            let key = self.moments.key(self.num_steps);
-            let moments = (&mut self.moments.first, &mut self.moments.second);
-            return fused::update(weight, storage, &gradient, moments, key, adam);
+        if let Some(KernelWeight { flat, stored, .. }) = self.master.for_kernel(self.num_steps)
+            && let Some(kernels) = fused_kernels(&[&gradient])
+        {
+            return kernels.update((flat, stored), &gradient, self.moments.for_kernel(self.num_steps), adam);
         }
         for range @ (start, length) in scratch.chunks(self.master.numel()) {
             let gradient = scratch.widened(Slot::Gradient, &gradient.f_narrow(0, start, length)?)?;
@@ -78,10 +78,10 @@ impl ParameterState {
 
             adam.advance(&gradient, &mut first, &mut second, &mut denominator)?;
             adam.denominator(&second, &mut denominator)?;
-            first.f_mul_scalar_out(&scaled, -adam.step_size).done()?;
+            first.f_mul_scalar_out(&scaled, -adam.step_size).map(drop)?;
             let mut master = self.master.begin(range, scratch)?;
             decay(&mut master, adam.decay_before)?;
-            master.f_addcdiv_(&scaled, &denominator).done()?;
+            master.f_addcdiv_(&scaled, &denominator).map(drop)?;
             decay(&mut master, adam.decay_after)?;
             self.master.finish(range, &master, self.num_steps, scratch)?;
             self.moments.finish(range, [&first, &second], self.num_steps, scratch)?;
@@ -97,13 +97,14 @@ impl ParameterState {
         scratch: &mut Scratch,
     ) -> Result<Duration, Error> {
         let name = &self.parameter.name;
-        let gradient = scratch.widened(Slot::Gradient, gradient).on(name, "reading the gradient")?;
+        let gradient = scratch.widened(Slot::Gradient, gradient).for_parameter(name, "reading the gradient")?;
         let refresh_time = refresh_if_due(name, self.num_steps, &gradient, projector)?;
-        self.projected_update(&gradient, projector, adam, scratch).on(&self.parameter.name, "the update")?;
+        self.projected_update(&gradient, projector, adam, scratch).for_parameter(&self.parameter.name, "the update")?;
         Ok(refresh_time)
     }
 
-    /// Adam in the subspace, with `R = P G` for the gradient and `G̃ = α Pᵀ N` for the step.
+    /// Adam in the subspace (algorithm 2 of the GaLore paper): `R = P G` is the projected gradient,
+    /// `N` is Adam's direction for it, and `α Pᵀ N` is the step of the weight.
     fn projected_update(
         &mut self,
         gradient: &Tensor,
@@ -111,32 +112,20 @@ impl ParameterState {
         adam: &AdamStep,
         scratch: &mut Scratch,
     ) -> Result<(), TchError> {
-        let _tf32 = fused::allow_tf32(gradient)?;
+        let _tf32 = allow_tf32(gradient)?;
         let low_rank = projector.project(gradient, scratch)?;
         let mut flat = low_rank.f_view([-1])?;
-        let in_kernel = fused::takes(&[&flat]);
-        if in_kernel {
-            let key = self.moments.key(self.num_steps);
-            let moments = (&mut self.moments.first, &mut self.moments.second);
-            fused::direction(&mut flat, moments, key, adam, projector.scale)?;
-        }
-        for (start, length) in scratch.chunks(flat.numel() as i64).filter(|_| !in_kernel) {
-            let mut range = flat.f_narrow(0, start, length)?;
-            let (mut first, mut second) = self.moments.begin((start, length), scratch)?;
-            let mut work = scratch.floats(Slot::WorkA, length)?;
-            adam.advance(&range, &mut first, &mut second, &mut work)?;
-            adam.denominator(&second, &mut work)?;
-            first.f_div_out(&range, &work).done()?;
-            // Scaled here, where it is smallest; the multiplication back then adds straight to the
-            // weight.
-            range.f_mul_scalar_(-adam.step_size * projector.scale).done()?;
-            self.moments.finish((start, length), [&first, &second], self.num_steps, scratch)?;
+        match fused_kernels(&[&flat]) {
+            Some(kernels) => {
+                kernels.direction(&mut flat, self.moments.for_kernel(self.num_steps), adam, projector.scale)?;
+            }
+            None => self.plain_direction(&flat, adam, projector.scale, scratch)?,
         }
         let whole = (0, self.master.numel());
         let mut master = match self.master.for_kernel(self.num_steps) {
-            Some((weight, storage @ fused::Storage::HiddenBits(_))) => {
+            Some(KernelWeight { kernels, flat, stored: stored @ StoredWeight::HiddenBits(_) }) => {
                 let mut master = scratch.floats(Slot::Master, self.master.numel())?;
-                fused::read_master(weight, storage, 1.0, &mut master)?;
+                kernels.read_master((flat, stored), 1.0, &mut master)?;
                 master
             }
             _ => self.master.begin(whole, scratch)?,
@@ -145,14 +134,39 @@ impl ParameterState {
         projector.add_back(&low_rank, &mut master.f_view(&gradient.size()[..])?, scratch)?;
         decay(&mut master, adam.decay_after)?;
         match self.master.for_kernel(self.num_steps) {
-            Some((weight, storage @ (fused::Storage::HiddenBits(_) | fused::Storage::Stochastic { .. }))) => {
-                fused::write_master(&master, weight, storage, 1.0)
-            }
+            Some(KernelWeight {
+                kernels,
+                flat,
+                stored: stored @ (StoredWeight::HiddenBits(_) | StoredWeight::Stochastic { .. }),
+            }) => kernels.write_master(&master, (flat, stored), 1.0),
             _ => self.master.finish(whole, &master, self.num_steps, scratch),
         }
     }
 
-    /// Named tensors of the state, in their natural shapes, sharing memory with it.
+    /// Replaces a flat projected gradient (float32) by the step in the subspace, times `scale`.
+    fn plain_direction(
+        &self,
+        flat: &Tensor,
+        adam: &AdamStep,
+        scale: f64,
+        scratch: &mut Scratch,
+    ) -> Result<(), TchError> {
+        for (start, length) in scratch.chunks(flat.numel() as i64) {
+            let mut range = flat.f_narrow(0, start, length)?;
+            let (mut first, mut second) = self.moments.begin((start, length), scratch)?;
+            let mut work = scratch.floats(Slot::WorkA, length)?;
+            adam.advance(&range, &mut first, &mut second, &mut work)?;
+            adam.denominator(&second, &mut work)?;
+            first.f_div_out(&range, &work).map(drop)?;
+            // Scaled in the subspace, where it is smallest. The back-projection then adds directly
+            // to the weight.
+            range.f_mul_scalar_(-adam.step_size * scale).map(drop)?;
+            self.moments.finish((start, length), [&first, &second], self.num_steps, scratch)?;
+        }
+        Ok(())
+    }
+
+    /// Named tensors of the state, in their natural shapes. They share memory with it.
     pub(crate) fn tensors(&self) -> Result<Vec<(String, Tensor)>, TchError> {
         let name = &self.parameter.name;
         let shape = self.parameter.weight.size();
@@ -190,7 +204,7 @@ impl ParameterState {
         expected
     }
 
-    /// Makes room for the state of a parameter that has taken `num_steps`.
+    /// Prepares for reading the state of a parameter that has taken `num_steps`.
     pub(crate) fn reset(&mut self, num_steps: i64) -> Result<(), TchError> {
         self.num_steps = num_steps;
         let basis = if num_steps > 0 { Basis::Present } else { Basis::Absent };
@@ -201,29 +215,30 @@ impl ParameterState {
     }
 }
 
-/// Makes the basis anew from a float32 gradient, where that is due; returns the time it took.
+/// Refreshes the subspace from a float32 gradient if that is due. Returns the time it took.
 fn refresh_if_due(name: &str, num_steps: i64, gradient: &Tensor, projector: &mut Projector) -> Result<Duration, Error> {
     if !projector.is_due(num_steps) {
         return Ok(Duration::ZERO);
     }
+    let _span = tracing::debug_span!("refresh", parameter = name, matrices = 1).entered();
     let start = Instant::now();
-    projector.refresh(gradient).map_err(|source| undecomposed(name, gradient, source))?;
+    projector.refresh(gradient).map_err(|source| decomposition_error(name, gradient, source))?;
     Ok(start.elapsed())
 }
 
-/// Why a gradient could not be decomposed. Looked at after the failure alone, as it waits for the
+/// Why a gradient could not be decomposed. Checked only after a failure, because it waits for the
 /// device.
-pub(crate) fn undecomposed(name: &str, gradient: &Tensor, source: TchError) -> Error {
+pub(crate) fn decomposition_error(name: &str, gradient: &Tensor, source: TchError) -> Error {
     let finite = gradient.f_isfinite().and_then(|finite| finite.f_all()).and_then(|all| all.f_int64_value(&[]));
     match finite {
         Ok(0) => Error::NonFiniteGradient { name: name.to_owned() },
-        _ => Error::Parameter { name: name.to_owned(), action: "the decomposition of its gradient", source },
+        _ => Error::Parameter { name: name.to_owned(), action: "decomposing its gradient", source },
     }
 }
 
 pub(crate) fn decay(master: &mut Tensor, factor: Option<f64>) -> Result<(), TchError> {
     if let Some(factor) = factor {
-        master.f_mul_scalar_(factor).done()?;
+        master.f_mul_scalar_(factor).map(drop)?;
     }
     Ok(())
 }

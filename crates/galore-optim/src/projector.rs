@@ -1,5 +1,5 @@
-//! The subspace of one weight: basis from the gradient's singular vectors, projection into it and
-//! back.
+//! The subspace of one weight: a basis from the gradient's singular vectors, the projection into
+//! the subspace, and the projection back.
 //!
 //! Shapes: gradient `G [rows, cols]`, `left` basis `U [rows, r]`, `right` basis `V [r, cols]`, `r`
 //! the effective rank.
@@ -10,7 +10,6 @@
 //! | left | `R = Uᵀ G [r, cols]` | `U N` |
 //! | both | `R = Uᵀ G Vᵀ [r, r]` | `U N V` |
 
-use crate::in_place::InPlace;
 use crate::scratch::{Scratch, Slot};
 use crate::{GaLoreConfig, ProjectionType, SubspaceSolver, eigenbasis};
 use tch::{Device, Kind, TchError, Tensor};
@@ -28,41 +27,32 @@ pub(crate) struct Projector {
     rows: i64,
     cols: i64,
     rank: i64,
-    /// Of the basis: float32, or float16.
+    /// Type of the basis: float32 or float16.
     kind: Kind,
     side: Side,
-    /// Steps between two refreshes, and the step of such a gap, from 1 on, that refreshes.
+    /// Steps between two refreshes.
     update_proj_gap: i64,
+    /// The step within each gap that refreshes, from 1 to the gap.
     refresh_step: i64,
     solver: SubspaceSolver,
     pub(crate) scale: f64,
     left: Option<Tensor>,
     right: Option<Tensor>,
-    /// Where a one-sided basis is to lie, as part of a stack.
-    room: Option<Tensor>,
+    /// Memory for a one-sided basis, if it is part of a stack.
+    stacked: Option<Tensor>,
 }
 
 impl Projector {
     pub(crate) fn new(rows: i64, cols: i64, config: &GaLoreConfig, kind: Kind) -> Self {
         let tall = rows >= cols;
-        // The side is settled here by the weight's shape. galore-torch settles it again on the way
-        // back, by the shape of the projected gradient, and so takes the wrong one in `reverse_std`
-        // for wide weights at full rank.
+        // The weight's shape decides the side, once. galore-torch decides it again for the
+        // projection back, by the shape of the projected gradient, and so takes the wrong side with
+        // `reverse_std` for wide weights at full rank.
         let side = match config.proj_type {
-            ProjectionType::Std => {
-                if tall {
-                    Side::Right
-                } else {
-                    Side::Left
-                }
-            }
-            ProjectionType::ReverseStd => {
-                if tall {
-                    Side::Left
-                } else {
-                    Side::Right
-                }
-            }
+            ProjectionType::Std if tall => Side::Right,
+            ProjectionType::Std => Side::Left,
+            ProjectionType::ReverseStd if tall => Side::Left,
+            ProjectionType::ReverseStd => Side::Right,
             ProjectionType::Right => Side::Right,
             ProjectionType::Left => Side::Left,
             ProjectionType::Full => Side::Both,
@@ -79,11 +69,11 @@ impl Projector {
             scale: config.scale,
             left: None,
             right: None,
-            room: None,
+            stacked: None,
         }
     }
 
-    /// Shape of the projected gradient and so of the moments.
+    /// Shape of the projected gradient, which is that of the moments.
     pub(crate) fn low_rank_shape(&self) -> [i64; 2] {
         match self.side {
             Side::Left => [self.rank, self.cols],
@@ -92,17 +82,17 @@ impl Projector {
         }
     }
 
-    /// Refreshes on this step of each gap, from 1 to the gap's length, in place of its last.
+    /// Sets the step within each gap that refreshes, from 1 to the gap. The default is the last.
     pub(crate) fn refresh_at(&mut self, step: i64) {
         self.refresh_step = step;
     }
 
-    /// Whether the basis must be made anew before `step`, counted from 0.
+    /// Whether the basis must be refreshed before `step`, counted from 0.
     pub(crate) fn is_due(&self, step: i64) -> bool {
         (step - self.refresh_step) % self.update_proj_gap == 0 || !self.has_basis()
     }
 
-    /// Whether bases come from eigenvectors, which can be found for many matrices at a time.
+    /// Whether bases come from eigenvectors, which can be computed for many matrices at a time.
     pub(crate) fn by_eigenvectors(&self, device: Device) -> bool {
         match self.solver {
             SubspaceSolver::Auto => device.is_cuda(),
@@ -119,7 +109,7 @@ impl Projector {
         self.rank
     }
 
-    /// Takes the basis from a float32 gradient.
+    /// Computes the basis from a float32 gradient.
     pub(crate) fn refresh(&mut self, gradient: &Tensor) -> Result<(), TchError> {
         if self.by_eigenvectors(gradient.device()) {
             self.refresh_by_eigenvectors(gradient)
@@ -136,48 +126,49 @@ impl Projector {
         };
         let left = (self.side != Side::Right).then(|| basis(OneSide::Left, self.left.as_ref())).transpose()?;
         let right = (self.side != Side::Left).then(|| basis(OneSide::Right, self.right.as_ref())).transpose()?;
-        self.left = left.map(|left| self.kept(&left)).transpose()?;
-        self.right = right.map(|right| self.kept(&right)).transpose()?;
+        self.left = left.map(|left| self.store(&left)).transpose()?;
+        self.right = right.map(|right| self.store(&right)).transpose()?;
         Ok(())
     }
 
     fn refresh_by_svd(&mut self, gradient: &Tensor) -> Result<(), TchError> {
-        // `svd` is `linalg.svd` with V for Vᴴ; tch's own `linalg_svd` insists on a driver, which
-        // only CUDA takes.
+        // `svd` is `linalg.svd` with V for Vᴴ. tch's `linalg_svd` requires a driver, which only
+        // CUDA accepts.
         let (left, _, right) = gradient.f_svd(true, true)?;
-        // Contiguous copies: free the larger matrices, and multiply bit for bit alike after a
-        // resume.
+        // Contiguous copies free the larger matrices, and give the same products bit for bit after
+        // a resume.
         if self.side != Side::Right {
-            self.left = Some(self.kept(&left.f_narrow(1, 0, self.rank)?)?);
+            self.left = Some(self.store(&left.f_narrow(1, 0, self.rank)?)?);
         }
         if self.side != Side::Left {
-            self.right = Some(self.kept(&right.f_narrow(1, 0, self.rank)?.f_tr()?)?);
+            self.right = Some(self.store(&right.f_narrow(1, 0, self.rank)?.f_tr()?)?);
         }
         Ok(())
     }
 
-    /// A basis where it is to lie: contiguous, and free of the larger matrix it was part of.
-    fn kept(&self, basis: &Tensor) -> Result<Tensor, TchError> {
-        match &self.room {
+    /// A contiguous copy of a basis, in the stack if there is one. The larger matrix that it was
+    /// part of can then be freed.
+    fn store(&self, basis: &Tensor) -> Result<Tensor, TchError> {
+        match &self.stacked {
             None => contiguous(basis, self.kind),
-            Some(room) => {
-                room.shallow_clone().f_copy_(basis)?;
-                Ok(room.shallow_clone())
+            Some(stacked) => {
+                stacked.shallow_clone().f_copy_(basis)?;
+                Ok(stacked.shallow_clone())
             }
         }
     }
 
-    /// The basis is what has been written into the place it was given by [`Self::move_basis`].
-    pub(crate) fn adopt_room(&mut self) {
-        let room = self.room.as_ref().map(Tensor::shallow_clone);
+    /// Takes what has been written into the memory of the stack as the basis.
+    pub(crate) fn use_stacked_basis(&mut self) {
+        let stacked = self.stacked.as_ref().map(Tensor::shallow_clone);
         match self.side {
-            Side::Left => self.left = room,
-            Side::Right => self.right = room,
+            Side::Left => self.left = stacked,
+            Side::Right => self.right = stacked,
             Side::Both => {}
         }
     }
 
-    /// Shape of a one-sided basis, and its side.
+    /// Shape and side of the basis if it has one side.
     pub(crate) fn one_sided(&self) -> Option<([i64; 2], OneSide)> {
         match self.side {
             Side::Left => Some(([self.rows, self.rank], OneSide::Left)),
@@ -186,13 +177,13 @@ impl Projector {
         }
     }
 
-    /// From now on a one-sided basis lies in `room`.
-    pub(crate) fn move_basis(&mut self, room: Tensor) -> Result<(), TchError> {
+    /// Keeps a one-sided basis in memory of a stack from now on.
+    pub(crate) fn move_into_stack(&mut self, stacked: Tensor) -> Result<(), TchError> {
         for basis in [&mut self.left, &mut self.right].into_iter().flatten() {
-            room.shallow_clone().f_copy_(basis)?;
-            *basis = room.shallow_clone();
+            stacked.shallow_clone().f_copy_(basis)?;
+            *basis = stacked.shallow_clone();
         }
-        self.room = Some(room);
+        self.stacked = Some(stacked);
         Ok(())
     }
 
@@ -202,12 +193,12 @@ impl Projector {
         let out = scratch.floats(Slot::LowRank, shape[0] * shape[1])?.f_view(shape)?;
         let (left, right) = self.wide_basis(scratch)?;
         match (&left, &right) {
-            (Some(left), None) => left.f_tr()?.f_mm_out(&out, gradient).done()?,
-            (None, Some(right)) => gradient.f_mm_out(&out, &right.f_tr()?).done()?,
+            (Some(left), None) => left.f_tr()?.f_mm_out(&out, gradient).map(drop)?,
+            (None, Some(right)) => gradient.f_mm_out(&out, &right.f_tr()?).map(drop)?,
             (Some(left), Some(right)) => {
                 let half =
                     scratch.floats(Slot::HalfProjected, self.rank * self.cols)?.f_view([self.rank, self.cols])?;
-                left.f_tr()?.f_mm_out(&half, gradient)?.f_mm_out(&out, &right.f_tr()?).done()?
+                left.f_tr()?.f_mm_out(&half, gradient)?.f_mm_out(&out, &right.f_tr()?).map(drop)?
             }
             (None, None) => return Err(no_basis()),
         };
@@ -219,7 +210,7 @@ impl Projector {
         let mut wide = |basis: &Option<Tensor>| {
             let Some(basis) = basis else { return Ok(None) };
             match self.side {
-                // With two bases one buffer would not do.
+                // Two bases do not fit in one buffer.
                 Side::Both => basis.f_to_kind(Kind::Float).map(Some),
                 Side::Left | Side::Right => scratch.widened(Slot::Basis, basis).map(Some),
             }
@@ -236,71 +227,73 @@ impl Projector {
     ) -> Result<(), TchError> {
         let (left, right) = self.wide_basis(scratch)?;
         match (&left, &right) {
-            (Some(left), None) => weight.f_addmm_(left, direction).done()?,
-            (None, Some(right)) => weight.f_addmm_(direction, right).done()?,
+            (Some(left), None) => weight.f_addmm_(left, direction).map(drop)?,
+            (None, Some(right)) => weight.f_addmm_(direction, right).map(drop)?,
             (Some(left), Some(right)) => {
                 let half =
                     scratch.floats(Slot::HalfProjected, self.rows * self.rank)?.f_view([self.rows, self.rank])?;
-                weight.f_addmm_(&left.f_mm_out(&half, direction)?, right).done()?
+                weight.f_addmm_(&left.f_mm_out(&half, direction)?, right).map(drop)?
             }
             (None, None) => return Err(no_basis()),
         };
         Ok(())
     }
 
-    /// The basis in use: suffixes of the weight's name, and the tensors.
+    /// The basis: suffixes of the weight's name in the state, and the tensors.
     pub(crate) fn state(&self) -> impl Iterator<Item = (&'static str, &Tensor)> {
         self.left.iter().map(|left| ("basis_left", left)).chain(self.right.iter().map(|right| ("basis_right", right)))
     }
 
-    /// Suffixes and shapes of a basis.
+    /// Suffixes and shapes of the basis.
     pub(crate) fn basis_shapes(&self) -> impl Iterator<Item = (&'static str, [i64; 2])> + use<> {
         let left = (self.side != Side::Right).then_some(("basis_left", [self.rows, self.rank]));
         let right = (self.side != Side::Left).then_some(("basis_right", [self.rank, self.cols]));
         left.into_iter().chain(right)
     }
 
-    /// Makes room for the basis of a state file, or drops the basis.
+    /// Allocates the basis, to be read from a state file, or drops it.
     pub(crate) fn reset(&mut self, presence: Basis, device: Device) -> Result<(), TchError> {
         (self.left, self.right) = (None, None);
         for (suffix, shape) in self.basis_shapes().filter(|_| presence == Basis::Present) {
-            let room = match &self.room {
-                Some(room) => room.shallow_clone(),
+            let basis = match &self.stacked {
+                Some(stacked) => stacked.shallow_clone(),
                 None => Tensor::f_zeros(shape, (self.kind, device))?,
             };
-            if suffix == "basis_left" { self.left = Some(room) } else { self.right = Some(room) }
+            if suffix == "basis_left" { self.left = Some(basis) } else { self.right = Some(basis) }
         }
         Ok(())
     }
 }
 
-/// Which side of a gradient a one-sided basis multiplies.
+/// The side of a gradient that a one-sided basis multiplies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OneSide {
     Left,
     Right,
 }
 
-/// Whether a state holds a basis: it has none before the first step.
+/// Whether a state holds a basis. It has none before the first step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Basis {
     Present,
     Absent,
 }
 
-/// Gradients `[b, rows, cols]` in float32, each divided by its largest element: squares of small
-/// ones would leave float32's range.
+/// Gradients `[b, rows, cols]` in float32, each divided by its largest element: the squares of
+/// small ones would leave float32's range.
 pub(crate) fn scaled(gradients: &Tensor) -> Result<Tensor, TchError> {
     let largest = gradients.f_abs()?.f_amax([1i64, 2].as_slice(), true)?.f_clamp_min(f64::from(f32::MIN_POSITIVE))?;
-    // A copy even of float32 gradients, to divide in place: while it lives, no other of its size
-    // does.
+    // float32 gradients are copied too, so that the division is in place. No second buffer of this
+    // size exists meanwhile.
     gradients.f_to_dtype(Kind::Float, false, true)?.f_div_(&largest)
 }
 
 /// Bases of one side for `gradients [b, rows, cols]`, float32 and [`scaled`]: `[b, rows, rank]` or
-/// `[b, rank, cols]`. Each vector has the sign that points along its predecessor, so that moments
-/// kept across a refresh mean nearly the same. The gradients are given up, as the solver needs
-/// memory when they have done their part.
+/// `[b, rank, cols]`.
+///
+/// Each vector gets the sign that points along its predecessor, so that moments keep nearly the
+/// same meaning across a refresh. The function takes the gradients by value and frees them before
+/// the solver runs, which needs the memory.
 pub(crate) fn basis(
     gradients: Tensor,
     side: OneSide,
@@ -313,8 +306,7 @@ pub(crate) fn basis(
         OneSide::Right => turned.f_bmm(&gradients)?,
     };
     drop((gradients, turned));
-    // The solver may return what it likes for NaN; one look a decomposition costs nothing beside
-    // it.
+    // The solver's result for NaN is undefined. This check costs nothing beside a decomposition.
     if grams.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
         return Err(TchError::Torch("the Gram matrix is not finite".to_owned()));
     }
@@ -330,11 +322,10 @@ pub(crate) fn basis(
 }
 
 fn no_basis() -> TchError {
-    TchError::Torch("projection before the first decomposition".to_owned())
+    TchError::Torch("projection before the first refresh".to_owned())
 }
 
-/// A contiguous copy, even of what is contiguous already: a narrowed view would keep the whole
-/// alive.
+/// A contiguous copy, even of a contiguous tensor: a narrowed view would keep the whole alive.
 fn contiguous(tensor: &Tensor, kind: Kind) -> Result<Tensor, TchError> {
     let mut copy = Tensor::f_empty(tensor.size(), (kind, tensor.device()))?;
     copy.f_copy_(tensor)?;

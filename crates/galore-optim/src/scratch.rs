@@ -1,27 +1,27 @@
-//! Buffers that live as long as the optimizer, so that a step allocates nothing large; on a GPU as
-//! long as a step.
+//! Work buffers, so that a step on the CPU allocates nothing large. They live as long as the
+//! optimizer on the CPU, and as long as one step on a GPU.
 //!
-//! On a CPU a fresh buffer costs a page fault for each 4 KiB, about as much as the arithmetic done
-//! in it.
+//! On the CPU a fresh buffer costs a page fault for each 4 KiB, about as much time as the
+//! arithmetic in it.
 
 use tch::{Device, Kind, TchError, Tensor};
 
-/// Elements that a thread of the CPU works on at a time. The six float32 operands of a step then
-/// fit its share of the cache through all operations, and each tensor crosses the memory bus once:
-/// 50 M parameters take 0.31 s on one thread, 0.9 s in one go. Shorter ranges (0.40 s at 16 K) pay
-/// more for starting operations than they save.
+/// Elements that a CPU thread works on at a time. The six float32 operands of a step then stay in
+/// its share of the cache, and each tensor crosses the memory bus once. 50 M parameters take 0.31 s
+/// on one thread, against 0.9 s without ranges. Shorter ranges pay more for starting operations
+/// than they save (0.40 s at 16 K).
 const CPU_ELEMENTS_PER_THREAD: i64 = 128 * 1024;
-/// On a GPU only the size of the buffers matters.
+/// On a GPU the ranges only limit the size of the buffers.
 const GPU_ELEMENTS: i64 = 16 * 1024 * 1024;
 
-/// What a buffer is for. Two uses that overlap in time need two slots.
+/// The use of a buffer. Two uses that overlap in time need two slots.
 #[derive(Clone, Copy)]
 pub(crate) enum Slot {
     /// A gradient in float32.
     Gradient,
     /// A gradient in the subspace, then the direction computed from it.
     LowRank,
-    /// A half-way product of a two-sided projection.
+    /// The intermediate product of a two-sided projection.
     HalfProjected,
     /// Weights in float32.
     Master,
@@ -47,7 +47,7 @@ pub(crate) struct Scratch {
 }
 
 impl Scratch {
-    /// The buffers of `device` among those in use so far.
+    /// The buffers of `device`, created if there are none yet.
     pub(crate) fn of(all: &mut Vec<Scratch>, device: Device) -> &mut Scratch {
         let index = all.iter().position(|scratch| scratch.device == device).unwrap_or_else(|| {
             all.push(Scratch { device, slots: Default::default() });
@@ -60,13 +60,13 @@ impl Scratch {
         self.device.is_cuda()
     }
 
-    /// The first `numel` elements of a slot, float32, content undefined.
+    /// The first `numel` elements of a slot as float32. Their content is undefined.
     pub(crate) fn floats(&mut self, slot: Slot, numel: i64) -> Result<Tensor, TchError> {
         let buffer = &mut self.slots[slot as usize];
         let buffer = match buffer {
             Some(buffer) if buffer.numel() as i64 >= numel => buffer,
             _ => {
-                // The old one goes first: at no time are there two.
+                // The old buffer is freed first, so that there are never two.
                 *buffer = None;
                 buffer.insert(Tensor::f_empty([numel], (Kind::Float, self.device))?)
             }
@@ -74,7 +74,7 @@ impl Scratch {
         buffer.f_narrow(0, 0, numel)
     }
 
-    /// The tensor in float32: itself if that is what it is, else a copy in a slot.
+    /// The tensor in float32: itself if it is float32, else a copy in a slot.
     pub(crate) fn widened(&mut self, slot: Slot, tensor: &Tensor) -> Result<Tensor, TchError> {
         if tensor.kind() == Kind::Float {
             return Ok(tensor.shallow_clone());
@@ -84,17 +84,17 @@ impl Scratch {
         Ok(floats)
     }
 
-    /// The first `numel` elements of a slot as float16, content undefined.
+    /// The first `numel` elements of a slot as float16. Their content is undefined.
     pub(crate) fn halves(&mut self, slot: Slot, numel: i64) -> Result<Tensor, TchError> {
         self.floats(slot, (numel + 1) / 2)?.f_view_dtype(Kind::Half)?.f_narrow(0, 0, numel)
     }
 
-    /// The same memory as int32.
+    /// The first `numel` elements of a slot as int32. Their content is undefined.
     pub(crate) fn ints(&mut self, slot: Slot, numel: i64) -> Result<Tensor, TchError> {
         self.floats(slot, numel)?.f_view_dtype(Kind::Int)
     }
 
-    /// Elements to work on at a time.
+    /// The number of elements to work on at a time.
     fn chunk_elements(&self) -> i64 {
         match self.device {
             Device::Cpu => CPU_ELEMENTS_PER_THREAD * i64::from(tch::get_num_threads()).max(1),

@@ -1,39 +1,38 @@
-//! Targets of one shape that lie side by side in memory take their step together on a GPU: products
-//! in batches, and elementwise work over all of them. A single product of 1024 × 1024 fills half of
-//! a large GPU.
+//! Targets of one shape that are adjacent in memory take their step together on a GPU: batched
+//! products, and elementwise work over all of them. A single product of 1024 × 1024 fills only half
+//! of a large GPU.
 //!
-//! Found by where weights and gradients lie, so nothing needs to be said about a buffer they are
-//! views into. What is remembered of each parameter then lies side by side too; names, shapes and
-//! state files stay those of single parameters.
+//! Stacks are found by the addresses of weights and gradients, so the caller need not mention the
+//! buffer that they are views into. The state of the members is then made adjacent too. Names,
+//! shapes and state files stay those of single parameters.
 
-use crate::adam::{AdamStep, Flavour};
+use crate::accelerated::{KernelMoments, StoredWeight, allow_tf32, catch_scalar_panic, fused_kernels};
+use crate::adam::{AdamFormula, AdamStep};
 use crate::error::OnParameter;
-use crate::fused::{self, Storage};
-use crate::in_place::InPlace;
-use crate::parameter_state::{ParameterState, decay, undecomposed};
+use crate::master::KernelWeight;
+use crate::parameter_state::{ParameterState, decay, decomposition_error};
 use crate::projector::{self, OneSide, Projector};
 use crate::scratch::{Scratch, Slot};
-use crate::{Error, refresh_memory};
+use crate::{Error, memory_budget};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 use tch::{Kind, TchError, Tensor};
-use torch_ext::catch_scalar_panic;
 
-/// Elements of the weights worked on at a time. Of the three float32 buffers of this size that a
-/// step takes, most then stays in a large GPU's cache.
+/// Elements of the weights to work on at a time. Most of the three float32 buffers of this size
+/// that a step needs then stays in a large GPU's cache.
 const CHUNK_ELEMENTS: i64 = 8 * 1024 * 1024;
 
-/// Parameters that lie side by side.
+/// Parameters that are adjacent in memory.
 #[derive(Debug)]
 pub(crate) struct Stack {
     pub(crate) members: Range<usize>,
     side: OneSide,
-    /// `[count, rows, cols]`, over the members' own memory.
+    /// `[count, rows, cols]`, the members' own memory.
     weights: Tensor,
     gradients: Tensor,
-    /// int16, of the weights' shape; empty where there are none.
+    /// int16 of the weights' shape, or empty if there are no hidden bits.
     hidden: Tensor,
-    /// `[count, …]` as the projected gradients.
+    /// `[count, …]`, shaped as the projected gradients.
     first_moments: Tensor,
     second_moments: Tensor,
     /// `[count, …]`.
@@ -41,8 +40,8 @@ pub(crate) struct Stack {
 }
 
 impl Stack {
-    /// The stacks among the parameters from `first` on, whose state is moved together. None where
-    /// kernels are not available.
+    /// The stacks among the parameters from `first` on, whose state is moved together. There are
+    /// none where kernels are not available.
     pub(crate) fn find(parameters: &mut [ParameterState], first: usize) -> Result<Vec<Self>, TchError> {
         let mut stacks = Vec::new();
         let mut start = first;
@@ -63,8 +62,8 @@ impl Stack {
         let first = &members[0];
         let (Some(projector), Some(gradient)) = (&first.projector, &first.parameter.gradient) else { return Ok(None) };
         let Some((basis_shape, side)) = projector.one_sided() else { return Ok(None) };
-        // Tensors of one storage can be seen as one; neighbours of two storages cannot, and are
-        // refused here.
+        // Neighbours in one storage can be viewed as one tensor. Neighbours in two storages cannot,
+        // and libtorch refuses the view.
         let (Ok(weights), Ok(gradients)) =
             (spanning(&first.parameter.weight, members.len()), spanning(gradient, members.len()))
         else {
@@ -76,51 +75,53 @@ impl Stack {
         let (low_rank_shape, kind) = (projector.low_rank_shape(), first.moments.kind());
         let (first_moments, second_moments) = (zeros(low_rank_shape, kind)?, zeros(low_rank_shape, kind)?);
         let bases = zeros(basis_shape, first.adam.moments.basis_kind())?;
-        let has_hidden = matches!(first.master.for_kernel(0), Some((_, Storage::HiddenBits(_))));
+        let has_hidden =
+            matches!(first.master.for_kernel(0), Some(KernelWeight { stored: StoredWeight::HiddenBits(_), .. }));
         let hidden_shape = if has_hidden { weights.size() } else { vec![0] };
         let hidden = Tensor::f_zeros(hidden_shape, (Kind::Int16, device))?;
         for (member, index) in members.iter_mut().zip(0..) {
-            let room = |stacked: &Tensor| stacked.f_select(0, index)?.f_view([-1]);
-            member.moments.move_to(room(&first_moments)?, room(&second_moments)?)?;
+            let place = |stacked: &Tensor| stacked.f_select(0, index)?.f_view([-1]);
+            member.moments.move_to(place(&first_moments)?, place(&second_moments)?)?;
             if has_hidden {
                 member.master.move_hidden(hidden.f_select(0, index)?.f_view([-1])?)?;
             }
             if let Some(projector) = &mut member.projector {
-                projector.move_basis(bases.f_select(0, index)?)?;
+                projector.move_into_stack(bases.f_select(0, index)?)?;
             }
         }
         let members = start..start + members.len();
         Ok(Some(Stack { members, side, weights, gradients, hidden, first_moments, second_moments, bases }))
     }
 
-    /// Whether all members are at the same step; a state file may say otherwise.
+    /// Whether all members are at the same step. After a state file was read they may not be.
     pub(crate) fn can_step(&self, members: &[ParameterState]) -> bool {
         members.windows(2).all(|pair| pair[0].num_steps == pair[1].num_steps)
     }
 
-    /// Takes the step; returns the time of decompositions.
+    /// Takes the step. Returns the time spent in refreshes.
     pub(crate) fn step(
         &self,
         members: &mut [ParameterState],
-        flavour: Flavour,
+        formula: AdamFormula,
         learning_rate: f64,
         refresh_bytes: u64,
         scratches: &mut Vec<Scratch>,
     ) -> Result<Duration, Error> {
         let refresh_time = self.refresh_if_due(members, refresh_bytes)?;
         let first = &members[0];
-        let adam = AdamStep::new(flavour, &first.adam, learning_rate, first.num_steps + 1);
+        let adam = AdamStep::new(formula, &first.adam, learning_rate, first.num_steps + 1);
         let scale = first.projector.as_ref().map_or(1.0, |projector| projector.scale);
         let scratch = Scratch::of(scratches, self.weights.device());
         let (_, rows, cols) = self.weights.size3()?;
         for chunk @ (start, _) in self.chunks(CHUNK_ELEMENTS / (rows * cols)) {
-            self.update(members, chunk, &adam, scale, scratch).on(&first_name(members, start), "the update")?;
+            self.update(members, chunk, &adam, scale, scratch)
+                .for_parameter(&first_name(members, start), "the update")?;
         }
         members.iter_mut().for_each(|member| member.num_steps += 1);
         Ok(refresh_time)
     }
 
-    /// Makes bases anew where that is due; returns the time it took.
+    /// Refreshes the members that are due. Returns the time it took.
     fn refresh_if_due(&self, members: &mut [ParameterState], refresh_bytes: u64) -> Result<Duration, Error> {
         let is_due = |member: &ParameterState| {
             member.projector.as_ref().is_some_and(|projector| projector.is_due(member.num_steps))
@@ -135,11 +136,12 @@ impl Stack {
         let by_eigenvectors = |member: &ParameterState| {
             member.projector.as_ref().is_some_and(|projector| projector.by_eigenvectors(device))
         };
-        // A singular value decomposition takes one matrix.
-        let bytes = if members.iter().all(by_eigenvectors) { refresh_memory::bytes(device, refresh_bytes) } else { 0 };
+        // A singular value decomposition takes one matrix at a time.
+        let bytes =
+            if members.iter().all(by_eigenvectors) { memory_budget::refresh_bytes(device, refresh_bytes) } else { 0 };
         let mut start = 0;
         for run in members.chunk_by_mut(|member, next| is_due(member) == is_due(next)) {
-            for chunk in run.chunks_mut(refresh_memory::at_a_time(run.len(), [rows, cols], order, bytes)) {
+            for chunk in run.chunks_mut(memory_budget::matrices_at_a_time(run.len(), [rows, cols], order, bytes)) {
                 let count = chunk.len() as i64;
                 if is_due(&chunk[0]) {
                     self.refresh_or_name(chunk, (start, count))?;
@@ -150,16 +152,19 @@ impl Stack {
         Ok(start_of_all.elapsed())
     }
 
-    /// An error names the parameter whose gradient cannot be decomposed.
+    /// Refreshes these members. On failure it tries them one by one, so that the error names the
+    /// parameter whose gradient cannot be decomposed.
     fn refresh_or_name(&self, members: &mut [ParameterState], (start, count): (i64, i64)) -> Result<(), Error> {
+        let _span = tracing::debug_span!("refresh", matrices = count).entered();
         let refresh = |members: &mut [ParameterState], part| catch_scalar_panic(|| self.refresh(members, part));
         if refresh(members, (start, count)).is_ok() {
             return Ok(());
         }
         for (member, index) in members.iter_mut().zip(start..) {
             let result = refresh(std::slice::from_mut(member), (index, 1));
-            let gradient = self.gradients.f_select(0, index).on(&member.parameter.name, "reading the gradient")?;
-            result.map_err(|source| undecomposed(&member.parameter.name, &gradient, source))?;
+            let gradient =
+                self.gradients.f_select(0, index).for_parameter(&member.parameter.name, "reading the gradient")?;
+            result.map_err(|source| decomposition_error(&member.parameter.name, &gradient, source))?;
         }
         Ok(())
     }
@@ -176,15 +181,15 @@ impl Stack {
         let rank = projectors().map(Projector::rank).max().unwrap_or(0);
         let mut bases = part(&self.bases)?;
         let previous = projectors().all(Projector::has_basis).then_some(&bases);
-        // In memory of their own and no buffer: they are larger than a step's, and wanted once in
-        // hundreds of steps.
+        // These take fresh memory and no buffer: they are larger than what a step needs, and are
+        // needed once in hundreds of steps.
         let fresh = projector::basis(projector::scaled(&gradients)?, self.side, rank, previous)?;
         bases.f_copy_(&fresh)?;
-        members.iter_mut().filter_map(|member| member.projector.as_mut()).for_each(Projector::adopt_room);
+        members.iter_mut().filter_map(|member| member.projector.as_mut()).for_each(Projector::use_stacked_basis);
         Ok(())
     }
 
-    /// `(start, count)` of parts of `at_most` members.
+    /// `(start, count)` of parts of at most `at_most` members.
     fn chunks(&self, at_most: i64) -> impl Iterator<Item = (i64, i64)> + use<> {
         let (at_most, count) = (at_most.max(1), self.members.len() as i64);
         (0..count).step_by(at_most as usize).map(move |start| (start, at_most.min(count - start)))
@@ -202,53 +207,52 @@ impl Stack {
         let (weights, bases) = (part(&self.weights)?, part(&self.bases)?);
         let shape = weights.size();
         let numel = weights.numel() as i64;
-        let storage = match members[start as usize].master.for_kernel(members[start as usize].num_steps) {
-            Some((_, storage)) => storage,
-            None => return Err(TchError::Kind("no kernel takes this weight".to_owned())),
-        };
+        let leader = &members[start as usize];
+        let KernelWeight { kernels, stored, .. } = leader.master.for_kernel(leader.num_steps).ok_or_else(no_kernel)?;
         let hidden = if self.hidden.numel() > 0 { Some(part(&self.hidden)?) } else { None };
-        let of_all = hidden.as_ref().map_or(storage, Storage::HiddenBits);
+        let stored_all = hidden.as_ref().map_or(stored, StoredWeight::HiddenBits);
         let (mut first, mut second) = (part(&self.first_moments)?, part(&self.second_moments)?);
         let mut low_rank = scratch.floats(Slot::LowRank, first.numel() as i64)?.f_view(&first.size()[..])?;
-        // One launch for all: the first one's bits, and the element's index among them, tell
-        // elements apart.
-        let leader = &members[start as usize];
+        // One launch serves all members, with the first one's key. An element's index among all
+        // elements gives each its own random bits.
         let key = leader.moments.key(leader.num_steps);
-        let moments = (&mut first, &mut second);
+        let moments = KernelMoments { first: &mut first, second: &mut second, key };
 
-        // Operands of float16 where the basis is: rounded as TF32 rounds, at twice the speed. What
-        // the step lacks to its size is taken from the weight before and given to it after, a power
-        // of two.
-        let halves = bases.kind() == Kind::Half && !matches!(storage, Storage::Float);
+        // Where the basis is float16, so are the operands: they round as TF32 does, at twice the
+        // speed. The step then lacks a power of two. The weight is divided by it before the
+        // addition and multiplied by it afterwards.
+        let halves = bases.kind() == Kind::Half && !matches!(stored, StoredWeight::Float);
         let (step, bases, factor) = if halves {
             let gradients = part(&self.gradients)?;
             let mut narrow = scratch.halves(Slot::Gradient, numel)?.f_view(&shape[..])?;
-            let largest = fused::narrow_gradient(&gradients, &mut narrow)?;
+            let largest = kernels.narrow_gradient(&gradients, &mut narrow)?;
             match self.side {
-                OneSide::Right => narrow.f_bmm_dtype_out(&low_rank, &bases.f_transpose(1, 2)?, Kind::Float).done()?,
-                OneSide::Left => bases.f_transpose(1, 2)?.f_bmm_dtype_out(&low_rank, &narrow, Kind::Float).done()?,
+                OneSide::Right => {
+                    narrow.f_bmm_dtype_out(&low_rank, &bases.f_transpose(1, 2)?, Kind::Float).map(drop)?
+                }
+                OneSide::Left => bases.f_transpose(1, 2)?.f_bmm_dtype_out(&low_rank, &narrow, Kind::Float).map(drop)?,
             }
             let mut step = scratch.halves(Slot::Basis, low_rank.numel() as i64)?.f_view(&low_rank.size()[..])?;
-            let factor = fused::narrow_direction(&mut low_rank, &largest, &mut step, moments, key, adam, scale)?;
+            let factor = kernels.narrow_direction((&mut low_rank, &largest), &mut step, moments, (adam, scale))?;
             (step, bases, factor)
         } else {
             let gradients = scratch.widened(Slot::Gradient, &part(&self.gradients)?)?;
             let bases = scratch.widened(Slot::Basis, &bases)?;
-            let _tf32 = fused::allow_tf32(&weights)?;
+            let _tf32 = allow_tf32(&weights)?;
             match self.side {
-                OneSide::Right => gradients.f_bmm_out(&low_rank, &bases.f_transpose(1, 2)?).done()?,
-                OneSide::Left => bases.f_transpose(1, 2)?.f_bmm_out(&low_rank, &gradients).done()?,
+                OneSide::Right => gradients.f_bmm_out(&low_rank, &bases.f_transpose(1, 2)?).map(drop)?,
+                OneSide::Left => bases.f_transpose(1, 2)?.f_bmm_out(&low_rank, &gradients).map(drop)?,
             }
-            fused::direction(&mut low_rank, moments, key, adam, scale)?;
+            kernels.direction(&mut low_rank, moments, adam, scale)?;
             (low_rank, bases, 1.0)
         };
 
-        let mut master = match storage {
-            Storage::Float => weights.shallow_clone(),
+        let mut master = match stored {
+            StoredWeight::Float => weights.shallow_clone(),
             _ => scratch.floats(Slot::Master, numel)?.f_view(&shape[..])?,
         };
-        if !matches!(storage, Storage::Float) {
-            fused::read_master(&weights, of_all, factor.recip(), &mut master)?;
+        if !matches!(stored, StoredWeight::Float) {
+            kernels.read_master((&weights, stored_all), factor.recip(), &mut master)?;
         }
         decay(&mut master, adam.decay_before)?;
         let (left, right) = match self.side {
@@ -256,36 +260,38 @@ impl Stack {
             OneSide::Left => (&bases, &step),
         };
         if halves {
-            master.f_baddbmm_dtype_out(&master, left, right, Kind::Float).done()?;
+            master.f_baddbmm_dtype_out(&master, left, right, Kind::Float).map(drop)?;
         } else {
-            let _tf32 = fused::allow_tf32(&weights)?;
-            master.f_baddbmm_(left, right).done()?;
+            let _tf32 = allow_tf32(&weights)?;
+            master.f_baddbmm_(left, right).map(drop)?;
         }
         decay(&mut master, adam.decay_after)?;
-        match storage {
-            Storage::Float => Ok(()),
-            Storage::HiddenBits(_) | Storage::Nearest => fused::write_master(&master, &weights, of_all, factor),
-            // Each parameter draws its own noise.
-            Storage::Stochastic { .. } => (0..count).try_for_each(|index| {
+        match stored {
+            StoredWeight::Float => Ok(()),
+            StoredWeight::HiddenBits(_) | StoredWeight::Nearest => {
+                kernels.write_master(&master, (&weights, stored_all), factor)
+            }
+            // Each parameter draws its own random bits.
+            StoredWeight::Stochastic { .. } => (0..count).try_for_each(|index| {
                 let member = &members[(start + index) as usize];
-                match member.master.for_kernel(member.num_steps) {
-                    Some((weight, storage)) => {
-                        let master = master.f_select(0, index)?.f_view([-1])?;
-                        fused::write_master(&master, weight, storage, factor)
-                    }
-                    None => Err(TchError::Kind("no kernel takes this weight".to_owned())),
-                }
+                let KernelWeight { kernels, flat, stored } =
+                    member.master.for_kernel(member.num_steps).ok_or_else(no_kernel)?;
+                kernels.write_master(&master.f_select(0, index)?.f_view([-1])?, (flat, stored), factor)
             }),
         }
     }
+}
+
+fn no_kernel() -> TchError {
+    TchError::Kind("no kernel takes this weight".to_owned())
 }
 
 fn first_name(members: &[ParameterState], start: i64) -> String {
     members[start as usize].parameter.name.clone()
 }
 
-/// Whether `next` is of the same kind as `previous` and lies right behind it, on a GPU whose
-/// kernels take both.
+/// Whether `next` is like `previous` and directly follows it in memory, on a GPU whose kernels take
+/// both.
 fn follows(previous: &ParameterState, next: &ParameterState) -> bool {
     let one_sided = |state: &ParameterState| state.projector.as_ref().and_then(|projector| projector.one_sided());
     let (Some(gradient), Some(next_gradient)) = (&previous.parameter.gradient, &next.parameter.gradient) else {
@@ -297,7 +303,7 @@ fn follows(previous: &ParameterState, next: &ParameterState) -> bool {
         && adjoins(gradient, next_gradient)
         && previous.master.for_kernel(0).is_some()
         && next.master.for_kernel(0).is_some()
-        && fused::takes(&[gradient, next_gradient])
+        && fused_kernels(&[gradient, next_gradient]).is_some()
 }
 
 fn adjoins(tensor: &Tensor, next: &Tensor) -> bool {
@@ -306,7 +312,7 @@ fn adjoins(tensor: &Tensor, next: &Tensor) -> bool {
     }
     let bytes = tensor.numel() * tensor.kind().elt_size_in_bytes();
     let alike = tensor.size() == next.size() && tensor.kind() == next.kind() && tensor.device() == next.device();
-    // Addresses alone, not followed: an empty tensor has none.
+    // Addresses are compared, never followed. An empty tensor has none.
     let address = |tensor: &Tensor| tensor.data_ptr() as usize;
     alike
         && tensor.device().is_cuda()
@@ -316,7 +322,8 @@ fn adjoins(tensor: &Tensor, next: &Tensor) -> bool {
         && address(tensor) + bytes == address(next)
 }
 
-/// `count` matrices from this one on, `[count, rows, cols]`. An error if the storage ends before.
+/// A view `[count, rows, cols]` of the `count` matrices from this one on. It is an error if the
+/// storage ends before.
 fn spanning(matrix: &Tensor, count: usize) -> Result<Tensor, TchError> {
     let (rows, cols) = matrix.size2()?;
     matrix.f_detach()?.f_as_strided([count as i64, rows, cols], [rows * cols, cols, 1], None)

@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum TargetModules {
-    /// One string: `all-linear` (or `all_linear`), else a regular expression that must match the
+    /// One string: `all-linear` (or `all_linear`), or a regular expression that must match the
     /// whole module name.
     Pattern(String),
-    /// A list: a module is a target if an entry equals its name, is part of it, or matches all of
-    /// it as a regular expression.
+    /// A list. A module is a target if an entry is part of its name, or matches the whole name as a
+    /// regular expression.
     List(Vec<String>),
 }
 
@@ -22,17 +22,17 @@ impl TargetModules {
     }
 }
 
-/// Names of the target modules, in the order given; a target's weight is its name with `.weight`
-/// appended.
+/// Names of the target modules, in the order given. A target's weight is named after it, with
+/// `.weight` appended.
 ///
-/// `linear_modules` are the linear modules that own their weight: a head tied to the embedding is
-/// not one of them, as its weight is the embedding's. Matching is that of
+/// `linear_modules` are the linear modules that own their weight. A head that is tied to the
+/// embedding is not one of them, because its weight is the embedding's. Modules are matched as by
 /// `check_target_module_exists` in transformers 5.17. Regular expressions may look around, as in
 /// Python.
 ///
 /// # Errors
-/// [`Error::TargetPattern`] for an entry that had to be read as a regular expression and is none;
-/// [`Error::NoTargets`] if no module matches.
+/// [`Error::TargetPattern`] for an entry that must be read as a regular expression and is not a
+/// valid one; [`Error::NoTargets`] if no module matches.
 pub fn select_targets<'a>(linear_modules: &[&'a str], patterns: &TargetModules) -> Result<Vec<&'a str>, Error> {
     let mut matcher = Matcher::new(patterns);
     let mut targets = Vec::new();
@@ -57,7 +57,7 @@ pub fn select_targets<'a>(linear_modules: &[&'a str], patterns: &TargetModules) 
 
 struct Matcher<'p> {
     patterns: &'p [String],
-    /// Compiled when first needed: an entry that is found as a plain string need not be a valid
+    /// Compiled when first needed. An entry that is found as a plain string need not be a valid
     /// expression.
     regexes: Vec<Option<Regex>>,
     all: bool,

@@ -3,15 +3,15 @@ use tch::Device;
 
 const DOUBLE: (Kind, Device) = (Kind::Double, Device::Cpu);
 
-/// Gram matrices of gradients `[b, 2n, n]` whose singular values fall as those of a language
-/// model's do: the largest eigenvalue is ten times the next, a quarter of the way down it is 1e-4
-/// of the largest, at the end 1e-10.
+/// Gram matrices of gradients `[b, 2n, n]` whose singular values fall like those of a language
+/// model: the largest eigenvalue is much larger than the next, the one a quarter of the way down is
+/// 1e-4 of the largest, and the last one 1e-10.
 fn grams(batch: i64, n: i64) -> Tensor {
     let values = Tensor::arange(n, DOUBLE) * (-10.0 / n as f64) - (Tensor::arange(n, DOUBLE) + 1.0).log10();
     of_eigenvalues(batch, n, (values * 10.0f64.ln()).exp())
 }
 
-/// The same with a long, flat tail, where neighbours are hard to tell apart: the k-th eigenvalue is
+/// The same with a long, flat tail, where neighbours are hard to separate: the k-th eigenvalue is
 /// 1 / k.
 fn flat_grams(batch: i64, n: i64) -> Tensor {
     of_eigenvalues(batch, n, (Tensor::arange(n, DOUBLE) + 1.0).reciprocal())
@@ -26,7 +26,7 @@ fn of_eigenvalues(batch: i64, n: i64, values: Tensor) -> Tensor {
     (&vectors * values.view([1, 1, n])).matmul(&vectors.transpose(1, 2)).to_kind(Kind::Float)
 }
 
-/// Share of the best possible energy that the first `count` rows hold, the worst of the batch.
+/// The share of the best possible energy that the first `count` rows hold, for the worst matrix.
 fn captured(grams: &Tensor, rows: &Tensor, count: i64) -> f64 {
     let (grams, rows) = (grams.to_kind(Kind::Double), rows.to_kind(Kind::Double).narrow(1, 0, count));
     let (values, _) = grams.linalg_eigh("L");
@@ -51,7 +51,7 @@ fn a_quarter_of_the_vectors_holds_as_much_as_the_exact_ones() {
             let held = captured(&grams, &rows, count);
             assert!((0.999..1.0001).contains(&held), "{n}, {count}: {held}");
         }
-        // Axes and not the span alone: no two vectors share energy.
+        // The axes are right, not only the span: no two vectors share energy.
         let inside = rows.matmul(&grams).matmul(&rows.transpose(1, 2)).to_kind(Kind::Double);
         let scale = inside.diagonal(0, 1, 2).clamp_min(1e-30).sqrt();
         let shared = inside / (scale.unsqueeze(1) * scale.unsqueeze(2)) - Tensor::eye(rank, DOUBLE);
@@ -93,7 +93,7 @@ fn gradients_without_rank_have_bases_too() {
     let rows = leading(grams.copy(), 16).unwrap();
     assert!(off_orthonormal(&rows) < TOLERANCE);
     assert!(captured(&grams, &rows, 3) > 0.9999);
-    // One of the batch is zero.
+    // One of the matrices is zero.
     let _ = grams.get(1).zero_();
     let rows = leading(grams.copy(), 16).unwrap();
     assert!(off_orthonormal(&rows) < TOLERANCE);

@@ -1,10 +1,9 @@
 //! Stochastic rounding to bfloat16: add 16 random bits below the last place, then cut them off.
 //!
-//! A value that lies a fraction `f` of the way to the next bfloat16 rounds there with probability
-//! `f`, so the mean is kept. The bits are a hash of (seed, parameter, step, element): nothing to
-//! save but the seed, the same on all devices, and independent of how a tensor is cut into ranges.
+//! A value that is a fraction `f` of the way to the next bfloat16 rounds up with probability `f`,
+//! so the mean is right. The bits are a hash of seed, parameter, step and element. Only the seed
+//! needs to be saved, and the bits are the same on all devices and for all divisions into ranges.
 
-use crate::in_place::InPlace;
 use tch::{Kind, TchError, Tensor};
 
 /// The random bits of one parameter.
@@ -33,39 +32,39 @@ impl Noise {
         [hash, work]: [&mut Tensor; 2],
     ) -> Result<(), TchError> {
         self.fill(step, start, hash, work)?;
-        hash.f_bitwise_and_(0xffff).done()?;
-        hash.f_add_(&master.f_view_dtype(Kind::Int)?).done()?;
-        hash.f_bitwise_right_shift_tensor_scalar_(16).done()?;
+        hash.f_bitwise_and_(0xffff).map(drop)?;
+        hash.f_add_(&master.f_view_dtype(Kind::Int)?).map(drop)?;
+        hash.f_bitwise_right_shift_tensor_scalar_(16).map(drop)?;
         weight.f_view_dtype(Kind::Int16)?.f_copy_(hash)
     }
 
-    /// Keys the bits of one step.
+    /// The key of one step's bits.
     pub(crate) fn key(&self, step: i64) -> u64 {
         mix(self.seed ^ mix(self.parameter ^ mix(step as u64)))
     }
 
-    /// Murmur3's 32-bit finaliser over the element's index, keyed at the start and in the middle:
-    /// with one key alone, two parameters would draw the same numbers in another order.
+    /// Murmur3's 32-bit finaliser over the element's index, keyed at the start and in the middle.
+    /// With a key at the start only, two parameters would draw the same numbers in another order.
     fn fill(&self, step: i64, start: i64, hash: &mut Tensor, work: &mut Tensor) -> Result<(), TchError> {
         let key = self.key(step);
         let length = hash.numel() as i64;
         hash.f_copy_(&Tensor::f_arange_start(start, start + length, (Kind::Int, hash.device()))?)?;
-        hash.f_bitwise_xor_(i64::from(key as i32)).done()?;
+        hash.f_bitwise_xor_(i64::from(key as i32)).map(drop)?;
         xor_shifted(hash, work, 16)?;
-        hash.f_mul_scalar_(i64::from(0x85eb_ca6b_u32 as i32)).done()?;
-        hash.f_bitwise_xor_(i64::from((key >> 32) as i32)).done()?;
+        hash.f_mul_scalar_(i64::from(0x85eb_ca6b_u32 as i32)).map(drop)?;
+        hash.f_bitwise_xor_(i64::from((key >> 32) as i32)).map(drop)?;
         xor_shifted(hash, work, 13)?;
-        hash.f_mul_scalar_(i64::from(0xc2b2_ae35_u32 as i32)).done()?;
+        hash.f_mul_scalar_(i64::from(0xc2b2_ae35_u32 as i32)).map(drop)?;
         xor_shifted(hash, work, 16)
     }
 }
 
-/// `x ← x ^ (x >>> shift)`. The mask clears the copies of the sign bit that an arithmetic shift
-/// draws in.
+/// `x ← x ^ (x >>> shift)`. The mask clears the copies of the sign bit that the arithmetic shift
+/// brings in.
 fn xor_shifted(x: &mut Tensor, work: &mut Tensor, shift: i64) -> Result<(), TchError> {
-    x.f_bitwise_right_shift_tensor_scalar_out(work, shift).done()?;
-    work.f_bitwise_and_((1_i64 << (32 - shift)) - 1).done()?;
-    x.f_bitwise_xor_tensor_(work).done()?;
+    x.f_bitwise_right_shift_tensor_scalar_out(work, shift).map(drop)?;
+    work.f_bitwise_and_((1_i64 << (32 - shift)) - 1).map(drop)?;
+    x.f_bitwise_xor_tensor_(work).map(drop)?;
     Ok(())
 }
 

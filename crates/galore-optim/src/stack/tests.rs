@@ -1,5 +1,5 @@
 use super::*;
-use crate::core::Core;
+use crate::engine::Engine;
 use crate::{
     AdamConfig, GaLoreConfig, Parameter, ParameterGroup, ProjectionType, RefreshTiming, SubspaceSolver, WeightUpdate,
 };
@@ -7,7 +7,7 @@ use tch::Device;
 
 const REFRESH_BYTES: u64 = 600_000_000;
 
-/// Parameters of these shapes, one behind the other in two buffers.
+/// Parameters of these shapes, adjacent in one buffer of weights and one of gradients.
 fn group(shapes: &[[i64; 2]], device: Device) -> ParameterGroup {
     let total = shapes.iter().map(|[rows, cols]| rows * cols).sum::<i64>();
     let buffer = || Tensor::zeros([total], (Kind::BFloat16, device));
@@ -24,21 +24,20 @@ fn group(shapes: &[[i64; 2]], device: Device) -> ParameterGroup {
             parameter
         })
         .collect();
-    ParameterGroup { parameters, adam: AdamConfig::galore_default() }
+    ParameterGroup::new(parameters, AdamConfig::galore_default())
 }
 
 fn stacks(group: ParameterGroup, proj_type: ProjectionType) -> Vec<(usize, usize)> {
-    let mut core = Core::new(Flavour::GaLore);
     let galore = GaLoreConfig { rank: 2, proj_type, ..GaLoreConfig::default() };
-    core.add(group, Some(&galore), WeightUpdate::Exact).unwrap();
-    core.stacks.iter().map(|stack| (stack.members.start, stack.members.end)).collect()
+    let engine = Engine::new(AdamFormula::GaLore, vec![group.with_galore(galore)], WeightUpdate::Exact).unwrap();
+    engine.stacks.iter().map(|stack| (stack.members.start, stack.members.end)).collect()
 }
 
 #[test]
 fn neighbours_of_one_shape_are_found_on_a_gpu_alone() {
     let shapes = [[4, 6], [4, 6], [6, 4], [5, 5], [5, 5], [5, 5]];
     assert!(stacks(group(&shapes, Device::Cpu), ProjectionType::Std).is_empty());
-    if !torch_ext::cuda::load() {
+    if !torch_ext::cuda::load() || fused_kernels(&[&Tensor::zeros([1], (Kind::Float, Device::Cuda(0)))]).is_none() {
         return;
     }
     let device = Device::Cuda(0);
@@ -55,17 +54,15 @@ fn neighbours_of_one_shape_are_found_on_a_gpu_alone() {
     assert!(stacks(no_buffers, ProjectionType::Std).is_empty());
 }
 
-/// A stack as on a GPU, of what the CPU can do of it: refreshes.
+/// A stack as on a GPU. The CPU can refresh it.
 fn stacked(
     config: &GaLoreConfig,
     [rows, cols]: [i64; 2],
     count: usize,
     device: Device,
 ) -> (Stack, Vec<ParameterState>) {
-    let mut core = Core::new(Flavour::GaLore);
-    let group = group(&vec![[rows, cols]; count], device);
-    core.add(group, Some(config), WeightUpdate::Nearest).unwrap();
-    let mut members = core.parameters;
+    let group = group(&vec![[rows, cols]; count], device).with_galore(config.clone());
+    let mut members = Engine::new(AdamFormula::GaLore, vec![group], WeightUpdate::Nearest).unwrap().parameters;
     let stack = Stack::of(&mut members, 0).unwrap().unwrap();
     (stack, members)
 }
@@ -77,13 +74,13 @@ fn fill(stack: &Stack, seed: i64) {
     stack.gradients.shallow_clone().copy_(&(&wave - wave.floor() - 0.5).view(&size[..]));
 }
 
-/// The bases of 11 gradients of this shape, the second ones, made in parts that take so many bytes.
+/// The bases of 11 gradients of this shape after two refreshes, in parts that take `bytes`.
 fn bases_made_with(bytes: u64, shape: [i64; 2], rank: i64, device: Device) -> (Tensor, Tensor) {
     let solver = SubspaceSolver::Eigenvectors;
     let config = GaLoreConfig { rank, solver, ..GaLoreConfig::default() };
     let (stack, mut members) = stacked(&config, shape, 11, device);
     for seed in [1, 2] {
-        // The second time there is a basis to take signs from.
+        // The second refresh has a basis to take signs from.
         fill(&stack, seed);
         members.iter_mut().for_each(|member| member.num_steps = 0);
         stack.refresh_if_due(&mut members, bytes).unwrap();
@@ -91,13 +88,13 @@ fn bases_made_with(bytes: u64, shape: [i64; 2], rank: i64, device: Device) -> (T
     (stack.bases, stack.gradients)
 }
 
-/// A product may round otherwise in another batch, so what bases hold is compared, and not their
-/// bits.
+/// Products in batches of another size may round differently, so the test compares the energy that
+/// the bases hold, not their bits.
 #[test]
 fn bases_hold_the_same_however_many_are_made_at_a_time() {
     let gpu = torch_ext::cuda::load().then_some((Device::Cuda(0), 1e-4));
     for (device, bound) in [Some((Device::Cpu, 1e-5)), gpu].into_iter().flatten() {
-        // By iteration, exact, on either side.
+        // Iterative and exact, on either side.
         for (shape, rank) in [([40, 24], 6), ([40, 24], 24), ([24, 40], 12), ([170, 170], 30), ([240, 96], 24)] {
             let energy = |bytes| {
                 let (bases, gradients) = bases_made_with(bytes, shape, rank, device);
@@ -130,7 +127,7 @@ fn a_stack_refreshes_those_that_are_due() {
             members.iter_mut().for_each(|member| member.num_steps = step);
             stack.refresh_if_due(&mut members, REFRESH_BYTES).unwrap();
             let changed: Vec<i64> = (0..5).filter(|&index| before.get(index) != stack.bases.get(index)).collect();
-            // One of five on every other step, by its place.
+            // One of five on every other step, in order.
             let expected = match step {
                 0 => (0..5).collect(),
                 _ if step % 2 == 0 => vec![(step / 2 - 1) % 5],

@@ -7,6 +7,7 @@
 )]
 
 mod against_python;
+mod groups;
 mod narrow_moments;
 mod odd_input;
 mod on_gpu;
@@ -42,17 +43,17 @@ impl Golden {
 
 /// A parameter with a gradient buffer.
 fn parameter(name: &str, weight: &Tensor, gradient: &Tensor) -> Parameter {
-    Parameter { name: name.to_owned(), weight: weight.shallow_clone(), gradient: Some(gradient.shallow_clone()) }
+    Parameter::new(name, weight).with_gradient(gradient)
 }
 
 fn group(parameters: Vec<Parameter>, adam: AdamConfig) -> ParameterGroup {
-    ParameterGroup { parameters, adam }
+    ParameterGroup::new(parameters, adam)
 }
 
-/// Numbers that depend on shape and seed alone.
+/// Numbers that depend only on shape and seed.
 fn random(shape: &[i64], seed: i64) -> Tensor {
-    // A low-discrepancy sequence through the inverse of tanh: bell-shaped enough, and no global
-    // generator that other tests would share.
+    // A low-discrepancy sequence through the inverse of tanh. It is bell-shaped enough, and needs
+    // no global generator, which other tests would share.
     let numel: i64 = shape.iter().product();
     let values: Vec<f32> = (0..numel)
         .map(|i| {

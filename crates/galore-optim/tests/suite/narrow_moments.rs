@@ -1,4 +1,4 @@
-//! Moments in bfloat16 and bases in float16, beside those in float32.
+//! Moments in bfloat16 and bases in float16, compared with those in float32.
 
 use crate::{group, parameter, random};
 use galore_optim::{
@@ -23,7 +23,7 @@ fn run(moments: MomentDtype, galore: Option<ProjectionType>, steps: i64) -> Outc
         Some(proj_type) => {
             let galore =
                 GaLoreConfig { rank: 8, update_proj_gap: 1000, scale: 1.0, proj_type, ..GaLoreConfig::default() };
-            Box::new(GaLoreAdamW::new(targets, vec![], &galore, WeightUpdate::Exact).unwrap())
+            Box::new(GaLoreAdamW::new(vec![targets.with_galore(galore)], WeightUpdate::Exact).unwrap())
         }
     };
     for step in 0..steps {
@@ -47,16 +47,16 @@ fn training_goes_where_it_goes_with_wide_ones() {
         let wide = run(MomentDtype::Float32, galore, 300);
         let narrow = run(MomentDtype::Bfloat16, galore, 300);
         let off = ratio(&(&narrow.change - &wide.change), &wide.change);
-        // Each moment is off by 0.8 % at most, at random from step to step; the fewer there are,
-        // the less it evens out.
+        // Each moment is off by at most 0.8 %, at random from step to step. The fewer there are,
+        // the less this averages out.
         assert!(off > 0.0 && off < 0.02, "{galore:?}: {off}");
     }
 }
 
 #[test]
 fn the_second_moment_keeps_growing() {
-    // After 500 steps at 0.999 it has seen 39 % of its gradients' squares; to nearest it would stop
-    // where a thousandth is less than half a unit, after some steps.
+    // After 500 steps at 0.999 it holds 39 % of the mean of its gradients' squares. Rounded to
+    // nearest, it would stop once a thousandth is less than half a unit.
     let (wide, narrow) = (run(MomentDtype::Float32, None, 500), run(MomentDtype::Bfloat16, None, 500));
     let mean = |outcome: &Outcome| outcome.second_moment.mean(Kind::Double).double_value(&[]);
     let off = (mean(&narrow) / mean(&wide) - 1.0).abs();

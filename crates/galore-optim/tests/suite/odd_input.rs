@@ -1,4 +1,4 @@
-//! Parameters, gradients and settings that cannot be taken.
+//! Parameters, gradients and settings that are refused.
 
 use crate::{bits_equal, group, parameter, random};
 use galore_optim::{
@@ -8,7 +8,8 @@ use galore_optim::{
 use tch::{Device, Kind, Tensor};
 
 fn galore_of(parameters: Vec<Parameter>, galore: &GaLoreConfig) -> Result<GaLoreAdamW, Error> {
-    GaLoreAdamW::new(group(parameters, AdamConfig::galore_default()), vec![], galore, WeightUpdate::Exact)
+    let targets = group(parameters, AdamConfig::galore_default()).with_galore(galore.clone());
+    GaLoreAdamW::new(vec![targets], WeightUpdate::Exact)
 }
 
 fn adamw_of(parameters: Vec<Parameter>) -> Result<AdamW, Error> {
@@ -54,7 +55,7 @@ fn gradients_must_fit() {
     assert_eq!(error.to_string(), "gradient of `w` has shape [4, 3], its weight [3, 4]");
     let mut optimizer = adamw_of(vec![parameter("w", &weight, &weight.to_kind(Kind::Int64))]).unwrap();
     assert!(matches!(optimizer.step(0.1).unwrap_err(), Error::UnsupportedKind { what: "gradient", .. }));
-    // A gradient with other strides is as good as any.
+    // A gradient may have other strides.
     let (a, b, gradient) = (weight.copy(), weight.copy(), random(&[4, 3], 1));
     adamw_of(vec![parameter("w", &a, &gradient.tr())]).unwrap().step(0.1).unwrap();
     adamw_of(vec![parameter("w", &b, &gradient.tr().contiguous())]).unwrap().step(0.1).unwrap();
@@ -69,7 +70,7 @@ fn non_finite_gradients_are_named() {
     let error = optimizer.step(0.1).unwrap_err();
     assert!(matches!(&error, Error::NonFiniteGradient { name } if name == "mlp.up"), "{error}");
     assert!(bits_equal(&weight, &random(&[6, 4], 0)));
-    // The optimizer is not spoilt: a good gradient then works.
+    // The optimizer is still usable: a good gradient works.
     gradient.shallow_clone().copy_(&random(&[6, 4], 1));
     optimizer.step(0.1).unwrap();
 }
@@ -163,7 +164,7 @@ fn target_patterns_that_match_nothing_or_are_no_expressions() {
     assert!(select_targets(&[], &list(&["mlp"])).is_err());
 }
 
-/// On a GPU large tensors go to a kernel, and what it does not take to plain operations.
+/// On a GPU a kernel may compute the norm, and plain operations do where it does not fit.
 #[test]
 fn norm_of_several_tensors_of_several_kinds() {
     let device = if torch_ext::cuda::load() { Device::Cuda(0) } else { Device::Cpu };

@@ -1,5 +1,5 @@
-//! A step on the GPU, fused kernels and TF32 products included, against the plain float32 one on
-//! the CPU. Nothing to test without a GPU.
+//! A step on a GPU against the plain float32 step on the CPU. With the feature `cuda-kernels` the
+//! GPU uses fused kernels and TF32 products. Without a GPU there is nothing to test.
 
 use crate::{group, parameter, random};
 use galore_optim::{
@@ -23,9 +23,9 @@ fn side(
     moments: MomentDtype,
     galore: Option<&GaLoreConfig>,
 ) -> Side {
-    // The first are targets, views into one buffer: those of one shape take their step together.
-    // Odd lengths leave a rest for the last thread, and views off the boundaries of wide accesses;
-    // the matrices reach past one block.
+    // The first ones are targets and views into one buffer, so those of one shape take their step
+    // together. Odd lengths leave a remainder for the last thread, and views that are not aligned
+    // to wide accesses. The matrices are larger than one block.
     let shapes: [&[i64]; NUM_TARGETS + 3] = [
         &[96, 40],
         &[96, 40],
@@ -62,8 +62,9 @@ fn side(
     let optimizer: Box<dyn Optimizer> = match galore {
         None => Box::new(AdamW::new(vec![group(parameters(0..NUM_TARGETS + 3), adam)], update).unwrap()),
         Some(galore) => {
-            let others = vec![group(parameters(NUM_TARGETS..NUM_TARGETS + 3), adam.clone())];
-            Box::new(GaLoreAdamW::new(group(parameters(0..NUM_TARGETS), adam), others, galore, update).unwrap())
+            let others = group(parameters(NUM_TARGETS..NUM_TARGETS + 3), adam.clone());
+            let targets = group(parameters(0..NUM_TARGETS), adam).with_galore(galore.clone());
+            Box::new(GaLoreAdamW::new(vec![targets, others], update).unwrap())
         }
     };
     Side { weights, gradients, optimizer }
@@ -101,7 +102,7 @@ fn a_step_on_the_gpu_is_that_of_the_cpu() {
         {
             let mut cpu = side(Device::Cpu, (kind, update), moments, galore.as_ref());
             let mut gpu = side(Device::Cuda(0), (kind, update), moments, galore.as_ref());
-            // One step on the CPU, which makes the basis; the GPU goes on from there.
+            // The first step, on the CPU, computes the basis. The GPU continues from there.
             cpu.step(0);
             let state = folder.path().join("state");
             cpu.optimizer.save(&state).unwrap();
@@ -119,10 +120,10 @@ fn a_step_on_the_gpu_is_that_of_the_cpu() {
                 let error = (wide(ours) - wide(wanted)).norm().double_value(&[]);
                 let change = (wide(wanted) - wide(start)).norm().double_value(&[]);
                 // Products in TF32 are off by 5e-4, which Adam's division by small second moments
-                // enlarges. Where a sum lands near a boundary of rounding, a weight in bfloat16 is
-                // off by a unit in its last place, up to 0.004 beside changes of 0.05 and less;
-                // that happens to about one in a hundred. Moments in bfloat16 draw other bits where
-                // a stack takes its step together: each is off by up to 0.8 %, at random.
+                // enlarges. About one bfloat16 weight in a hundred is near a rounding boundary and
+                // is off by a unit in its last place: up to 0.004, with changes of at most 0.05.
+                // Moments in bfloat16 draw other random bits where a stack takes its step together,
+                // so each is off by up to 0.8 %, at random.
                 let bound = match (kind, galore.is_some() && index < NUM_TARGETS) {
                     (Kind::Float, _) if moments == MomentDtype::Bfloat16 => 1e-2,
                     (Kind::Float, false) => 1e-5,

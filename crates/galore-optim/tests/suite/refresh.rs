@@ -1,9 +1,13 @@
-//! On which steps subspaces are made anew, and how.
+//! On which steps subspaces are refreshed, and how.
 
 use crate::{bits_equal, group, parameter, random};
 use galore_optim::{AdamConfig, GaLoreAdamW, GaLoreConfig, Optimizer, RefreshTiming, SubspaceSolver, WeightUpdate};
 use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 use tch::{Kind, Tensor};
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Metadata, Subscriber};
 
 const GAP: i64 = 10;
 const SHAPES: [[i64; 2]; 5] = [[6, 9], [6, 9], [6, 9], [12, 5], [12, 5]];
@@ -19,8 +23,8 @@ impl Run {
         let gradients: Vec<Tensor> = weights.iter().map(|weight| weight.zeros_like().to_kind(Kind::Float)).collect();
         let targets = weights.iter().zip(&gradients).enumerate();
         let targets = targets.map(|(i, (weight, gradient))| parameter(&i.to_string(), weight, gradient)).collect();
-        let targets = group(targets, AdamConfig::galore_default());
-        let optimizer = GaLoreAdamW::new(targets, vec![], config, WeightUpdate::Exact).unwrap();
+        let targets = group(targets, AdamConfig::galore_default()).with_galore(config.clone());
+        let optimizer = GaLoreAdamW::new(vec![targets], WeightUpdate::Exact).unwrap();
         Run { weights, gradients, optimizer }
     }
 
@@ -28,7 +32,7 @@ impl Run {
         Self::new(config, (0..).zip(SHAPES).map(|(i, shape)| random(&shape, i).to_kind(Kind::BFloat16)).collect())
     }
 
-    /// Takes a step; returns the targets whose basis it made anew.
+    /// Takes a step. Returns the targets whose basis changed.
     fn step(&mut self, step: i64) -> Vec<usize> {
         let before = self.bases();
         for (i, gradient) in (0..).zip(&mut self.gradients) {
@@ -141,4 +145,51 @@ fn settings_are_written_where_they_are_not_the_default() {
     assert!(text.contains(r#""refresh":"staggered","solver":"svd""#), "{text}");
     assert_eq!(serde_json::from_str::<GaLoreConfig>(&text).unwrap(), config);
     assert!(serde_json::from_str::<GaLoreConfig>(r#"{"refresh":"sometimes"}"#).is_err());
+}
+
+/// Collects the number of matrices of each refresh.
+#[derive(Clone, Default)]
+struct Refreshes(Arc<Mutex<Vec<i64>>>);
+
+impl Subscriber for Refreshes {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.name() == "refresh"
+    }
+
+    fn new_span(&self, span: &Attributes<'_>) -> Id {
+        struct Matrices<'a>(&'a Refreshes);
+        impl Visit for Matrices<'_> {
+            fn record_i64(&mut self, field: &Field, value: i64) {
+                if field.name() == "matrices" {
+                    self.0.0.lock().unwrap().push(value);
+                }
+            }
+
+            fn record_debug(&mut self, _: &Field, _: &dyn std::fmt::Debug) {}
+        }
+        span.record(&mut Matrices(self));
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, _: &Event<'_>) {}
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+#[test]
+fn every_refresh_is_a_span() {
+    let mut run = Run::fresh(&config(RefreshTiming::Together));
+    let refreshes = Refreshes::default();
+    tracing::subscriber::with_default(refreshes.clone(), || {
+        for step in 0..GAP {
+            run.step(step);
+        }
+    });
+    assert_eq!(refreshes.0.lock().unwrap().iter().sum::<i64>(), SHAPES.len() as i64);
 }

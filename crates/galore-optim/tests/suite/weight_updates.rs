@@ -7,8 +7,7 @@ use tch::{Kind, Tensor};
 const LEARNING_RATE: f64 = 1e-5;
 const STEPS: i64 = 200;
 
-/// 200 steps at the documented learning rate on a target and a bias, both with gradients of `step`
-/// alone. Returns start, and per parameter the weight and the float32 master.
+/// 200 steps at a small learning rate on a target and a bias.
 struct Run {
     start: [Tensor; 2],
     weights: [Tensor; 2],
@@ -23,8 +22,8 @@ fn run(kind: Kind, update: WeightUpdate) -> Run {
     let gradients = start.each_ref().map(|start| Tensor::zeros(start.size(), (Kind::Float, tch::Device::Cpu)));
     let galore = GaLoreConfig { rank: 8, update_proj_gap: 50, scale: 1.8, ..GaLoreConfig::default() };
     let targets = group(vec![parameter("target", &weights[0], &gradients[0])], AdamConfig::galore_default());
-    let others = vec![group(vec![parameter("bias", &weights[1], &gradients[1])], AdamConfig::galore_default())];
-    let mut optimizer = GaLoreAdamW::new(targets, others, &galore, update).unwrap();
+    let others = group(vec![parameter("bias", &weights[1], &gradients[1])], AdamConfig::galore_default());
+    let mut optimizer = GaLoreAdamW::new(vec![targets.with_galore(galore), others], update).unwrap();
     for step in 0..STEPS {
         for (index, gradient) in gradients.iter().enumerate() {
             let fixed = random(&gradient.size(), 100 + index as i64);
@@ -49,7 +48,7 @@ fn run(kind: Kind, update: WeightUpdate) -> Run {
     Run { start: start.map(|start| start.to_kind(Kind::Float)), weights, masters }
 }
 
-/// Share of the float32 run's update that another run made: 1 is all, 0 nothing.
+/// Share of the float32 run's update that another run made, from 0 to 1.
 fn share(run: &Run, reference: &Run, index: usize) -> f64 {
     let wanted = &reference.masters[index] - &reference.start[index];
     let made = &run.masters[index] - &run.start[index];
@@ -63,7 +62,7 @@ fn exact_equals_float32_where_nearest_loses_most() {
     let nearest = run(Kind::BFloat16, WeightUpdate::Nearest);
     for index in 0..2 {
         assert!(bits_equal(&exact.masters[index], &reference.masters[index]), "parameter {index}: master");
-        // The weight is the master rounded; to even or away, ties do not occur here.
+        // The weight is the rounded master. Ties do not occur here.
         let rounded = reference.masters[index].to_kind(Kind::BFloat16);
         assert!(bits_equal(&exact.weights[index], &rounded), "parameter {index}: weight");
         assert!(share(&nearest, &reference, index) < 0.35, "parameter {index}: {}", share(&nearest, &reference, index));
@@ -75,8 +74,8 @@ fn float16_keeps_its_master_too() {
     let reference = run(Kind::Float, WeightUpdate::Exact);
     let exact = run(Kind::Half, WeightUpdate::Exact);
     for index in 0..2 {
-        // A bfloat16 start is a float16 one unless it is a denormal there: the masters may differ
-        // by that.
+        // A bfloat16 start is exact in float16 unless it is a denormal there, so the masters may
+        // differ slightly.
         let share = share(&exact, &reference, index);
         assert!((share - 1.0).abs() < 0.01, "parameter {index}: {share}");
         assert!(bits_equal(&exact.weights[index], &exact.masters[index].to_kind(Kind::Half)));
@@ -124,13 +123,13 @@ fn low_precision_gradients_are_taken_in_float32() {
     let results = [Kind::Float, Kind::BFloat16].map(|gradient_kind| {
         let weight = start.to_kind(Kind::BFloat16);
         let bias = random(&[64], 1).to_kind(Kind::BFloat16);
-        // Values that both types hold.
+        // Values that are exact in both types.
         let gradient = random(&[24, 40], 5).to_kind(Kind::BFloat16).to_kind(gradient_kind);
         let bias_gradient = random(&[64], 6).to_kind(Kind::BFloat16).to_kind(gradient_kind);
         let galore = GaLoreConfig { rank: 8, ..GaLoreConfig::default() };
         let targets = group(vec![parameter("w", &weight, &gradient)], AdamConfig::galore_default());
-        let others = vec![group(vec![parameter("b", &bias, &bias_gradient)], AdamConfig::galore_default())];
-        let mut optimizer = GaLoreAdamW::new(targets, others, &galore, WeightUpdate::Exact).unwrap();
+        let others = group(vec![parameter("b", &bias, &bias_gradient)], AdamConfig::galore_default());
+        let mut optimizer = GaLoreAdamW::new(vec![targets.with_galore(galore), others], WeightUpdate::Exact).unwrap();
         (0..3).for_each(|_| optimizer.step(1e-3).unwrap());
         [weight, bias]
     });
@@ -140,7 +139,7 @@ fn low_precision_gradients_are_taken_in_float32() {
 
 #[test]
 fn views_into_one_buffer_are_updated_in_place_in_ranges() {
-    // Longer than a range of the CPU, at an odd offset in a larger buffer.
+    // Longer than one range of work on the CPU, at an odd offset in a larger buffer.
     let numel = 3 * 128 * 1024 * i64::from(tch::get_num_threads()) + 5;
     let buffer = random(&[numel + 20], 0);
     let alone = buffer.narrow(0, 7, numel).copy();

@@ -1,7 +1,7 @@
 use super::{join, split};
 use tch::{Device, Kind, Tensor};
 
-/// Splits and joins bit patterns; returns weights and hidden halves.
+/// Splits and joins bit patterns. Returns weights and hidden halves.
 fn round_trip(patterns: &[i32]) -> (Vec<i16>, Vec<i16>) {
     let length = patterns.len() as i64;
     let empty = |kind| Tensor::empty([length], (kind, Device::Cpu));
@@ -50,7 +50,7 @@ fn the_weight_is_the_nearest_bfloat16() {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             (state ^ (state >> 15)) as i32
         })
-        // Ties are looked at below; overflow to infinity and NaN have no nearest.
+        // Another test covers ties. Overflow to infinity and NaN have no nearest value.
         .filter(|pattern| pattern & 0xffff != 0x8000 && f32::from_bits(*pattern as u32).abs() < 3e38)
         .collect();
     let (weights, _) = round_trip(&patterns);
@@ -60,8 +60,8 @@ fn the_weight_is_the_nearest_bfloat16() {
 
 #[test]
 fn ties_go_away_from_zero_and_the_hidden_half_fits() {
-    // 1 + half a unit, 1 + one and a half units, and their negatives: to even, the first and third
-    // would go down.
+    // 1 + half a unit, 1 + one and a half units, and their negatives. Rounded to even, the first
+    // and the third would go towards zero.
     let patterns = [0x3f80_8000u32, 0x3f81_8000, 0xbf80_8000, 0xbf81_8000].map(|pattern| pattern as i32);
     let (weights, hidden) = round_trip(&patterns);
     assert_eq!(weights.map_bits(), [0x3f81, 0x3f82, 0xbf81, 0xbf82]);

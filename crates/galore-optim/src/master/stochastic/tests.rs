@@ -12,7 +12,7 @@ fn draw(noise: &Noise, step: i64, start: i64, length: i64) -> Vec<i32> {
 
 #[test]
 fn the_hash_is_murmur3s_finaliser() {
-    // The same in wrapping Rust arithmetic: libtorch's integers must wrap and shift as these do.
+    // The same in wrapping Rust arithmetic. libtorch's integers must wrap and shift like these.
     let noise = Noise::new(5, "w");
     let key = super::mix(5 ^ super::mix(noise.parameter ^ super::mix(9)));
     let expected: Vec<i32> = (40..1000u32)

@@ -1,23 +1,24 @@
-//! What the two optimizers share: all parameters, and one formula.
+//! What the two optimizers share: all parameters with their state, and one AdamW formula.
 
-use crate::adam::Flavour;
+use crate::adam::AdamFormula;
 use crate::parameter_state::ParameterState;
 use crate::projector::Projector;
+use crate::refresh_schedule::refresh_steps;
 use crate::scratch::Scratch;
 use crate::stack::Stack;
-use crate::stagger::refresh_steps;
 use crate::{Error, GaLoreConfig, ParameterGroup, WeightUpdate};
 use std::collections::HashSet;
 use std::time::Duration;
 use tch::Device;
 
-/// About what the backward of a block needs, which is through when the optimizer's turn comes.
+/// About what the backward pass of a transformer block needs, which is free when the optimizer
+/// runs.
 const DEFAULT_REFRESH_BYTES: u64 = 600_000_000;
 
-/// All parameters of an optimizer.
+/// All parameters of an optimizer, and how they take a step.
 #[derive(Debug)]
-pub(crate) struct Core {
-    flavour: Flavour,
+pub(crate) struct Engine {
+    formula: AdamFormula,
     pub(crate) parameters: Vec<ParameterState>,
     /// Ranges of parameters that can take their step together, in order.
     pub(crate) stacks: Vec<Stack>,
@@ -27,34 +28,39 @@ pub(crate) struct Core {
     pub(crate) refresh_bytes: u64,
 }
 
-impl Core {
-    pub(crate) fn new(flavour: Flavour) -> Self {
-        Core {
-            flavour,
+impl Engine {
+    pub(crate) fn new(formula: AdamFormula, groups: Vec<ParameterGroup>, update: WeightUpdate) -> Result<Self, Error> {
+        let mut engine = Engine {
+            formula,
             parameters: Vec::new(),
             stacks: Vec::new(),
             scratches: Vec::new(),
             num_steps: 0,
             refresh_time: Duration::ZERO,
             refresh_bytes: DEFAULT_REFRESH_BYTES,
+        };
+        for group in groups {
+            engine.add(group, update)?;
+        }
+        let mut names = HashSet::new();
+        match engine.parameters.iter().map(|state| &state.parameter.name).find(|name| !names.insert(name.as_str())) {
+            Some(name) => Err(Error::DuplicateName { name: name.clone() }),
+            None => Ok(engine),
         }
     }
 
-    /// Adds a group of parameters; with `galore`, of targets.
-    pub(crate) fn add(
-        &mut self,
-        group: ParameterGroup,
-        galore: Option<&GaLoreConfig>,
-        update: WeightUpdate,
-    ) -> Result<(), Error> {
-        let ParameterGroup { parameters, adam } = group;
+    fn add(&mut self, group: ParameterGroup, update: WeightUpdate) -> Result<(), Error> {
+        let ParameterGroup { parameters, adam, galore } = group;
+        if let Some(config) = &galore {
+            config.validate()?;
+        }
         adam.validate()?;
         let first = self.parameters.len();
         for parameter in parameters {
             if !parameter.weight.defined() {
                 return Err(Error::UndefinedWeight { name: parameter.name });
             }
-            let projector = match (galore, &parameter.weight.size()[..]) {
+            let projector = match (&galore, &parameter.weight.size()[..]) {
                 (None, _) => None,
                 (Some(config), &[rows, cols]) => Some(Projector::new(rows, cols, config, adam.moments.basis_kind())),
                 (Some(_), shape) => {
@@ -63,20 +69,21 @@ impl Core {
             };
             self.parameters.push(ParameterState::new(parameter, &adam, projector, update)?);
         }
-        if let Some(config) = galore {
-            let targets = &mut self.parameters[first..];
-            let shapes: Vec<Vec<i64>> = targets.iter().map(|target| target.parameter.weight.size()).collect();
-            let device = targets.first().map_or(Device::Cpu, |target| target.parameter.weight.device());
-            let steps = refresh_steps(&shapes, config.refresh, config.update_proj_gap, device);
-            for (target, step) in targets.iter_mut().zip(steps) {
-                target.projector.iter_mut().for_each(|projector| projector.refresh_at(step));
-            }
+        if let Some(config) = &galore {
+            self.schedule(first, config);
             self.stacks.extend(Stack::find(&mut self.parameters, first)?);
         }
-        let mut names = HashSet::new();
-        match self.parameters.iter().map(|state| &state.parameter.name).find(|name| !names.insert(name.as_str())) {
-            Some(name) => Err(Error::DuplicateName { name: name.clone() }),
-            None => Ok(()),
+        Ok(())
+    }
+
+    /// Assigns steps for refreshes to the targets from `first` on.
+    fn schedule(&mut self, first: usize, config: &GaLoreConfig) {
+        let targets = &mut self.parameters[first..];
+        let shapes: Vec<Vec<i64>> = targets.iter().map(|target| target.parameter.weight.size()).collect();
+        let device = targets.first().map_or(Device::Cpu, |target| target.parameter.weight.device());
+        let steps = refresh_steps(&shapes, config.refresh, config.update_proj_gap, device);
+        for (target, step) in targets.iter_mut().zip(steps) {
+            target.projector.iter_mut().for_each(|projector| projector.refresh_at(step));
         }
     }
 
@@ -91,22 +98,22 @@ impl Core {
                 let members = &mut self.parameters[stack.members.clone()];
                 if stack.can_step(members) {
                     self.refresh_time +=
-                        stack.step(members, self.flavour, learning_rate, self.refresh_bytes, &mut self.scratches)?;
+                        stack.step(members, self.formula, learning_rate, self.refresh_bytes, &mut self.scratches)?;
                     index = stack.members.end;
                     continue;
                 }
             }
-            self.refresh_time += self.parameters[index].step(self.flavour, learning_rate, &mut self.scratches)?;
+            self.refresh_time += self.parameters[index].step(self.formula, learning_rate, &mut self.scratches)?;
             index += 1;
         }
         self.num_steps += 1;
-        // torch's allocator keeps what is freed on a GPU, for the next forward among others; the
-        // host's would return it to the system.
+        // torch's allocator keeps what is freed on a GPU, and the next forward pass can use it. The
+        // host's allocator would return it to the system.
         self.scratches.retain(|scratch| !scratch.is_on_gpu());
         Ok(())
     }
 
-    /// Seed of stochastic rounding, where it is used.
+    /// The seed of stochastic rounding, if it is used.
     pub(crate) fn seed(&self) -> Option<u64> {
         self.parameters.iter().find_map(|state| state.master.seed())
     }
@@ -115,11 +122,11 @@ impl Core {
         self.parameters.iter_mut().for_each(|state| state.master.set_seed(seed));
     }
 
-    /// Name of the formula in state files.
+    /// The name of the formula in state files.
     pub(crate) fn optimizer_name(&self) -> &'static str {
-        match self.flavour {
-            Flavour::Torch => "adamw",
-            Flavour::GaLore => "galore_adamw",
+        match self.formula {
+            AdamFormula::Torch => "adamw",
+            AdamFormula::GaLore => "galore_adamw",
         }
     }
 }
