@@ -68,7 +68,7 @@ type DataType = c_int;
 
 foreign_library! {
     /// The functions of cusolverDn.h that are needed.
-    struct Solver, names ["libcusolver.so.12", "libcusolver.so.11"];
+    struct Solver, names ["libcusolver.so.12", "libcusolver.so.11"], like cudarc::cusolver::sys;
     fn cusolverDnCreate(handle: *mut Handle) -> Status;
     fn cusolverDnCreateParams(parameters: *mut Parameters) -> Status;
     fn cusolverDnSetStream(handle: Handle, stream: *mut c_void) -> Status;
@@ -245,6 +245,11 @@ mod tests {
                 assert!(falls < 1e-6 * largest, "{device:?} {batch} {n}: {falls:e}");
             }
         }
+    }
+
+    #[test]
+    fn signatures_are_those_of_the_header() {
+        Solver::assert_signatures();
     }
 
     #[test]

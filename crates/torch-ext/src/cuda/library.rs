@@ -1,21 +1,25 @@
 //! Libraries of the CUDA that libtorch itself uses, opened at run time.
 //!
-//! The signatures are written out here and in the modules that use [`foreign_library!`], although
-//! the crate cudarc has them too. Its functions open libraries by a fixed list of names and panic
-//! where one of them, or a symbol in it, is missing. The list begins with the unversioned name,
-//! so a toolkit on the machine would come before the libraries that libtorch brings along. Its
-//! status codes are Rust enums, which a newer library may leave by returning a code of its own.
+//! The modules that use [`foreign_library!`] declare the functions, and a test compares the
+//! declarations with those of the crate cudarc, which are generated from CUDA's headers. cudarc is
+//! not used to call the functions, for three reasons. It opens a library by a fixed list of names
+//! that begins with the unversioned one, so a toolkit on the machine would come before the
+//! libraries that libtorch brings along. It panics where a library or a function is missing. And
+//! its status codes are Rust enums, which is undefined behaviour where a newer library returns a
+//! code of its own.
 
 use libloading::os::unix::{Library, RTLD_NOW};
 use std::error::Error as _;
 use std::path::{Path, PathBuf};
 
 /// Declares functions of a C library: a struct of their addresses, one unsafe method for each, and
-/// `open`, which looks for the library under `names` (see [`open_library`]).
+/// `open`, which looks for the library under `names` (see [`open_library`]). In tests,
+/// `assert_signatures` compares the declarations with functions of the same names in the module
+/// after `like`.
 macro_rules! foreign_library {
     (
         $(#[$attribute:meta])*
-        struct $library:ident, names $names:expr;
+        struct $library:ident, names $names:expr, like $($like:ident)::+;
         $(fn $function:ident($($argument:ident: $type:ty),* $(,)?) -> $result:ty;)*
     ) => {
         $(#[$attribute])*
@@ -31,6 +35,17 @@ macro_rules! foreign_library {
                     // SAFETY: names and signatures are those of the library's C header.
                     unsafe { Ok(Self { $($function: library.get(concat!(stringify!($function), "\0").as_bytes())?,)* }) }
                 })
+            }
+
+            #[cfg(test)]
+            fn assert_signatures() {
+                use $($like)::+ as like;
+                use $crate::cuda::library::signature::{Class, Signature, inferred};
+                $(
+                    let ours = vec![$(Class::of::<$type>(),)* Class::of::<$result>()];
+                    let theirs = (like::$function as unsafe fn($(inferred!($type)),*) -> _).classes();
+                    assert_eq!(ours, theirs, "{}", stringify!($function));
+                )*
             }
 
             $(
@@ -93,6 +108,9 @@ fn torch_folder() -> Option<PathBuf> {
 }
 
 #[cfg(test)]
+pub(crate) mod signature;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -112,7 +130,7 @@ mod tests {
     #[test]
     fn declared_functions_are_called_and_missing_ones_are_an_error() {
         foreign_library! {
-            struct Maths, names ["libm.so.6"];
+            struct Maths, names ["libm.so.6"], like self::maths;
             fn pow(base: f64, exponent: f64) -> f64;
             fn fabs(x: f64) -> f64;
         }
@@ -120,9 +138,10 @@ mod tests {
         // SAFETY: these functions take any number.
         let found = unsafe { (maths.pow(2.0, 10.0), maths.fabs(-3.0)) };
         assert_eq!(found, (1024.0, 3.0));
+        Maths::assert_signatures();
 
         foreign_library! {
-            struct Lacking, names ["libm.so.6"];
+            struct Lacking, names ["libm.so.6"], like self::maths;
             fn fabs(x: f64) -> f64;
             fn no_such_function(x: f64) -> f64;
         }
@@ -130,5 +149,21 @@ mod tests {
         assert!(message.contains("no_such_function"), "{message}");
         // The methods exist, although nothing can call them.
         let _ = (Lacking::fabs, Lacking::no_such_function);
+        let difference = std::panic::catch_unwind(Lacking::assert_signatures).unwrap_err();
+        let difference = difference.downcast_ref::<String>().unwrap();
+        assert!(difference.contains("no_such_function"), "{difference}");
+    }
+
+    /// Declarations to compare with. They are never called.
+    mod maths {
+        pub unsafe fn pow(base: f64, exponent: f64) -> f64 {
+            base + exponent
+        }
+        pub unsafe fn fabs(x: f64) -> f64 {
+            x
+        }
+        pub unsafe fn no_such_function(x: *const f64) -> f64 {
+            x.addr() as f64
+        }
     }
 }

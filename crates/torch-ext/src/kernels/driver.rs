@@ -35,7 +35,7 @@ pub(super) enum Argument {
 
 foreign_library! {
     /// The functions of cuda.h that are needed.
-    struct Driver, names ["libcuda.so.1"];
+    struct Driver, names ["libcuda.so.1"], like cudarc::driver::sys;
     fn cuDeviceGet(device: *mut Device, ordinal: c_int) -> Status;
     fn cuDeviceGetAttribute(value: *mut c_int, attribute: c_int, device: Device) -> Status;
     fn cuDevicePrimaryCtxRetain(context: *mut Context, device: Device) -> Status;
@@ -231,4 +231,14 @@ pub(super) fn launch(
         };
         driver.check(kernel, "cuLaunchKernel", status)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signatures_are_those_of_the_header() {
+        Driver::assert_signatures();
+    }
 }

@@ -12,7 +12,7 @@ type Status = c_int;
 
 foreign_library! {
     /// The functions of nvrtc.h that are needed.
-    struct Compiler, names ["libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"];
+    struct Compiler, names ["libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"], like cudarc::nvrtc::sys;
     fn nvrtcCreateProgram(
         program: *mut Program,
         source: *const c_char,
@@ -88,5 +88,15 @@ impl Compiler {
             let mut bytes = vec![0u8; length];
             (self.nvrtcGetProgramLog(program, bytes.as_mut_ptr().cast()) == 0).then_some(bytes)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signatures_are_those_of_the_header() {
+        Compiler::assert_signatures();
     }
 }
