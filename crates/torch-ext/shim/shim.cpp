@@ -77,9 +77,10 @@ char* torch_ext_cudnn_attention_forward(void** outputs, const void* query, const
   });
 }
 
-// Copies a tensor to pinned memory, for CUDA device `index`. outputs receives one new tensor. Without
-// a device, libtorch would look for one that it was built with, so the call names one. libtorch
-// warns about that twice in each call, and about nothing else, so its warnings are suppressed.
+// Copies a tensor to pinned memory, for CUDA device `index`. outputs receives one new tensor.
+// Without a device, libtorch would look for one that it was built with, so the call names one.
+// libtorch warns about that twice in each call, and about nothing else, so its warnings are
+// suppressed.
 char* torch_ext_pin_memory(void** outputs, const void* tensor, int64_t index) {
   return guarded([&] {
     allocator_of(index);  // this checks the index

@@ -111,7 +111,8 @@ foreign_library! {
 
 fn solver() -> Option<&'static Solver> {
     static SOLVER: OnceLock<Option<Solver>> = OnceLock::new();
-    // Without it libtorch's solver gives the same result more slowly, so the reason does not matter.
+    // Without it libtorch's solver gives the same result more slowly, so the reason does not
+    // matter.
     SOLVER.get_or_init(|| Solver::open().ok()).as_ref()
 }
 

@@ -28,8 +28,8 @@ pub struct PackedRows<'a> {
     pub longest: i64,
 }
 
-/// Causal attention within each row, of query `[n, h, k]`, key and value `[n, g, k]`. `scale` is the
-/// factor on the scores.
+/// Causal attention within each row, of query `[n, h, k]`, key and value `[n, g, k]`. `scale` is
+/// the factor on the scores.
 ///
 /// # Errors
 /// [`Error::Torch`] with libtorch's message, for example on the CPU or in float32.

@@ -131,8 +131,8 @@ mod tests {
         }
     }
 
-    /// Needs a GPU. New inputs give new outputs, two graphs share memory, and the device stays usable
-    /// after an error.
+    /// Needs a GPU. New inputs give new outputs, two graphs share memory, and the device stays
+    /// usable after an error.
     #[test]
     fn a_launch_repeats_what_was_recorded() {
         if !crate::cuda::load() {

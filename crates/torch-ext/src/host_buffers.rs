@@ -18,7 +18,8 @@ impl HostBufferPool {
     /// Copies the tensors one after the other, each in the order of its elements.
     ///
     /// # Errors
-    /// [`Error::Memory`] when the system refuses the memory, [`Error::Torch`] when a tensor cannot be read.
+    /// [`Error::Memory`] when the system refuses the memory, [`Error::Torch`] when a tensor cannot
+    /// be read.
     pub fn copy(&self, tensors: &[Tensor]) -> Result<HostCopy, Error> {
         let mut copy = self.take(tensors.iter().map(num_bytes).sum())?;
         let mut rest = copy.memory.as_deref_mut().unwrap_or(&mut []);

@@ -59,7 +59,8 @@ fn silence_caught_panics() {
 fn message(panic: &(dyn Any + Send)) -> Option<String> {
     let quoted =
         panic.downcast_ref::<String>()?.strip_prefix("called `Result::unwrap()` on an `Err` value: Torch(\"")?;
-    // `Debug` has escaped the string. Other escapes are left: a terminal cannot show those characters.
+    // `Debug` has escaped the string. Other escapes are left: a terminal cannot show those
+    // characters.
     Some(quoted.strip_suffix("\")")?.replace("\\n", "\n").replace("\\\"", "\"").replace("\\'", "'"))
 }
 

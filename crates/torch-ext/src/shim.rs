@@ -63,7 +63,8 @@ pub(crate) fn check(operation: &'static str, message: *mut c_char) -> Result<(),
     if message.is_null() {
         return Ok(());
     }
-    // SAFETY: a non-null message is a NUL-terminated string from malloc that the caller frees, once.
+    // SAFETY: a non-null message is a NUL-terminated string from malloc that the caller frees,
+    // once.
     let text = unsafe {
         let text = CStr::from_ptr(message).to_string_lossy().into_owned();
         torch_ext_free(message);

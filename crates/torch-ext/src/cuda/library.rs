@@ -33,7 +33,9 @@ macro_rules! foreign_library {
             fn open() -> Result<Self, String> {
                 $crate::cuda::library::open_library(&$names, |library| {
                     // SAFETY: names and signatures are those of the library's C header.
-                    unsafe { Ok(Self { $($function: library.get(concat!(stringify!($function), "\0").as_bytes())?,)* }) }
+                    unsafe {
+                        Ok(Self { $($function: library.get(concat!(stringify!($function), "\0").as_bytes())?,)* })
+                    }
                 })
             }
 

@@ -1,8 +1,8 @@
 //! The memory limits of the process's control groups, versions 1 and 2.
 //!
-//! `/proc/self/cgroup` names the process's groups, one line a hierarchy (`ID:CONTROLLERS:PATH`), and
-//! `/proc/self/mountinfo` says where each hierarchy is mounted. A limit of an ancestor holds for
-//! its descendants, so the folders from the process's group up to the mount point are all read.
+//! `/proc/self/cgroup` names the process's groups, one line a hierarchy (`ID:CONTROLLERS:PATH`),
+//! and `/proc/self/mountinfo` says where each hierarchy is mounted. A limit of an ancestor holds
+//! for its descendants, so the folders from the process's group up to the mount point are all read.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -111,7 +111,7 @@ pub fn full(
 /// `gradient ← step · m / (√v / root + ε)`.
 ///
 /// # Errors
-/// As [`full`].
+/// The same as for [`full`].
 pub fn direction(
     gradient: &mut Tensor,
     Moments { first, second }: Moments<'_>,
@@ -131,7 +131,7 @@ pub fn direction(
 /// the same power.
 ///
 /// # Errors
-/// As [`full`].
+/// The same as for [`full`].
 pub fn narrow_gradient(gradient: &Tensor, largest: &Tensor, out: &mut Tensor) -> Result<(), Error> {
     let kind = element_kind(NAME, gradient)?;
     let numel = gradient.numel() as i64;
@@ -156,7 +156,7 @@ pub struct NarrowGradient<'a> {
 /// `constants.step` is therefore not the learning rate here.
 ///
 /// # Errors
-/// As [`full`].
+/// The same as for [`full`].
 pub fn narrow_direction(
     NarrowGradient { projected: gradient, largest }: NarrowGradient<'_>,
     out: &mut Tensor,
@@ -184,7 +184,7 @@ pub fn narrow_direction(
 /// Writes the weight times `factor` to `master` (float32).
 ///
 /// # Errors
-/// As [`full`].
+/// The same as for [`full`].
 pub fn read_master(weight: &Tensor, format: WeightFormat<'_>, factor: f64, master: &mut Tensor) -> Result<(), Error> {
     let numel = weight.numel() as i64;
     check_weight(weight, format, numel)?;
@@ -202,7 +202,7 @@ pub fn read_master(weight: &Tensor, format: WeightFormat<'_>, factor: f64, maste
 /// Writes `master` (float32) times `constants.decay_after` to the weight.
 ///
 /// # Errors
-/// As [`full`].
+/// The same as for [`full`].
 pub fn write_master(
     master: &Tensor,
     Weight { values: weight, format }: Weight<'_>,
@@ -254,7 +254,7 @@ fn run(
         WeightFormat::Stochastic { .. } => 2,
         WeightFormat::Nearest => 3,
     };
-    let definitions = [("STORAGE", number), ("NARROW_MOMENTS", i64::from(moments == Kind::BFloat16))];
+    let definitions = [("WEIGHT_FORMAT", number), ("NARROW_MOMENTS", i64::from(moments == Kind::BFloat16))];
     let source = Source { name: NAME, text: include_str!("adam/kernel.cu"), kind, width, definitions: &definitions };
     let blocks = blocks_for((numel + width.0 - 1) / width.0);
     launch(&source, function, Grid { blocks, threads: THREADS }, operands[0], arguments)

@@ -78,9 +78,9 @@ __device__ __forceinline__ F warp_sum(F x) {
   return x;
 }
 
-// The sum over a block of whole warps. Every thread gets the same result. `shared` holds one element
-// for each warp. Calls may follow each other with the same `shared`: the first barrier waits for
-// the readers of the call before.
+// The sum over a block of whole warps. Every thread gets the same result. `shared` holds one
+// element for each warp. Calls may follow each other with the same `shared`: the first barrier
+// waits for the readers of the call before.
 template <typename F>
 __device__ __forceinline__ F block_sum(F x, F* shared) {
   x = warp_sum(x);

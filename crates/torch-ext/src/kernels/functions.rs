@@ -78,7 +78,7 @@ fn module(device: usize, source: &Source<'_>) -> Result<usize, Error> {
     Ok(module)
 }
 
-fn options(source: &Source<'_>, architecture: i32) -> Vec<String> {
+pub(super) fn options(source: &Source<'_>, architecture: i32) -> Vec<String> {
     let mut options = vec![
         format!("--gpu-architecture=sm_{architecture}"),
         "--std=c++17".to_owned(),

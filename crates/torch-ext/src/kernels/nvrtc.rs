@@ -93,10 +93,49 @@ impl Compiler {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Width, functions};
     use super::*;
+    use tch::Kind;
 
     #[test]
     fn signatures_are_those_of_the_header() {
         Compiler::assert_signatures();
+    }
+
+    /// Needs NVRTC, but no GPU.
+    #[test]
+    fn every_kernel_compiles_in_every_variant() {
+        if compiler().is_err() {
+            return;
+        }
+        let adam =
+            [0, 1, 2, 3].map(|format| [0, 1].map(|narrow| vec![("WEIGHT_FORMAT", format), ("NARROW_MOMENTS", narrow)]));
+        let wide_table = [0, 1].map(|wide| vec![("WIDE_TABLE", wide)]);
+        let widths = [(7, 128), (1024, 128), (16384, 512)].map(|(d, threads)| vec![("D", d), ("THREADS", threads)]);
+        let kernels = [
+            ("adam", include_str!("adam/kernel.cu"), adam.concat()),
+            ("column_sum", include_str!("column_sum/kernel.cu"), vec![vec![]]),
+            ("cross_entropy", include_str!("cross_entropy/kernel.cu"), vec![vec![]]),
+            ("embedding", include_str!("embedding/kernel.cu"), wide_table.to_vec()),
+            ("norm", include_str!("norm/kernel.cu"), vec![vec![]]),
+            ("rms_norm", include_str!("rms_norm/kernel.cu"), widths.to_vec()),
+            ("rope", include_str!("rope/kernel.cu"), vec![vec![]]),
+            ("swiglu", include_str!("swiglu/kernel.cu"), vec![vec![]]),
+        ];
+        for (name, text, variants) in kernels {
+            for (kind, widest) in [(Kind::Float, 4), (Kind::BFloat16, 8)] {
+                for definitions in &variants {
+                    for width in [1, widest] {
+                        let source = Source { name, text, kind, width: Width(width), definitions };
+                        let options = functions::options(&source, 90);
+                        let code = compile(&source, &options).unwrap();
+                        assert!(code.starts_with(b"\x7fELF"), "{name} {options:?}");
+                    }
+                }
+            }
+        }
+        let source = Source { name: "wrong", text: "no code", kind: Kind::Float, width: Width(1), definitions: &[] };
+        let message = compile(&source, &functions::options(&source, 90)).unwrap_err().to_string();
+        assert!(message.contains("wrong.cu") && message.contains("error"), "{message}");
     }
 }

@@ -79,7 +79,7 @@ pub struct Saved<'a> {
 /// weight's gradient to `weight_gradient` `[d]`, float32 or bfloat16.
 ///
 /// # Errors
-/// As [`forward`].
+/// The same as for [`forward`].
 pub fn backward(
     dy: &Tensor,
     saved: Saved<'_>,

@@ -29,11 +29,11 @@ pub fn rotate(x: &mut Tensor, rotated: i64, cos: &Tensor, sin: &Tensor) -> Resul
     launch(&source(kind, width), "rope", grid(packs), x, &arguments)
 }
 
-/// Returns the gradient of the input of [`rotate`], `[n, h + 2 g, k]`, from the gradients of rotated
-/// q `[n, h, k]`, rotated k and v `[n, g, k]`.
+/// Returns the gradient of the input of [`rotate`], `[n, h + 2 g, k]`, from the gradients of
+/// rotated q `[n, h, k]`, rotated k and v `[n, g, k]`.
 ///
 /// # Errors
-/// As [`rotate`].
+/// The same as for [`rotate`].
 pub fn rotate_back([query, key, value]: [&Tensor; 3], cos: &Tensor, sin: &Tensor) -> Result<Tensor, Error> {
     let kind = element_kind(NAME, query)?;
     let ((n, h, k), (_, g, _)) = (torch(NAME, query.size3())?, torch(NAME, key.size3())?);

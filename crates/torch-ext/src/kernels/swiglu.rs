@@ -22,7 +22,7 @@ pub fn forward(gate_up: &Tensor) -> Result<Tensor, Error> {
 /// the output itself, in the memory of `da`.
 ///
 /// # Errors
-/// As [`forward`].
+/// The same as for [`forward`].
 pub fn backward(da: Tensor, gate_up: &Tensor) -> Result<(Tensor, Tensor), Error> {
     let (kind, n, f) = operand(gate_up)?;
     check(NAME, "da", &da, gate_up, kind, n * f)?;

@@ -5,7 +5,7 @@
 //   w ← (w · before + step · m / (√v / root + ε)) · after
 //
 // BF16: the gradient is bfloat16, otherwise float32.
-// STORAGE: the format of the weight.
+// WEIGHT_FORMAT: the format of the weight.
 //   0: float32
 //   1: bfloat16, with the other 16 bits of the float32 master in `hidden`
 //   2: bfloat16, rounded stochastically
@@ -70,14 +70,14 @@ __device__ __forceinline__ void store_moments(M* first, M* second, const float (
 #endif
 }
 
-#if STORAGE == 0
+#if WEIGHT_FORMAT == 0
 typedef float W;
 #else
 typedef u16 W;
 #endif
 
 __device__ __forceinline__ float join(W weight, u16 hidden) {
-#if STORAGE == 1
+#if WEIGHT_FORMAT == 1
   return __uint_as_float((static_cast<u32>(weight) << 16) + static_cast<u32>(static_cast<int>(static_cast<short>(hidden))));
 #else
   return wide(weight);
@@ -86,12 +86,12 @@ __device__ __forceinline__ float join(W weight, u16 hidden) {
 
 __device__ __forceinline__ void split(float master, W& weight, u16& hidden, i64 index, const Constants& c) {
   const u32 bits = __float_as_uint(master);
-#if STORAGE == 0
+#if WEIGHT_FORMAT == 0
   weight = master;
-#elif STORAGE == 1
+#elif WEIGHT_FORMAT == 1
   weight = static_cast<u16>((bits + 0x8000u) >> 16);
   hidden = static_cast<u16>(bits);
-#elif STORAGE == 2
+#elif WEIGHT_FORMAT == 2
   weight = rounded_stochastically(master, noise(index, c.key_low, c.key_high));
 #else
   narrow(master, weight);
@@ -107,7 +107,7 @@ __device__ __forceinline__ void update(W* weight, u16* hidden, const T* gradient
   load(second + i, v);
   Pack<N, W> w = *reinterpret_cast<const Pack<N, W>*>(weight + i);
   Pack<N, u16> h;
-#if STORAGE == 1
+#if WEIGHT_FORMAT == 1
   h = *reinterpret_cast<const Pack<N, u16>*>(hidden + i);
 #endif
 #pragma unroll
@@ -120,7 +120,7 @@ __device__ __forceinline__ void update(W* weight, u16* hidden, const T* gradient
   }
   store_moments(first, second, m, v, i, c);
   *reinterpret_cast<Pack<N, W>*>(weight + i) = w;
-#if STORAGE == 1
+#if WEIGHT_FORMAT == 1
   *reinterpret_cast<Pack<N, u16>*>(hidden + i) = h;
 #endif
 }
@@ -231,7 +231,7 @@ template <int N>
 __device__ __forceinline__ void read(const W* weight, const u16* hidden, float* master, i64 i, float factor) {
   const Pack<N, W> w = *reinterpret_cast<const Pack<N, W>*>(weight + i);
   Pack<N, u16> h;
-#if STORAGE == 1
+#if WEIGHT_FORMAT == 1
   h = *reinterpret_cast<const Pack<N, u16>*>(hidden + i);
 #endif
   float out[N];
@@ -259,7 +259,7 @@ __device__ __forceinline__ void write(const float* master, W* weight, u16* hidde
 #pragma unroll
   for (int k = 0; k < N; ++k) split(in[k] * c.after, w.at[k], h.at[k], i + k, c);
   *reinterpret_cast<Pack<N, W>*>(weight + i) = w;
-#if STORAGE == 1
+#if WEIGHT_FORMAT == 1
   *reinterpret_cast<Pack<N, u16>*>(hidden + i) = h;
 #endif
 }

@@ -1,4 +1,4 @@
-// Softmax cross-entropy, one row of logits x [v] for each block. The gradient overwrites the logits.
+// Softmax cross-entropy. Each block has one row of logits x [v]. The gradient overwrites the row.
 //
 //   loss = log Σ exp(x) − x[target]
 //   x ← (softmax(x) − onehot(target)) · scale

@@ -1,7 +1,7 @@
 // Root-mean-square norm over rows of width D, with r = 1 / √(mean(x²) + ε) and x̂ = x r.
 //
 //   forward:  s = x + residual (if given; rounded and written), y = round(ŝ) · w, and r
-//   backward: c = mean(dy w x̂), dx = r (dy w − x̂ c) (+ residual), and Σ dy x̂ over each block's rows
+//   backward: c = mean(dy w x̂), dx = r (dy w − x̂ c) (+ residual), and each block's Σ dy x̂
 //
 // Bytes for each row: forward (2 + 2 with a residual) · D · sizeof(T), backward (3 + 1 with a
 // residual) · D · sizeof(T).
