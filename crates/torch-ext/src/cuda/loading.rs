@@ -17,9 +17,7 @@ pub enum Unavailable {
     NoDriver,
     /// There is a driver, but `libtorch_cuda.so` of the libtorch in use was not found or did not
     /// load.
-    #[error(
-        "torch 2.11's {NAME} cannot be loaded ({cause}); the environment variable TORCH_CUDA_LIB can name its folder"
-    )]
+    #[error("torch 2.11's {NAME} cannot be loaded ({cause}); LD_LIBRARY_PATH or TORCH_CUDA_LIB must name its folder")]
     NotLoaded {
         /// The messages of the dynamic loader, one for each place that was tried.
         cause: String,
