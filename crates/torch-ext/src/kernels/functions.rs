@@ -1,6 +1,6 @@
 //! Functions that are ready to be launched: compiled, or read from disk, at their first use.
 
-use super::driver::{Handle, self};
+use super::driver::{self, Handle};
 use super::{COMMON, Source, Width, cache, nvrtc};
 use crate::Error;
 use std::collections::HashMap;
