@@ -1,17 +1,22 @@
-//! Compiles the C++ shim against libtorch's headers, and puts libtorch's folder into the run path.
+//! Compiles the C++ shim against libtorch's headers, and adds libtorch's folder to the run path of
+//! this package's examples and tests, so that they start with no environment variable set.
 
-#[path = "rpath.rs"]
-mod rpath;
+use std::path::PathBuf;
+use std::{env, fs};
 
 fn main() {
-    rpath::main();
+    println!("cargo:rerun-if-env-changed=DEP_TCH_LIBTORCH_LIB");
     println!("cargo:rerun-if-changed=shim");
-    let Some(lib) = std::env::var_os("DEP_TCH_LIBTORCH_LIB") else {
-        return; // documentation builds without libtorch
+    // Set by torch-sys. Documentation builds have no libtorch.
+    let Some(lib) = env::var_os("DEP_TCH_LIBTORCH_LIB").map(PathBuf::from) else {
+        return;
     };
-    let root = std::path::Path::new(&lib).join("..");
-    let include = std::env::var_os("LIBTORCH_INCLUDE").map_or(root, Into::into).join("include");
-    let cxx11_abi = std::env::var("LIBTORCH_CXX11_ABI").unwrap_or_else(|_| "1".to_owned());
+    // A link in a checkout is resolved: an installed program outlives the checkout.
+    let run_path = fs::canonicalize(&lib).unwrap_or_else(|_| lib.clone());
+    println!("cargo:rustc-link-arg=-Wl,-rpath,{}", run_path.display());
+
+    let include = env::var_os("LIBTORCH_INCLUDE").map_or_else(|| lib.join(".."), PathBuf::from).join("include");
+    let cxx11_abi = env::var("LIBTORCH_CXX11_ABI").unwrap_or_else(|_| "1".to_owned());
     cc::Build::new()
         .cpp(true)
         .pic(true)

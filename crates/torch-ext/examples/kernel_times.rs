@@ -1,10 +1,12 @@
-//! Time of each fused kernel, in microseconds, and the bandwidth it reaches, on the shapes of a
-//! batch of 8 × 1024 tokens through a model of width 1024, with 2816 inside the MLP and a
-//! vocabulary of 151,936: `cargo run --release -p torch-ext --example kernel_times`
+//! Measures each fused kernel: its time in microseconds and the bandwidth that it reaches. The
+//! shapes are those of a batch of 8 × 1024 tokens in a model of width 1024, with 2816 inside the
+//! MLP and a vocabulary of 151,936. The last lines are cuSOLVER's batched eigenvectors, so a run
+//! uses the driver, NVRTC and cuSOLVER: `cargo run --release -p torch-ext --example kernel_times`
 
 use std::time::Instant;
 use tch::{Cuda, Device, Kind, Tensor};
-use torch_ext::kernels::adam::{Constants, Storage};
+use torch_ext::eigen;
+use torch_ext::kernels::adam::{Constants, Moments, Weight, WeightFormat};
 use torch_ext::kernels::{adam, available, column_sum, cross_entropy, embedding, norm, rms_norm, rope, swiglu};
 
 const TOKENS: i64 = 8192;
@@ -12,8 +14,9 @@ const REPEATS: usize = 30;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let device = Device::Cuda(0);
-    if !torch_ext::cuda::load() || !available(&[&Tensor::f_zeros([1], (Kind::Float, device))?]) {
-        return Err("no GPU, or no kernels for it".into());
+    torch_ext::cuda::load_from(&[])?;
+    if !available(&[&Tensor::f_zeros([1], (Kind::Float, device))?]) {
+        return Err("kernels cannot be compiled for this GPU".into());
     }
     let random = |shape: &[i64]| Tensor::f_randn(shape, (Kind::BFloat16, device));
     let floats = |n: i64| Tensor::f_rand([n], (Kind::Float, device));
@@ -85,22 +88,32 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let hidden = Tensor::f_zeros([n], (Kind::Int16, device))?;
     let (mut first, mut second) = (floats(n)?, floats(n)?);
     time("adam, embedding, hidden bits", 26.0 * n as f64, || {
-        adam::full(&mut embedding, Storage::HiddenBits(&hidden), &gradient, (&mut first, &mut second), &constants)
+        let weight = Weight { values: &mut embedding, format: WeightFormat::HiddenBits(&hidden) };
+        adam::full(weight, &gradient, Moments { first: &mut first, second: &mut second }, &constants)
     })?;
     time("adam, embedding, stochastic", 22.0 * n as f64, || {
-        adam::full(&mut embedding, Storage::Stochastic { key: 7 }, &gradient, (&mut first, &mut second), &constants)
+        let weight = Weight { values: &mut embedding, format: WeightFormat::Stochastic { key: 7 } };
+        adam::full(weight, &gradient, Moments { first: &mut first, second: &mut second }, &constants)
     })?;
     let narrow = || Tensor::f_zeros([n], (Kind::BFloat16, device));
     let (mut first, mut second) = (narrow()?, narrow()?);
     time("adam, embedding, hidden bits, bfloat16 moments", 18.0 * n as f64, || {
-        adam::full(&mut embedding, Storage::HiddenBits(&hidden), &gradient, (&mut first, &mut second), &constants)
+        let weight = Weight { values: &mut embedding, format: WeightFormat::HiddenBits(&hidden) };
+        adam::full(weight, &gradient, Moments { first: &mut first, second: &mut second }, &constants)
     })?;
     let n = 2816 * 1024;
     let mut low_rank = floats(n)?;
     let (mut first, mut second) = (floats(n)?, floats(n)?);
     time("adam direction, 2816 × 1024 (in cache)", 24.0 * n as f64, || {
-        adam::direction(&mut low_rank, (&mut first, &mut second), &constants)
+        adam::direction(&mut low_rank, Moments { first: &mut first, second: &mut second }, &constants)
     })?;
+
+    for n in [256, 1024] {
+        let tall = random(&[8, n, n])?.f_to_kind(Kind::Float)?;
+        let matrices = tall.f_transpose(1, 2)?.f_matmul(&tall)?;
+        let bytes = 2.0 * 4.0 * matrices.numel() as f64;
+        time(&format!("eigenvectors, 8 of order {n}"), bytes, || eigen::eigenvectors(matrices.copy()).map(drop))?;
+    }
     Ok(())
 }
 

@@ -1,9 +1,9 @@
-// CUDA graphs of libtorch (at::cuda::CUDAGraph), whose headers need CUDA's own and whose symbols
-// only libtorch_cuda.so has.
+// CUDA graphs of libtorch (at::cuda::CUDAGraph). Their headers need CUDA's own headers, and only
+// libtorch_cuda.so has their symbols.
 //
-// So they are looked up where that library has been loaded, by the names that the Itanium C++ ABI
-// gives them; torch 2.11 is the one version that this crate is built for. Objects live in memory
-// that is larger than any of them.
+// So the symbols are looked up in that library once it is loaded, under the names that the Itanium
+// C++ ABI gives them. The crate is built for torch 2.11 only. Objects are kept in memory that is
+// larger than any of them.
 
 #include <c10/core/impl/VirtualGuardImpl.h>
 
@@ -23,7 +23,7 @@ namespace {
 
 using PoolId = std::pair<unsigned long long, unsigned long long>;  // c10's MempoolId_t
 
-// In torch 2.11 some 160 bytes.
+// About 160 bytes in torch 2.11.
 struct alignas(16) Object {
   unsigned char bytes[1024];
 };
@@ -67,8 +67,8 @@ struct Graph {
 
 c10::impl::VirtualGuardImpl guard() { return c10::impl::VirtualGuardImpl(c10::DeviceType::CUDA); }
 
-// The default stream cannot be recorded. One other for all recordings of a device, since libraries
-// keep memory for each stream they see.
+// The stream for all recordings of a device. The default stream cannot be recorded. There is only
+// one other stream, because libraries keep memory for each stream that they see.
 c10::Stream stream_for_recording(c10::Device device) {
   static std::mutex mutex;
   static std::map<c10::DeviceIndex, c10::Stream> streams;
@@ -82,7 +82,7 @@ c10::Stream stream_for_recording(c10::Device device) {
 
 extern "C" {
 
-// An identifier for the memory that graphs of one owner share.
+// Makes an identifier for memory that graphs share.
 char* torch_ext_graph_new_pool(unsigned long long* first, unsigned long long* second) {
   return guarded([&] {
     const PoolId id = methods().new_pool();
@@ -91,8 +91,8 @@ char* torch_ext_graph_new_pool(unsigned long long* first, unsigned long long* se
   });
 }
 
-// From here to torch_ext_graph_end what this thread asks of CUDA device `index` is recorded and not
-// done.
+// Begins a recording. Until torch_ext_graph_end, the work that this thread gives to CUDA device
+// `index` is recorded and not done.
 char* torch_ext_graph_begin(int64_t index, unsigned long long pool_first, unsigned long long pool_second, void** graph) {
   return guarded([&] {
     const c10::Device device(c10::DeviceType::CUDA, static_cast<c10::DeviceIndex>(index));
@@ -100,7 +100,7 @@ char* torch_ext_graph_begin(int64_t index, unsigned long long pool_first, unsign
     const c10::Stream before = guard().exchangeStream(stream_for_recording(device));
     try {
       auto recording = std::make_unique<Graph>(before);
-      constexpr int thread_local_mode = 1;  // other threads may go on using the device
+      constexpr int thread_local_mode = 1;  // other threads may use the device meanwhile
       methods().capture_begin(&recording->object, PoolId(pool_first, pool_second), thread_local_mode);
       *graph = recording.release();
     } catch (...) {
@@ -110,8 +110,7 @@ char* torch_ext_graph_begin(int64_t index, unsigned long long pool_first, unsign
   });
 }
 
-// Ends the recording, also when it was not good; the graph is then fit for torch_ext_graph_free
-// alone.
+// Ends the recording. If this fails, the graph may only be passed to torch_ext_graph_free.
 char* torch_ext_graph_end(void* graph) {
   return guarded([&] {
     auto* recording = static_cast<Graph*>(graph);
@@ -125,7 +124,7 @@ char* torch_ext_graph_end(void* graph) {
   });
 }
 
-// On the current stream.
+// Launches a graph on the current stream.
 char* torch_ext_graph_launch(void* graph) {
   return guarded([&] { methods().replay(&static_cast<Graph*>(graph)->object); });
 }

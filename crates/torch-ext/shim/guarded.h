@@ -1,5 +1,5 @@
-// What every function behind the C ABI does with exceptions: null means success, else a message
-// from malloc that the caller frees.
+// Exceptions at the C ABI: a function returns null on success, otherwise a message from malloc that
+// the caller frees.
 #pragma once
 
 #include <c10/util/Exception.h>
@@ -12,7 +12,7 @@ namespace torch_ext {
 
 inline char out_of_memory[] = "out of memory";
 
-// Never null: null means success.
+// Copies a message. The result is never null, because null means success.
 inline char* copy(const char* message) {
   char* copied = strdup(message);
   return copied != nullptr ? copied : out_of_memory;

@@ -1,4 +1,4 @@
-// Operators of libtorch that tch's generated bindings leave out, behind a C ABI.
+// Operators of libtorch that tch's generated bindings leave out, with a C ABI.
 //
 // Tensors are `at::Tensor*`, as in torch-sys. A function returns null on success, or a message from
 // malloc that the caller frees.
@@ -77,12 +77,13 @@ char* torch_ext_cudnn_attention_forward(void** outputs, const void* query, const
   });
 }
 
-// The values in host memory that CUDA device `index` reads by itself. outputs receives one new
-// tensor. Without naming the device, libtorch would look for one that it was built for; that it is
-// named is what it warns of, twice a call, and nothing else is there to warn of.
+// Copies a tensor to pinned memory, for CUDA device `index`. outputs receives one new tensor.
+// Without a device, libtorch would look for one that it was built with, so the call names one.
+// libtorch warns about that twice in each call, and about nothing else, so its warnings are
+// suppressed.
 char* torch_ext_pin_memory(void** outputs, const void* tensor, int64_t index) {
   return guarded([&] {
-    allocator_of(index);  // checks the index
+    allocator_of(index);  // this checks the index
     NoWarnings none;
     const c10::WarningUtils::WarningHandlerGuard quiet(&none);
     const c10::Device device(c10::DeviceType::CUDA, static_cast<c10::DeviceIndex>(index));
@@ -90,7 +91,7 @@ char* torch_ext_pin_memory(void** outputs, const void* tensor, int64_t index) {
   });
 }
 
-// Bytes in live tensors on CUDA device `index`: now, and at the highest since the last reset.
+// Bytes in live tensors on CUDA device `index`: now, and the highest number since the last reset.
 char* torch_ext_cuda_memory(int64_t index, int64_t* current, int64_t* peak) {
   return guarded([&] {
     const auto stats = allocator_of(index)->getDeviceStats(static_cast<c10::DeviceIndex>(index));
@@ -113,7 +114,7 @@ char* torch_ext_cuda_available(int64_t index, int64_t* bytes) {
   });
 }
 
-// Gives back to the driver what the allocator holds unused on all devices.
+// Returns to the driver what the allocator holds unused on all devices.
 char* torch_ext_cuda_release_unused() {
   return guarded([&] { allocator_of(0)->emptyCache(); });
 }
@@ -122,7 +123,7 @@ char* torch_ext_cuda_reset_peak(int64_t index) {
   return guarded([&] { allocator_of(index)->resetPeakStats(static_cast<c10::DeviceIndex>(index)); });
 }
 
-// Waits until CUDA device `index` has done all that was asked of it.
+// Waits until CUDA device `index` has finished all its work.
 char* torch_ext_cuda_synchronize(int64_t index) {
   return guarded([&] {
     allocator_of(index);

@@ -1,28 +1,29 @@
 //! Eigenvectors of many symmetric matrices in one call.
 //!
-//! libtorch 2.11 hands a batch to cuSOLVER matrix by matrix: 11 ms each at order 1024 on an H100,
-//! 8.5 ms at order 256. cuSOLVER's own batched solver takes 2.8 and 0.12 ms. It lies in the library
-//! that libtorch's CUDA half brings along; where it cannot be found (before CUDA 12.7), and on the
-//! CPU, libtorch's solver is used.
+//! libtorch 2.11 passes a batch to cuSOLVER matrix by matrix: 11 ms each at order 1024 on an H100,
+//! 8.5 ms at order 256. cuSOLVER's own batched solver takes 2.8 and 0.12 ms. It is in the library
+//! that libtorch's CUDA half brings along. Where it cannot be found (before CUDA 12.7), and on the
+//! CPU, this module uses libtorch's solver.
 
 use crate::Error;
+use crate::cuda::library::foreign_library;
 use crate::kernels::driver;
-use libloading::os::unix::Symbol;
 use std::ffi::{c_int, c_void};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use tch::{Device, Kind, Tensor};
 
 const OPERATION: &str = "eigenvectors";
 
-/// Eigenvectors of symmetric matrices `[batch, n, n]`, float32, as rows `[batch, n, n]`, smallest
-/// eigenvalue first. For a matrix with NaN the result is undefined, or an error.
+/// Returns the eigenvectors of symmetric matrices `[batch, n, n]`, float32, as rows
+/// `[batch, n, n]`, smallest eigenvalue first. For a matrix with NaN the result is undefined, or an
+/// error.
 ///
-/// The matrices are given up: on a GPU their memory may become that of the vectors, and it takes
-/// four times as much besides while it runs.
+/// The function takes ownership of the matrices, because on a GPU the vectors may overwrite them.
+/// It needs four times their memory in addition while it runs.
 ///
 /// # Errors
-/// [`Error::Operand`] for another shape or type, [`Error::Torch`] when the solver fails or memory
-/// is lacking.
+/// [`Error::Operand`] for another shape or type, [`Error::Torch`] when the solver fails or runs out
+/// of memory.
 pub fn eigenvectors(matrices: Tensor) -> Result<Tensor, Error> {
     let shape = matrices.size();
     let (&[batch, n, columns], Ok(Kind::Float)) = (&shape[..], matrices.f_kind()) else {
@@ -59,84 +60,68 @@ fn failed(message: String) -> Error {
     Error::Torch { operation: OPERATION, message }
 }
 
+/// Zero for success. An integer and not an enum: a newer library has codes of its own.
 type Status = c_int;
 type Handle = *mut c_void;
 type Parameters = *mut c_void;
+type DataType = c_int;
 
-/// The entries of cusolverDn.h that are needed.
-struct Solver {
-    create: Symbol<unsafe extern "C" fn(*mut Handle) -> Status>,
-    create_parameters: Symbol<unsafe extern "C" fn(*mut Parameters) -> Status>,
-    set_stream: Symbol<unsafe extern "C" fn(Handle, *mut c_void) -> Status>,
-    #[allow(clippy::type_complexity)]
-    buffer_sizes: Symbol<
-        unsafe extern "C" fn(
-            Handle,
-            Parameters,
-            c_int,
-            c_int,
-            i64,
-            c_int,
-            *const c_void,
-            i64,
-            c_int,
-            *const c_void,
-            c_int,
-            *mut usize,
-            *mut usize,
-            i64,
-        ) -> Status,
-    >,
-    #[allow(clippy::type_complexity)]
-    solve: Symbol<
-        unsafe extern "C" fn(
-            Handle,
-            Parameters,
-            c_int,
-            c_int,
-            i64,
-            c_int,
-            *mut c_void,
-            i64,
-            c_int,
-            *mut c_void,
-            c_int,
-            *mut c_void,
-            usize,
-            *mut c_void,
-            usize,
-            *mut c_int,
-            i64,
-        ) -> Status,
-    >,
+foreign_library! {
+    /// The functions of cusolverDn.h that are needed.
+    struct Solver, names ["libcusolver.so.12", "libcusolver.so.11"], like cudarc::cusolver::sys;
+    fn cusolverDnCreate(handle: *mut Handle) -> Status;
+    fn cusolverDnCreateParams(parameters: *mut Parameters) -> Status;
+    fn cusolverDnSetStream(handle: Handle, stream: *mut c_void) -> Status;
+    fn cusolverDnXsyevBatched_bufferSize(
+        handle: Handle,
+        parameters: Parameters,
+        mode: c_int,
+        triangle: c_int,
+        n: i64,
+        matrix_type: DataType,
+        matrices: *const c_void,
+        leading_dimension: i64,
+        value_type: DataType,
+        values: *const c_void,
+        compute_type: DataType,
+        device_bytes: *mut usize,
+        host_bytes: *mut usize,
+        batch: i64,
+    ) -> Status;
+    fn cusolverDnXsyevBatched(
+        handle: Handle,
+        parameters: Parameters,
+        mode: c_int,
+        triangle: c_int,
+        n: i64,
+        matrix_type: DataType,
+        matrices: *mut c_void,
+        leading_dimension: i64,
+        value_type: DataType,
+        values: *mut c_void,
+        compute_type: DataType,
+        device_buffer: *mut c_void,
+        device_bytes: usize,
+        host_buffer: *mut c_void,
+        host_bytes: usize,
+        info: *mut c_int,
+        batch: i64,
+    ) -> Status;
 }
 
 fn solver() -> Option<&'static Solver> {
-    const NAMES: [&str; 2] = ["libcusolver.so.12", "libcusolver.so.11"];
     static SOLVER: OnceLock<Option<Solver>> = OnceLock::new();
-    let load = || {
-        crate::cuda::open_library(&NAMES, |library| {
-            // SAFETY: names and signatures are those of cusolverDn.h.
-            unsafe {
-                Ok(Solver {
-                    create: library.get(b"cusolverDnCreate\0")?,
-                    create_parameters: library.get(b"cusolverDnCreateParams\0")?,
-                    set_stream: library.get(b"cusolverDnSetStream\0")?,
-                    buffer_sizes: library.get(b"cusolverDnXsyevBatched_bufferSize\0")?,
-                    solve: library.get(b"cusolverDnXsyevBatched\0")?,
-                })
-            }
-        })
-    };
-    // Without it libtorch's solver does, slowly; why it is lacking nobody needs to know.
-    SOLVER.get_or_init(|| load().ok()).as_ref()
+    // Without it libtorch's solver gives the same result more slowly, so the reason does not
+    // matter.
+    SOLVER.get_or_init(|| Solver::open().ok()).as_ref()
 }
 
 fn check(call: &str, status: Status) -> Result<(), Error> {
     if status == 0 { Ok(()) } else { Err(failed(format!("{call} returned status {status}"))) }
 }
 
-/// Handle and parameters for a device, made once and kept: making one takes tens of milliseconds.
+/// Handle and parameters for a device. They are kept, because making them takes tens of
+/// milliseconds.
 fn handles(solver: &Solver, device: usize) -> Result<(Handle, Parameters), Error> {
     static KNOWN: Mutex<Vec<(usize, usize, usize)>> = Mutex::new(Vec::new());
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -147,8 +132,8 @@ fn handles(solver: &Solver, device: usize) -> Result<(Handle, Parameters), Error
     // SAFETY: both pointers are valid for the calls; the caller has made the device's context
     // current.
     unsafe {
-        check("cusolverDnCreate", (solver.create)(&mut handle))?;
-        check("cusolverDnCreateParams", (solver.create_parameters)(&mut parameters))?;
+        check("cusolverDnCreate", solver.cusolverDnCreate(&mut handle))?;
+        check("cusolverDnCreateParams", solver.cusolverDnCreateParams(&mut parameters))?;
     }
     known.push((device, handle as usize, parameters as usize));
     Ok((handle, parameters))
@@ -158,11 +143,11 @@ fn batched(solver: &Solver, matrices: Tensor, device: usize, batch: i64, n: i64)
     const WITH_VECTORS: c_int = 1;
     const LOWER: c_int = 0;
     const FLOAT32: c_int = 0;
-    // The solver is used by one thread at a time: a handle belongs to one stream.
+    // One thread at a time, because a handle belongs to one stream.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    // The vectors replace the matrices. The solver lays out columns one after the other, so its
-    // columns are our rows.
+    // The vectors replace the matrices. The solver stores columns one after the other, so its
+    // columns are the rows here.
     let vectors = { matrices }.f_contiguous().map_err(torch)?;
     let on_device = |shape: &[i64], kind| Tensor::f_empty(shape, (kind, vectors.device())).map_err(torch);
     let values = on_device(&[batch, n], Kind::Float)?;
@@ -171,11 +156,11 @@ fn batched(solver: &Solver, matrices: Tensor, device: usize, batch: i64, n: i64)
     driver::within(OPERATION, device, || {
         let (handle, parameters) = handles(solver, device)?;
         let (mut device_bytes, mut host_bytes) = (0, 0);
-        // SAFETY: the handle is of this device; the tensors are of the sizes named, on this device
-        // and alive.
+        // SAFETY: the handle belongs to this device; the tensors live, are on this device and have
+        // the sizes that the arguments say.
         unsafe {
-            check("cusolverDnSetStream", (solver.set_stream)(handle, stream))?;
-            let status = (solver.buffer_sizes)(
+            check("cusolverDnSetStream", solver.cusolverDnSetStream(handle, stream))?;
+            let status = solver.cusolverDnXsyevBatched_bufferSize(
                 handle,
                 parameters,
                 WITH_VECTORS,
@@ -195,11 +180,11 @@ fn batched(solver: &Solver, matrices: Tensor, device: usize, batch: i64, n: i64)
         }
         let bytes = i64::try_from(device_bytes.max(1)).unwrap_or(i64::MAX);
         let (device_buffer, mut host_buffer) = (on_device(&[bytes], Kind::Uint8)?, vec![0u8; host_bytes]);
-        // SAFETY: as above; both buffers have the size that was asked for. Device memory is freed
-        // in the order of the stream that the work goes to; the host's part is done when the call
-        // returns.
+        // SAFETY: as above, and both buffers have the size that the solver asked for. Device memory
+        // is freed in the order of the stream that the work goes to. The host's part is finished
+        // when the call returns.
         let status = unsafe {
-            (solver.solve)(
+            solver.cusolverDnXsyevBatched(
                 handle,
                 parameters,
                 WITH_VECTORS,
@@ -221,7 +206,7 @@ fn batched(solver: &Solver, matrices: Tensor, device: usize, batch: i64, n: i64)
         };
         check("cusolverDnXsyevBatched", status)
     })?;
-    // This waits for the device; beside a decomposition it costs nothing.
+    // This waits for the device. Compared with a decomposition the wait costs nothing.
     match info.f_abs().and_then(|info| info.f_max()).and_then(|worst| worst.f_int64_value(&[])).map_err(torch)? {
         0 => Ok(vectors),
         worst => Err(failed(format!("the solver did not converge (info {worst})"))),
@@ -232,7 +217,7 @@ fn batched(solver: &Solver, matrices: Tensor, device: usize, batch: i64, n: i64)
 mod tests {
     use super::*;
 
-    /// Symmetric, with eigenvalues that fall by ten orders.
+    /// Symmetric matrices whose eigenvalues fall by ten orders of magnitude.
     fn matrices(batch: i64, n: i64, device: Device) -> Tensor {
         let options = (Kind::Double, Device::Cpu);
         let tall = (Tensor::arange(batch * n * n, options) + 1.0).sin().view([batch, n, n])
@@ -261,6 +246,11 @@ mod tests {
                 assert!(falls < 1e-6 * largest, "{device:?} {batch} {n}: {falls:e}");
             }
         }
+    }
+
+    #[test]
+    fn signatures_are_those_of_the_header() {
+        Solver::assert_signatures();
     }
 
     #[test]

@@ -1,3 +1,6 @@
+use crate::cuda::Unavailable;
+use crate::device::DeviceChoice;
+
 /// What can go wrong in this crate.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -14,35 +17,58 @@ pub enum Error {
     Map {
         /// The file.
         path: std::path::PathBuf,
-        /// The system's answer.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// The system has not the memory that was asked for.
+    /// The system refused an allocation in host memory.
     #[error("cannot get {bytes} bytes of memory: {source}")]
     Memory {
-        /// How much.
+        /// The bytes asked for.
         bytes: usize,
-        /// The system's answer.
+        /// The system's error.
         source: std::io::Error,
     },
     /// A kernel could not be compiled, loaded or launched.
     #[error("kernel {kernel}: {message}")]
     Kernel {
-        /// The kernel, or what it needs.
+        /// The kernel, or the library it needs.
         kernel: &'static str,
-        /// What the driver or the compiler said.
+        /// The message of the driver or the compiler.
         message: String,
     },
-    /// An operand of a kernel has another size, type or place than it needs.
+    /// An operand of a kernel has the wrong size, type or device.
     #[error("kernel {kernel}: {operand} must be {expected}, found {found}")]
     Operand {
         /// The kernel.
         kernel: &'static str,
-        /// Which one.
+        /// The operand's name.
         operand: &'static str,
-        /// What is needed.
+        /// What the kernel needs.
         expected: String,
-        /// What was given.
+        /// What the caller gave.
         found: String,
+    },
+    /// A text does not name a device.
+    #[error("{found:?} is not a device: use auto, cpu, cuda or cuda:N")]
+    UnknownDevice {
+        /// The text.
+        found: String,
+    },
+    /// A CUDA device was chosen, but CUDA cannot be used.
+    #[error("{choice} cannot be used: {reason}")]
+    CudaUnavailable {
+        /// The device.
+        choice: DeviceChoice,
+        /// Why.
+        #[source]
+        reason: Unavailable,
+    },
+    /// A CUDA device was chosen that this machine does not have.
+    #[error("cuda:{index} does not exist: this machine has {count} CUDA devices")]
+    NoSuchDevice {
+        /// The device's index.
+        index: usize,
+        /// The number of CUDA devices.
+        count: i64,
     },
 }

@@ -1,59 +1,64 @@
-//! Flash attention over rows laid end to end (Dao, 2023, arXiv 2307.08691), for CUDA in bfloat16
-//! and float16.
+//! Flash attention over rows that are packed one after the other, without padding (Dao, 2023, arXiv
+//! 2307.08691), for CUDA in bfloat16 and float16. tch's generated bindings leave its forward out.
 //!
 //! Shapes: `n` tokens of all rows, `h` query heads, `g` key and value heads (`h` a multiple of
 //! `g`), `k` head size, `r` rows.
 
-use crate::{Error, shim};
+use crate::{AttentionInputs, Error, shim};
 use tch::Tensor;
 
-/// What [`forward`] gives, and [`backward`] needs again.
+/// The result of [`forward`], which [`backward`] needs.
 #[derive(Debug)]
 pub struct Forward {
-    /// `[n, h, k]`.
+    /// The output `[n, h, k]`.
     pub output: Tensor,
-    /// `[h, n]` float32: log of the softmax denominators.
+    /// The logarithm of the softmax denominators, float32 `[h, n]`.
     pub logsumexp: Tensor,
     rng_state: Tensor,
     unused: Tensor,
+    scale: f64,
 }
 
-/// The rows of a batch laid end to end.
+/// The rows of a batch, packed one after the other.
 #[derive(Debug, Clone, Copy)]
-pub struct Rows<'a> {
-    /// int32 `[r + 1]` on the device: where each row begins, and the end.
+pub struct PackedRows<'a> {
+    /// int32 `[r + 1]` on the device: where each row begins, and where the last one ends.
     pub cumulative_lengths: &'a Tensor,
-    /// Tokens of the longest row.
+    /// The number of tokens in the longest row.
     pub longest: i64,
 }
 
-/// Causal attention within each row: query `[n, h, k]`, key and value `[n, g, k]`.
+/// Causal attention within each row, of query `[n, h, k]`, key and value `[n, g, k]`. `scale` is
+/// the factor on the scores.
 ///
 /// # Errors
 /// [`Error::Torch`] with libtorch's message, for example on the CPU or in float32.
-pub fn forward(query: &Tensor, key: &Tensor, value: &Tensor, rows: Rows<'_>, scale: f64) -> Result<Forward, Error> {
+pub fn forward(inputs: AttentionInputs<'_>, rows: PackedRows<'_>, scale: f64) -> Result<Forward, Error> {
+    let AttentionInputs { query, key, value } = inputs;
     let [query, key, value, lengths] =
         [query, key, value, rows.cumulative_lengths].map(|tensor| tensor.as_ptr().cast());
-    // SAFETY: the pointers are live `at::Tensor`s for the length of the call, which makes five.
+    // SAFETY: the pointers are live `at::Tensor`s for the length of the call, which makes five
+    // tensors.
     let [output, logsumexp, rng_state, unused, _debug_mask] = unsafe {
         shim::new_tensors("flash_attention_forward", |outputs| {
             shim::torch_ext_flash_attention_forward(outputs, query, key, value, lengths, rows.longest, scale)
         })?
     };
-    Ok(Forward { output, logsumexp, rng_state, unused })
+    Ok(Forward { output, logsumexp, rng_state, unused, scale })
 }
 
-/// Gradients of query, key and value from the gradient of the output `[n, h, k]`.
+/// Gradients of query, key and value from the gradient of the output `[n, h, k]`. Inputs and rows
+/// are those of the forward.
 ///
 /// # Errors
 /// [`Error::Torch`] with libtorch's message.
 pub fn backward(
     gradient: &Tensor,
-    (query, key, value): (&Tensor, &Tensor, &Tensor),
+    inputs: AttentionInputs<'_>,
+    rows: PackedRows<'_>,
     saved: &Forward,
-    rows: Rows<'_>,
-    scale: f64,
 ) -> Result<(Tensor, Tensor, Tensor), Error> {
+    let AttentionInputs { query, key, value } = inputs;
     Tensor::f_internal_flash_attention_backward(
         gradient,
         query,
@@ -69,7 +74,7 @@ pub fn backward(
         true,
         &saved.rng_state,
         &saved.unused,
-        scale,
+        saved.scale,
         None,
         None,
     )
@@ -85,8 +90,9 @@ mod tests {
     fn a_device_without_the_kernel_is_an_error_not_a_crash() {
         let tensor = Tensor::zeros([4, 2, 8], (Kind::BFloat16, Device::Cpu));
         let cumulative_lengths = Tensor::from_slice(&[0i32, 4]);
-        let rows = Rows { cumulative_lengths: &cumulative_lengths, longest: 4 };
-        let message = forward(&tensor, &tensor, &tensor, rows, 1.0).unwrap_err().to_string();
+        let rows = PackedRows { cumulative_lengths: &cumulative_lengths, longest: 4 };
+        let inputs = AttentionInputs { query: &tensor, key: &tensor, value: &tensor };
+        let message = forward(inputs, rows, 1.0).unwrap_err().to_string();
         assert!(message.starts_with("flash_attention_forward: ") && !message.contains('\n'), "{message}");
     }
 }

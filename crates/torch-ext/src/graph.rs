@@ -1,31 +1,31 @@
-//! CUDA graphs: what a function asks of the GPU, recorded once and launched by one call.
+//! CUDA graphs: the GPU work of a function, recorded once and launched by one call.
 //!
-//! An operation costs the host some ten microseconds, whatever its size. A small model asks for
-//! operations that the GPU is through with sooner than that, and then waits for the host; launched
-//! as a graph, a whole pass costs one call.
+//! An operation costs the host about ten microseconds, whatever its size. The GPU finishes the
+//! operations of a small model sooner than that and then waits for the host. As a graph, a whole
+//! pass costs one call.
 //!
-//! A graph repeats what was recorded to the letter: same addresses, same sizes, same values that
-//! the host passed. So inputs are tensors that live as long as the graph and are written before
-//! each launch, outputs are read after it, and a number that changes has to be a tensor. Memory
-//! that the recorded function takes comes from a [`Pool`] and stays reserved. Graphs of one pool
-//! share it: they run one at a time, and what they leave behind, but for tensors that are still
-//! held, is overwritten by the next.
+//! A graph repeats exactly what was recorded: the same addresses, the same sizes and the same
+//! values that the host passed. So inputs are tensors that live as long as the graph and are
+//! written before each launch, outputs are read after it, and a number that changes must be a
+//! tensor. The memory that the recorded function allocates comes from a [`Pool`] and stays
+//! reserved. Graphs of one pool share its memory and run one at a time. A graph may overwrite what
+//! an earlier graph of the pool left in memory, except tensors that are still held.
 
 use crate::{Error, shim};
 use std::ffi::{c_ulonglong, c_void};
 use std::ptr::NonNull;
 
-/// Memory that graphs take in turns. It is given back when the last of them is dropped.
+/// Memory that several graphs share. It is freed when the last of them is dropped.
 #[derive(Debug, Clone, Copy)]
 pub struct Pool {
     id: (c_ulonglong, c_ulonglong),
 }
 
 impl Pool {
-    /// A new one.
+    /// Makes an empty pool.
     ///
     /// # Errors
-    /// [`Error::Torch`] without CUDA, or when its libtorch has no graphs.
+    /// [`Error::Torch`] without CUDA, or when libtorch's CUDA half has no graphs.
     pub fn new() -> Result<Self, Error> {
         let mut id = (0, 0);
         // SAFETY: the pointers are valid for the call.
@@ -39,19 +39,20 @@ impl Pool {
 #[derive(Debug)]
 pub struct Graph(NonNull<c_void>);
 
-// SAFETY: the object behind the pointer belongs to no thread; it is used by one at a time, since
-// `launch` takes `&mut`.
+// SAFETY: the object behind the pointer is not tied to a thread, and one thread at a time uses it,
+// since `launch` takes `&mut`.
 unsafe impl Send for Graph {}
 
 impl Graph {
-    /// Records what `body` asks of CUDA device `index`; nothing of it is done before
-    /// [`Self::launch`], so the tensors that `body` returns have no values yet. It must not read
-    /// from the device or wait for it, and should have run before as it is, so that kernels are
-    /// loaded.
+    /// Records the work that `body` gives to CUDA device `index`.
+    ///
+    /// None of the work is done before [`Self::launch`], so the tensors that `body` returns have no
+    /// values yet. `body` must not read from the device or wait for it. Run it once without
+    /// recording first, so that its kernels are loaded.
     ///
     /// # Errors
-    /// Those of `body`, out of memory for one; [`Error::Torch`] when something in it cannot be
-    /// recorded, or without CUDA.
+    /// The errors of `body`, such as running out of memory; [`Error::Torch`] when part of it cannot
+    /// be recorded, or without CUDA.
     pub fn record<T, E: From<Error>>(
         index: usize,
         pool: Pool,
@@ -70,18 +71,18 @@ impl Graph {
         let graph = end.now();
         match (outcome, graph) {
             (Ok(value), Ok(graph)) => Ok((graph, value)),
-            // A recording that an error broke off is not good either.
+            // After an error in `body` the recording is incomplete.
             (Err(error), _) => Err(error),
             (_, Err(error)) => Err(error.into()),
         }
     }
 
-    /// Does what was recorded, in the order of torch's current stream.
+    /// Starts the recorded work on torch's current stream.
     ///
     /// # Errors
     /// [`Error::Torch`] with CUDA's message.
     pub fn launch(&mut self) -> Result<(), Error> {
-        // SAFETY: the pointer is that of a graph whose recording was ended without an error.
+        // SAFETY: the pointer is that of a graph whose recording ended without an error.
         shim::check("graph_launch", unsafe { shim::torch_ext_graph_launch(self.0.as_ptr()) })
     }
 }
@@ -93,7 +94,7 @@ impl Drop for Graph {
     }
 }
 
-/// Ends a recording, whatever becomes of its body: until then nothing else could use the device.
+/// Ends a recording, also when its body panics: until then nothing else can use the device.
 struct End(Option<Graph>);
 
 impl End {
@@ -109,7 +110,7 @@ impl End {
 impl Drop for End {
     fn drop(&mut self) {
         if let Some(graph) = self.0.take() {
-            // Unwinding: there is a greater error already.
+            // The body is panicking, which is the error to report.
             let _ = End(Some(graph)).now();
         }
     }
@@ -130,8 +131,8 @@ mod tests {
         }
     }
 
-    /// On a GPU: new inputs give new outputs, two graphs share memory, and errors leave the device
-    /// usable.
+    /// Needs a GPU. New inputs give new outputs, two graphs share memory, and the device stays
+    /// usable after an error.
     #[test]
     fn a_launch_repeats_what_was_recorded() {
         if !crate::cuda::load() {
@@ -150,11 +151,11 @@ mod tests {
                 Ok(product.sum(Kind::Float))
             }
         };
-        // As it is, so that the libraries behind it are loaded.
+        // Once without recording, so that the libraries behind it are loaded.
         let _ = body(0.0)().unwrap();
         let (mut first, first_sum) = Graph::record(0, pool, body(1.0)).unwrap();
         let (mut second, second_sum) = Graph::record(0, pool, body(2.0)).unwrap();
-        assert_eq!(sum.abs().sum(Kind::Float).double_value(&[]), 0.0, "recorded, not done");
+        assert_eq!(sum.abs().sum(Kind::Float).double_value(&[]), 0.0, "recorded, not run");
 
         let close = |found: &Tensor, expected: &Tensor| {
             let distance = (found - expected).abs().max().double_value(&[]);
@@ -166,7 +167,7 @@ mod tests {
             let input = Tensor::randn([64, 64], options);
             x.shallow_clone().copy_(&input);
             let expected = input.matmul(&weight).relu();
-            // Something else takes memory in between.
+            // Other memory is allocated in between.
             let other = Tensor::ones([1 << 20], options);
             first.launch().unwrap();
             close(&first_sum, &expected.sum(Kind::Float));
@@ -177,7 +178,7 @@ mod tests {
             assert_eq!(other.sum(Kind::Double).double_value(&[]), f64::from(1 << 20));
         }
 
-        // Reading from the device cannot be recorded; the device works on.
+        // Reading from the device cannot be recorded. The device stays usable.
         let failed = Graph::record(0, pool, || -> Result<f64, Error> {
             x.sum(Kind::Float)
                 .f_double_value(&[])

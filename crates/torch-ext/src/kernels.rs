@@ -1,28 +1,31 @@
 //! Fused kernels for CUDA, compiled when the program runs.
 //!
-//! Each kernel is a folder: `kernel.cu` with its formula and how many bytes it moves, and the Rust
-//! side that checks operands and launches. NVRTC, which comes with a CUDA libtorch, compiles a
-//! kernel when it is first needed, for the GPU at hand; the result is kept in `kernels/` of the
-//! user's cache folder. No CUDA toolkit is needed to build the program.
+//! Each kernel has a folder with `kernel.cu`, whose header gives the formula and the bytes that it
+//! moves, and a Rust file that checks operands and launches. NVRTC, which comes with a CUDA
+//! libtorch, compiles a kernel at its first use, for the GPU of this machine. No CUDA toolkit is
+//! needed to build the program. [`keep_compiled_in`] keeps the machine code for the next run.
 //!
-//! Ask [`available`] first. Where it says no (no GPU, no NVRTC, float64, `TORCH_EXT_KERNELS=off`),
-//! use plain operations. Results agree with those but for rounding: a kernel rounds to 16 bits
-//! once, where a chain of operations does so after each.
+//! Call [`available`] first. If it returns `false` (no GPU, no NVRTC, float64, or the environment
+//! variable `TORCH_EXT_KERNELS=off`), use plain operations. Their results differ only by rounding:
+//! a kernel rounds to 16 bits once, a chain of operations after each operation.
 //!
-//! Launches go to torch's current stream, memory comes from torch's allocator.
+//! Launches go to torch's current stream, and memory comes from torch's allocator.
 
 pub mod adam;
+mod cache;
 pub mod column_sum;
-mod compiler;
 pub mod cross_entropy;
 pub(crate) mod driver;
 pub mod embedding;
+mod functions;
 pub mod norm;
+mod nvrtc;
 pub mod rms_norm;
 pub mod rope;
 pub mod swiglu;
 
 use crate::Error;
+pub use cache::keep_compiled_in;
 use driver::{Argument, Grid};
 use std::ffi::c_void;
 use tch::{Device, Kind, Tensor};
@@ -30,11 +33,11 @@ use tch::{Device, Kind, Tensor};
 const COMMON: &str = include_str!("kernels/common.cu");
 const THREADS: u32 = 256;
 
-/// Whether kernels can take these operands: contiguous, float32 or bfloat16, on one GPU for which
-/// kernels can be compiled.
+/// Returns whether kernels can take these operands: contiguous, float32 or bfloat16, on one GPU for
+/// which kernels can be compiled.
 ///
-/// The first question about a GPU compiles a small kernel to see whether that works; if not, a
-/// warning is printed once.
+/// The first call for a GPU compiles a small kernel. If that fails, a `tracing` warning says why,
+/// once.
 pub fn available(operands: &[&Tensor]) -> bool {
     let Some(Device::Cuda(device)) = operands.first().map(|tensor| tensor.device()) else { return false };
     let fits = |tensor: &&Tensor| {
@@ -42,10 +45,10 @@ pub fn available(operands: &[&Tensor]) -> bool {
             && tensor.is_contiguous()
             && matches!(tensor.f_kind(), Ok(Kind::Float | Kind::BFloat16))
     };
-    operands.iter().all(fits) && compiler::works(device)
+    operands.iter().all(fits) && functions::works(device)
 }
 
-/// One translation unit and how it is compiled.
+/// A translation unit and the options to compile it with.
 struct Source<'a> {
     name: &'static str,
     text: &'static str,
@@ -54,15 +57,15 @@ struct Source<'a> {
     definitions: &'a [(&'static str, i64)],
 }
 
-/// Elements of one memory access.
+/// The number of elements in one memory access.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Width(i64);
 
 impl Width {
     const BYTES: usize = 16;
 
-    /// The widest access of the type, `most` at most, for tensors that begin at its boundaries and
-    /// rows of `row` elements; else 1.
+    /// The widest access of the type, but not more than `most`, if all tensors are aligned for it
+    /// and it divides rows of `row` elements. Otherwise 1.
     fn of(tensors: &[&Tensor], kind: Kind, row: i64, most: i64) -> Self {
         let widest = (if kind == Kind::BFloat16 { 8 } else { 4 }).min(most);
         let aligned = tensors.iter().all(|tensor| (tensor.data_ptr() as usize).is_multiple_of(Self::BYTES));
@@ -78,7 +81,7 @@ fn optional(tensor: Option<&Tensor>) -> Argument {
     Argument::Pointer(tensor.map_or(std::ptr::null_mut::<c_void>(), Tensor::data_ptr))
 }
 
-/// Refuses an operand that the kernel would read or write past its end.
+/// Refuses an operand whose end the kernel would cross, or that is not where the kernel runs.
 fn check(
     kernel: &'static str,
     operand: &'static str,
@@ -112,7 +115,7 @@ fn empty(operation: &'static str, shape: &[i64], kind: Kind, like: &Tensor) -> R
     torch(operation, Tensor::f_empty(shape, (kind, like.device())))
 }
 
-/// The only type kernels know besides bfloat16 is float32.
+/// The element type of an operand. Kernels know float32 and bfloat16.
 fn element_kind(kernel: &'static str, tensor: &Tensor) -> Result<Kind, Error> {
     match torch(kernel, tensor.f_kind())? {
         kind @ (Kind::Float | Kind::BFloat16) => Ok(kind),
@@ -125,8 +128,8 @@ fn element_kind(kernel: &'static str, tensor: &Tensor) -> Result<Kind, Error> {
     }
 }
 
-/// Runs `function` of `source` on the device of `on`. The callers in this module have checked that
-/// what the kernel touches exists.
+/// Runs `function` of `source` on the device of `on`. The caller has checked that the memory that
+/// the kernel touches exists.
 fn launch(
     source: &Source<'_>,
     function: &'static str,
@@ -140,11 +143,11 @@ fn launch(
     if grid.blocks == 0 {
         return Ok(());
     }
-    let handle = compiler::function(device, source, function)?;
+    let handle = functions::function(device, source, function)?;
     driver::launch(device, source.name, handle, grid, arguments)
 }
 
-/// Blocks of [`THREADS`] threads that cover `items`.
+/// The number of blocks of [`THREADS`] threads that cover `items`.
 fn blocks_for(items: i64) -> i64 {
     (items + i64::from(THREADS) - 1) / i64::from(THREADS)
 }

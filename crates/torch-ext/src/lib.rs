@@ -1,53 +1,60 @@
-//! What tch lacks and this project needs from libtorch and the operating system.
+//! What tch lacks: parts of libtorch that it does not bind, and what a program that uses libtorch
+//! needs to know from CUDA and the operating system.
 //!
 //! - [`cuda`]: loads CUDA at run time, so that one binary serves machines with and without a GPU;
 //!   memory statistics.
-//! - [`kernels`]: fused kernels, compiled for the GPU at hand when the program runs.
+//! - [`device`]: resolves a choice such as `auto` or `cuda:1` to a device of this machine.
+//! - [`host`]: memory of the machine, the process and its control group.
+//! - [`kernels`]: fused kernels, compiled for the GPU of this machine when the program runs.
 //! - [`eigen`]: eigenvectors of many symmetric matrices in one call.
-//! - [`flash`], [`cudnn`]: variable-length flash attention and that of cuDNN, whose forwards tch's
-//!   generated bindings leave out.
-//! - [`graph`]: CUDA graphs, a pass over a model in one call of the host.
-//! - [`OutOfMemory`]: what libtorch's message says of memory that could not be had.
+//! - [`flash`], [`cudnn`]: variable-length flash attention and the attention of cuDNN.
+//! - [`graph`]: CUDA graphs, which launch a pass over a model with one call.
+//! - [`AllocationFailure`]: the figures in libtorch's message when memory runs out.
 //! - [`catch_scalar_panic`]: errors of calls that take a number, where tch panics.
-//! - [`HostMemory`], [`HostCopy`]: tensors' bytes in memory of their own, to be written while the
-//!   tensors change.
-//! - [`MappedFile`]: a read-only view of a file, for weights that need not be read twice.
+//! - [`HostBufferPool`], [`HostCopy`]: copies of tensors, to be written while the tensors change.
+//! - [`MappedFile`]: a read-only view of a file.
 //!
-//! This is the only crate of the workspace with unsafe code: thin calls into a C++ shim
-//! (`shim/shim.cpp`), `dlopen`, `mmap`, and launches of our own kernels.
+//! # Telling
+//!
+//! The crate prints nothing. It emits `tracing` events with the level `WARN` when it falls back to
+//! something slower.
+//!
+//! # Unsafe code
+//!
+//! This crate calls a C++ shim (`shim/`), `dlopen`, `mmap`, functions of CUDA's libraries and its
+//! own kernels.
 //!
 //! ```
 //! // Without a GPU this is `false`, never an error.
 //! let _usable = torch_ext::cuda::load();
-//! # Ok::<(), torch_ext::Error>(())
 //! ```
 #![deny(missing_docs)]
 
+mod allocation_failure;
+mod attention;
+mod cache_folder;
 pub mod cuda;
 pub mod cudnn;
+pub mod device;
 pub mod eigen;
 mod error;
 pub mod flash;
 pub mod graph;
-mod host_copy;
+pub mod host;
+mod host_buffers;
 pub mod kernels;
 mod mapped_file;
-mod out_of_memory;
 mod scalar_panic;
 mod shim;
 
+pub use allocation_failure::{AllocationFailure, MemoryLocation};
+pub use attention::AttentionInputs;
+pub use cache_folder::cache_folder;
 pub use error::Error;
-pub use host_copy::{HostCopy, HostMemory};
+pub use host_buffers::{HostBufferPool, HostCopy};
 pub use mapped_file::MappedFile;
-pub use out_of_memory::{OutOfMemory, Place};
 pub use scalar_panic::catch_scalar_panic;
 
-/// The folder of the project inside the user's cache (`$XDG_CACHE_HOME` or `~/.cache`), where
-/// set-up keeps libtorch.
-pub fn cache_dir() -> Option<std::path::PathBuf> {
-    let base = match std::env::var_os("XDG_CACHE_HOME").filter(|value| !value.is_empty()) {
-        Some(base) => std::path::PathBuf::from(base),
-        None => std::path::PathBuf::from(std::env::var_os("HOME").filter(|value| !value.is_empty())?).join(".cache"),
-    };
-    Some(base.join("train_and_save"))
-}
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeDoctests;

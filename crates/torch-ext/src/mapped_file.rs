@@ -2,15 +2,15 @@ use crate::Error;
 use std::fs::File;
 use std::path::Path;
 
-/// A file's content as a read-only memory map; pages are read when touched.
+/// A file's content as a read-only memory map. The system reads a page on first access.
 #[derive(Debug)]
 pub struct MappedFile(Option<memmap2::Mmap>);
 
 impl MappedFile {
     /// Maps the whole of `path`.
     ///
-    /// The file must not be truncated while it is mapped: the system answers a read past the new
-    /// end with SIGBUS.
+    /// The file must not be truncated while it is mapped: a read past the new end kills the process
+    /// with SIGBUS.
     ///
     /// # Errors
     /// [`Error::Map`] when the file cannot be opened, is not a regular file, or cannot be mapped.
@@ -24,8 +24,8 @@ impl MappedFile {
         if metadata.len() == 0 {
             return Ok(Self(None)); // mmap refuses an empty range
         }
-        // SAFETY: the map is read-only and private to this process; the documented condition is
-        // that nobody truncates the file.
+        // SAFETY: the map is read-only, and the documentation demands that the file is not
+        // truncated.
         let map = unsafe { memmap2::Mmap::map(&file) }.map_err(failed)?;
         Ok(Self(Some(map)))
     }

@@ -1,8 +1,8 @@
-//! tch's `f_` functions return the error of a call, but for those that take a number.
+//! tch's `f_` functions return the error of a call, except those that take a number.
 //!
-//! A number is passed as a `tch::Scalar`, a temporary. Its drop comes between the call and the look
-//! at the call's error, looks itself whether an error is pending, takes it for its own and panics.
-//! So `tensor.f_mul_scalar(2.0)` never returns an error.
+//! tch passes a number as a `tch::Scalar`, a temporary that is dropped between the call and the
+//! check of the call's error. The drop checks for a pending error itself, takes the call's error
+//! for its own, and panics. So `tensor.f_mul_scalar(2.0)` never returns an error.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -10,25 +10,25 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind, set_hook, take_h
 use std::sync::Once;
 use tch::TchError;
 
-/// Runs `work`, in which calls of tch that take a number return their errors too, as they stand in
-/// libtorch: without a panic, or a word of one on stderr. Every other panic goes on as it would
-/// without.
+/// Runs `work` and turns the panics of tch's calls that take a number into errors, with libtorch's
+/// message. Such a panic prints nothing. Every other panic continues as it would without this
+/// function.
 ///
-/// What a call leaves half done is what it leaves half done when it returns an error. Built with
-/// `panic = "abort"`, a program aborts.
+/// A call that panicked leaves its tensors in the state in which a call that returns an error
+/// leaves them. A program built with `panic = "abort"` aborts.
 ///
 /// ```
 /// use tch::{Device, Kind, TchError, Tensor};
-/// // 2⁵⁸ elements, all of them one.
+/// // 2⁵⁸ elements, which share one value in memory.
 /// let large = Tensor::ones([1], (Kind::Float, Device::Cpu)).expand([1 << 58], false);
 /// let error = torch_ext::catch_scalar_panic(|| large.f_mul_scalar(2.0)).unwrap_err();
-/// assert!(torch_ext::OutOfMemory::recognise(&error.to_string()).is_some());
+/// assert!(torch_ext::AllocationFailure::recognise(&error.to_string()).is_some());
 /// ```
 ///
 /// # Errors
-/// Those of `work`, and [`TchError::Torch`] with the message of a call that panicked.
+/// The errors of `work`, and [`TchError::Torch`] with the message of a call that panicked.
 pub fn catch_scalar_panic<T, E: From<TchError>>(work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
-    silence_what_is_caught();
+    silence_caught_panics();
     let before = CATCHING.replace(true);
     let outcome = catch_unwind(AssertUnwindSafe(work));
     CATCHING.set(before);
@@ -43,7 +43,7 @@ thread_local! {
     static CATCHING: Cell<bool> = const { Cell::new(false) };
 }
 
-fn silence_what_is_caught() {
+fn silence_caught_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let report = take_hook();
@@ -55,25 +55,26 @@ fn silence_what_is_caught() {
     });
 }
 
-/// libtorch's message, from the panic of an `unwrap` of tch's.
+/// libtorch's message, from the panic of an `unwrap` in tch.
 fn message(panic: &(dyn Any + Send)) -> Option<String> {
     let quoted =
         panic.downcast_ref::<String>()?.strip_prefix("called `Result::unwrap()` on an `Err` value: Torch(\"")?;
-    // As Debug writes a string; what else it escapes is of no use on a terminal.
+    // `Debug` has escaped the string. Other escapes are left: a terminal cannot show those
+    // characters.
     Some(quoted.strip_suffix("\")")?.replace("\\n", "\n").replace("\\\"", "\"").replace("\\'", "'"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::OutOfMemory;
+    use crate::AllocationFailure;
     use tch::{Device, Kind, Tensor};
 
     fn too_large() -> Tensor {
         Tensor::ones([1], (Kind::Float, Device::Cpu)).expand([1 << 58], false)
     }
 
-    /// The reason for this module: when it fails, tch has mended it.
+    /// The reason for this module. If this test fails, tch has fixed the problem.
     #[test]
     fn tch_panics_where_a_number_is_passed() {
         assert!(too_large().f_neg().is_err());
@@ -85,9 +86,12 @@ mod tests {
         let first_line = |error: TchError| error.to_string().lines().next().unwrap().to_owned();
         let expected = first_line(too_large().f_neg().unwrap_err());
         let caught = catch_scalar_panic(|| too_large().f_mul_scalar(2.0)).unwrap_err();
-        assert!(OutOfMemory::recognise(&caught.to_string()).unwrap().requested_bytes == Some(1 << 60), "{caught}");
+        assert!(
+            AllocationFailure::recognise(&caught.to_string()).unwrap().requested_bytes == Some(1 << 60),
+            "{caught}"
+        );
         assert_eq!(first_line(caught), expected);
-        // Two numbers, one inside another; libtorch is left without an error pending.
+        // Two numbers and two nested calls. Afterwards libtorch has no pending error.
         let nested = || catch_scalar_panic(|| catch_scalar_panic(|| too_large().f_clamp(0.0, 1.0)));
         assert_eq!(first_line(nested().unwrap_err()), expected);
         assert_eq!(f64::try_from(Tensor::from(3.0) * 2.0).unwrap(), 6.0);

@@ -1,4 +1,4 @@
-//! Declarations of what `shim/` defines, and the one place that turns its messages into errors.
+//! Declarations of the functions in `shim/`, and the conversion of their messages to errors.
 
 use crate::Error;
 use std::ffi::{CStr, c_char, c_ulonglong, c_void};
@@ -43,27 +43,28 @@ unsafe extern "C" {
     pub(crate) fn torch_ext_set_allow_tf32(allow: bool) -> *mut c_char;
 }
 
-/// The tensors that a shim function makes.
+/// Calls a shim function that makes `N` tensors.
 ///
 /// # Safety
-/// When `call` returns null it has put `N` new `at::Tensor`s, which nobody else owns, where it was
-/// told.
+/// When `call` returns null, it has written `N` pointers to new `at::Tensor`s, which nothing else
+/// owns, to its argument.
 pub(crate) unsafe fn new_tensors<const N: usize>(
     operation: &'static str,
     call: impl FnOnce(*mut *mut c_void) -> *mut c_char,
 ) -> Result<[Tensor; N], Error> {
     let mut outputs = [std::ptr::null_mut(); N];
     check(operation, call(outputs.as_mut_ptr()))?;
-    // SAFETY: as the caller says.
+    // SAFETY: the caller guarantees it.
     Ok(outputs.map(|tensor| unsafe { Tensor::from_ptr(tensor.cast()) }))
 }
 
-/// Takes the message a shim function returned, null meaning success.
+/// Turns the message that a shim function returned into a result. Null means success.
 pub(crate) fn check(operation: &'static str, message: *mut c_char) -> Result<(), Error> {
     if message.is_null() {
         return Ok(());
     }
-    // SAFETY: a non-null message is a NUL-terminated string from malloc that is ours to free, once.
+    // SAFETY: a non-null message is a NUL-terminated string from malloc that the caller frees,
+    // once.
     let text = unsafe {
         let text = CStr::from_ptr(message).to_string_lossy().into_owned();
         torch_ext_free(message);

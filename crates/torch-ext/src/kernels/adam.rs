@@ -1,23 +1,24 @@
-//! Adam in one pass, over whole weights or in a subspace, and weights as float32 masters.
+//! Adam in one pass, for whole weights or in a subspace, and the conversion of weights to and from
+//! float32 masters.
 
 use super::{Argument, Grid, Source, THREADS, Width, blocks_for, check, element_kind, launch, optional, pointer};
 use crate::Error;
 use tch::{Kind, Tensor};
 
 const NAME: &str = "adam";
-/// Elements a thread takes: 16 bytes of float32.
+/// The number of elements for each thread: 16 bytes of float32.
 const WIDEST: i64 = 4;
 
-/// How a weight is kept.
+/// The format of a weight.
 #[derive(Debug, Clone, Copy)]
-pub enum Storage<'a> {
-    /// float32.
+pub enum WeightFormat<'a> {
+    /// float32, so the weight is its own master.
     Float,
-    /// bfloat16, with the low 16 bits of the float32 master, int16, beside it.
+    /// bfloat16. A second tensor, int16, holds the low 16 bits of the float32 master.
     HiddenBits(&'a Tensor),
-    /// bfloat16, rounded up or down at random: by the hash of `key` and an element's index.
+    /// bfloat16, rounded up or down at random, by a hash of `key` and the element's index.
     Stochastic {
-        /// Of this step and weight.
+        /// A number of this step and weight.
         key: u64,
     },
     /// bfloat16, rounded to nearest.
@@ -34,84 +35,103 @@ pub struct Constants {
     pub beta2: f64,
     /// Added to the denominator.
     pub epsilon: f64,
-    /// Factor on the direction, its sign included.
+    /// Factor on the direction, including its sign.
     pub step: f64,
-    /// Of this step and parameter: moments in bfloat16 are rounded up or down at random, by its
-    /// hash with an element's index.
+    /// A number of this step and parameter. Moments in bfloat16 are rounded up or down at random,
+    /// by a hash of this key and the element's index.
     pub moments_key: u64,
-    /// What the root of the second moment is divided by.
+    /// Divisor of the root of the second moment.
     pub root: f64,
     /// Factor on the weight before the update.
     pub decay_before: f64,
-    /// Factor on the weight after it.
+    /// Factor on the weight after the update.
     pub decay_after: f64,
 }
 
 impl Constants {
-    /// As the kernel's struct of the same name lies in memory.
-    fn argument(&self, storage: Storage<'_>) -> Argument {
+    /// The bytes of the kernel's struct of the same name.
+    fn argument(&self, format: WeightFormat<'_>) -> Argument {
         let rates = [1.0 - self.beta1, 1.0 - self.beta2, self.epsilon, self.step];
         let factors = [self.root, self.decay_before, self.decay_after];
         let mut words: Vec<u32> = rates.iter().chain(&factors).map(|&value| (value as f32).to_bits()).collect();
-        let key = if let Storage::Stochastic { key } = storage { key } else { 0 };
+        let key = if let WeightFormat::Stochastic { key } = format { key } else { 0 };
         words.extend([key, self.moments_key].iter().flat_map(|key| [*key as u32, (key >> 32) as u32]));
         Argument::Words(words)
     }
 }
 
-/// One step of a weight. All are flat or of one shape; gradient and moments float32 or bfloat16.
+/// The moments of a parameter, float32 or bfloat16, with as many elements as its gradient.
+#[derive(Debug)]
+pub struct Moments<'a> {
+    /// m, the mean of the gradient.
+    pub first: &'a mut Tensor,
+    /// v, the mean of the squared gradient.
+    pub second: &'a mut Tensor,
+}
+
+/// A weight that a step updates.
+#[derive(Debug)]
+pub struct Weight<'a> {
+    /// The values that the model computes with.
+    pub values: &'a mut Tensor,
+    /// Their format.
+    pub format: WeightFormat<'a>,
+}
+
+/// Does one step of a weight. Weight, gradient and moments have the same number of elements. The
+/// gradient is float32 or bfloat16.
 ///
 /// # Errors
-/// [`Error::Operand`] for operands that do not fit, [`Error::Kernel`] when it cannot be compiled or
-/// launched.
+/// [`Error::Operand`] for operands that do not fit, [`Error::Kernel`] when the kernel cannot be
+/// compiled or launched.
 pub fn full(
-    weight: &mut Tensor,
-    storage: Storage<'_>,
+    Weight { values: weight, format }: Weight<'_>,
     gradient: &Tensor,
-    (first, second): (&mut Tensor, &mut Tensor),
+    Moments { first, second }: Moments<'_>,
     constants: &Constants,
 ) -> Result<(), Error> {
     let kind = element_kind(NAME, gradient)?;
     let numel = weight.numel() as i64;
-    check_weight(weight, storage, numel)?;
+    check_weight(weight, format, numel)?;
     check(NAME, "gradient", gradient, weight, kind, numel)?;
     let moments = check_moments(first, second, weight, numel)?;
     let arguments = [
         pointer(weight),
-        optional(hidden(storage)),
+        optional(hidden(format)),
         pointer(gradient),
         pointer(first),
         pointer(second),
         Argument::Long(numel),
-        constants.argument(storage),
+        constants.argument(format),
     ];
-    run("adam_full", (kind, moments), storage, &[weight, gradient, first, second], numel, &arguments)
+    run("adam_full", (kind, moments), format, &[weight, gradient, first, second], numel, &arguments)
 }
 
-/// A projected gradient, float32, becomes its step, by moments in float32 or bfloat16:
+/// Replaces a projected gradient, float32, by its step, and updates the moments:
 /// `gradient ← step · m / (√v / root + ε)`.
 ///
 /// # Errors
-/// As [`full`].
+/// The same as for [`full`].
 pub fn direction(
     gradient: &mut Tensor,
-    (first, second): (&mut Tensor, &mut Tensor),
+    Moments { first, second }: Moments<'_>,
     constants: &Constants,
 ) -> Result<(), Error> {
     let numel = gradient.numel() as i64;
     check(NAME, "gradient", gradient, gradient, Kind::Float, numel)?;
     let moments = check_moments(first, second, gradient, numel)?;
-    let storage = Storage::Float;
+    let format = WeightFormat::Float;
     let arguments =
-        [pointer(gradient), pointer(first), pointer(second), Argument::Long(numel), constants.argument(storage)];
-    run("adam_direction", (Kind::Float, moments), storage, &[gradient, first, second], numel, &arguments)
+        [pointer(gradient), pointer(first), pointer(second), Argument::Long(numel), constants.argument(format)];
+    run("adam_direction", (Kind::Float, moments), format, &[gradient, first, second], numel, &arguments)
 }
 
-/// `out` (float16) ← the gradient times a power of two, which brings `largest`, one float32 that is
-/// at least each absolute value, below 2^15. [`narrow_direction`] takes it out again.
+/// Writes the gradient to `out` (float16), multiplied by a power of two that brings `largest` below
+/// 2^15. `largest` is one float32 that no absolute value exceeds. [`narrow_direction`] divides by
+/// the same power.
 ///
 /// # Errors
-/// As [`full`].
+/// The same as for [`full`].
 pub fn narrow_gradient(gradient: &Tensor, largest: &Tensor, out: &mut Tensor) -> Result<(), Error> {
     let kind = element_kind(NAME, gradient)?;
     let numel = gradient.numel() as i64;
@@ -119,20 +139,28 @@ pub fn narrow_gradient(gradient: &Tensor, largest: &Tensor, out: &mut Tensor) ->
     check(NAME, "largest", largest, gradient, Kind::Float, 1)?;
     check(NAME, "narrow gradient", out, gradient, Kind::Half, numel)?;
     let arguments = [pointer(gradient), pointer(largest), pointer(out), Argument::Long(numel)];
-    run("adam_narrow_gradient", (kind, Kind::Float), Storage::Float, &[gradient, out], numel, &arguments)
+    run("adam_narrow_gradient", (kind, Kind::Float), WeightFormat::Float, &[gradient, out], numel, &arguments)
 }
 
-/// As [`direction`], of what became of a [`narrow_gradient`] in the subspace; the step goes into
-/// `out` (float16). It should be of the order of 1, so `constants.step` is not the learning rate
-/// here.
+/// The gradient of [`narrow_direction`].
+#[derive(Debug)]
+pub struct NarrowGradient<'a> {
+    /// The projection of what [`narrow_gradient`] wrote, float32. It is left as it is.
+    pub projected: &'a Tensor,
+    /// As for [`narrow_gradient`].
+    pub largest: &'a Tensor,
+}
+
+/// Does the same as [`direction`] for the projection of a [`narrow_gradient`], and writes the step
+/// to `out` (float16). The step should be of the order of 1, so that float16 can hold it;
+/// `constants.step` is therefore not the learning rate here.
 ///
 /// # Errors
-/// As [`full`].
+/// The same as for [`full`].
 pub fn narrow_direction(
-    gradient: &mut Tensor,
-    largest: &Tensor,
+    NarrowGradient { projected: gradient, largest }: NarrowGradient<'_>,
     out: &mut Tensor,
-    (first, second): (&mut Tensor, &mut Tensor),
+    Moments { first, second }: Moments<'_>,
     constants: &Constants,
 ) -> Result<(), Error> {
     let numel = gradient.numel() as i64;
@@ -140,7 +168,7 @@ pub fn narrow_direction(
     check(NAME, "largest", largest, gradient, Kind::Float, 1)?;
     check(NAME, "step", out, gradient, Kind::Half, numel)?;
     let moments = check_moments(first, second, gradient, numel)?;
-    let storage = Storage::Float;
+    let format = WeightFormat::Float;
     let arguments = [
         pointer(gradient),
         pointer(largest),
@@ -148,54 +176,48 @@ pub fn narrow_direction(
         pointer(first),
         pointer(second),
         Argument::Long(numel),
-        constants.argument(storage),
+        constants.argument(format),
     ];
-    run("adam_narrow_direction", (Kind::Float, moments), storage, &[gradient, out, first, second], numel, &arguments)
+    run("adam_narrow_direction", (Kind::Float, moments), format, &[gradient, out, first, second], numel, &arguments)
 }
 
-/// `master` (float32) ← the weight times `factor`.
+/// Writes the weight times `factor` to `master` (float32).
 ///
 /// # Errors
-/// As [`full`].
-pub fn read_master(weight: &Tensor, storage: Storage<'_>, factor: f64, master: &mut Tensor) -> Result<(), Error> {
+/// The same as for [`full`].
+pub fn read_master(weight: &Tensor, format: WeightFormat<'_>, factor: f64, master: &mut Tensor) -> Result<(), Error> {
     let numel = weight.numel() as i64;
-    check_weight(weight, storage, numel)?;
+    check_weight(weight, format, numel)?;
     check(NAME, "master", master, weight, Kind::Float, numel)?;
     let arguments = [
         pointer(weight),
-        optional(hidden(storage)),
+        optional(hidden(format)),
         pointer(master),
         Argument::Long(numel),
         Argument::Float(factor as f32),
     ];
-    run("read_master", (Kind::Float, Kind::Float), storage, &[weight, master], numel, &arguments)
+    run("read_master", (Kind::Float, Kind::Float), format, &[weight, master], numel, &arguments)
 }
 
-/// The weight ← `master` (float32) times `constants.decay_after`.
+/// Writes `master` (float32) times `constants.decay_after` to the weight.
 ///
 /// # Errors
-/// As [`full`].
+/// The same as for [`full`].
 pub fn write_master(
     master: &Tensor,
-    weight: &mut Tensor,
-    storage: Storage<'_>,
+    Weight { values: weight, format }: Weight<'_>,
     constants: &Constants,
 ) -> Result<(), Error> {
     let numel = weight.numel() as i64;
-    check_weight(weight, storage, numel)?;
+    check_weight(weight, format, numel)?;
     check(NAME, "master", master, weight, Kind::Float, numel)?;
-    let arguments = [
-        pointer(master),
-        pointer(weight),
-        optional(hidden(storage)),
-        Argument::Long(numel),
-        constants.argument(storage),
-    ];
-    run("write_master", (Kind::Float, Kind::Float), storage, &[weight, master], numel, &arguments)
+    let arguments =
+        [pointer(master), pointer(weight), optional(hidden(format)), Argument::Long(numel), constants.argument(format)];
+    run("write_master", (Kind::Float, Kind::Float), format, &[weight, master], numel, &arguments)
 }
 
-fn hidden<'a>(storage: Storage<'a>) -> Option<&'a Tensor> {
-    if let Storage::HiddenBits(hidden) = storage { Some(hidden) } else { None }
+fn hidden<'a>(format: WeightFormat<'a>) -> Option<&'a Tensor> {
+    if let WeightFormat::HiddenBits(hidden) = format { Some(hidden) } else { None }
 }
 
 fn check_moments(first: &Tensor, second: &Tensor, like: &Tensor, numel: i64) -> Result<Kind, Error> {
@@ -205,10 +227,10 @@ fn check_moments(first: &Tensor, second: &Tensor, like: &Tensor, numel: i64) -> 
     Ok(kind)
 }
 
-fn check_weight(weight: &Tensor, storage: Storage<'_>, numel: i64) -> Result<(), Error> {
-    let kind = if matches!(storage, Storage::Float) { Kind::Float } else { Kind::BFloat16 };
+fn check_weight(weight: &Tensor, format: WeightFormat<'_>, numel: i64) -> Result<(), Error> {
+    let kind = if matches!(format, WeightFormat::Float) { Kind::Float } else { Kind::BFloat16 };
     check(NAME, "weight", weight, weight, kind, numel)?;
-    match hidden(storage) {
+    match hidden(format) {
         Some(hidden) => check(NAME, "hidden bits", hidden, weight, Kind::Int16, numel),
         None => Ok(()),
     }
@@ -217,22 +239,22 @@ fn check_weight(weight: &Tensor, storage: Storage<'_>, numel: i64) -> Result<(),
 fn run(
     function: &'static str,
     (kind, moments): (Kind, Kind),
-    storage: Storage<'_>,
+    format: WeightFormat<'_>,
     operands: &[&Tensor],
     numel: i64,
     arguments: &[Argument],
 ) -> Result<(), Error> {
     let mut aligned = operands.to_vec();
-    aligned.extend(hidden(storage));
-    // The last thread takes what is left element by element, so any length has whole accesses.
+    aligned.extend(hidden(format));
+    // The last thread takes the remaining elements one by one, so any length has wide accesses.
     let width = Width::of(&aligned, kind, 0, WIDEST);
-    let number = match storage {
-        Storage::Float => 0,
-        Storage::HiddenBits(_) => 1,
-        Storage::Stochastic { .. } => 2,
-        Storage::Nearest => 3,
+    let number = match format {
+        WeightFormat::Float => 0,
+        WeightFormat::HiddenBits(_) => 1,
+        WeightFormat::Stochastic { .. } => 2,
+        WeightFormat::Nearest => 3,
     };
-    let definitions = [("STORAGE", number), ("NARROW_MOMENTS", i64::from(moments == Kind::BFloat16))];
+    let definitions = [("WEIGHT_FORMAT", number), ("NARROW_MOMENTS", i64::from(moments == Kind::BFloat16))];
     let source = Source { name: NAME, text: include_str!("adam/kernel.cu"), kind, width, definitions: &definitions };
     let blocks = blocks_for((numel + width.0 - 1) / width.0);
     launch(&source, function, Grid { blocks, threads: THREADS }, operands[0], arguments)

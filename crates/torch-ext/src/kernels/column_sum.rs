@@ -5,16 +5,17 @@ use crate::Error;
 use tch::{Kind, Tensor};
 
 const NAME: &str = "column_sum";
-/// Rows of partial sums: with the columns of a bias enough threads to fill a large GPU, and few
-/// enough to stay in its cache.
+/// The number of rows of partial sums. With the columns of a bias these are enough threads to fill
+/// a large GPU, and the sums stay in its cache.
 const MAX_CHUNKS: i64 = 256;
 const PARTIAL_THREADS: u32 = 128;
 
-/// gradient `[columns]` += the sum over the rows of x `[rows, columns]`; each float32 or bfloat16.
+/// Adds the sum over the rows of x `[rows, columns]` to gradient `[columns]`. Each is float32 or
+/// bfloat16.
 ///
 /// # Errors
-/// [`Error::Operand`] for operands that do not fit, [`Error::Kernel`] when it cannot be compiled or
-/// launched.
+/// [`Error::Operand`] for operands that do not fit, [`Error::Kernel`] when the kernel cannot be
+/// compiled or launched.
 pub fn add(x: &Tensor, gradient: &mut Tensor) -> Result<(), Error> {
     let kind = element_kind(NAME, x)?;
     let (rows, columns) = torch(NAME, x.size2())?;
@@ -31,7 +32,7 @@ pub fn add(x: &Tensor, gradient: &mut Tensor) -> Result<(), Error> {
     add_partial(&partial, gradient)
 }
 
-/// As [`add`], for the float32 sums that up to a thousand blocks have left.
+/// Does the same as [`add`] for the float32 sums of up to a thousand blocks.
 pub(super) fn add_partial(partial: &Tensor, gradient: &mut Tensor) -> Result<(), Error> {
     let kind = element_kind(NAME, gradient)?;
     let (rows, columns) = torch(NAME, partial.size2())?;

@@ -1,7 +1,7 @@
-// What all kernels share. Compiled in front of each; needs no header of the CUDA toolkit.
+// Code that all kernels share, compiled in front of each. It needs no header of the CUDA toolkit.
 //
-// BF16: elements of type T are bfloat16, else float32.  VEC: elements that one access takes; 1
-// where memory is not aligned for more.
+// BF16: elements of type T are bfloat16, otherwise float32.
+// VEC: the number of elements in one access; 1 where memory is not aligned for more.
 
 typedef unsigned int u32;
 typedef unsigned short u16;
@@ -13,8 +13,8 @@ typedef u16 T;
 typedef float T;
 #endif
 
-// a / b for what is not negative: 64-bit division takes several times as long as the memory access
-// it is made for.
+// a / b for numbers that are not negative. 64-bit division takes several times as long as the
+// memory access that needs it, so 32-bit division is used where the numbers allow it.
 __device__ __forceinline__ i64 quotient(i64 a, i64 b) {
   return ((a | b) >> 32) == 0 ? static_cast<u32>(a) / static_cast<u32>(b) : a / b;
 }
@@ -27,7 +27,7 @@ struct alignas(N * sizeof(E)) Pack {
 __device__ __forceinline__ float wide(float x) { return x; }
 __device__ __forceinline__ float wide(u16 bits) { return __uint_as_float(static_cast<u32>(bits) << 16); }
 
-// To nearest, ties to even, NaN kept.
+// Rounds to nearest, ties to even. NaN stays NaN.
 __device__ __forceinline__ u16 to_bfloat16(float x) {
   u32 bits = __float_as_uint(x);
   if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<u16>((bits >> 16) | 0x40);
@@ -57,14 +57,14 @@ __device__ __forceinline__ void store(E* to, const float (&from)[N]) {
   *reinterpret_cast<Pack<N, E>*>(to) = pack;
 }
 
-// To nearest.
+// Rounds to nearest.
 __device__ __forceinline__ u16 to_float16(float x) {
   u16 out;
   asm("cvt.rn.f16.f32 %0, %1;" : "=h"(out) : "f"(x));
   return out;
 }
 
-// As stored and read again.
+// The value after a store and a load.
 __device__ __forceinline__ float rounded(float x) {
   T stored;
   narrow(x, stored);
@@ -78,8 +78,9 @@ __device__ __forceinline__ F warp_sum(F x) {
   return x;
 }
 
-// Sum over a block of whole warps, the same in every thread. `shared` holds one element a warp; a
-// barrier stands at both ends.
+// The sum over a block of whole warps. Every thread gets the same result. `shared` holds one
+// element for each warp. Calls may follow each other with the same `shared`: the first barrier
+// waits for the readers of the call before.
 template <typename F>
 __device__ __forceinline__ F block_sum(F x, F* shared) {
   x = warp_sum(x);

@@ -7,33 +7,35 @@ use tch::{Kind, Tensor};
 const NAME: &str = "cross_entropy";
 const THREADS: u32 = 512;
 
-/// Loss of each row, float32 `[m]`, and whether its target has the highest logit, int32 `[m]`.
+/// The result for each row.
 #[derive(Debug)]
-pub struct Rows {
-    /// −log softmax of the target; 0 without one, NaN for one past the vocabulary.
+pub struct RowLosses {
+    /// −log softmax of the target, float32 `[m]`. 0 without a target, NaN for a target outside the
+    /// vocabulary.
     pub losses: Tensor,
-    /// 1 or 0.
+    /// Whether the target has the highest logit: 1 or 0, int32 `[m]`.
     pub correct: Tensor,
 }
 
-/// What becomes of the logits.
+/// What happens to the logits.
 #[derive(Debug, Clone, Copy)]
 pub enum Logits<'a> {
-    /// They stay.
+    /// They stay as they are.
     Keep,
-    /// Overwritten by the gradient of `scale` times the sum of the losses.
+    /// They are overwritten by the gradient of `scale` times the sum of the losses.
     Gradient {
         /// Factor on the loss: one float64 on the logits' device.
         scale: &'a Tensor,
     },
 }
 
-/// logits `[m, v]`, targets int64 `[m]`, of which negative ones are none.
+/// Computes the losses of logits `[m, v]` with targets int64 `[m]`. A negative target means that
+/// the row has none.
 ///
 /// # Errors
-/// [`Error::Operand`] for operands that do not fit, [`Error::Kernel`] when it cannot be compiled or
-/// launched.
-pub fn forward_backward(logits: &mut Tensor, targets: &Tensor, what: Logits<'_>) -> Result<Rows, Error> {
+/// [`Error::Operand`] for operands that do not fit, [`Error::Kernel`] when the kernel cannot be
+/// compiled or launched.
+pub fn forward_backward(logits: &mut Tensor, targets: &Tensor, what: Logits<'_>) -> Result<RowLosses, Error> {
     let kind = element_kind(NAME, logits)?;
     let (m, v) = torch(NAME, logits.size2())?;
     check(NAME, "logits", logits, logits, kind, m * v)?;
@@ -53,5 +55,5 @@ pub fn forward_backward(logits: &mut Tensor, targets: &Tensor, what: Logits<'_>)
         [pointer(logits), pointer(targets), pointer(&losses), pointer(&correct), Argument::Long(v), optional(scale)];
     let blocks = if v == 0 { 0 } else { m };
     launch(&source, NAME, Grid { blocks, threads: THREADS }, logits, &arguments)?;
-    Ok(Rows { losses, correct })
+    Ok(RowLosses { losses, correct })
 }

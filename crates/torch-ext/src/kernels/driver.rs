@@ -1,14 +1,19 @@
-//! The few calls of the CUDA driver that launching takes, from the `libcuda.so.1` that every GPU
-//! machine has.
+//! The calls of the CUDA driver that a launch needs, from `libcuda.so.1`, which every machine with
+//! an NVIDIA driver has.
 
+use crate::cuda::library::foreign_library;
 use crate::{Error, shim};
-use libloading::os::unix::Symbol;
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
 use std::sync::OnceLock;
 
+/// Zero for success. An integer and not an enum: a newer driver has codes of its own.
 type Status = c_int;
+type Device = c_int;
+type Context = *mut c_void;
+type Module = *mut c_void;
+type Function = *mut c_void;
 
-/// A compiled function inside a loaded module: a `CUfunction`, valid as long as the process.
+/// A compiled function of a loaded module (a `CUfunction`), which lives as long as the process.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Handle(usize);
 
@@ -18,7 +23,7 @@ pub(super) struct Grid {
     pub(super) threads: u32,
 }
 
-/// A kernel's argument.
+/// An argument of a kernel.
 #[derive(Debug, Clone)]
 pub(super) enum Argument {
     Pointer(*mut c_void),
@@ -28,54 +33,36 @@ pub(super) enum Argument {
     Words(Vec<u32>),
 }
 
-struct Driver {
-    device_get: Symbol<unsafe extern "C" fn(*mut c_int, c_int) -> Status>,
-    device_attribute: Symbol<unsafe extern "C" fn(*mut c_int, c_int, c_int) -> Status>,
-    retain_context: Symbol<unsafe extern "C" fn(*mut *mut c_void, c_int) -> Status>,
-    current_context: Symbol<unsafe extern "C" fn(*mut *mut c_void) -> Status>,
-    set_context: Symbol<unsafe extern "C" fn(*mut c_void) -> Status>,
-    load_module: Symbol<unsafe extern "C" fn(*mut *mut c_void, *const c_void) -> Status>,
-    get_function: Symbol<unsafe extern "C" fn(*mut *mut c_void, *mut c_void, *const c_char) -> Status>,
-    #[allow(clippy::type_complexity)]
-    launch: Symbol<
-        unsafe extern "C" fn(
-            *mut c_void,
-            c_uint,
-            c_uint,
-            c_uint,
-            c_uint,
-            c_uint,
-            c_uint,
-            c_uint,
-            *mut c_void,
-            *mut *mut c_void,
-            *mut *mut c_void,
-        ) -> Status,
-    >,
-    error_string: Symbol<unsafe extern "C" fn(Status, *mut *const c_char) -> Status>,
+foreign_library! {
+    /// The functions of cuda.h that are needed.
+    struct Driver, names ["libcuda.so.1"], like cudarc::driver::sys;
+    fn cuDeviceGet(device: *mut Device, ordinal: c_int) -> Status;
+    fn cuDeviceGetAttribute(value: *mut c_int, attribute: c_int, device: Device) -> Status;
+    fn cuDevicePrimaryCtxRetain(context: *mut Context, device: Device) -> Status;
+    fn cuCtxGetCurrent(context: *mut Context) -> Status;
+    fn cuCtxSetCurrent(context: Context) -> Status;
+    fn cuModuleLoadData(module: *mut Module, image: *const c_void) -> Status;
+    fn cuModuleGetFunction(function: *mut Function, module: Module, name: *const c_char) -> Status;
+    fn cuLaunchKernel(
+        function: Function,
+        grid_x: c_uint,
+        grid_y: c_uint,
+        grid_z: c_uint,
+        block_x: c_uint,
+        block_y: c_uint,
+        block_z: c_uint,
+        shared_bytes: c_uint,
+        stream: *mut c_void,
+        arguments: *mut *mut c_void,
+        extra: *mut *mut c_void,
+    ) -> Status;
+    fn cuGetErrorString(status: Status, text: *mut *const c_char) -> Status;
 }
 
 fn driver() -> Result<&'static Driver, Error> {
     static DRIVER: OnceLock<Result<Driver, String>> = OnceLock::new();
-    let load = || {
-        crate::cuda::open_library(&["libcuda.so.1"], |library| {
-            // SAFETY: names and signatures are those of cuda.h.
-            unsafe {
-                Ok(Driver {
-                    device_get: library.get(b"cuDeviceGet\0")?,
-                    device_attribute: library.get(b"cuDeviceGetAttribute\0")?,
-                    retain_context: library.get(b"cuDevicePrimaryCtxRetain\0")?,
-                    current_context: library.get(b"cuCtxGetCurrent\0")?,
-                    set_context: library.get(b"cuCtxSetCurrent\0")?,
-                    load_module: library.get(b"cuModuleLoadData\0")?,
-                    get_function: library.get(b"cuModuleGetFunction\0")?,
-                    launch: library.get(b"cuLaunchKernel\0")?,
-                    error_string: library.get(b"cuGetErrorString\0")?,
-                })
-            }
-        })
-    };
-    DRIVER.get_or_init(load).as_ref().map_err(|message| Error::Kernel { kernel: "driver", message: message.clone() })
+    let driver = DRIVER.get_or_init(Driver::open);
+    driver.as_ref().map_err(|message| Error::Kernel { kernel: "driver", message: message.clone() })
 }
 
 impl Driver {
@@ -84,9 +71,9 @@ impl Driver {
             return Ok(());
         }
         let mut text = std::ptr::null();
-        // SAFETY: on success `text` points to a string with the life of the process.
+        // SAFETY: on success `text` points to a string that lives as long as the process.
         let text = unsafe {
-            if (self.error_string)(status, &mut text) == 0 && !text.is_null() {
+            if self.cuGetErrorString(status, &mut text) == 0 && !text.is_null() {
                 CStr::from_ptr(text).to_string_lossy().into_owned()
             } else {
                 "unknown".to_owned()
@@ -95,7 +82,7 @@ impl Driver {
         Err(Error::Kernel { kernel, message: format!("{call}: {text} ({status})") })
     }
 
-    /// Runs `body` with the device's primary context, the one torch uses.
+    /// Runs `body` with the device's primary context, which torch uses too.
     fn within<R>(
         &self,
         kernel: &'static str,
@@ -110,8 +97,8 @@ impl Driver {
             None => {
                 let mut context = std::ptr::null_mut();
                 let ordinal = self.ordinal(kernel, device)?;
-                // SAFETY: the pointer is valid for the call. Retained for the life of the process.
-                let status = unsafe { (self.retain_context)(&mut context, ordinal) };
+                // SAFETY: the pointer is valid for the call. The context is never released.
+                let status = unsafe { self.cuDevicePrimaryCtxRetain(&mut context, ordinal) };
                 self.check(kernel, "cuDevicePrimaryCtxRetain", status)?;
                 contexts.push((device, context as usize));
                 context
@@ -121,14 +108,14 @@ impl Driver {
         let mut current = std::ptr::null_mut();
         // SAFETY: the pointer is valid for the call, the contexts live as long as the process.
         unsafe {
-            self.check(kernel, "cuCtxGetCurrent", (self.current_context)(&mut current))?;
+            self.check(kernel, "cuCtxGetCurrent", self.cuCtxGetCurrent(&mut current))?;
             if current == wanted {
                 return body();
             }
-            self.check(kernel, "cuCtxSetCurrent", (self.set_context)(wanted))?;
+            self.check(kernel, "cuCtxSetCurrent", self.cuCtxSetCurrent(wanted))?;
             let result = body();
             if !current.is_null() {
-                self.check(kernel, "cuCtxSetCurrent", (self.set_context)(current))?;
+                self.check(kernel, "cuCtxSetCurrent", self.cuCtxSetCurrent(current))?;
             }
             result
         }
@@ -137,13 +124,13 @@ impl Driver {
     fn ordinal(&self, kernel: &'static str, device: usize) -> Result<c_int, Error> {
         let mut ordinal = 0;
         // SAFETY: the pointer is valid for the call.
-        let status = unsafe { (self.device_get)(&mut ordinal, c_int::try_from(device).unwrap_or(c_int::MAX)) };
+        let status = unsafe { self.cuDeviceGet(&mut ordinal, c_int::try_from(device).unwrap_or(c_int::MAX)) };
         self.check(kernel, "cuDeviceGet", status)?;
         Ok(ordinal)
     }
 }
 
-/// Compute capability, 90 for 9.0.
+/// The compute capability: 90 for 9.0.
 pub(super) fn architecture(device: usize) -> Result<i32, Error> {
     const MAJOR: c_int = 75;
     const MINOR: c_int = 76;
@@ -152,39 +139,39 @@ pub(super) fn architecture(device: usize) -> Result<i32, Error> {
     let (mut major, mut minor) = (0, 0);
     // SAFETY: the pointers are valid for the calls.
     unsafe {
-        driver.check("driver", "cuDeviceGetAttribute", (driver.device_attribute)(&mut major, MAJOR, ordinal))?;
-        driver.check("driver", "cuDeviceGetAttribute", (driver.device_attribute)(&mut minor, MINOR, ordinal))?;
+        driver.check("driver", "cuDeviceGetAttribute", driver.cuDeviceGetAttribute(&mut major, MAJOR, ordinal))?;
+        driver.check("driver", "cuDeviceGetAttribute", driver.cuDeviceGetAttribute(&mut minor, MINOR, ordinal))?;
     }
     Ok(major * 10 + minor)
 }
 
-/// Loads machine code, for good.
+/// Loads machine code. It is never unloaded.
 pub(super) fn load(device: usize, kernel: &'static str, code: &[u8]) -> Result<usize, Error> {
     let driver = driver()?;
     driver.within(kernel, device, || {
         let mut module = std::ptr::null_mut();
-        // SAFETY: `code` is a whole ELF image, from the compiler or from a file whose length and
+        // SAFETY: `code` is a complete ELF image, from the compiler or from a file whose length and
         // hash were checked.
-        let status = unsafe { (driver.load_module)(&mut module, code.as_ptr().cast()) };
+        let status = unsafe { driver.cuModuleLoadData(&mut module, code.as_ptr().cast()) };
         driver.check(kernel, "cuModuleLoadData", status)?;
         Ok(module as usize)
     })
 }
 
-/// A function of a module that [`load`] gave.
+/// Looks up a function of a module that [`load`] returned.
 pub(super) fn find(device: usize, kernel: &'static str, module: usize, name: &str) -> Result<Handle, Error> {
     let driver = driver()?;
     let name = CString::new(name).map_err(|error| Error::Kernel { kernel, message: error.to_string() })?;
     driver.within(kernel, device, || {
         let mut function = std::ptr::null_mut();
         // SAFETY: the module is never unloaded, the name ends in NUL.
-        let status = unsafe { (driver.get_function)(&mut function, module as *mut c_void, name.as_ptr()) };
+        let status = unsafe { driver.cuModuleGetFunction(&mut function, module as *mut c_void, name.as_ptr()) };
         driver.check(kernel, "cuModuleGetFunction", status)?;
         Ok(Handle(function as usize))
     })
 }
 
-/// The native handle of the stream that torch's work on `device` goes to.
+/// The native handle of torch's current stream on `device`.
 pub(crate) fn current_stream(device: usize) -> Result<*mut c_void, Error> {
     let mut stream = std::ptr::null_mut();
     // SAFETY: the pointer is valid for the call.
@@ -193,7 +180,7 @@ pub(crate) fn current_stream(device: usize) -> Result<*mut c_void, Error> {
     Ok(stream)
 }
 
-/// Runs `body` with the primary context of `device`, the one torch uses; `what` names it in errors.
+/// Runs `body` with the primary context of `device`, which torch uses too. Errors name `what`.
 pub(crate) fn within<R>(
     what: &'static str,
     device: usize,
@@ -202,7 +189,7 @@ pub(crate) fn within<R>(
     driver()?.within(what, device, body)
 }
 
-/// Launches on torch's current stream.
+/// Launches a function on torch's current stream.
 pub(super) fn launch(
     device: usize,
     kernel: &'static str,
@@ -224,11 +211,11 @@ pub(super) fn launch(
         })
         .collect();
     driver.within(kernel, device, || {
-        // SAFETY: one address an argument, of the types the kernel declares, alive during the call,
-        // which copies them. The wrappers of this module have checked the extent of what device
-        // pointers point to; tensors are freed in stream order.
+        // SAFETY: there is one address for each argument, of the types that the kernel declares.
+        // The arguments live during the call, which copies them. The callers have checked the size
+        // of the memory behind device pointers. Tensors are freed in stream order.
         let status = unsafe {
-            (driver.launch)(
+            driver.cuLaunchKernel(
                 function.0 as *mut c_void,
                 blocks,
                 1,
@@ -244,4 +231,14 @@ pub(super) fn launch(
         };
         driver.check(kernel, "cuLaunchKernel", status)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signatures_are_those_of_the_header() {
+        Driver::assert_signatures();
+    }
 }

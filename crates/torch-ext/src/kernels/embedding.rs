@@ -1,4 +1,5 @@
-//! The gradient of an embedding table, each of its rows summed up in float32 and in one order.
+//! The gradient of an embedding table. Each of its rows is summed in float32 and always in the same
+//! order.
 
 use super::{Argument, Grid, Source, Width, check, element_kind, launch, pointer, torch};
 use crate::Error;
@@ -9,13 +10,15 @@ const THREADS: u32 = 128;
 
 /// `gradient[ids[t]] += dy[t]` for each token.
 ///
-/// dy `[n, d]`; ids int64 `[n]`, all of them rows of the table; order int32 `[n]`: the tokens,
-/// those of one id side by side, negative numbers after the last for tokens to leave out; gradient
-/// `[v, d]` of dy's type or float32.
+/// - dy: `[n, d]`.
+/// - ids: int64 `[n]`. Each must be a row of the table.
+/// - order: int32 `[n]`, the indices of the tokens, with those of one id side by side. Negative
+///   numbers at the end stand for tokens that are left out.
+/// - gradient: `[v, d]`, of dy's type or float32.
 ///
 /// # Errors
-/// [`Error::Operand`] for operands that do not fit, [`Error::Kernel`] when it cannot be compiled or
-/// launched.
+/// [`Error::Operand`] for operands that do not fit, [`Error::Kernel`] when the kernel cannot be
+/// compiled or launched.
 pub fn backward(dy: &Tensor, ids: &Tensor, order: &Tensor, gradient: &mut Tensor) -> Result<(), Error> {
     let (kind, table) = (element_kind(NAME, dy)?, element_kind(NAME, gradient)?);
     let ((n, d), (v, _)) = (torch(NAME, dy.size2())?, torch(NAME, gradient.size2())?);

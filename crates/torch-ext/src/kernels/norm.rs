@@ -5,20 +5,20 @@ use crate::Error;
 use tch::{Kind, Tensor};
 
 const NAME: &str = "norm";
-/// One thread of the last block adds up what one of these leaves.
+/// The second kernel has one thread for the sum of each block.
 const MAX_BLOCKS: i64 = 1024;
 
-/// √Σx² of all elements of x, float32 or bfloat16: a float32 scalar tensor, the same at each run.
-/// NaN and infinity come through.
+/// Returns √Σx² over all elements of x (float32 or bfloat16), as a float32 scalar tensor. Repeated
+/// calls give the same bits. NaN and infinity propagate.
 ///
 /// # Errors
-/// [`Error::Operand`] for an operand that does not fit, [`Error::Kernel`] when it cannot be
+/// [`Error::Operand`] for an operand that does not fit, [`Error::Kernel`] when the kernel cannot be
 /// compiled or launched.
 pub fn two_norm(x: &Tensor) -> Result<Tensor, Error> {
     let kind = element_kind(NAME, x)?;
     let n = i64::try_from(x.numel()).unwrap_or(i64::MAX);
     check(NAME, "x", x, x, kind, n)?;
-    // What a row of vectors leaves over is taken one by one.
+    // Elements that do not fill a wide access are read one by one.
     let width = Width::of(&[x], kind, 0, 8);
     let blocks = blocks_for(n / width.0).clamp(1, MAX_BLOCKS);
     let partial = empty(NAME, &[blocks], Kind::Float, x)?;

@@ -1,4 +1,4 @@
-//! Root-mean-square norm, with the residual addition before it or after its backward.
+//! Root-mean-square norm, fused with the residual addition before it, and after its backward.
 
 use super::{Argument, Grid, Source, Width, check, column_sum, element_kind, empty, launch, optional, pointer, torch};
 use crate::Error;
@@ -6,33 +6,34 @@ use tch::{Kind, Tensor};
 
 const NAME: &str = "rms_norm";
 const TEXT: &str = include_str!("rms_norm/kernel.cu");
-/// Blocks of the backward, each of which sums the weight's gradient over its rows: enough to fill a
-/// large GPU several times.
+/// The number of blocks of the backward, enough to fill a large GPU several times. Each block sums
+/// the weight's gradient over its rows.
 const BACKWARD_BLOCKS: i64 = 1024;
-/// The widest row: the kernel holds a row in registers.
+/// The width of the widest row. The kernel holds a row in registers.
 const MAX_WIDTH: i64 = 16384;
 
-/// What [`forward`] gives.
+/// The result of [`forward`].
 #[derive(Debug)]
 pub struct Forward {
-    /// x + residual `[n, d]`, where there is a residual.
+    /// x + residual `[n, d]`, if there is a residual.
     pub sum: Option<Tensor>,
-    /// `[n, d]`.
+    /// The output `[n, d]`.
     pub y: Tensor,
     /// 1 / √(mean(x²) + ε), float32 `[n, 1]`.
     pub reciprocal_rms: Tensor,
 }
 
-/// Whether rows of this width fit.
+/// Returns whether the kernel takes rows of this width.
 pub fn fits(width: i64) -> bool {
     (1..=MAX_WIDTH).contains(&width)
 }
 
-/// x and residual `[n, d]`, weight `[d]`, all of one type.
+/// Normalises the rows of x, or of x + residual, both `[n, d]`, and multiplies by weight `[d]`. All
+/// are of one type.
 ///
 /// # Errors
-/// [`Error::Operand`] for operands that do not fit, [`Error::Kernel`] when it cannot be compiled or
-/// launched.
+/// [`Error::Operand`] for operands that do not fit, [`Error::Kernel`] when the kernel cannot be
+/// compiled or launched.
 pub fn forward(x: &Tensor, residual: Option<&Tensor>, weight: &Tensor, epsilon: f64) -> Result<Forward, Error> {
     let kind = element_kind(NAME, x)?;
     let (n, d) = dimensions(x)?;
@@ -63,22 +64,22 @@ pub fn forward(x: &Tensor, residual: Option<&Tensor>, weight: &Tensor, epsilon: 
     Ok(Forward { sum, y, reciprocal_rms })
 }
 
-/// What the forward had, for [`backward`].
+/// The values of the forward that [`backward`] needs.
 #[derive(Debug, Clone, Copy)]
 pub struct Saved<'a> {
-    /// `[n, d]`, with its residual.
+    /// The forward's input `[n, d]`, with the residual added.
     pub x: &'a Tensor,
-    /// `[d]`.
+    /// The weight `[d]`.
     pub weight: &'a Tensor,
     /// As in [`Forward`].
     pub reciprocal_rms: &'a Tensor,
 }
 
-/// dx `[n, d]`, with `residual` added if given; adds the weight's gradient to `weight_gradient`
-/// `[d]`, in float32 or bfloat16.
+/// Returns the gradient of the forward's input, `[n, d]`, plus `residual` if there is one. Adds the
+/// weight's gradient to `weight_gradient` `[d]`, float32 or bfloat16.
 ///
 /// # Errors
-/// As [`forward`].
+/// The same as for [`forward`].
 pub fn backward(
     dy: &Tensor,
     saved: Saved<'_>,
@@ -132,7 +133,7 @@ fn dimensions(x: &Tensor) -> Result<(i64, i64), Error> {
     Ok((n, d))
 }
 
-/// A thread holds no more than a few accesses of a row.
+/// The number of threads for a row, so that each thread makes only a few accesses to it.
 fn threads(d: i64, width: Width) -> u32 {
     match d / width.0 {
         ..=256 => 128,

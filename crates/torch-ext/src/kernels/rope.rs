@@ -1,4 +1,4 @@
-//! Rotary position embedding of q and k that lie side by side with v.
+//! Rotary position embedding of q and k, in one tensor with v.
 
 use super::{Argument, Grid, Source, THREADS, Width, blocks_for, check, element_kind, empty, launch, pointer, torch};
 use crate::Error;
@@ -6,12 +6,12 @@ use tch::{Kind, Tensor};
 
 const NAME: &str = "rope";
 
-/// Turns the halves of the first `rotated` heads of x `[n, heads, k]` in place; cos and sin
-/// `[n, …, k / 2]` of x's type.
+/// Rotates the two halves of the first `rotated` heads of x `[n, heads, k]` in place. cos and sin
+/// are `[n, …, k / 2]`, of x's type.
 ///
 /// # Errors
-/// [`Error::Operand`] for operands that do not fit, [`Error::Kernel`] when it cannot be compiled or
-/// launched.
+/// [`Error::Operand`] for operands that do not fit, [`Error::Kernel`] when the kernel cannot be
+/// compiled or launched.
 pub fn rotate(x: &mut Tensor, rotated: i64, cos: &Tensor, sin: &Tensor) -> Result<(), Error> {
     let kind = element_kind(NAME, x)?;
     let (n, heads, k) = torch(NAME, x.size3())?;
@@ -29,11 +29,11 @@ pub fn rotate(x: &mut Tensor, rotated: i64, cos: &Tensor, sin: &Tensor) -> Resul
     launch(&source(kind, width), "rope", grid(packs), x, &arguments)
 }
 
-/// From gradients of turned q `[n, h, k]`, turned k and v `[n, g, k]` that of what they were made
-/// of, `[n, h + 2 g, k]`.
+/// Returns the gradient of the input of [`rotate`], `[n, h + 2 g, k]`, from the gradients of
+/// rotated q `[n, h, k]`, rotated k and v `[n, g, k]`.
 ///
 /// # Errors
-/// As [`rotate`].
+/// The same as for [`rotate`].
 pub fn rotate_back([query, key, value]: [&Tensor; 3], cos: &Tensor, sin: &Tensor) -> Result<Tensor, Error> {
     let kind = element_kind(NAME, query)?;
     let ((n, h, k), (_, g, _)) = (torch(NAME, query.size3())?, torch(NAME, key.size3())?);

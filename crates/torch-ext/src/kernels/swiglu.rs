@@ -1,4 +1,4 @@
-//! The gated unit of the MLP, of gate and up that lie side by side.
+//! The gated unit of the MLP. Gate and up are the two halves of one tensor.
 
 use super::{Argument, Grid, Source, THREADS, Width, blocks_for, check, element_kind, empty, launch, pointer, torch};
 use crate::Error;
@@ -6,11 +6,11 @@ use tch::{Kind, Tensor};
 
 const NAME: &str = "swiglu";
 
-/// silu(gate) · up `[n, f]`, of gate and up `[n, 2 f]`.
+/// Returns silu(gate) · up `[n, f]` from gate and up `[n, 2 f]`.
 ///
 /// # Errors
-/// [`Error::Operand`] for operands that do not fit, [`Error::Kernel`] when it cannot be compiled or
-/// launched.
+/// [`Error::Operand`] for operands that do not fit, [`Error::Kernel`] when the kernel cannot be
+/// compiled or launched.
 pub fn forward(gate_up: &Tensor) -> Result<Tensor, Error> {
     let (kind, n, f) = operand(gate_up)?;
     let out = empty(NAME, &[n, f], kind, gate_up)?;
@@ -18,11 +18,11 @@ pub fn forward(gate_up: &Tensor) -> Result<Tensor, Error> {
     Ok(out)
 }
 
-/// Gradient of gate and up, `[n, 2 f]`, from that of the output `[n, f]`; and the output itself, in
-/// the memory of its gradient.
+/// Returns the gradient of gate and up, `[n, 2 f]`, from the output's gradient `da` `[n, f]`, and
+/// the output itself, in the memory of `da`.
 ///
 /// # Errors
-/// As [`forward`].
+/// The same as for [`forward`].
 pub fn backward(da: Tensor, gate_up: &Tensor) -> Result<(Tensor, Tensor), Error> {
     let (kind, n, f) = operand(gate_up)?;
     check(NAME, "da", &da, gate_up, kind, n * f)?;

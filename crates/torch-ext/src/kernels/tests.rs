@@ -1,9 +1,9 @@
-//! Kernels against plain operations in float64, over odd shapes. They need a GPU; without one, only
-//! refusals are tested.
+//! Kernels against plain operations in float64, over odd shapes. These tests need a GPU. Without
+//! one, only refusals are tested.
 
 use super::*;
 
-/// A GPU with kernels, or nothing to test.
+/// A GPU with kernels, or `None` if this machine has no GPU.
 fn gpu() -> Option<Device> {
     if !crate::cuda::load() {
         return None;
@@ -17,8 +17,8 @@ fn random(shape: &[i64], kind: Kind, device: Device) -> Tensor {
     Tensor::randn(shape, (Kind::Float, device)).to_kind(kind)
 }
 
-/// Relative to the largest, as bfloat16 rounds at 4e-3 and float32 sums of a few thousand gather
-/// some 1e-6.
+/// Compares by the norm. bfloat16 rounds at 4e-3, and float32 sums of a few thousand terms
+/// accumulate errors of about 1e-6.
 fn assert_close(ours: &Tensor, reference: &Tensor, kind: Kind, what: &str) {
     let difference = (ours.to_kind(Kind::Double) - reference.to_kind(Kind::Double)).norm().double_value(&[]);
     let scale = reference.to_kind(Kind::Double).norm().double_value(&[]).max(1e-30);
@@ -54,7 +54,7 @@ fn cross_entropy_and_its_gradient() {
             let targets = Tensor::randint(v, [m], (Kind::Int64, device));
             let wide = logits.to_kind(Kind::Double);
             let log_probabilities = wide.log_softmax(1, Kind::Double);
-            // Every third has none.
+            // Every third row has no target.
             let known = Tensor::arange(m, (Kind::Int64, device)).remainder(3).not_equal(2);
             let losses = -log_probabilities.gather(1, &targets.unsqueeze(1), false).squeeze_dim(1) * &known;
             let one_hot = Tensor::zeros_like(&wide).scatter_value(1, &targets.unsqueeze(1), 1.0);
@@ -74,7 +74,7 @@ fn cross_entropy_and_its_gradient() {
             assert!(rows.correct.equal(&correct.squeeze_dim(1).to_kind(Kind::Int)));
             assert_close(&ours, &gradient, kind, "gradient");
         }
-        // Far from zero, and a target that does not exist.
+        // Logits far from zero, and a target outside the vocabulary.
         let mut logits =
             Tensor::from_slice(&[-500.0f32, -700.0, 300.0, 200.0]).view([2, 2]).to_kind(kind).to_device(device);
         let targets = Tensor::from_slice(&[0i64, 2]).to_device(device);
@@ -134,15 +134,15 @@ fn norm_of_any_length_and_place() {
     each(|kind, device| {
         for n in [0, 1, 7, 8, 4097, 3_000_001] {
             let whole = random(&[n + 1], kind, device);
-            // From the second element on nothing is aligned for wide accesses.
+            // A view that begins at the second element is not aligned for wide accesses.
             for x in [whole.narrow(0, 0, n), whole.narrow(0, 1, n)] {
                 let ours = norm::two_norm(&x).unwrap();
                 assert_eq!((ours.kind(), ours.size()), (Kind::Float, vec![]));
                 assert_close(&ours, &x.to_kind(Kind::Double).norm(), Kind::Float, "norm");
-                assert!(ours.equal(&norm::two_norm(&x).unwrap()), "the same at each run");
+                assert!(ours.equal(&norm::two_norm(&x).unwrap()), "repeated calls differ");
             }
         }
-        // At the end, which no wide access reaches, as well as in the middle.
+        // At the end, which no wide access reaches, and in the middle.
         for place in [4096, 2000] {
             let mut x = random(&[4097], kind, device);
             for value in [f64::NAN, f64::INFINITY] {
@@ -201,14 +201,14 @@ fn swiglu_and_its_gradients() {
             assert_close(&d_gate_up, &leaf.grad(), kind, "gradient");
             assert_close(&a, &reference, kind, "output of the backward");
         }
-        // A view that begins off the boundary of wide accesses.
+        // A view that is not aligned for wide accesses.
         let view = random(&[65], kind, device).narrow(0, 1, 64).view([2, 32]);
         let halves = view.chunk(2, 1);
         assert_close(&swiglu::forward(&view).unwrap(), &(halves[0].silu() * &halves[1]), kind, "unaligned");
     });
 }
 
-/// float16 keeps 11 bits of a gradient of any size, and the factor cancels out.
+/// float16 keeps 11 bits of a gradient of any size, and the power of two cancels out.
 #[test]
 fn a_narrow_gradient_and_its_direction() {
     each(|kind, device| {
@@ -238,23 +238,25 @@ fn a_narrow_gradient_and_its_direction() {
                 decay_after: 1.0,
             };
             let ((mut first, mut second), mut expected) = (moments(), gradient.to_kind(Kind::Float));
-            adam::direction(&mut expected, (&mut first, &mut second), &constants).unwrap();
-            let ((mut narrow_first, mut narrow_second), mut projected) = (moments(), narrow.to_kind(Kind::Float));
+            let moments_of_direction = adam::Moments { first: &mut first, second: &mut second };
+            adam::direction(&mut expected, moments_of_direction, &constants).unwrap();
+            let ((mut narrow_first, mut narrow_second), projected) = (moments(), narrow.to_kind(Kind::Float));
             let mut step = narrow.empty_like();
-            let moments = (&mut narrow_first, &mut narrow_second);
-            adam::narrow_direction(&mut projected, &largest, &mut step, moments, &constants).unwrap();
+            let moments = adam::Moments { first: &mut narrow_first, second: &mut narrow_second };
+            let gradient = adam::NarrowGradient { projected: &projected, largest: &largest };
+            adam::narrow_direction(gradient, &mut step, moments, &constants).unwrap();
             let close = |found: &Tensor, expected: &Tensor, what| {
                 let distance = (found.to_kind(Kind::Double) - expected).norm() / expected.to_kind(Kind::Double).norm();
                 assert!(distance.double_value(&[]) < 1e-3, "{kind:?} {size:e} {what}: {distance:?}");
             };
             close(&narrow_first, &first, "first moment");
             if size > 1e-15 {
-                // Below, squares are too small for float32.
+                // For smaller gradients float32 cannot hold the squares.
                 close(&narrow_second, &second, "second moment");
                 close(&step, &expected, "step");
             }
         }
-        // Without a gradient there is no factor, and what is not finite stays so.
+        // A gradient of zeros stays zero, and infinity stays infinity.
         let gradient = Tensor::zeros([5], (kind, device));
         let mut narrow = Tensor::ones([5], (Kind::Half, device));
         let largest = Tensor::zeros([1], (Kind::Float, device));
@@ -267,13 +269,13 @@ fn a_narrow_gradient_and_its_direction() {
 }
 
 #[test]
-fn embedding_gradients_are_summed_up_by_id() {
+fn embedding_gradients_are_summed_by_id() {
     each(|kind, device| {
         for (n, d, v) in [(1, 1, 1), (7, 5, 3), (300, 33, 40), (1000, 1024, 600), (500, 4104, 7)] {
             let dy = random(&[n, d], kind, device);
             let ids = Tensor::randint(v, [n], (Kind::Int64, device));
             let skipped = n / 10;
-            // What is left out comes last.
+            // Tokens that are left out come last.
             let order = ids.narrow(0, 0, n - skipped).argsort(0, false).to_kind(Kind::Int);
             let order = Tensor::cat(&[order, Tensor::full([skipped], -1, (Kind::Int, device))], 0);
             for table in [kind, Kind::Float] {

@@ -1,22 +1,31 @@
-// One pass over gradient g, moments m and v and weight w, in float32: m ← m + (g − m)(1 − β1),  v ←
-// v + (g² − v)(1 − β2),  w ← (w · before + step · m / (√v / root + ε)) · after BF16: the gradient
-// is bfloat16, else float32.  STORAGE: how the weight is kept: 0 float32 · 1 bfloat16 and the
-// master's other 16 bits (hidden) · 2 bfloat16 rounded stochastically · 3 bfloat16 to nearest
-// NARROW_MOMENTS: moments are bfloat16, rounded stochastically, else float32. Bytes an element:
-// gradient, 16 or 8 for the moments, and 8, 8, 4 or 4 for the weight. Floor for 155.6 M embedding
-// weights, bfloat16 with hidden bits: 4.0 GB, 1.35 ms at 3 TB/s.
+// One pass over gradient g, moments m and v, and weight w, in float32:
+//
+//   m ← m + (g − m)(1 − β1)
+//   v ← v + (g² − v)(1 − β2)
+//   w ← (w · before + step · m / (√v / root + ε)) · after
+//
+// BF16: the gradient is bfloat16, otherwise float32.
+// WEIGHT_FORMAT: the format of the weight.
+//   0: float32
+//   1: bfloat16, with the other 16 bits of the float32 master in `hidden`
+//   2: bfloat16, rounded stochastically
+//   3: bfloat16, rounded to nearest
+// NARROW_MOMENTS: the moments are bfloat16, rounded stochastically, otherwise float32.
+//
+// Bytes for each element: the gradient, 16 or 8 for the moments, and 8, 8, 4 or 4 for the weight.
+// Floor for 155.6 M embedding weights, bfloat16 with hidden bits: 4.0 GB, 1.35 ms at 3 TB/s.
 
 struct Constants {
   float rate1, rate2, epsilon, step, root, before, after;
   u32 key_low, key_high, moments_key_low, moments_key_high;
 };
 
-// torch's lerp.
+// The same formula as torch's lerp.
 __device__ __forceinline__ float blend(float from, float to, float weight) {
   return weight < 0.5f ? from + weight * (to - from) : to - (to - from) * (1.0f - weight);
 }
 
-// Murmur3's finaliser over the element's index, keyed twice.
+// Murmur3's finaliser of the element's index, with the two halves of the key mixed in.
 __device__ __forceinline__ u32 noise(i64 index, u32 key_low, u32 key_high) {
   u32 hash = static_cast<u32>(index) ^ key_low;
   hash ^= hash >> 16;
@@ -28,8 +37,8 @@ __device__ __forceinline__ u32 noise(i64 index, u32 key_low, u32 key_high) {
   return hash;
 }
 
-// Up or down at random, by the lower 16 bits of `bits`. What is not finite stays so: its pattern
-// has no room for a carry.
+// Rounds up or down at random, by the lower 16 bits of `bits`. Values that are not finite are not
+// rounded this way, because the carry would change their meaning.
 __device__ __forceinline__ u16 rounded_stochastically(float x, u32 bits) {
   const u32 pattern = __float_as_uint(x);
   if ((pattern & 0x7f800000u) == 0x7f800000u) return to_bfloat16(x);
@@ -61,14 +70,14 @@ __device__ __forceinline__ void store_moments(M* first, M* second, const float (
 #endif
 }
 
-#if STORAGE == 0
+#if WEIGHT_FORMAT == 0
 typedef float W;
 #else
 typedef u16 W;
 #endif
 
 __device__ __forceinline__ float join(W weight, u16 hidden) {
-#if STORAGE == 1
+#if WEIGHT_FORMAT == 1
   return __uint_as_float((static_cast<u32>(weight) << 16) + static_cast<u32>(static_cast<int>(static_cast<short>(hidden))));
 #else
   return wide(weight);
@@ -77,12 +86,12 @@ __device__ __forceinline__ float join(W weight, u16 hidden) {
 
 __device__ __forceinline__ void split(float master, W& weight, u16& hidden, i64 index, const Constants& c) {
   const u32 bits = __float_as_uint(master);
-#if STORAGE == 0
+#if WEIGHT_FORMAT == 0
   weight = master;
-#elif STORAGE == 1
+#elif WEIGHT_FORMAT == 1
   weight = static_cast<u16>((bits + 0x8000u) >> 16);
   hidden = static_cast<u16>(bits);
-#elif STORAGE == 2
+#elif WEIGHT_FORMAT == 2
   weight = rounded_stochastically(master, noise(index, c.key_low, c.key_high));
 #else
   narrow(master, weight);
@@ -98,7 +107,7 @@ __device__ __forceinline__ void update(W* weight, u16* hidden, const T* gradient
   load(second + i, v);
   Pack<N, W> w = *reinterpret_cast<const Pack<N, W>*>(weight + i);
   Pack<N, u16> h;
-#if STORAGE == 1
+#if WEIGHT_FORMAT == 1
   h = *reinterpret_cast<const Pack<N, u16>*>(hidden + i);
 #endif
 #pragma unroll
@@ -111,7 +120,7 @@ __device__ __forceinline__ void update(W* weight, u16* hidden, const T* gradient
   }
   store_moments(first, second, m, v, i, c);
   *reinterpret_cast<Pack<N, W>*>(weight + i) = w;
-#if STORAGE == 1
+#if WEIGHT_FORMAT == 1
   *reinterpret_cast<Pack<N, u16>*>(hidden + i) = h;
 #endif
 }
@@ -126,7 +135,7 @@ adam_full(W* weight, u16* hidden, const T* gradient, M* first, M* second, i64 n,
   }
 }
 
-// The projected gradient becomes the direction step · m / (√v / root + ε).
+// Computes the direction step · m / (√v / root + ε) of a projected gradient.
 template <int N>
 __device__ __forceinline__ void direct(const float* gradient, M* first, M* second, i64 i, const Constants& c, float factor,
                                        float (&g)[N]) {
@@ -159,8 +168,8 @@ extern "C" __global__ void __launch_bounds__(256) adam_direction(float* gradient
   }
 }
 
-// A power of two that brings values of at most `largest` to 2^14 … 2^15, where float16 keeps eleven
-// bits of whatever is not 2^28 times smaller, and its inverse.
+// Returns a power of two that brings `largest` to 2^14 … 2^15, and the inverse of that power.
+// float16 then keeps eleven bits of every value that is not 2^28 times smaller.
 __device__ __forceinline__ void range_factor(const float* largest, float& factor, float& inverse) {
   const u32 exponent = (__float_as_uint(*largest) >> 23) & 0xffu;
   const u32 clamped = exponent == 255u ? 127u : min(max(268u - exponent, 1u), 253u);
@@ -198,9 +207,10 @@ adam_narrow_gradient(const T* gradient, const float* largest, u16* out, i64 n) {
   }
 }
 
-// As adam_direction, of a gradient that comes times the factor above, into float16.
+// The same as adam_direction, for a gradient that was multiplied by the factor above. The result is
+// float16.
 extern "C" __global__ void __launch_bounds__(256)
-adam_narrow_direction(float* gradient, const float* largest, u16* out, M* first, M* second, i64 n, Constants c) {
+adam_narrow_direction(const float* gradient, const float* largest, u16* out, M* first, M* second, i64 n, Constants c) {
   float factor, inverse;
   range_factor(largest, factor, inverse);
   const i64 i = (static_cast<i64>(blockIdx.x) * blockDim.x + threadIdx.x) * VEC;
@@ -221,7 +231,7 @@ template <int N>
 __device__ __forceinline__ void read(const W* weight, const u16* hidden, float* master, i64 i, float factor) {
   const Pack<N, W> w = *reinterpret_cast<const Pack<N, W>*>(weight + i);
   Pack<N, u16> h;
-#if STORAGE == 1
+#if WEIGHT_FORMAT == 1
   h = *reinterpret_cast<const Pack<N, u16>*>(hidden + i);
 #endif
   float out[N];
@@ -249,7 +259,7 @@ __device__ __forceinline__ void write(const float* master, W* weight, u16* hidde
 #pragma unroll
   for (int k = 0; k < N; ++k) split(in[k] * c.after, w.at[k], h.at[k], i + k, c);
   *reinterpret_cast<Pack<N, W>*>(weight + i) = w;
-#if STORAGE == 1
+#if WEIGHT_FORMAT == 1
   *reinterpret_cast<Pack<N, u16>*>(hidden + i) = h;
 #endif
 }

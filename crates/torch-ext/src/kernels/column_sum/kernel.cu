@@ -1,8 +1,11 @@
-// Sums of the columns of x [rows, columns], added to a gradient [columns]: of a bias, or of what
-// blocks of another kernel have summed up. column_partial: partial [chunks, columns], chunk c the
-// sum of rows c, c + chunks, c + 2 chunks … column_add:     gradient += Σ over the rows of partial
-// Bytes: rows · columns · sizeof(T); what partial takes stays in cache. Floor for [8192, 3072] in
-// bfloat16: 17 µs.
+// Sums of the columns of x [rows, columns], added to a gradient [columns]. The rows are those of a
+// bias's gradient, or the partial sums that the blocks of another kernel have left.
+//
+//   column_partial: partial [chunks, columns]; chunk c is the sum of rows c, c + chunks, …
+//   column_add:     gradient += the sum over the rows of partial
+//
+// Bytes: rows · columns · sizeof(T). The partial sums stay in cache.
+// Floor for [8192, 3072] in bfloat16: 17 µs.
 
 extern "C" __global__ void __launch_bounds__(128)
 column_partial(const T* x, float* partial, i64 rows, i64 columns, i64 chunks, i64 tiles) {
@@ -23,7 +26,7 @@ column_partial(const T* x, float* partial, i64 rows, i64 columns, i64 chunks, i6
   for (int k = 0; k < VEC; ++k) partial[chunk * columns + column + k] = sum[k];
 }
 
-// A block takes 32 columns, a warp every 32nd row of them.
+// A block has 32 columns. Each of its warps adds every 32nd row.
 extern "C" __global__ void __launch_bounds__(1024)
 column_add(const float* partial, T* gradient, i64 rows, i64 columns) {
   __shared__ float shared[32][32];

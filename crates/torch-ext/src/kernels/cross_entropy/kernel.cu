@@ -1,8 +1,13 @@
-// Softmax cross-entropy of one row of logits x[v] a block, its gradient written over the logits:
-// loss = log Σ exp(x) − x[target],   x ← (softmax(x) − onehot(target)) · scale A negative target is
-// none: loss and gradient are zero. Bytes: the row is read from memory once (the second pass finds
-// it in the L2 cache) and written once: 2 · v · sizeof(T) a row. Floor for 8192 rows of 151,936 in
-// bfloat16: 5.0 GB, 1.7 ms at 3 TB/s.
+// Softmax cross-entropy. Each block has one row of logits x [v]. The gradient overwrites the row.
+//
+//   loss = log Σ exp(x) − x[target]
+//   x ← (softmax(x) − onehot(target)) · scale
+//
+// A negative target means that there is none: loss and gradient are zero.
+//
+// Bytes: 2 · v · sizeof(T) for each row. It is read from memory once (the second pass finds it in
+// the L2 cache) and written once.
+// Floor for 8192 rows of 151,936 in bfloat16: 5.0 GB, 1.7 ms at 3 TB/s.
 
 extern "C" __global__ void __launch_bounds__(512)
 cross_entropy(T* logits, const i64* targets, float* losses, int* correct, i64 v,
@@ -24,8 +29,8 @@ cross_entropy(T* logits, const i64* targets, float* losses, int* correct, i64 v,
   }
   const bool known = target < v;
 
-  // Largest logit and sum of exponentials relative to it, in one pass (Milakov and Gimelshein,
-  // arXiv 1805.02867).
+  // The largest logit and the sum of exponentials relative to it, in one pass (Milakov and
+  // Gimelshein, arXiv 1805.02867).
   float high = -1e38f, sum = 0.0f;
 #pragma unroll 2
   for (i64 i = static_cast<i64>(threadIdx.x) * VEC; i < v; i += static_cast<i64>(blockDim.x) * VEC) {
@@ -54,7 +59,7 @@ cross_entropy(T* logits, const i64* targets, float* losses, int* correct, i64 v,
     sums[threadIdx.x / 32] = sum;
   }
   const float of_target = known ? wide(row[target]) : __uint_as_float(0x7fc00000u);
-  __syncthreads();  // after it the target's logit has been read by every thread, and may be overwritten
+  __syncthreads();  // now every thread has read the target's logit, so it may be overwritten
   high = maxima[0];
   for (u32 warp = 1; warp < blockDim.x / 32; ++warp) high = fmaxf(high, maxima[warp]);
   sum = 0.0f;

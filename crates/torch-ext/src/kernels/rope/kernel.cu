@@ -1,11 +1,15 @@
-// Rotation of the two halves (a, b) of a head: (a, b) ← (a cos − b s, b cos + a s), s = sin, or
-// −sin for the gradient. rope:      x [n, heads, 2 half] in place, the first `rotated` heads of
-// each token. rope_back: [n, heads, 2 half] from q [n, h, 2 half], k and v [n, g, 2 half], heads =
-// h + 2 g; q and k turned back, v copied. cos and sin [n, half]. Bytes: 2 · numel · sizeof(T) of
-// what is turned or copied. Floor for [8192, 48, 64] in bfloat16, of which 32 heads turn: 23 µs,
-// and back 34 µs.
+// Rotation of the two halves (a, b) of a head: (a, b) ← (a cos − b s, b cos + a s), where s is sin,
+// or −sin for the gradient.
+//
+//   rope:      x [n, heads, 2 half] in place, the first `rotated` heads of each token
+//   rope_back: [n, heads, 2 half] from q [n, h, 2 half], k and v [n, g, 2 half], heads = h + 2 g;
+//              q and k are rotated back, v is copied
+//
+// cos and sin: [n, half].
+// Bytes: 2 · numel · sizeof(T) of what is rotated or copied.
+// Floor for [8192, 48, 64] in bfloat16, of which 32 heads are rotated: 23 µs, and back 34 µs.
 
-// VEC elements of each half of a head a thread.
+// Each thread has VEC elements of each half of a head.
 extern "C" __global__ void __launch_bounds__(256)
 rope(T* x, const T* cosines, const T* sines, i64 heads, i64 rotated, i64 half, i64 packs) {
   const i64 pack = static_cast<i64>(blockIdx.x) * blockDim.x + threadIdx.x;
@@ -30,8 +34,8 @@ rope(T* x, const T* cosines, const T* sines, i64 heads, i64 rotated, i64 half, i
   store(first + half, b);
 }
 
-// VEC elements of the output a thread, so that a warp writes whole lines: what is written in halves
-// of a line takes twice as long. The other half of the head comes from the cache.
+// Each thread has VEC elements of the output, so that a warp writes whole cache lines. Writing half
+// lines takes twice as long. The other half of the head is read from the cache.
 extern "C" __global__ void __launch_bounds__(256)
 rope_back(const T* q, const T* k, const T* v, T* out, const T* cosines, const T* sines, i64 h, i64 g, i64 half, i64 packs) {
   const i64 pack = static_cast<i64>(blockIdx.x) * blockDim.x + threadIdx.x;

@@ -3,21 +3,23 @@ use memmap2::MmapMut;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tch::{Device, Kind, TchError, Tensor};
 
-/// Host memory for copies of tensors that are made again and again, as those of checkpoints are.
+/// A pool of host memory for copies of tensors that are made repeatedly, such as checkpoints.
 ///
-/// A copy of gigabytes spends most of its time on getting pages from the system. So a [`HostCopy`]
-/// that is dropped leaves its memory here, and the next one of the same size takes it: no more is
-/// held than was in use at a time, and nothing that the next copy could not use. The system may
-/// have idle memory back when it runs short (`MADV_FREE`, on Linux). All of it goes with the last
-/// clone and the last copy.
+/// A copy of gigabytes spends most of its time waiting for pages from the system. A dropped
+/// [`HostCopy`] therefore returns its memory to the pool, and the next copy of the same size takes
+/// it. The pool never holds more than was in use at one time. When a copy finds no buffer of its
+/// size, the pool frees all idle buffers first. On Linux the system may reclaim idle memory when it
+/// runs short (`MADV_FREE`). Clones share one pool, which lives until the last clone and the last
+/// copy are dropped.
 #[derive(Clone, Debug, Default)]
-pub struct HostMemory(Arc<Mutex<Vec<MmapMut>>>);
+pub struct HostBufferPool(Arc<Mutex<Vec<MmapMut>>>);
 
-impl HostMemory {
-    /// Copies the tensors, each in the order of its elements, end to end.
+impl HostBufferPool {
+    /// Copies the tensors one after the other, each in the order of its elements.
     ///
     /// # Errors
-    /// [`Error::Memory`] when memory is lacking, [`Error::Torch`] when a tensor cannot be read.
+    /// [`Error::Memory`] when the system refuses the memory, [`Error::Torch`] when a tensor cannot
+    /// be read.
     pub fn copy(&self, tensors: &[Tensor]) -> Result<HostCopy, Error> {
         let mut copy = self.take(tensors.iter().map(num_bytes).sum())?;
         let mut rest = copy.memory.as_deref_mut().unwrap_or(&mut []);
@@ -29,13 +31,13 @@ impl HostMemory {
         Ok(copy)
     }
 
-    /// Bytes that no copy uses at the moment.
+    /// Returns the bytes that no copy uses now.
     pub fn idle_bytes(&self) -> usize {
         self.idle().iter().map(|memory| memory.len()).sum()
     }
 
     fn take(&self, length: usize) -> Result<HostCopy, Error> {
-        let copy = |memory| HostCopy { memory, home: self.clone() };
+        let copy = |memory| HostCopy { memory, pool: self.clone() };
         if length == 0 {
             return Ok(copy(None)); // mmap refuses an empty range
         }
@@ -43,37 +45,36 @@ impl HostMemory {
         if let Some(index) = idle.iter().position(|memory| memory.len() == length) {
             return Ok(copy(Some(idle.swap_remove(index))));
         }
-        // Sizes have changed: what is left of the earlier ones would be kept beside the new ones.
+        // The sizes have changed. Buffers of the earlier sizes would stay beside the new ones.
         idle.clear();
         let memory = MmapMut::map_anon(length).map_err(|source| Error::Memory { bytes: length, source })?;
-        // In large pages, of which there are fewer to get. A system that has none gives ordinary
-        // ones.
+        // Large pages, because fewer of them are needed. A system without them gives ordinary ones.
         #[cfg(target_os = "linux")]
         let _ = memory.advise(memmap2::Advice::HugePage);
         Ok(copy(Some(memory)))
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<MmapMut>> {
-        // Whoever panicked with it left a list that is whole.
+        // A thread that panicked with the lock held left a complete list.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The bytes of tensors at one moment, end to end, in host memory of [`HostMemory`].
+/// The bytes of tensors at one moment, one after the other, in a buffer of a [`HostBufferPool`].
 #[derive(Debug)]
 pub struct HostCopy {
     memory: Option<MmapMut>,
-    home: HostMemory,
+    pool: HostBufferPool,
 }
 
 impl Drop for HostCopy {
     fn drop(&mut self) {
         let Some(memory) = self.memory.take() else { return };
-        // SAFETY: the range is all of the mapping, and nobody reads what it held: the next copy
-        // writes over it.
+        // SAFETY: the range is the whole mapping, and its content is not read again: the next copy
+        // overwrites it.
         #[cfg(target_os = "linux")]
         let _ = unsafe { memory.unchecked_advise(memmap2::UncheckedAdvice::Free) };
-        self.home.idle().push(memory);
+        self.pool.idle().push(memory);
     }
 }
 
@@ -89,12 +90,11 @@ fn num_bytes(tensor: &Tensor) -> usize {
     tensor.numel() * tensor.kind().elt_size_in_bytes()
 }
 
-/// By libtorch, which shares the work among its threads and copies from a device without a stop in
-/// between.
+/// libtorch copies with several threads, and directly from a device.
 fn copy_to(tensor: &Tensor, bytes: &mut [u8]) -> Result<(), TchError> {
-    // As bytes, so that no type asks for an alignment.
+    // As bytes, because other types need an alignment.
     let from = tensor.f_contiguous()?.f_view([-1])?.f_view_dtype(Kind::Uint8)?;
-    // SAFETY: the tensor lives no longer than `bytes`, and has as many.
+    // SAFETY: the tensor does not outlive `bytes` and has the same length.
     let mut to =
         unsafe { Tensor::f_from_blob(bytes.as_mut_ptr(), &[bytes.len() as i64], &[1], Kind::Uint8, Device::Cpu)? };
     to.f_copy_(&from).map(drop)
@@ -113,7 +113,7 @@ mod tests {
             Tensor::from_slice(&[7u8]),
             Tensor::from_slice(&[1.0f32, -1.0]).to_kind(Kind::BFloat16),
         ];
-        let memory = HostMemory::default();
+        let memory = HostBufferPool::default();
         let copy = memory.copy(&tensors).unwrap();
         let mut expected = 1i64.to_le_bytes().to_vec();
         expected.extend([0.5f32, 3.0, -2.0, 4.0].into_iter().flat_map(f32::to_le_bytes));
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn memory_is_used_again_and_by_one_copy_at_a_time() {
-        let memory = HostMemory::default();
+        let memory = HostBufferPool::default();
         let long = 3 << 20; // several large pages
         let first = memory.copy(&[number(1.0, long)]).unwrap();
         assert_eq!(memory.idle_bytes(), 0);
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn no_more_is_kept_than_the_next_copies_can_use() {
-        let memory = HostMemory::default();
+        let memory = HostBufferPool::default();
         for lengths in [[1000, 10], [1000, 10], [2000, 20]] {
             let copies = lengths.map(|length| memory.copy(&[number(1.0, length)]).unwrap());
             assert_eq!(memory.idle_bytes(), 0, "what was left of {lengths:?}");
