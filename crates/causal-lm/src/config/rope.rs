@@ -1,23 +1,23 @@
-//! Rotary position embedding's parameters (RoFormer, arXiv 2104.09864) and the ways of stretching
-//! it that are supported.
+//! Parameters of the rotary position embedding (RoFormer, arXiv 2104.09864), and the supported ways
+//! of stretching it to longer contexts.
 
 use super::fields::Fields;
 use crate::Error;
 use tch::{Device, Kind, Tensor};
 
-/// Base wavelength and stretching.
+/// Base of the wavelengths, and how they are stretched.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RopeParameters {
-    /// `rope_theta`; 10,000 when the file has none.
+    /// `rope_theta`; 10,000 if the file does not have it.
     pub theta: f64,
     /// How frequencies are changed for contexts longer than those of pre-training.
     pub scaling: RopeScaling,
 }
 
-/// transformers' `rope_type`.
+/// How frequencies are changed, by transformers' `rope_type`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RopeScaling {
-    /// `default`: none.
+    /// `default`: frequencies stay as they are.
     None,
     /// `linear`: all frequencies divided by `factor`.
     Linear {
@@ -46,7 +46,8 @@ pub enum RopeScaling {
 
 impl RopeParameters {
     pub(super) fn read(fields: &Fields<'_>, max_position_embeddings: i64) -> Result<Self, Error> {
-        // transformers 5 writes one object; 4 wrote rope_theta beside an optional rope_scaling.
+        // transformers 5 writes one object. Version 4 wrote rope_theta beside an optional
+        // rope_scaling.
         let (object, prefix) = match fields.object("rope_parameters")? {
             Some(object) => (Some(object), "rope_parameters."),
             None => (fields.object("rope_scaling")?, "rope_scaling."),
@@ -80,16 +81,16 @@ impl RopeParameters {
         Ok(Self { theta, scaling })
     }
 
-    /// Whether angles depend on how long the longest sequence is.
-    pub fn follows_length(&self) -> bool {
+    /// Whether angles depend on the length of the longest sequence.
+    pub fn depends_on_length(&self) -> bool {
         matches!(self.scaling, RopeScaling::Dynamic { .. })
     }
 
     /// Inverse frequencies `[k / 2]`, float32 on `device`, for sequences of up to `longest` tokens.
     ///
-    /// Same operations in the same order as transformers' `ROPE_INIT_FUNCTIONS`, so that both agree
-    /// to the bit. For `dynamic`, transformers keeps the stretch of the longest sequence it has
-    /// seen; here it follows from the batch alone.
+    /// The operations and their order are those of transformers' `ROPE_INIT_FUNCTIONS`, so both
+    /// agree to the bit. For `dynamic`, transformers remembers the longest sequence it has seen;
+    /// here only `longest` counts.
     ///
     /// # Errors
     /// [`Error::Torch`] from libtorch.

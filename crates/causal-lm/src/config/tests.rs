@@ -55,7 +55,7 @@ fn null_is_absent_and_unknown_fields_survive() {
 }
 
 #[test]
-fn what_is_wrong_is_named() {
+fn wrong_fields_are_named() {
     for (changes, expected) in [
         (json!({"model_type": "gpt2"}), "model_type \"gpt2\" is not supported"),
         (json!({"model_type": null}), "model_type is missing"),

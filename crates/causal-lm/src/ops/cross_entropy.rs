@@ -1,11 +1,13 @@
-//! The head and its cross-entropy together, a chunk of tokens at a time: the `[m, v]` logits never
-//! exist as a whole.
+//! The head and its cross-entropy together, for a chunk of tokens at a time, so that the `[m, v]`
+//! logits never exist as a whole.
 //!
 //! With p = softmax(x Wᵀ): loss = −log p(target), and d loss / d logits = p − onehot(target). The
-//! gradient is written where the probabilities were, so a chunk costs its logits once (the idea of
-//! Liger's fused linear cross-entropy, arXiv 2410.10989).
+//! gradient overwrites the probabilities, so a chunk takes the memory of its logits only once. The
+//! idea is that of Liger's fused linear cross-entropy (arXiv 2410.10989).
+//!
+//! Shapes: `m` tokens, `d` hidden, `v` vocabulary.
 
-use super::{accumulate_product, matrix, wide};
+use super::{accumulate_product, matrix_shape, wide_kind};
 use crate::Error;
 use tch::{Kind, Tensor};
 use torch_ext::kernels;
@@ -16,13 +18,12 @@ use torch_ext::kernels::cross_entropy::Logits;
 pub struct Sums {
     /// Sum of the losses, a scalar in float64.
     pub loss: Tensor,
-    /// Number of targets that have the highest logit, an int64 scalar.
+    /// Number of targets whose logit is the highest, an int64 scalar.
     pub correct: Tensor,
 }
 
-/// x `[m, d]`, weight `[v, d]`, targets int64 `[m]`, of which negative ones are none.
-///
-/// `chunk_tokens` are taken at a time.
+/// Sums for x `[m, d]`, weight `[v, d]` and targets, int64 `[m]`. A token with a negative target
+/// has none. `chunk_tokens` tokens are computed at a time.
 ///
 /// # Errors
 /// [`Error::Shape`] for matrices that do not fit, [`Error::Torch`] from libtorch.
@@ -39,8 +40,9 @@ pub fn forward(x: &Tensor, weight: &Tensor, targets: &Tensor, chunk_tokens: i64)
     sums_or_zero(sums, x)
 }
 
-/// As [`forward`]; also returns d(`scale` · loss sum) / dx `[m, d]`, and adds that of the weight to
-/// `weight_gradient` `[v, d]`. `scale` is a float64 scalar on the device of x.
+/// As [`forward`]. Also returns the gradient of `scale` · (sum of losses) with respect to x,
+/// `[m, d]`, and adds that with respect to the weight to `weight_gradient`, `[v, d]`. `scale` is a
+/// float64 scalar on the device of x.
 ///
 /// # Errors
 /// As [`forward`].
@@ -75,7 +77,7 @@ struct Chunk {
 }
 
 fn chunks(x: &Tensor, targets: &Tensor, chunk_tokens: i64) -> Result<Vec<Chunk>, Error> {
-    let (m, _) = matrix("cross_entropy", x)?;
+    let (m, _) = matrix_shape("cross_entropy", x)?;
     if targets.size() != [m] || chunk_tokens < 1 {
         let expected = format!("{m} targets and a chunk of 1 token or more");
         return Err(Error::Shape {
@@ -94,7 +96,7 @@ fn chunks(x: &Tensor, targets: &Tensor, chunk_tokens: i64) -> Result<Vec<Chunk>,
         .collect()
 }
 
-/// One kernel over the logits `[chunk, v]`, where there is one.
+/// Runs one kernel over the logits `[chunk, v]`, if there is one for them.
 fn fused(logits: &mut Tensor, targets: &Tensor, what: Logits<'_>) -> Result<Option<Sums>, Error> {
     if !kernels::available(&[logits]) {
         return Ok(None);
@@ -103,27 +105,27 @@ fn fused(logits: &mut Tensor, targets: &Tensor, what: Logits<'_>) -> Result<Opti
     Ok(Some(Sums { loss: rows.losses.f_sum(Kind::Double)?, correct: rows.correct.f_sum(Kind::Int64)? }))
 }
 
-/// Sums, and the gradient of `scale` times the loss with respect to the logits, in their type.
+/// Sums, and the gradient of `scale` · loss with respect to the logits, in the logits' type.
 fn plain(logits: Tensor, targets: &Tensor, scale: &Tensor) -> Result<(Sums, Tensor), Error> {
     let kind = logits.f_kind()?;
     let (mut log_probabilities, sums) = log_probabilities(logits, targets)?;
     let wide = log_probabilities.f_kind()?;
     let index = targets.f_clamp_min(0)?.f_unsqueeze(1)?;
     let minus_one = Tensor::f_full_like(&index, -1.0)?.f_to_kind(wide)?;
-    let scales = targets.f_ge(0)?.f_to_kind(wide)?.f_mul(scale)?.f_unsqueeze(1)?; // 0 where there is no target
+    let scales = targets.f_ge(0)?.f_to_kind(wide)?.f_mul(scale)?.f_unsqueeze(1)?; // 0 for tokens without a target
     let d_logits = log_probabilities.f_exp_()?.f_scatter_add_(1, &index, &minus_one)?.f_mul_(&scales)?;
     Ok((sums, d_logits.f_to_kind(kind)?))
 }
 
-/// log softmax of logits `[chunk, v]`, in float32 or wider, and its sums.
+/// log softmax of the logits `[chunk, v]`, in float32 or wider, and the sums that follow from it.
 fn log_probabilities(logits: Tensor, targets: &Tensor) -> Result<(Tensor, Sums), Error> {
-    let wide = wide(logits.f_kind()?);
+    let wide = wide_kind(logits.f_kind()?);
     let log_probabilities = logits.f_log_softmax(1, wide)?;
     drop(logits);
     let none = targets.f_lt(0)?.f_unsqueeze(1)?;
     let of_target = log_probabilities.f_gather(1, &targets.f_clamp_min(0)?.f_unsqueeze(1)?, false)?; // [chunk, 1]
     let of_target = of_target.f_masked_fill(&none, 0.0)?;
-    let highest = log_probabilities.f_amax(1, true)?.f_masked_fill(&none, 1.0)?; // more than any of theirs
+    let highest = log_probabilities.f_amax(1, true)?.f_masked_fill(&none, 1.0)?; // log probabilities are below 1
     let sums = Sums {
         loss: of_target.f_sum(Kind::Double)?.f_neg()?,
         correct: of_target.f_ge_tensor(&highest)?.f_sum(Kind::Int64)?,
@@ -163,7 +165,7 @@ mod tests {
         for (m, d, v, chunk) in [(1, 2, 3, 1), (7, 5, 11, 3), (8, 4, 30, 100)] {
             each_precision(|kind| {
                 let (x, weight) = (random(&[m, d], kind), random(&[v, d], kind));
-                // Every third has none.
+                // Every third token has no target.
                 let target = |i| if i % 3 == 2 { -100 } else { (i * 5) % v };
                 let targets = Tensor::from_slice(&(0..m).map(target).collect::<Vec<i64>>()).to_device(device());
                 let scale = Tensor::from(0.25f64).to_device(device());
@@ -188,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn no_targets_cost_nothing_and_misfits_are_named() {
+    fn no_targets_give_zero_and_shapes_that_do_not_fit_are_refused() {
         let empty = Tensor::zeros([0, 4], (Kind::Float, Device::Cpu));
         let weight = Tensor::zeros([3, 4], (Kind::Float, Device::Cpu));
         let targets = Tensor::zeros([0], (Kind::Int64, Device::Cpu));

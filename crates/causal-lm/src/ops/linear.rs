@@ -1,6 +1,8 @@
-//! y = x Wᵀ + b.
+//! A linear layer: y = x Wᵀ + b.
+//!
+//! Shapes: `n` tokens, `i` inputs, `o` outputs.
 
-use super::{accumulate, accumulate_product, matrix};
+use super::{accumulate, accumulate_product, matrix_shape};
 use crate::Error;
 use tch::Tensor;
 use torch_ext::kernels;
@@ -11,16 +13,16 @@ use torch_ext::kernels;
 /// [`Error::Shape`] for an x that is not a matrix, [`Error::Torch`] for a weight that does not fit
 /// it.
 pub fn forward(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor, Error> {
-    matrix("linear", x)?;
+    matrix_shape("linear", x)?;
     Ok(x.f_linear(weight, bias)?)
 }
 
-/// As [`forward`], into `y` `[n, o]`, which may be some columns of a wider matrix.
+/// As [`forward`], written to `y` `[n, o]`, which may be columns of a wider matrix.
 ///
 /// # Errors
 /// As [`forward`].
 pub fn forward_into(y: &Tensor, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<(), Error> {
-    matrix("linear", x)?;
+    matrix_shape("linear", x)?;
     let _ = match bias {
         Some(bias) => bias.f_addmm_out(y, x, &weight.f_tr()?)?,
         None => x.f_mm_out(y, &weight.f_tr()?)?,
@@ -28,7 +30,7 @@ pub fn forward_into(y: &Tensor, x: &Tensor, weight: &Tensor, bias: Option<&Tenso
     Ok(())
 }
 
-/// Where the gradients of the weight `[o, i]` and the bias `[o]` are added.
+/// The buffers that the gradients of weight and bias are added to.
 #[derive(Debug)]
 pub struct Gradients {
     /// `[o, i]`.
@@ -46,7 +48,7 @@ pub fn backward(dy: &Tensor, x: &Tensor, weight: &Tensor, gradients: &mut Gradie
     input_gradient(dy, weight)
 }
 
-/// dx alone.
+/// Only dx = dy W.
 ///
 /// # Errors
 /// As [`backward`].
@@ -54,8 +56,7 @@ pub fn input_gradient(dy: &Tensor, weight: &Tensor) -> Result<Tensor, Error> {
     Ok(dy.f_mm(weight)?)
 }
 
-/// As [`backward`], and adds dx to `dx` in place of returning it: several layers can share their
-/// input.
+/// As [`backward`], but adds to `dx` instead of returning it, for layers that share their input.
 ///
 /// # Errors
 /// As [`backward`].
@@ -71,12 +72,12 @@ pub fn backward_into(
     Ok(())
 }
 
-/// dW and db alone.
+/// Only dW += dyᵀ x and db += Σ dy.
 ///
 /// # Errors
 /// As [`backward`].
 pub fn add_weight_gradients(dy: &Tensor, x: &Tensor, gradients: &mut Gradients) -> Result<(), Error> {
-    matrix("linear backward", dy)?;
+    matrix_shape("linear backward", dy)?;
     accumulate_product(&mut gradients.weight, &dy.f_tr()?, x)?;
     let Some(bias) = &mut gradients.bias else { return Ok(()) };
     if kernels::available(&[dy, bias]) {

@@ -24,7 +24,7 @@ fn shards_load_again_bit_for_bit_in_every_type() {
         let size = dtype.elt_size_in_bytes() as i64;
         assert_eq!(index["metadata"]["total_size"], model.parameters().num_parameters() * size);
         assert_eq!(index["weight_map"].as_object().unwrap().len(), model.parameters().specs().len());
-        // The file states the type, so none need be given.
+        // config.json states the type, so the options need not.
         let (loaded, report) = CausalLm::load(folder.path(), ModelOptions::default()).unwrap();
         assert!(report.extra_tensors.is_empty());
         assert_eq!(loaded.parameters().flat_weights(), model.parameters().flat_weights());
@@ -41,13 +41,13 @@ fn shards_load_again_bit_for_bit_in_every_type() {
 }
 
 #[test]
-fn a_folder_that_is_not_there_is_named() {
+fn a_folder_that_does_not_exist_is_named() {
     let message = model(Kind::Float).save(Path::new("/nonexistent/out")).unwrap_err().to_string();
     assert!(message.starts_with("cannot write /nonexistent/out/config.json"), "{message}");
 }
 
 #[test]
-fn a_snapshot_writes_the_weights_it_was_made_of_and_the_next_one_has_its_memory() {
+fn a_snapshot_keeps_its_weights_and_the_next_one_uses_its_memory_again() {
     let content = |files: Vec<ModelFile>| -> Vec<(String, Vec<u8>)> {
         let write = |file: &ModelFile| {
             let mut bytes = Vec::new();

@@ -1,11 +1,11 @@
-//! libtorch's blocked attention for the CPU, one call for each group of rows of one length.
+//! libtorch's blocked attention for the CPU, one call for each group of rows of the same length.
 
 use super::{group_view, repeat_heads, sum_heads};
-use crate::rows::RowGroup;
-use crate::{Error, Rows};
+use crate::row_layout::RowGroup;
+use crate::{Error, RowLayout};
 use tch::Tensor;
 
-/// What one call leaves for its backward.
+/// What one call saves for its backward.
 #[derive(Debug)]
 pub struct Group {
     rows: RowGroup,
@@ -19,7 +19,7 @@ pub(super) fn forward(
     query: &Tensor,
     key: &Tensor,
     value: &Tensor,
-    rows: &Rows,
+    rows: &RowLayout,
     scale: f64,
 ) -> Result<(Tensor, Vec<Group>), Error> {
     let (_, h, _) = query.size3()?;
@@ -36,8 +36,8 @@ pub(super) fn forward(
             scale,
         )?;
         group_view(&output, &rows)?.f_copy_(&group_output)?;
-        // The kernel's own tensor is dropped for the view into the whole output: it is kept only
-        // once.
+        // A view into the whole output is kept instead of the kernel's own tensor, so that the
+        // output is in memory once.
         groups.push(Group { rows, output: group_view(&output, &rows)?, logsumexp });
     }
     Ok((output, groups))

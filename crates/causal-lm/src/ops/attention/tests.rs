@@ -2,8 +2,7 @@ use super::*;
 use crate::ops::check::{Check, assert_close, device, each_precision, random};
 use tch::Device;
 
-/// Row by row with autograd, no grouping and no repeated heads: what both implementations must
-/// equal.
+/// Attention row by row and head by head, without grouping rows or repeating heads.
 fn reference(t: &[Tensor], lengths: &[usize], scale: f64) -> Tensor {
     let (h, g) = (t[0].size()[1], t[1].size()[1]);
     let mut start = 0;
@@ -33,7 +32,7 @@ fn both_implementations_equal_autograd() {
             each_precision(|kind| {
                 let n = lengths.iter().sum::<usize>() as i64;
                 let scale = 1.0 / (k as f64).sqrt();
-                let rows = Rows::new(&lengths, device()).unwrap();
+                let rows = RowLayout::new(&lengths, device()).unwrap();
                 let (query, key, value) =
                     (random(&[n, h, k], kind), random(&[n, g, k], kind), random(&[n, g, k], kind));
                 let d_output = random(&[n, h, k], kind);
@@ -43,7 +42,8 @@ fn both_implementations_equal_autograd() {
                 check.forward(&output);
                 let (d_query, d_key, d_value) = backward(&d_output, inputs, &saved, &rows, scale).unwrap();
                 if lengths != [1] {
-                    // One token attends to itself alone: the gradients of q and k are rounding.
+                    // A single token attends only to itself: the gradients of q and k are rounding
+                    // errors.
                     check.gradient(0, &d_query);
                     check.gradient(1, &d_key);
                 }
@@ -53,20 +53,20 @@ fn both_implementations_equal_autograd() {
     }
 }
 
-/// On a CPU both are the same; on a GPU rows of one length go to cuDNN, which takes query, key and
-/// value side by side as they are.
+/// On a GPU, rows of one length go to cuDNN, which takes query, key and value as views of one
+/// tensor. On a CPU both kinds run the same kernel.
 #[test]
 fn rows_of_one_length_with_cudnn_equal_sdpa_and_the_reference() {
     for (lengths, h, g, k) in
         [(vec![512; 3], 4, 4, 64), (vec![640; 2], 2, 2, 128), (vec![512, 513], 2, 2, 64), (vec![520; 2], 4, 2, 64)]
     {
-        // The CPU needs no long rows.
+        // On the CPU short rows take the same path.
         let lengths: Vec<usize> =
             if device().is_cuda() { lengths } else { lengths.iter().map(|length| length / 16).collect() };
         for kind in [Kind::Float, Kind::BFloat16] {
             let n = lengths.iter().sum::<usize>() as i64;
             let scale = 1.0 / (k as f64).sqrt();
-            let rows = Rows::new(&lengths, device()).unwrap();
+            let rows = RowLayout::new(&lengths, device()).unwrap();
             let parts = random(&[n, h + 2 * g, k], kind).split_with_sizes([h, g, g], 1);
             let inputs = (&parts[0], &parts[1], &parts[2]);
             let d_output = random(&[n, h, k], kind);
@@ -82,20 +82,20 @@ fn rows_of_one_length_with_cudnn_equal_sdpa_and_the_reference() {
                 let expected = fits && attention == AttentionKind::Flash;
                 assert_eq!(matches!(saved, Saved::Cudnn(_)), expected, "{lengths:?} {kind:?} {attention:?}");
                 [output, gradients.0, gradients.1, gradients.2].map(|tensor| {
-                    assert!(tensor.is_contiguous(), "the kernels after it take no strides");
+                    assert!(tensor.is_contiguous(), "the kernels that follow take no strides");
                     tensor
                 })
             });
             for (cudnn, sdpa) in all[0].iter().zip(&all[1]) {
-                assert_close(cudnn, &sdpa.to_kind(Kind::Double), kind, "cuDNN beside libtorch");
+                assert_close(cudnn, &sdpa.to_kind(Kind::Double), kind, "cuDNN against libtorch");
             }
         }
     }
 }
 
 #[test]
-fn tensors_that_do_not_fit_are_named() {
-    let rows = Rows::new(&[4], Device::Cpu).unwrap();
+fn tensors_that_do_not_fit_are_refused() {
+    let rows = RowLayout::new(&[4], Device::Cpu).unwrap();
     let zeros = |shape: &[i64]| Tensor::zeros(shape, (Kind::Float, Device::Cpu));
     for (query, key) in [
         (zeros(&[5, 2, 4]), zeros(&[5, 2, 4])),
@@ -106,4 +106,15 @@ fn tensors_that_do_not_fit_are_named() {
         assert!(matches!(result, Err(Error::Shape { operation: "attention", .. })));
     }
     assert!(forward(AttentionKind::Flash, (&zeros(&[4]), &zeros(&[4]), &zeros(&[4])), &rows, 1.0).is_err());
+}
+
+#[test]
+fn names_are_those_of_transformers() {
+    for (name, kind) in
+        [("flash_attention_2", AttentionKind::Flash), ("sdpa", AttentionKind::Sdpa), ("eager", AttentionKind::Eager)]
+    {
+        assert_eq!(name.parse::<AttentionKind>().unwrap(), kind);
+        assert_eq!(kind.to_string(), name);
+    }
+    assert!("flash".parse::<AttentionKind>().is_err());
 }
