@@ -39,9 +39,9 @@ impl Context<'_> {
         self.parameters.weight_as(id, self.compute)
     }
 
-    /// What attention scores are multiplied with, 1 / √k.
-    fn attention_scale(&self) -> f64 {
-        1.0 / (self.config.head_dim as f64).sqrt()
+    fn attention_inputs<'a>(&'a self, query: &'a Tensor, key: &'a Tensor, value: &'a Tensor) -> attention::Inputs<'a> {
+        let scale = 1.0 / (self.config.head_dim as f64).sqrt();
+        attention::Inputs { query, key, value, rows: self.rows, scale }
     }
 }
 
@@ -87,8 +87,8 @@ impl Block {
         rope::forward(&mut qkv, h + g, context.rotations)?;
         let heads = |start, heads| qkv.f_narrow(1, start, heads);
         let (query, key, value) = (heads(0, h)?, heads(h, g)?, heads(h + g, g)?);
-        let (attended, attention) =
-            attention::forward(context.attention, (&query, &key, &value), context.rows, context.attention_scale())?;
+        let inputs = context.attention_inputs(&query, &key, &value);
+        let (attended, attention) = attention::forward(context.attention, inputs)?;
         let attended = attended.f_view([-1, h * k])?;
         let (middle, middle_normed, middle_reciprocal_rms) = rms_norm::forward_of_sum(
             context.linear(&attended, self.o_proj)?,
@@ -158,14 +158,11 @@ impl Block {
         // Attention
         let d_attended = context.linear_backward(&d_middle, &saved.attended, self.o_proj)?;
         let d_attended = d_attended.f_view_as(&saved.query)?;
-        let (d_query, d_key, d_value) = attention::backward(
-            &d_attended,
-            (&saved.query, &saved.key, &saved.value),
-            &saved.attention,
-            context.rows,
-            context.attention_scale(),
-        )?;
-        let d_qkv = rope::backward([&d_query, &d_key, &d_value], context.rotations)?.f_flatten(1, 2)?;
+        let inputs = context.attention_inputs(&saved.query, &saved.key, &saved.value);
+        let gradients = attention::backward(&d_attended, inputs, &saved.attention)?;
+        let rotated = [&gradients.query, &gradients.key, &gradients.value];
+        let d_qkv = rope::backward(rotated, context.rotations)?.f_flatten(1, 2)?;
+        drop(gradients);
         let input_normed = normed(&saved.input_normed, x, self.input_norm)?;
         let d_normed = context.fused_linear_backward(&d_qkv, &input_normed, &self.qkv_proj)?;
         norm_backward(&d_normed, (x, &saved.input_reciprocal_rms), self.input_norm, &d_middle)

@@ -57,7 +57,8 @@ impl Context<'_> {
     }
 
     pub(super) fn linear_backward(&self, dy: &Tensor, x: &Tensor, layer: Linear) -> Result<Tensor, Error> {
-        linear::backward(dy, x, &self.weight(layer.weight)?, &mut self.linear_gradients(layer))
+        let weight = &self.weight(layer.weight)?;
+        linear::backward(dy, linear::Saved { x, weight }, &mut self.linear_gradients(layer))
     }
 
     pub(super) fn fused_linear(&self, x: &Tensor, layers: &FusedLinear) -> Result<Tensor, Error> {
@@ -79,14 +80,15 @@ impl Context<'_> {
     pub(super) fn fused_linear_backward(&self, dy: &Tensor, x: &Tensor, layers: &FusedLinear) -> Result<Tensor, Error> {
         let (mut start, mut dx) = (0, None);
         for layer in &layers.0 {
-            let weight = self.weight(layer.weight)?;
-            let columns = dy.f_narrow(1, start, num_rows(&weight))?;
+            let weight = &self.weight(layer.weight)?;
+            let columns = dy.f_narrow(1, start, num_rows(weight))?;
+            let saved = linear::Saved { x, weight };
             let gradients = &mut self.linear_gradients(*layer);
             match &mut dx {
-                None => dx = Some(linear::backward(&columns, x, &weight, gradients)?),
-                Some(dx) => linear::backward_into(dx, &columns, x, &weight, gradients)?,
+                None => dx = Some(linear::backward(&columns, saved, gradients)?),
+                Some(dx) => linear::backward_into(dx, &columns, saved, gradients)?,
             }
-            start += num_rows(&weight);
+            start += num_rows(weight);
         }
         match dx {
             Some(dx) => Ok(dx),

@@ -21,7 +21,8 @@ impl CausalLm {
         catch_scalar_panic(|| {
             let hidden = self.hidden(batch)?.f_index_select(0, &batch.target_positions)?; // [m, d]
             let head = self.parameters.weight_as(self.head, self.compute)?;
-            cross_entropy::forward(&self.final_norm(&hidden)?.0, &head, &batch.targets, self.chunk_tokens())
+            let (normed, _) = self.final_norm(&hidden)?;
+            cross_entropy::forward(self.loss_inputs(&normed, &head, batch))
         })
     }
 
@@ -125,14 +126,8 @@ impl CausalLm {
         let (normed, reciprocal_rms) = self.final_norm(&selected)?;
         let head = self.parameters.weight_as(self.head, self.compute)?;
         let mut head_gradient = self.parameters.gradient(self.head);
-        let (sums, d_normed) = cross_entropy::forward_backward(
-            &normed,
-            &head,
-            &batch.targets,
-            scale,
-            &mut head_gradient,
-            self.chunk_tokens(),
-        )?;
+        let (sums, d_normed) =
+            cross_entropy::forward_backward(self.loss_inputs(&normed, &head, batch), scale, &mut head_gradient)?;
         drop((normed, head));
         let weight = &self.parameters.weight_as(self.norm, self.compute)?;
         let saved = rms_norm::Saved { x: &selected, weight, reciprocal_rms: &reciprocal_rms };
@@ -179,6 +174,10 @@ impl CausalLm {
     fn head_logits(&self, hidden: &Tensor) -> Result<Tensor, Error> {
         let head = self.parameters.weight_as(self.head, self.compute)?;
         Ok(self.final_norm(hidden)?.0.f_linear(&head, None::<&Tensor>)?)
+    }
+
+    fn loss_inputs<'a>(&self, x: &'a Tensor, head: &'a Tensor, batch: &'a TokenBatch) -> cross_entropy::Inputs<'a> {
+        cross_entropy::Inputs { x, weight: head, targets: &batch.targets, chunk_tokens: self.chunk_tokens() }
     }
 
     fn chunk_tokens(&self) -> i64 {

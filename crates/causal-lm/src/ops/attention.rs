@@ -49,6 +49,32 @@ impl AttentionKind {
     }
 }
 
+/// What attention is computed from.
+#[derive(Debug, Clone, Copy)]
+pub struct Inputs<'a> {
+    /// `[n, h, k]`.
+    pub query: &'a Tensor,
+    /// `[n, g, k]`.
+    pub key: &'a Tensor,
+    /// `[n, g, k]`.
+    pub value: &'a Tensor,
+    /// Each token sees itself and the earlier tokens of its row.
+    pub rows: &'a RowLayout,
+    /// What scores are multiplied with, usually 1 / √k.
+    pub scale: f64,
+}
+
+/// The gradients of query, key and value, in their shapes.
+#[derive(Debug)]
+pub struct Gradients {
+    /// `[n, h, k]`.
+    pub query: Tensor,
+    /// `[n, g, k]`.
+    pub key: Tensor,
+    /// `[n, g, k]`.
+    pub value: Tensor,
+}
+
 /// What the backward needs in addition to its inputs.
 #[derive(Debug)]
 pub enum Saved {
@@ -62,7 +88,7 @@ pub enum Saved {
     Eager,
 }
 
-/// query `[n, h, k]`, key and value `[n, g, k]` → `[n, h, k]`.
+/// The output, `[n, h, k]`, and what the backward needs.
 ///
 /// This function does not count how often rows of a length have come. With
 /// [`AttentionKind::Flash`], rows that cuDNN's kernel takes go to it.
@@ -70,50 +96,43 @@ pub enum Saved {
 /// # Errors
 /// [`Error::Shape`] when the tensors do not fit each other or `rows`; [`Error::Torch`] and
 /// [`Error::TorchExt`] from libtorch.
-pub fn forward(
-    kind: AttentionKind,
-    (query, key, value): (&Tensor, &Tensor, &Tensor),
-    rows: &RowLayout,
-    scale: f64,
-) -> Result<(Tensor, Saved), Error> {
+pub fn forward(kind: AttentionKind, inputs: Inputs<'_>) -> Result<(Tensor, Saved), Error> {
+    let Inputs { query, key, value, rows, scale } = inputs;
     check_shapes(query, key, rows)?;
     let (_, _, k) = three_dimensions("attention", query)?;
     if kind == AttentionKind::Flash
-        && let Some((output, saved)) = cudnn::forward(query, key, value, rows, scale)?
+        && let Some((output, saved)) = cudnn::forward(inputs)?
     {
         return Ok((output, Saved::Cudnn(saved)));
     }
     match implementation(kind, query.device(), query.f_kind()?, k) {
         Implementation::FlashCpu => {
-            let (output, groups) = flash_cpu::forward(query, key, value, rows, scale)?;
+            let (output, groups) = flash_cpu::forward(inputs)?;
             Ok((output, Saved::FlashCpu(groups)))
         }
         Implementation::FlashCuda => {
             let saved = torch_ext::flash::forward(query, key, value, flash_rows(rows), scale)?;
             Ok((saved.output.shallow_clone(), Saved::FlashCuda(saved)))
         }
-        Implementation::Eager => Ok((eager::forward(query, key, value, rows, scale)?, Saved::Eager)),
+        Implementation::Eager => Ok((eager::forward(inputs)?, Saved::Eager)),
     }
 }
 
-/// The gradients of query, key and value, from that of the output, `[n, h, k]`.
+/// The gradients of the inputs, from `d_output`, that of the output, `[n, h, k]`.
 ///
 /// # Errors
 /// As [`forward`].
-pub fn backward(
-    d_output: &Tensor,
-    (query, key, value): (&Tensor, &Tensor, &Tensor),
-    saved: &Saved,
-    rows: &RowLayout,
-    scale: f64,
-) -> Result<(Tensor, Tensor, Tensor), Error> {
+pub fn backward(d_output: &Tensor, inputs: Inputs<'_>, saved: &Saved) -> Result<Gradients, Error> {
     match saved {
-        Saved::FlashCpu(groups) => flash_cpu::backward(d_output, (query, key, value), groups, scale),
+        Saved::FlashCpu(groups) => flash_cpu::backward(d_output, inputs, groups),
         Saved::FlashCuda(saved) => {
-            Ok(torch_ext::flash::backward(d_output, (query, key, value), saved, flash_rows(rows), scale)?)
+            let Inputs { query, key, value, rows, scale } = inputs;
+            let (query, key, value) =
+                torch_ext::flash::backward(d_output, (query, key, value), saved, flash_rows(rows), scale)?;
+            Ok(Gradients { query, key, value })
         }
-        Saved::Cudnn(saved) => cudnn::backward(d_output, (query, key, value), saved, scale),
-        Saved::Eager => eager::backward(d_output, (query, key, value), rows, scale),
+        Saved::Cudnn(saved) => cudnn::backward(d_output, inputs, saved),
+        Saved::Eager => eager::backward(d_output, inputs),
     }
 }
 

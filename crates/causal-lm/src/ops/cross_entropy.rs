@@ -13,6 +13,19 @@ use tch::{Kind, Tensor};
 use torch_ext::kernels;
 use torch_ext::kernels::cross_entropy::Logits;
 
+/// What losses are computed from.
+#[derive(Debug, Clone, Copy)]
+pub struct Inputs<'a> {
+    /// `[m, d]`.
+    pub x: &'a Tensor,
+    /// `[v, d]`.
+    pub weight: &'a Tensor,
+    /// int64 `[m]`. A token with a negative target has none.
+    pub targets: &'a Tensor,
+    /// How many tokens are computed at a time; at least 1.
+    pub chunk_tokens: i64,
+}
+
 /// Sums over all targets, on the device.
 #[derive(Debug)]
 pub struct Sums {
@@ -22,22 +35,21 @@ pub struct Sums {
     pub correct: Tensor,
 }
 
-/// Sums for x `[m, d]`, weight `[v, d]` and targets, int64 `[m]`. A token with a negative target
-/// has none. `chunk_tokens` tokens are computed at a time.
+/// The sums, without gradients.
 ///
 /// # Errors
 /// [`Error::Shape`] for matrices that do not fit, [`Error::Torch`] from libtorch.
-pub fn forward(x: &Tensor, weight: &Tensor, targets: &Tensor, chunk_tokens: i64) -> Result<Sums, Error> {
+pub fn forward(inputs: Inputs<'_>) -> Result<Sums, Error> {
     let mut sums = None;
-    for chunk in chunks(x, targets, chunk_tokens)? {
-        let mut logits = chunk.x.f_linear(weight, None::<&Tensor>)?;
+    for chunk in chunks(inputs)? {
+        let mut logits = chunk.x.f_linear(inputs.weight, None::<&Tensor>)?;
         let chunk_sums = match fused(&mut logits, &chunk.targets, Logits::Keep)? {
             Some(sums) => sums,
             None => log_probabilities(logits, &chunk.targets)?.1,
         };
         add(&mut sums, chunk_sums)?;
     }
-    sums_or_zero(sums, x)
+    sums_or_zero(sums, inputs.x)
 }
 
 /// As [`forward`]. Also returns the gradient of `scale` · (sum of losses) with respect to x,
@@ -47,16 +59,14 @@ pub fn forward(x: &Tensor, weight: &Tensor, targets: &Tensor, chunk_tokens: i64)
 /// # Errors
 /// As [`forward`].
 pub fn forward_backward(
-    x: &Tensor,
-    weight: &Tensor,
-    targets: &Tensor,
+    inputs: Inputs<'_>,
     scale: &Tensor,
     weight_gradient: &mut Tensor,
-    chunk_tokens: i64,
 ) -> Result<(Sums, Tensor), Error> {
+    let Inputs { x, weight, .. } = inputs;
     let dx = x.f_empty_like()?;
     let mut sums = None;
-    for chunk in chunks(x, targets, chunk_tokens)? {
+    for chunk in chunks(inputs)? {
         let mut logits = chunk.x.f_linear(weight, None::<&Tensor>)?;
         let (chunk_sums, d_logits) = match fused(&mut logits, &chunk.targets, Logits::Gradient { scale })? {
             Some(sums) => (sums, logits),
@@ -76,7 +86,7 @@ struct Chunk {
     targets: Tensor,
 }
 
-fn chunks(x: &Tensor, targets: &Tensor, chunk_tokens: i64) -> Result<Vec<Chunk>, Error> {
+fn chunks(Inputs { x, targets, chunk_tokens, .. }: Inputs<'_>) -> Result<Vec<Chunk>, Error> {
     let (m, _) = matrix_shape("cross_entropy", x)?;
     if targets.size() != [m] || chunk_tokens < 1 {
         let expected = format!("{m} targets and a chunk of 1 token or more");
@@ -174,11 +184,12 @@ mod tests {
                 };
                 let mut check = Check::of(&[&x, &weight], &scale, reference);
                 let mut gradient = weight.zeros_like();
-                let (sums, dx) = forward_backward(&x, &weight, &targets, &scale, &mut gradient, chunk).unwrap();
+                let inputs = Inputs { x: &x, weight: &weight, targets: &targets, chunk_tokens: chunk };
+                let (sums, dx) = forward_backward(inputs, &scale, &mut gradient).unwrap();
                 check.forward(&sums.loss);
                 check.gradient(0, &dx);
                 check.gradient(1, &gradient);
-                let alone = forward(&x, &weight, &targets, chunk).unwrap();
+                let alone = forward(inputs).unwrap();
                 assert_close(&alone.loss, &sums.loss, Kind::Double, "loss without gradient");
                 let highest = x.to_kind(Kind::Double).matmul(&weight.to_kind(Kind::Double).tr()).argmax(1, false);
                 let correct = highest.eq_tensor(&targets).sum(Kind::Int64).int64_value(&[]);
@@ -194,8 +205,9 @@ mod tests {
         let empty = Tensor::zeros([0, 4], (Kind::Float, Device::Cpu));
         let weight = Tensor::zeros([3, 4], (Kind::Float, Device::Cpu));
         let targets = Tensor::zeros([0], (Kind::Int64, Device::Cpu));
-        assert_eq!(forward(&empty, &weight, &targets, 8).unwrap().loss.double_value(&[]), 0.0);
-        assert!(forward(&weight, &weight, &targets, 8).unwrap_err().to_string().contains("3 targets"));
-        assert!(forward(&empty, &weight, &targets, 0).is_err());
+        let inputs = Inputs { x: &empty, weight: &weight, targets: &targets, chunk_tokens: 8 };
+        assert_eq!(forward(inputs).unwrap().loss.double_value(&[]), 0.0);
+        assert!(forward(Inputs { x: &weight, ..inputs }).unwrap_err().to_string().contains("3 targets"));
+        assert!(forward(Inputs { chunk_tokens: 0, ..inputs }).is_err());
     }
 }

@@ -30,6 +30,15 @@ pub fn forward_into(y: &Tensor, x: &Tensor, weight: &Tensor, bias: Option<&Tenso
     Ok(())
 }
 
+/// What the backward needs of the forward.
+#[derive(Debug, Clone, Copy)]
+pub struct Saved<'a> {
+    /// `[n, i]`.
+    pub x: &'a Tensor,
+    /// `[o, i]`.
+    pub weight: &'a Tensor,
+}
+
 /// The buffers that the gradients of weight and bias are added to.
 #[derive(Debug)]
 pub struct Gradients {
@@ -43,9 +52,9 @@ pub struct Gradients {
 ///
 /// # Errors
 /// [`Error::Shape`] for a dy that is not a matrix, [`Error::Torch`] for tensors that do not fit it.
-pub fn backward(dy: &Tensor, x: &Tensor, weight: &Tensor, gradients: &mut Gradients) -> Result<Tensor, Error> {
-    add_weight_gradients(dy, x, gradients)?;
-    input_gradient(dy, weight)
+pub fn backward(dy: &Tensor, saved: Saved<'_>, gradients: &mut Gradients) -> Result<Tensor, Error> {
+    add_weight_gradients(dy, saved.x, gradients)?;
+    input_gradient(dy, saved.weight)
 }
 
 /// Only dx = dy W.
@@ -60,15 +69,9 @@ pub fn input_gradient(dy: &Tensor, weight: &Tensor) -> Result<Tensor, Error> {
 ///
 /// # Errors
 /// As [`backward`].
-pub fn backward_into(
-    dx: &mut Tensor,
-    dy: &Tensor,
-    x: &Tensor,
-    weight: &Tensor,
-    gradients: &mut Gradients,
-) -> Result<(), Error> {
-    add_weight_gradients(dy, x, gradients)?;
-    let _ = dx.f_addmm_(dy, weight)?;
+pub fn backward_into(dx: &mut Tensor, dy: &Tensor, saved: Saved<'_>, gradients: &mut Gradients) -> Result<(), Error> {
+    add_weight_gradients(dy, saved.x, gradients)?;
+    let _ = dx.f_addmm_(dy, saved.weight)?;
     Ok(())
 }
 
@@ -110,15 +113,16 @@ mod tests {
                 forward_into(&wider.narrow(1, 2, o), &x, &weight, bias_if_any).unwrap();
                 check.forward(&wider.narrow(1, 2, o));
                 assert_eq!(wider.narrow(1, 0, 2).abs().sum(Kind::Double).double_value(&[]), 0.0);
+                let saved = Saved { x: &x, weight: &weight };
                 let mut gradients =
                     Gradients { weight: weight.zeros_like(), bias: with_bias.then(|| bias.zeros_like()) };
-                check.gradient(0, &backward(&dy, &x, &weight, &mut gradients).unwrap());
+                check.gradient(0, &backward(&dy, saved, &mut gradients).unwrap());
                 check.gradient(1, &gradients.weight);
                 if let Some(bias) = &gradients.bias {
                     check.gradient(2, bias);
                 }
                 let mut dx = x.copy();
-                backward_into(&mut dx, &dy, &x, &weight, &mut gradients).unwrap();
+                backward_into(&mut dx, &dy, saved, &mut gradients).unwrap();
                 check.gradient(0, &(dx - &x));
                 check.gradient(1, &(&gradients.weight / 2.0)); // added, not overwritten
             });

@@ -67,3 +67,30 @@ fn a_snapshot_keeps_its_weights_and_the_next_one_uses_its_memory_again() {
         assert_eq!(memory.idle_bytes(), weight_bytes, "step {step}");
     }
 }
+
+#[test]
+fn files_are_those_of_the_safetensors_crate_byte_for_byte() {
+    for dtype in [Kind::Float, Kind::BFloat16] {
+        let model = model(dtype);
+        let specs = model.parameters().specs().iter();
+        let tensors: Vec<(String, Vec<usize>, Vec<u8>)> = specs
+            .zip(model.parameters().weights())
+            .map(|(spec, weight)| {
+                let mut bytes = vec![0; weight.numel() * dtype.elt_size_in_bytes()];
+                weight.copy_data_u8(&mut bytes, weight.numel());
+                (spec.name.clone(), spec.shape.iter().map(|size| *size as usize).collect(), bytes)
+            })
+            .collect();
+        let view_dtype = if dtype == Kind::Float { Dtype::F32 } else { Dtype::BF16 };
+        let views = tensors.iter().map(|(name, shape, bytes)| {
+            (name.as_str(), safetensors::tensor::TensorView::new(view_dtype, shape.clone(), bytes).unwrap())
+        });
+        let format = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+        let expected = safetensors::serialize(views, Some(format)).unwrap();
+        let files = model.files().unwrap();
+        let file = files.iter().find(|file| file.name() == "model.safetensors").unwrap();
+        let mut found = Vec::new();
+        file.write_to(&mut found).unwrap();
+        assert!(found == expected, "{dtype:?}");
+    }
+}

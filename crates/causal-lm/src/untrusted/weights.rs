@@ -58,3 +58,47 @@ pub(crate) fn matching<'t, 'a>(
         false => Err(Error::MissingTensors { path: dir.to_owned(), names: missing }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ParameterKind;
+
+    #[test]
+    fn an_index_names_files_of_its_own_folder() {
+        let dir = Path::new("model");
+        assert_eq!(shard_path(dir, "a.safetensors").unwrap(), Path::new("model/a.safetensors"));
+        for name in ["", "..", "../a", "/a", "a/b", "a\\b"] {
+            assert!(shard_path(dir, name).is_err(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn tensors_must_be_there_with_the_right_shape_and_a_type_of_weights() {
+        let spec = |name: &str, shape: &[i64]| ParameterSpec {
+            name: name.to_owned(),
+            shape: shape.to_vec(),
+            kind: ParameterKind::Linear,
+        };
+        let file = Path::new("model/model.safetensors");
+        let bytes = [0; 48];
+        let view = |dtype, shape: &[usize], length| TensorView::new(dtype, shape.to_vec(), &bytes[..length]).unwrap();
+        let tensors = TensorsByName::from([
+            ("a".to_owned(), (file, view(Dtype::F32, &[3, 4], 48))),
+            ("b".to_owned(), (file, view(Dtype::BF16, &[5], 10))),
+            ("c".to_owned(), (file, view(Dtype::I64, &[6], 48))),
+        ]);
+        let matching = |specs: &[ParameterSpec]| matching(&tensors, specs, Path::new("model"));
+        let found = matching(&[spec("b", &[5]), spec("a", &[3, 4])]).unwrap();
+        assert_eq!(found.iter().map(|(_, kind)| *kind).collect::<Vec<_>>(), [Kind::BFloat16, Kind::Float]);
+        for (specs, expected) in [
+            ([spec("a", &[4, 3]), spec("b", &[5])], "tensor a has shape [3, 4], config.json calls for [4, 3]"),
+            ([spec("a", &[12]), spec("b", &[5])], "tensor a has shape [3, 4], config.json calls for [12]"),
+            ([spec("a", &[3, 4]), spec("c", &[6])], "tensor c is I64; float32, bfloat16 and float16 are supported"),
+            ([spec("a", &[3, 4]), spec("d", &[6])], "1 of the model's tensors missing: d"),
+        ] {
+            let message = matching(&specs).unwrap_err().to_string();
+            assert!(message.ends_with(expected), "{message}");
+        }
+    }
+}

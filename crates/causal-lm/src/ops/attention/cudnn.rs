@@ -1,8 +1,8 @@
 //! cuDNN's attention, for batches whose rows have the same length: all rows in one call.
 
-use super::group_view;
+use super::{Gradients, Inputs, group_view};
+use crate::Error;
 use crate::row_layout::RowGroup;
-use crate::{Error, RowLayout};
 use std::sync::atomic::{AtomicBool, Ordering};
 use tch::{Device, Kind, Tensor};
 
@@ -31,13 +31,8 @@ pub(crate) fn takes(device: Device, compute: Kind, head_dim: i64, [heads, key_he
 }
 
 /// The output, `[n, h, k]`. `None` if rows differ in length, and if cuDNN cannot compute this.
-pub(super) fn forward(
-    query: &Tensor,
-    key: &Tensor,
-    value: &Tensor,
-    rows: &RowLayout,
-    scale: f64,
-) -> Result<Option<(Tensor, Saved)>, Error> {
+pub(super) fn forward(inputs: Inputs<'_>) -> Result<Option<(Tensor, Saved)>, Error> {
+    let Inputs { query, key, value, rows, scale } = inputs;
     let ((_, h, k), (_, g, _)) = (query.size3()?, key.size3()?);
     let (device, kind) = (query.device(), query.f_kind()?);
     let Some(rows) = rows.as_one_group().filter(|rows| takes(device, kind, k, [h, g], rows.length)) else {
@@ -58,14 +53,13 @@ pub(super) fn forward(
 
 pub(super) fn backward(
     d_output: &Tensor,
-    (query, key, value): (&Tensor, &Tensor, &Tensor),
+    Inputs { query, key, value, scale, .. }: Inputs<'_>,
     Saved { rows, forward }: &Saved,
-    scale: f64,
-) -> Result<(Tensor, Tensor, Tensor), Error> {
+) -> Result<Gradients, Error> {
     let view = |tensor| group_view(tensor, rows);
     let inputs = (&view(query)?, &view(key)?, &view(value)?);
-    let (d_query, d_key, d_value) = torch_ext::cudnn::backward(&view(d_output)?, inputs, forward, scale)?;
-    Ok((flat(&d_query)?, flat(&d_key)?, flat(&d_value)?))
+    let (query, key, value) = torch_ext::cudnn::backward(&view(d_output)?, inputs, forward, scale)?;
+    Ok(Gradients { query: flat(&query)?, key: flat(&key)?, value: flat(&value)? })
 }
 
 /// `[b, h, t, k]` → `[n, h, k]`. This is a view if the heads of a token lie side by side in memory.

@@ -37,17 +37,17 @@ fn both_implementations_equal_autograd() {
                     (random(&[n, h, k], kind), random(&[n, g, k], kind), random(&[n, g, k], kind));
                 let d_output = random(&[n, h, k], kind);
                 let mut check = Check::of(&[&query, &key, &value], &d_output, |t| reference(t, &lengths, scale));
-                let inputs = (&query, &key, &value);
-                let (output, saved) = forward(attention, inputs, &rows, scale).unwrap();
+                let inputs = Inputs { query: &query, key: &key, value: &value, rows: &rows, scale };
+                let (output, saved) = forward(attention, inputs).unwrap();
                 check.forward(&output);
-                let (d_query, d_key, d_value) = backward(&d_output, inputs, &saved, &rows, scale).unwrap();
+                let gradients = backward(&d_output, inputs, &saved).unwrap();
                 if lengths != [1] {
                     // A single token attends only to itself: the gradients of q and k are rounding
                     // errors.
-                    check.gradient(0, &d_query);
-                    check.gradient(1, &d_key);
+                    check.gradient(0, &gradients.query);
+                    check.gradient(1, &gradients.key);
                 }
-                check.gradient(2, &d_value);
+                check.gradient(2, &gradients.value);
             });
         }
     }
@@ -68,20 +68,20 @@ fn rows_of_one_length_with_cudnn_equal_sdpa_and_the_reference() {
             let scale = 1.0 / (k as f64).sqrt();
             let rows = RowLayout::new(&lengths, device()).unwrap();
             let parts = random(&[n, h + 2 * g, k], kind).split_with_sizes([h, g, g], 1);
-            let inputs = (&parts[0], &parts[1], &parts[2]);
+            let inputs = Inputs { query: &parts[0], key: &parts[1], value: &parts[2], rows: &rows, scale };
             let d_output = random(&[n, h, k], kind);
-            let mut check = Check::of(&[inputs.0, inputs.1, inputs.2], &d_output, |t| reference(t, &lengths, scale));
+            let mut check = Check::of(&[&parts[0], &parts[1], &parts[2]], &d_output, |t| reference(t, &lengths, scale));
             let all = [AttentionKind::Flash, AttentionKind::Sdpa].map(|attention| {
-                let (output, saved) = forward(attention, inputs, &rows, scale).unwrap();
+                let (output, saved) = forward(attention, inputs).unwrap();
                 check.forward(&output);
-                let gradients = backward(&d_output, inputs, &saved, &rows, scale).unwrap();
-                check.gradient(0, &gradients.0);
-                check.gradient(1, &gradients.1);
-                check.gradient(2, &gradients.2);
+                let gradients = backward(&d_output, inputs, &saved).unwrap();
+                check.gradient(0, &gradients.query);
+                check.gradient(1, &gradients.key);
+                check.gradient(2, &gradients.value);
                 let fits = device().is_cuda() && kind == Kind::BFloat16 && h == g && lengths[0] == lengths[1];
                 let expected = fits && attention == AttentionKind::Flash;
                 assert_eq!(matches!(saved, Saved::Cudnn(_)), expected, "{lengths:?} {kind:?} {attention:?}");
-                [output, gradients.0, gradients.1, gradients.2].map(|tensor| {
+                [output, gradients.query, gradients.key, gradients.value].map(|tensor| {
                     assert!(tensor.is_contiguous(), "the kernels that follow take no strides");
                     tensor
                 })
@@ -102,10 +102,13 @@ fn tensors_that_do_not_fit_are_refused() {
         (zeros(&[4, 3, 4]), zeros(&[4, 2, 4])),
         (zeros(&[4, 2, 4]), zeros(&[4, 2, 6])),
     ] {
-        let result = forward(AttentionKind::Flash, (&query, &key, &key), &rows, 1.0);
+        let inputs = Inputs { query: &query, key: &key, value: &key, rows: &rows, scale: 1.0 };
+        let result = forward(AttentionKind::Flash, inputs);
         assert!(matches!(result, Err(Error::Shape { operation: "attention", .. })));
     }
-    assert!(forward(AttentionKind::Flash, (&zeros(&[4]), &zeros(&[4]), &zeros(&[4])), &rows, 1.0).is_err());
+    let vector = &zeros(&[4]);
+    let inputs = Inputs { query: vector, key: vector, value: vector, rows: &rows, scale: 1.0 };
+    assert!(forward(AttentionKind::Flash, inputs).is_err());
 }
 
 #[test]
