@@ -50,3 +50,17 @@ impl CausalLm {
         self.recorded_passes = RecordedPasses::default();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_on_and_off() {
+        for (name, graphs) in [("on", CudaGraphs::On), ("off", CudaGraphs::Off)] {
+            assert_eq!(name.parse::<CudaGraphs>().unwrap(), graphs);
+            assert_eq!(graphs.to_string(), name);
+        }
+        assert!("true".parse::<CudaGraphs>().is_err());
+    }
+}

@@ -15,7 +15,7 @@ pub(crate) struct PlanPolicy(HashMap<RowGroup, u32>);
 
 impl PlanPolicy {
     /// Counts a batch, and says whether a plan for its shape pays.
-    pub(crate) fn count(&mut self, rows: RowGroup) -> bool {
+    pub(crate) fn pays_after_counting(&mut self, rows: RowGroup) -> bool {
         if self.0.len() == MAX_SHAPES && !self.0.contains_key(&rows) {
             return false;
         }
@@ -34,14 +34,14 @@ mod tests {
         let rows = |num_rows, length| RowGroup { start: 0, num_rows, length };
         let mut policy = PlanPolicy::default();
         let seen = [(8, 1024), (8, 1024), (4, 1024), (8, 1024), (8, 512), (8, 1024)];
-        let pays = seen.map(|(num_rows, length)| policy.count(rows(num_rows, length)));
+        let pays = seen.map(|(num_rows, length)| policy.pays_after_counting(rows(num_rows, length)));
         assert_eq!(pays, [false, false, false, true, false, true]);
         for length in 0..1000 {
-            assert!(!policy.count(rows(1, length)));
+            assert!(!policy.pays_after_counting(rows(1, length)));
         }
         for _ in 0..3 {
-            assert!(!policy.count(rows(1, 999)), "the table is full");
+            assert!(!policy.pays_after_counting(rows(1, 999)), "the table is full");
         }
-        assert!(policy.count(rows(8, 1024)));
+        assert!(policy.pays_after_counting(rows(8, 1024)));
     }
 }

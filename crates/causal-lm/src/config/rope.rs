@@ -3,6 +3,8 @@
 
 use super::fields::Fields;
 use crate::Error;
+use serde::Deserialize;
+use serde_plain::derive_fromstr_from_deserialize;
 use tch::{Device, Kind, Tensor};
 
 /// Base of the wavelengths, and how they are stretched.
@@ -44,6 +46,18 @@ pub enum RopeScaling {
     },
 }
 
+/// The names of [`RopeScaling`]'s variants.
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum RopeType {
+    Default,
+    Linear,
+    Dynamic,
+    Llama3,
+}
+
+derive_fromstr_from_deserialize!(RopeType);
+
 impl RopeParameters {
     pub(super) fn read(fields: &Fields<'_>, max_position_embeddings: i64) -> Result<Self, Error> {
         // transformers 5 writes one object. Version 4 wrote rope_theta beside an optional
@@ -60,23 +74,23 @@ impl RopeParameters {
             return Err(nested.error("partial_rotary_factor", "other than 1 is not supported".to_owned()));
         }
         let rope_type = nested.text("rope_type")?.or(nested.text("type")?).unwrap_or("default");
+        let rope_type: RopeType = rope_type.parse().map_err(|_| {
+            let problem = format!("\"{rope_type}\" is not supported; default, linear, dynamic and llama3 are");
+            nested.error("rope_type", problem)
+        })?;
         let scaling = match rope_type {
-            "default" => RopeScaling::None,
-            "linear" => RopeScaling::Linear { factor: nested.positive("factor", None)? },
-            "dynamic" => RopeScaling::Dynamic {
+            RopeType::Default => RopeScaling::None,
+            RopeType::Linear => RopeScaling::Linear { factor: nested.positive("factor", None)? },
+            RopeType::Dynamic => RopeScaling::Dynamic {
                 factor: nested.positive("factor", None)?,
                 original_length: max_position_embeddings,
             },
-            "llama3" => RopeScaling::Llama3 {
+            RopeType::Llama3 => RopeScaling::Llama3 {
                 factor: nested.positive("factor", None)?,
                 low_freq_factor: nested.positive("low_freq_factor", None)?,
                 high_freq_factor: nested.positive("high_freq_factor", None)?,
                 original_length: nested.count("original_max_position_embeddings", Some(max_position_embeddings))?,
             },
-            other => {
-                let problem = format!("\"{other}\" is not supported; default, linear, dynamic and llama3 are");
-                return Err(nested.error("rope_type", problem));
-            }
         };
         Ok(Self { theta, scaling })
     }

@@ -107,3 +107,12 @@ fn stretched_frequencies_equal_transformers() {
         assert_eq!(ours.len(), theirs.len());
     }
 }
+
+#[test]
+fn families_have_the_names_of_model_type() {
+    for (name, family) in [("qwen2", Family::Qwen2), ("llama", Family::Llama), ("mistral", Family::Mistral)] {
+        assert_eq!(name.parse::<Family>().unwrap(), family);
+        assert_eq!(family.to_string(), name);
+    }
+    assert!("Qwen2".parse::<Family>().is_err());
+}

@@ -75,7 +75,7 @@ impl CausalLm {
         let heads = [config.num_attention_heads, config.num_key_value_heads];
         let takes = |length| cudnn::takes(options.device, self.compute, config.head_dim, heads, length);
         match (options.attention, rows.as_one_group()) {
-            (AttentionKind::Flash, Some(rows)) if takes(rows.length) && self.plan_policy.count(rows) => {
+            (AttentionKind::Flash, Some(rows)) if takes(rows.length) && self.plan_policy.pays_after_counting(rows) => {
                 AttentionKind::Flash
             }
             (kind, _) => kind.without_cudnn(),
