@@ -1,4 +1,4 @@
-//! The logits after each of some token ids, as JSON, to be held against another implementation's:
+//! Prints the logits after each of some token ids as JSON, to compare with another implementation:
 //! `cargo run -p causal-lm --example logits -- MODEL_DIR ID ID ID…`
 
 use causal_lm::{CausalLm, ModelOptions, TokenBatch};

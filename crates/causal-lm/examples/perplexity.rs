@@ -1,4 +1,4 @@
-//! The perplexity of token ids under a model folder:
+//! Prints the perplexity of token ids under the model of a folder:
 //! `cargo run -p causal-lm --example perplexity -- MODEL_DIR ID ID ID…`
 
 use causal_lm::{CausalLm, ModelOptions, TokenBatch};

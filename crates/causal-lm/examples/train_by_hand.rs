@@ -1,4 +1,4 @@
-//! This crate alone: a small model, plain gradient descent on the flat buffers, and a continuation.
+//! Only this crate: a small model, plain gradient descent on the flat buffers, and a continuation.
 //!
 //! `cargo run -p causal-lm --example train_by_hand`
 
@@ -13,7 +13,7 @@ fn main() -> Result<(), Error> {
     let mut model = CausalLm::zeros(Config::from_json(config, "config.json".as_ref())?, ModelOptions::default())?;
     model.initialise(42)?;
 
-    // Rows that count upwards, modulo 10; the last token of a row has nothing to predict.
+    // Rows that count upwards, modulo 10. The last token of a row has no target.
     let rows = [[0i64, 1, 2, 3, 4, 5], [4, 5, 6, 7, 8, 9], [7, 8, 9, 0, 1, 2]];
     let input_ids: Vec<i64> = rows.concat();
     let targets: Vec<i64> = rows.iter().flat_map(|row| row[1..].iter().copied().chain([-1])).collect();

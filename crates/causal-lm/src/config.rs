@@ -1,4 +1,4 @@
-//! config.json: what the model is. Mirrors transformers' `Qwen2Config`, `LlamaConfig` and
+//! config.json: what the model is. It mirrors transformers' `Qwen2Config`, `LlamaConfig` and
 //! `MistralConfig`, in the spelling of transformers 4 (`rope_theta`, `rope_scaling`, `torch_dtype`)
 //! and of 5 (`rope_parameters`, `dtype`).
 
@@ -7,27 +7,33 @@ mod rope;
 
 pub use rope::{RopeParameters, RopeScaling};
 
-use crate::Error;
+use crate::{Error, untrusted};
 use fields::Fields;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use serde_plain::{derive_display_from_serialize, derive_fromstr_from_deserialize};
 use std::path::Path;
 
-/// The decoder families that are supported.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The supported decoder families, by the names of `model_type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Family {
     /// Qwen1.5, Qwen2 and Qwen2.5 (arXiv 2407.10671): biases on q, k and v.
     Qwen2,
-    /// Llama 2 and 3 (arXiv 2307.09288, 2407.21783) and what follows their layout, SmolLM2 for one.
+    /// Llama 2 and 3 (arXiv 2307.09288, 2407.21783), and models with the same layout such as
+    /// SmolLM2.
     Llama,
     /// Mistral 7B (arXiv 2310.06825), with its sliding window off.
     Mistral,
 }
 
-/// Shape and hyper-parameters of a decoder. Defaults of absent fields are those of transformers
-/// 5.17.
+derive_display_from_serialize!(Family);
+derive_fromstr_from_deserialize!(Family);
+
+/// Shape and hyperparameters of a decoder. Absent fields have the defaults of transformers 5.17.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Decoder family, `model_type` in the file.
+    /// Decoder family; `model_type` in the file.
     pub family: Family,
     /// Rows of the embedding, `v`.
     pub vocab_size: i64,
@@ -39,17 +45,17 @@ pub struct Config {
     pub num_hidden_layers: usize,
     /// Query heads, `h`.
     pub num_attention_heads: i64,
-    /// Key and value heads, `g`; `h` is a multiple.
+    /// Key and value heads, `g`; `h` is a multiple of it. Default: `h`.
     pub num_key_value_heads: i64,
-    /// Size of one head, `k`; `d / h` unless the file says otherwise.
+    /// Size of one head, `k`. Default: `d / h`.
     pub head_dim: i64,
-    /// Added to the mean square in RMSNorm.
+    /// Added to the mean square in RMSNorm. Default: 1e-6.
     pub rms_norm_eps: f64,
-    /// Longest sequence the positions were made for.
+    /// Longest sequence that the positions were made for. Default: 2048.
     pub max_position_embeddings: i64,
     /// Rotary position embedding.
     pub rope: RopeParameters,
-    /// Whether the head is the embedding.
+    /// Whether the head shares its weight with the embedding. Default: false.
     pub tie_word_embeddings: bool,
     /// Biases on the q, k and v projections.
     pub qkv_bias: bool,
@@ -57,11 +63,11 @@ pub struct Config {
     pub o_bias: bool,
     /// Biases in the MLP.
     pub mlp_bias: bool,
-    /// Standard deviation of fresh weights.
+    /// Standard deviation of new weights. Default: 0.02.
     pub initializer_range: f64,
-    /// The weights' type as the file states it, for example `bfloat16`.
+    /// The weights' type as the file states it, for example `bfloat16`. See [`crate::WeightDtype`].
     pub dtype: Option<String>,
-    /// The file as it was, in its order: saving keeps the fields that mean nothing here.
+    /// The whole file, in its order. Saving keeps the fields that are not used here.
     pub raw: Map<String, Value>,
 }
 
@@ -69,7 +75,7 @@ impl Config {
     /// Reads `dir/config.json`.
     ///
     /// # Errors
-    /// [`Error::Read`] and [`Error::Json`] for the file; [`Error::Config`] names the first field
+    /// [`Error::Read`] and [`Error::Json`] for the file. [`Error::Config`] names the first field
     /// that is wrong or not supported.
     pub fn from_dir(dir: &Path) -> Result<Self, Error> {
         let path = dir.join("config.json");
@@ -78,7 +84,7 @@ impl Config {
         Self::from_json(value, &path)
     }
 
-    /// Reads a parsed config.json; `path` is for messages only.
+    /// Reads a parsed config.json. `path` is only used in messages.
     ///
     /// # Errors
     /// [`Error::Config`] names the first field that is wrong or not supported.
@@ -109,6 +115,8 @@ impl Config {
         }
         reject_unsupported(&fields, family)?;
         let max_position_embeddings = fields.count("max_position_embeddings", Some(2048))?;
+        let num_hidden_layers = untrusted::config::num_hidden_layers(fields.count("num_hidden_layers", None)?)
+            .map_err(|problem| fields.error("num_hidden_layers", problem))?;
         let attention_bias = family == Family::Llama && fields.flag("attention_bias", Some(false))?;
 
         let config = Self {
@@ -116,7 +124,7 @@ impl Config {
             vocab_size: fields.count("vocab_size", None)?,
             hidden_size,
             intermediate_size: fields.count("intermediate_size", None)?,
-            num_hidden_layers: num_hidden_layers(&fields)?,
+            num_hidden_layers,
             num_attention_heads,
             num_key_value_heads,
             head_dim,
@@ -131,34 +139,18 @@ impl Config {
             dtype: fields.text("dtype")?.or(fields.text("torch_dtype")?).map(str::to_owned),
             raw: Map::new(),
         };
-        config.check_sizes(&fields)?;
+        untrusted::config::check_matrix_sizes(&config).map_err(|(field, problem)| fields.error(field, problem))?;
         Ok(Self { raw, ..config })
     }
 
-    /// Sizes whose products are no weight matrix of this world would overflow, or take hours to
-    /// refuse.
-    fn check_sizes(&self, fields: &Fields<'_>) -> Result<(), Error> {
-        const LARGEST_MATRIX: i64 = 1 << 36;
-        let query_width = self.num_attention_heads.saturating_mul(self.head_dim);
-        for (field, width) in
-            [("vocab_size", self.vocab_size), ("intermediate_size", self.intermediate_size), ("head_dim", query_width)]
-        {
-            if width.saturating_mul(self.hidden_size) > LARGEST_MATRIX {
-                let problem = format!("with hidden_size {} makes a matrix of more than 2^36 weights", self.hidden_size);
-                return Err(fields.error(field, problem));
-            }
-        }
-        Ok(())
-    }
-
-    /// The head becomes a matrix of its own, in what is saved too.
-    pub(crate) fn untie(&mut self) {
+    /// Gives the head a weight of its own, also in what is saved.
+    pub(crate) fn untie_head(&mut self) {
         self.tie_word_embeddings = false;
         self.raw.insert("tie_word_embeddings".to_owned(), Value::from(false));
     }
 
-    /// config.json for a model saved in `dtype`: the file as it was read, with the type under the
-    /// name that the file used.
+    /// config.json for a model saved in `dtype`: the file as it was read, with the type in the
+    /// field that the file used for it.
     pub(crate) fn to_json(&self, dtype: &str) -> Value {
         let mut raw = self.raw.clone();
         let old_spelling = raw.contains_key("torch_dtype") && !raw.contains_key("dtype");
@@ -170,29 +162,19 @@ impl Config {
     }
 }
 
-fn num_hidden_layers(fields: &Fields<'_>) -> Result<usize, Error> {
-    const MOST_LAYERS: i64 = 10_000;
-    let layers = fields.count("num_hidden_layers", None)?;
-    match usize::try_from(layers) {
-        Ok(count) if layers <= MOST_LAYERS => Ok(count),
-        _ => Err(fields.error("num_hidden_layers", format!("is {layers}, must be {MOST_LAYERS} or less"))),
-    }
-}
-
 fn family(fields: &Fields<'_>) -> Result<Family, Error> {
     let Some(name) = fields.text("model_type")? else {
         return Err(fields.error("model_type", "is missing; qwen2, llama and mistral are supported".to_owned()));
     };
-    match name {
-        "qwen2" => Ok(Family::Qwen2),
-        "llama" => Ok(Family::Llama),
-        "mistral" => Ok(Family::Mistral),
-        other => Err(fields.error("model_type", format!("\"{other}\" is not supported; qwen2, llama and mistral are"))),
-    }
+    let unsupported = |_| {
+        let problem = format!("\"{name}\" is not supported; qwen2, llama and mistral are");
+        fields.error("model_type", problem)
+    };
+    name.parse().map_err(unsupported)
 }
 
-/// Fields that would change the arithmetic in a way that is not built: better refused than silently
-/// wrong.
+/// Refuses fields that ask for arithmetic this crate does not have. To ignore them would give wrong
+/// results.
 fn reject_unsupported(fields: &Fields<'_>, family: Family) -> Result<(), Error> {
     let activation = fields.text("hidden_act")?.unwrap_or("silu");
     if activation != "silu" {
@@ -205,7 +187,7 @@ fn reject_unsupported(fields: &Fields<'_>, family: Family) -> Result<(), Error> 
     }
     let sliding = match family {
         Family::Qwen2 => fields.flag("use_sliding_window", Some(false))?,
-        // Positions beyond the window would see less than full attention gives them.
+        // A window as long as the positions is full attention.
         Family::Mistral => {
             match (fields.optional_count("sliding_window")?, fields.optional_count("max_position_embeddings")?) {
                 (Some(window), Some(positions)) => window < positions,

@@ -1,6 +1,8 @@
+//! The errors of this crate.
+
 use std::path::{Path, PathBuf};
 
-/// What can go wrong with a model: its files, its shapes, or libtorch.
+/// What can go wrong with a model: its files, its shapes, its values, or libtorch.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The model's folder or one of its files is missing or unreadable.
@@ -8,7 +10,7 @@ pub enum Error {
     Read {
         /// The file or folder.
         path: PathBuf,
-        /// The system's answer.
+        /// The system's error.
         source: std::io::Error,
     },
     /// A file could not be written.
@@ -16,10 +18,10 @@ pub enum Error {
     Write {
         /// The file or folder.
         path: PathBuf,
-        /// The system's answer.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// A file has no valid JSON where JSON is due.
+    /// A file is not valid JSON.
     #[error("{} is not valid JSON: {source}", path.display())]
     Json {
         /// The file.
@@ -27,14 +29,23 @@ pub enum Error {
         /// Where and why.
         source: serde_json::Error,
     },
-    /// A field of config.json is missing, of the wrong type, or asks for what is not supported.
+    /// A field of config.json is missing, has the wrong type, or asks for something that is not
+    /// supported.
     #[error("{}: {field} {problem}", path.display())]
     Config {
         /// The file.
         path: PathBuf,
         /// The field's name.
         field: String,
-        /// What was found and what would do.
+        /// What was found, and what is valid.
+        problem: String,
+    },
+    /// An index of weight files is not usable.
+    #[error("{}: {problem}", path.display())]
+    Index {
+        /// The index.
+        path: PathBuf,
+        /// What is wrong with it.
         problem: String,
     },
     /// A safetensors file is damaged.
@@ -45,7 +56,7 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
-    /// The weight files lack tensors that the configuration calls for.
+    /// Tensors that the configuration calls for are missing in the weight files.
     #[error("{}: {} of the model's tensors missing: {}", path.display(), names.len(), list(names))]
     MissingTensors {
         /// The model's folder.
@@ -53,16 +64,16 @@ pub enum Error {
         /// Their names.
         names: Vec<String>,
     },
-    /// A tensor in the weight files has not the shape that the configuration calls for.
+    /// A tensor in the weight files does not have the shape that the configuration calls for.
     #[error("{}: tensor {name} has shape {found:?}, config.json calls for {expected:?}", path.display())]
     TensorShape {
         /// The weight file.
         path: PathBuf,
         /// The tensor's name.
         name: String,
-        /// By the configuration.
+        /// The shape by the configuration.
         expected: Vec<i64>,
-        /// In the file.
+        /// The shape in the file.
         found: Vec<usize>,
     },
     /// A tensor in the weight files has a type that weights cannot have.
@@ -74,6 +85,12 @@ pub enum Error {
         name: String,
         /// The type in the file.
         found: String,
+    },
+    /// A weight is infinite or NaN.
+    #[error("{name} has a value that is not finite")]
+    NotFinite {
+        /// The parameter's name.
+        name: String,
     },
     /// An operation was given tensors or rows that do not fit.
     #[error("{operation}: expected {expected}, found {found}")]
@@ -88,7 +105,7 @@ pub enum Error {
     /// A call into libtorch failed.
     #[error(transparent)]
     Torch(#[from] tch::TchError),
-    /// A call that tch lacks failed.
+    /// A call of torch-ext failed.
     #[error(transparent)]
     TorchExt(#[from] torch_ext::Error),
 }
@@ -105,7 +122,7 @@ impl Error {
     }
 }
 
-/// The first few names: a missing shard can miss hundreds.
+/// The first few names. A missing shard can mean hundreds.
 fn list(names: &[String]) -> String {
     const SHOWN: usize = 5;
     let mut text = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");

@@ -1,5 +1,7 @@
-//! Continuing a prompt, to see what a model has learned. The whole sequence is run again for each
-//! token: there is no cache, so this is for short samples, not for serving.
+//! Continuing a prompt, to see what a model has learned.
+//!
+//! There is no cache: the whole sequence runs again for each token. This is for short samples, not
+//! for serving.
 
 use crate::{CausalLm, Error, TokenBatch};
 use tch::Kind;
@@ -7,16 +9,16 @@ use tch::Kind;
 /// How the next token is chosen.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SamplingOptions {
-    /// Stop after this many tokens.
+    /// Stop after this many tokens. Default: 64.
     pub max_new_tokens: usize,
-    /// 0 takes the likeliest token; higher is more varied.
+    /// 0, the default, takes the likeliest token; higher values give more varied text.
     pub temperature: f64,
-    /// Choose among the likeliest tokens that together reach this probability (arXiv 1904.09751); 1
-    /// keeps all.
+    /// Choose among the likeliest tokens that together reach this probability (arXiv 1904.09751).
+    /// 1, the default, keeps all tokens.
     pub top_p: f64,
-    /// Stop after any of these.
+    /// Stop after any of these. Default: none.
     pub eos_token_ids: Vec<i64>,
-    /// The same seed gives the same text.
+    /// The same seed gives the same text. Default: 42.
     pub seed: u64,
 }
 
@@ -27,7 +29,7 @@ impl Default for SamplingOptions {
 }
 
 impl CausalLm {
-    /// Token ids that follow `prompt`, the end token included if one was reached.
+    /// Token ids that follow `prompt`, including the end token if one was reached.
     ///
     /// # Errors
     /// [`Error::Shape`] for an empty prompt or ids past the vocabulary, [`Error::Torch`] from
@@ -49,10 +51,10 @@ impl CausalLm {
     }
 }
 
-/// The token that `uniform`, in [0, 1), falls on.
+/// The token that a uniform number in [0, 1) selects.
 fn choose(logits: &[f32], options: &SamplingOptions, uniform: f64) -> i64 {
     let mut order: Vec<usize> = (0..logits.len()).collect();
-    // Stable, so that of equal logits the lower id wins, as argmax has it.
+    // The sort is stable: of equal logits the lower id wins, as with argmax.
     order.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]));
     let Some(first) = order.first().copied() else { return 0 };
     if options.temperature <= 0.0 {
@@ -76,7 +78,8 @@ fn choose(logits: &[f32], options: &SamplingOptions, uniform: f64) -> i64 {
     i64::try_from(first).unwrap_or(0)
 }
 
-/// SplitMix64 (Steele et al., 2014): enough for picking tokens, and the same on every machine.
+/// SplitMix64 (Steele et al., 2014). It is good enough for picking tokens, and gives the same
+/// numbers on every machine.
 struct SplitMix(u64);
 
 impl SplitMix {
@@ -95,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn temperature_and_nucleus_do_what_they_say() {
+    fn temperature_and_nucleus_shape_the_distribution() {
         let logits = [0.0, (3.0f32).ln(), f32::NEG_INFINITY, (6.0f32).ln()]; // probabilities 0.1, 0.3, 0, 0.6
         let with = |temperature, top_p| SamplingOptions { temperature, top_p, ..Default::default() };
         assert_eq!(choose(&logits, &with(0.0, 1.0), 0.99), 3);

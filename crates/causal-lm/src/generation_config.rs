@@ -1,5 +1,5 @@
-//! generation_config.json: kept as it came, but for what would make transformers refuse the model
-//! later.
+//! generation_config.json. It is saved as it was read, except for settings with which transformers
+//! would refuse the model later.
 
 use crate::{Config, Error};
 use serde_json::{Map, Value, json};
@@ -32,11 +32,11 @@ const SAMPLING: [(&str, f64); 8] = [
     ("eta_cutoff", 0.0),
 ];
 
-/// What to write beside the model.
+/// The generation_config.json to write beside the model.
 ///
-/// transformers will not save a model whose file contradicts itself, say by setting `temperature`
-/// while `do_sample` is off (transformers#29665): contradictions are resolved here. Without a file,
-/// the special tokens of config.json are all there is to say.
+/// transformers refuses to save a model whose file contradicts itself, for example one that sets
+/// `temperature` while `do_sample` is off (transformers#29665). Such contradictions are resolved
+/// here. If the model's folder had no file, the special tokens of config.json are written.
 pub(crate) fn for_saving(found: Option<&Value>, config: &Config) -> Value {
     let mut object = match found {
         Some(Value::Object(object)) => object.clone(),
@@ -56,7 +56,7 @@ pub(crate) fn for_saving(found: Option<&Value>, config: &Config) -> Value {
     Value::Object(object)
 }
 
-/// Values that transformers refuses whatever the rest says.
+/// Drops values that transformers refuses in any case.
 fn drop_impossible_values(object: &mut Map<String, Value>) {
     let number = |value: &Value| value.is_null() || value.is_number();
     for (name, _) in
@@ -73,14 +73,14 @@ fn drop_impossible_values(object: &mut Map<String, Value>) {
         }
     }
     if as_number(object, "temperature").is_some_and(|temperature| temperature <= 0.0) {
-        // Whoever writes a temperature of 0 wants the likeliest token.
+        // A temperature of 0 means: take the likeliest token.
         object.shift_remove("temperature");
         object.insert("do_sample".to_owned(), json!(false));
     }
 }
 
-/// Sampling settings without `do_sample`: who said nothing meant to sample, who said `false` did
-/// not.
+/// Resolves sampling settings without `do_sample`. If it is absent, sampling is switched on; if it
+/// is `false`, the settings are dropped.
 fn settle_sampling(object: &mut Map<String, Value>) {
     let is_set = |object: &Map<String, Value>, (name, unset): (&str, f64)| {
         object.get(name).and_then(Value::as_f64).is_some_and(|value| value != unset)
@@ -95,7 +95,8 @@ fn settle_sampling(object: &mut Map<String, Value>) {
     }
 }
 
-/// Settings of beam search without beams, and more sequences asked for than the search gives.
+/// Drops settings of beam search if there are no beams, and a number of sequences that the search
+/// cannot give.
 fn settle_beams(object: &mut Map<String, Value>) {
     let count = |name: &str| object.get(name).and_then(Value::as_f64).unwrap_or(1.0);
     let (beams, sequences) = (count("num_beams"), count("num_return_sequences"));

@@ -1,16 +1,16 @@
-//! Fresh weights as transformers draws them: normal with `initializer_range` for matrices, ones for
-//! norms, zeros for biases.
+//! New weights, drawn as transformers draws them: normal with `initializer_range` for matrices,
+//! ones for norms, zeros for biases.
 
 use crate::{CausalLm, Error, ParameterKind};
 use std::sync::{Mutex, PoisonError};
 use torch_ext::catch_scalar_panic;
 
-/// The generator is one for all threads.
+/// All threads share libtorch's generator, so one model draws at a time.
 static DRAWING: Mutex<()> = Mutex::new(());
 
 impl CausalLm {
-    /// Overwrites all weights. Seeds libtorch's generator, so equal seeds give equal weights, in
-    /// whatever threads models are made.
+    /// Overwrites all weights with new ones. Equal seeds give equal weights, in whatever threads
+    /// models are made: libtorch's generator is seeded first.
     ///
     /// # Errors
     /// [`Error::Torch`] from libtorch.

@@ -1,6 +1,6 @@
-//! Which parameters a configuration calls for, and which of them make a block.
+//! Which parameters a configuration calls for, and which of them form a block.
 
-use crate::block::{Block, Linear, SideBySide};
+use crate::block::{Block, FusedLinear, Linear};
 use crate::parameters::{ParameterId, ParameterKind, ParameterSpec, Parameters};
 use crate::{Config, Error};
 
@@ -12,20 +12,20 @@ pub(crate) fn find(parameters: &Parameters, name: &str) -> Result<ParameterId, E
     })
 }
 
-/// The parameters of a block, those that are one product joined.
+/// The parameters of a block. Those that one product can use together are joined.
 pub(crate) fn block(config: &Config, parameters: &mut Parameters, layer: usize) -> Result<Block, Error> {
-    let found = |part: &str| find(parameters, &format!("model.layers.{layer}.{part}"));
+    let find_part = |part: &str| find(parameters, &format!("model.layers.{layer}.{part}"));
     let linear = |part: &str, has_bias: bool| -> Result<Linear, Error> {
-        let bias = has_bias.then(|| found(&format!("{part}.bias"))).transpose()?;
-        Ok(Linear { weight: found(&format!("{part}.weight"))?, bias })
+        let bias = has_bias.then(|| find_part(&format!("{part}.bias"))).transpose()?;
+        Ok(Linear { weight: find_part(&format!("{part}.weight"))?, bias })
     };
     let attention = |part: &str| linear(&format!("self_attn.{part}"), config.qkv_bias);
     let qkv = [attention("q_proj")?, attention("k_proj")?, attention("v_proj")?];
     let gate_up = [linear("mlp.gate_proj", config.mlp_bias)?, linear("mlp.up_proj", config.mlp_bias)?];
     let (o_proj, down_proj) = (linear("self_attn.o_proj", config.o_bias)?, linear("mlp.down_proj", config.mlp_bias)?);
-    let input_norm = found("input_layernorm.weight")?;
-    let post_attention_norm = found("post_attention_layernorm.weight")?;
-    let (qkv_proj, gate_up_proj) = (SideBySide::new(parameters, &qkv)?, SideBySide::new(parameters, &gate_up)?);
+    let input_norm = find_part("input_layernorm.weight")?;
+    let post_attention_norm = find_part("post_attention_layernorm.weight")?;
+    let (qkv_proj, gate_up_proj) = (FusedLinear::new(parameters, &qkv)?, FusedLinear::new(parameters, &gate_up)?);
     Ok(Block { input_norm, qkv_proj, o_proj, post_attention_norm, gate_up_proj, down_proj })
 }
 

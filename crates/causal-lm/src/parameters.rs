@@ -1,9 +1,9 @@
 //! All weights in one flat buffer, all gradients in another; tensors are views into them.
 //!
-//! Parameters are ordered by shape, so that those of one shape lie side by side: one call clears
-//! every gradient, one measures their norm, and the weights of one shape can be taken as a single
-//! `[count, rows, columns]` tensor. Those that share their input, a block's gate and up for
-//! example, can be joined into one taller matrix for one product.
+//! One call clears all gradients, and one measures their norm. Parameters are ordered by shape, so
+//! the weights of one shape can be taken as a single `[count, rows, columns]` tensor. Neighbours
+//! that have the same input, for example a block's gate and up, can be joined to one taller matrix
+//! for one product.
 
 use crate::Error;
 use std::ops::Range;
@@ -14,7 +14,7 @@ use tch::{Device, Kind, Tensor};
 pub enum ParameterKind {
     /// A weight matrix `[out, in]` of a linear layer inside a block.
     Linear,
-    /// The output head `[v, d]` where it is not the embedding.
+    /// The output head `[v, d]`, if it is not tied to the embedding.
     Head,
     /// The embedding `[v, d]`.
     Embedding,
@@ -42,7 +42,7 @@ impl ParameterSpec {
     }
 }
 
-/// A parameter of [`Parameters`], or several that are joined.
+/// One parameter of [`Parameters`], or several that are joined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ParameterId(usize);
 
@@ -56,34 +56,34 @@ impl ParameterId {
 #[derive(Debug)]
 pub struct Parameters {
     specs: Vec<ParameterSpec>,
-    /// Runs of `specs` that are also seen as one.
+    /// Ranges of `specs` that are also available as one tensor.
     joined: Vec<Range<usize>>,
     weights: Tensor,
-    /// One for each of `specs`, then of `joined`.
+    /// One for each of `specs`, then one for each of `joined`.
     weight_views: Vec<Tensor>,
     gradients: Option<Tensor>,
-    /// As `weight_views`; empty until gradients are asked for.
+    /// In the order of `weight_views`; empty until gradients are allocated.
     gradient_views: Vec<Tensor>,
     gradient_kind: Kind,
 }
 
-/// Where one shape begins: a multiple of this many elements keeps vector loads aligned in every
-/// type.
+/// The first parameter of each shape begins at a multiple of this many elements, which keeps vector
+/// loads aligned in every type.
 const ALIGNMENT: i64 = 64;
 
 impl Parameters {
-    /// Zero weights of `kind` for `specs`; gradients, of `gradient_kind`, are allocated when first
-    /// asked for.
+    /// Zero weights of `kind` for `specs`. Gradients, of `gradient_kind`, are allocated when they
+    /// are first asked for.
     ///
     /// # Errors
-    /// [`Error::Torch`] when memory is lacking.
+    /// [`Error::Torch`] when memory is short.
     pub(crate) fn zeros(
         mut specs: Vec<ParameterSpec>,
         kind: Kind,
         gradient_kind: Kind,
         device: Device,
     ) -> Result<Self, Error> {
-        // A stable sort: within one shape the order is that of the layers.
+        // The sort is stable, so parameters of one shape stay in the order of the layers.
         specs.sort_by(|a, b| b.shape.len().cmp(&a.shape.len()).then_with(|| b.shape.cmp(&a.shape)));
         let (_, length) = offsets(&specs);
         let weights = Tensor::f_zeros([length], (kind, device))?;
@@ -92,7 +92,7 @@ impl Parameters {
         Ok(Self { specs, joined, weights, weight_views, gradients: None, gradient_views, gradient_kind })
     }
 
-    /// In buffer order.
+    /// Name, shape and kind of each parameter, in buffer order.
     pub fn specs(&self) -> &[ParameterSpec] {
         &self.specs
     }
@@ -102,16 +102,16 @@ impl Parameters {
         &self.weight_views[..self.specs.len()]
     }
 
-    /// All weights, `[total]`, a few zeros of padding included.
+    /// All weights, `[total]`, with a few zeros of padding between shapes.
     pub fn flat_weights(&self) -> &Tensor {
         &self.weights
     }
 
-    /// Gradients as views into one flat buffer, in the order of [`Self::specs`]; all zero when
-    /// first asked for.
+    /// Gradients as views into one flat buffer, in the order of [`Self::specs`]. The first call
+    /// allocates them, all zero.
     ///
     /// # Errors
-    /// [`Error::Torch`] when memory is lacking.
+    /// [`Error::Torch`] when memory is short.
     pub fn gradients(&mut self) -> Result<&[Tensor], Error> {
         if self.gradients.is_none() {
             let options = (self.gradient_kind, self.weights.device());
@@ -122,10 +122,10 @@ impl Parameters {
         Ok(&self.gradient_views[..self.specs.len()])
     }
 
-    /// All gradients, `[total]`.
+    /// All gradients, `[total]`, laid out as [`Self::flat_weights`].
     ///
     /// # Errors
-    /// [`Error::Torch`] when memory is lacking.
+    /// [`Error::Torch`] when memory is short.
     pub fn flat_gradients(&mut self) -> Result<Tensor, Error> {
         self.gradients()?;
         match &self.gradients {
@@ -145,7 +145,7 @@ impl Parameters {
         Ok(())
     }
 
-    /// Number of weights, padding not counted.
+    /// Number of weights, without padding.
     pub fn num_parameters(&self) -> i64 {
         self.specs.iter().map(ParameterSpec::numel).sum()
     }
@@ -155,28 +155,28 @@ impl Parameters {
     }
 
     /// Whether `next` has the shape of `previous` and lies right behind it.
-    pub(crate) fn adjoin(&self, previous: ParameterId, next: ParameterId) -> bool {
+    pub(crate) fn are_adjacent(&self, previous: ParameterId, next: ParameterId) -> bool {
         let shape = |id: ParameterId| self.specs.get(id.0).map(|spec| &spec.shape);
         previous.0 + 1 == next.0 && shape(next).is_some() && shape(previous) == shape(next)
     }
 
-    /// `count` parameters from `first` on, each of which adjoins the next, as one:
+    /// Joins `count` adjacent parameters, beginning with `first`, to one:
     /// `[count · rows, columns]` or `[count · rows]`.
     pub(crate) fn join(&mut self, first: ParameterId, count: usize) -> Result<ParameterId, Error> {
         if count == 1 {
             return Ok(first);
         }
-        let run = first.0..first.0 + count;
+        let range = first.0..first.0 + count;
         let (offsets, _) = offsets(&self.specs);
-        self.weight_views.push(view(&self.weights, &self.specs, &offsets, run.clone())?);
+        self.weight_views.push(view(&self.weights, &self.specs, &offsets, range.clone())?);
         if let Some(flat) = &self.gradients {
-            self.gradient_views.push(view(flat, &self.specs, &offsets, run.clone())?);
+            self.gradient_views.push(view(flat, &self.specs, &offsets, range.clone())?);
         }
-        self.joined.push(run);
+        self.joined.push(range);
         Ok(ParameterId(self.weight_views.len() - 1))
     }
 
-    /// The weight in the type that arithmetic is done in.
+    /// The weight in the type that arithmetic is done in; a view if it has that type already.
     pub(crate) fn weight_as(&self, id: ParameterId, kind: Kind) -> Result<Tensor, Error> {
         let weight = &self.weight_views[id.0];
         Ok(if weight.f_kind()? == kind { weight.shallow_clone() } else { weight.f_to_kind(kind)? })
@@ -204,17 +204,17 @@ fn offsets(specs: &[ParameterSpec]) -> (Vec<i64>, i64) {
 
 fn views(flat: &Tensor, specs: &[ParameterSpec], joined: &[Range<usize>]) -> Result<Vec<Tensor>, Error> {
     let (offsets, _) = offsets(specs);
-    let runs = (0..specs.len()).map(|index| index..index + 1).chain(joined.iter().cloned());
-    runs.map(|run| view(flat, specs, &offsets, run)).collect()
+    let ranges = (0..specs.len()).map(|index| index..index + 1).chain(joined.iter().cloned());
+    ranges.map(|range| view(flat, specs, &offsets, range)).collect()
 }
 
-/// One or several that lie side by side, as one.
-fn view(flat: &Tensor, specs: &[ParameterSpec], offsets: &[i64], run: Range<usize>) -> Result<Tensor, Error> {
-    let spec = &specs[run.start];
-    let count = run.len() as i64;
+/// The parameters of a range as one tensor. If there are several, they are adjacent.
+fn view(flat: &Tensor, specs: &[ParameterSpec], offsets: &[i64], range: Range<usize>) -> Result<Tensor, Error> {
+    let spec = &specs[range.start];
+    let count = range.len() as i64;
     let mut shape = spec.shape.clone();
     shape[0] *= count;
-    Ok(flat.f_narrow(0, offsets[run.start], count * spec.numel())?.f_view(shape.as_slice())?)
+    Ok(flat.f_narrow(0, offsets[range.start], count * spec.numel())?.f_view(shape.as_slice())?)
 }
 
 #[cfg(test)]
@@ -252,9 +252,9 @@ mod tests {
         let mut parameters = Parameters::zeros(specs, Kind::Float, Kind::Float, Device::Cpu).unwrap();
         let id = |name| parameters.id(name).unwrap();
         let (q, gate, up, bias) = (id("q"), id("gate"), id("up"), id("bias"));
-        assert!(parameters.adjoin(gate, up));
+        assert!(parameters.are_adjacent(gate, up));
         for (previous, next) in [(q, gate), (up, gate), (up, bias), (gate, gate)] {
-            assert!(!parameters.adjoin(previous, next));
+            assert!(!parameters.are_adjacent(previous, next));
         }
         assert_eq!(parameters.join(q, 1).unwrap(), q);
         let both = parameters.join(gate, 2).unwrap();

@@ -2,12 +2,13 @@
 //! model.safetensors, or shards with model.safetensors.index.json once the weights pass
 //! [`MAX_SHARD_BYTES`].
 //!
-//! [`CausalLm::save`](crate::CausalLm::save) writes the folder;
-//! [`CausalLm::files`](crate::CausalLm::files) and
-//! [`CausalLm::snapshot`](crate::CausalLm::snapshot) hand out the files, to be written wherever
-//! and, the latter, whenever.
+//! [`CausalLm::save`] writes the folder. [`CausalLm::files`] and [`CausalLm::snapshot`] return the
+//! files for the caller to write, the latter with a copy of the weights.
+//!
+//! Headers come from the safetensors crate's own types. Its writers are not used: they write to a
+//! path or to one buffer in memory, while checkpoints are streamed to a [`Write`].
 
-use crate::{CausalLm, Error};
+use crate::{CausalLm, Error, WeightDtype};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
@@ -17,12 +18,12 @@ use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
 use torch_ext::{HostCopy, HostMemory};
 
-/// Weights beyond this many bytes go into several files: the hub's upload and most file systems are
-/// happy below it.
+/// The most bytes of weights in one file, as in transformers. The hub's upload and most file
+/// systems handle files up to this size well.
 pub const MAX_SHARD_BYTES: u64 = 5_000_000_000;
-/// Weights brought to the host and written at a time.
+/// Weights that are brought to the host and written at a time.
 const PIECE_ELEMENTS: i64 = 1 << 20;
-/// Of the header's length, and what the header is padded to.
+/// Bytes of the number that gives the header's length. The header is padded to a multiple of them.
 const LENGTH_BYTES: usize = size_of::<u64>();
 
 /// A file of a model's folder.
@@ -35,37 +36,37 @@ pub struct ModelFile {
 #[derive(Debug)]
 enum Content {
     Text(Vec<u8>),
-    /// What a safetensors file begins with, and the weights in its order.
+    /// A safetensors file: header length and header, then the weights in the header's order.
     Weights {
-        head: Vec<u8>,
+        header: Vec<u8>,
         weights: Weights,
     },
 }
 
 #[derive(Debug)]
 enum Weights {
-    /// As they are when they are written.
+    /// The model's own tensors, with the values they have when they are written.
     Shared(Vec<Tensor>),
-    /// As they were.
+    /// The values they had when the file was made.
     Copied(HostCopy),
 }
 
-/// Which weights files are to hold.
+/// Where the files that are made take their weights from.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Moment<'m> {
-    /// Those of the time of writing.
-    Writing,
-    /// Those of now, copied to this memory.
-    Now(&'m HostMemory),
+pub(crate) enum WeightsSource<'m> {
+    /// The model's own memory, when they are written.
+    Shared,
+    /// A copy in this memory, made at once.
+    CopiedTo(&'m HostMemory),
 }
 
 impl ModelFile {
-    /// Its name in the folder.
+    /// The file's name in the folder.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Writes its content.
+    /// Writes the file's content.
     ///
     /// # Errors
     /// [`Error::Write`] if `to` fails, [`Error::Torch`] when weights cannot be brought to the host.
@@ -73,8 +74,8 @@ impl ModelFile {
         let failed = |source| Error::Write { path: PathBuf::from(&self.name), source };
         let weights = match &self.content {
             Content::Text(text) => return to.write_all(text).map_err(failed),
-            Content::Weights { head, weights } => {
-                to.write_all(head).map_err(failed)?;
+            Content::Weights { header, weights } => {
+                to.write_all(header).map_err(failed)?;
                 weights
             }
         };
@@ -96,37 +97,36 @@ impl ModelFile {
         Ok(())
     }
 
-    /// Indented by two and with a newline at the end, as transformers writes it.
+    /// A JSON file as transformers writes it: indented by two, with a newline at the end.
     fn json(name: &str, value: &Value) -> Result<Self, Error> {
         let failed = |source| Error::Json { path: PathBuf::from(name), source };
         let text = serde_json::to_string_pretty(value).map_err(failed)? + "\n";
         Ok(Self { name: name.to_owned(), content: Content::Text(text.into_bytes()) })
     }
 
-    /// A safetensors file laid out as the crate of that name does; all weights have one type and
-    /// are sorted by name.
-    fn weights(name: String, dtype: Dtype, weights: Vec<Weight>, moment: Moment<'_>) -> Result<Self, Error> {
+    /// A safetensors file, byte for byte as the safetensors crate writes it. All weights have type
+    /// `dtype` and are sorted by name.
+    fn weights(name: String, dtype: Dtype, weights: Vec<Weight>, source: WeightsSource<'_>) -> Result<Self, Error> {
         let mut end = 0;
         let infos = weights.iter().map(|Weight { name, shape, num_bytes, .. }| {
             let start = end;
             end += num_bytes;
             (name.clone(), TensorInfo { dtype, shape: shape.clone(), data_offsets: (start, end) })
         });
-        // transformers refuses a file that does not say which framework wrote it.
+        // transformers refuses files without this entry.
         let format = HashMap::from([("format".to_owned(), "pt".to_owned())]);
         let path = PathBuf::from(&name);
         let metadata = Metadata::new(Some(format), infos.collect())
             .map_err(|error| Error::Safetensors { path: path.clone(), problem: error.to_string() })?;
-        let mut header = serde_json::to_vec(&metadata).map_err(|source| Error::Json { path, source })?;
-        header.resize(header.len().next_multiple_of(LENGTH_BYTES), b' ');
-        let mut head = (header.len() as u64).to_le_bytes().to_vec();
-        head.append(&mut header);
+        let mut json = serde_json::to_vec(&metadata).map_err(|source| Error::Json { path, source })?;
+        json.resize(json.len().next_multiple_of(LENGTH_BYTES), b' ');
+        let header = [&(json.len() as u64).to_le_bytes(), json.as_slice()].concat();
         let weights: Vec<Tensor> = weights.into_iter().map(|weight| weight.tensor).collect();
-        let weights = match moment {
-            Moment::Writing => Weights::Shared(weights),
-            Moment::Now(memory) => Weights::Copied(memory.copy(&weights)?),
+        let weights = match source {
+            WeightsSource::Shared => Weights::Shared(weights),
+            WeightsSource::CopiedTo(memory) => Weights::Copied(memory.copy(&weights)?),
         };
-        Ok(Self { name, content: Content::Weights { head, weights } })
+        Ok(Self { name, content: Content::Weights { header, weights } })
     }
 }
 
@@ -142,7 +142,7 @@ pub(crate) fn save(model: &CausalLm, dir: &Path) -> Result<(), Error> {
 }
 
 fn save_in_shards(model: &CausalLm, dir: &Path, max_shard_bytes: u64) -> Result<(), Error> {
-    for file in files(model, Moment::Writing, max_shard_bytes)? {
+    for file in files(model, WeightsSource::Shared, max_shard_bytes)? {
         let path = dir.join(&file.name);
         let mut to = File::create(&path).map_err(Error::write(&path))?;
         file.write_to(&mut to).map_err(|error| match error {
@@ -154,17 +154,25 @@ fn save_in_shards(model: &CausalLm, dir: &Path, max_shard_bytes: u64) -> Result<
 }
 
 /// The folder's files, in the order to write them: an index comes after the shards that it names.
-pub(crate) fn files(model: &CausalLm, moment: Moment<'_>, max_shard_bytes: u64) -> Result<Vec<ModelFile>, Error> {
+pub(crate) fn files(
+    model: &CausalLm,
+    source: WeightsSource<'_>,
+    max_shard_bytes: u64,
+) -> Result<Vec<ModelFile>, Error> {
     let kind = model.parameters().flat_weights().f_kind()?;
-    let (dtype, name) = match kind {
-        Kind::BFloat16 => (Dtype::BF16, "bfloat16"),
-        Kind::Half => (Dtype::F16, "float16"),
-        Kind::Double => (Dtype::F64, "float64"),
-        _ => (Dtype::F32, "float32"),
+    let dtype = match kind {
+        Kind::BFloat16 => Dtype::BF16,
+        Kind::Half => Dtype::F16,
+        Kind::Double => Dtype::F64,
+        _ => Dtype::F32,
+    };
+    let dtype_name = match WeightDtype::from_kind(kind) {
+        Some(dtype) => dtype.to_string(),
+        None => "float64".to_owned(), // for tests only
     };
     let generation_config = crate::generation_config::for_saving(model.generation_config.as_ref(), model.config());
     let mut files = vec![
-        ModelFile::json("config.json", &model.config().to_json(name))?,
+        ModelFile::json("config.json", &model.config().to_json(&dtype_name))?,
         ModelFile::json("generation_config.json", &generation_config)?,
     ];
     let mut weights: Vec<Weight> = model
@@ -174,28 +182,15 @@ pub(crate) fn files(model: &CausalLm, moment: Moment<'_>, max_shard_bytes: u64) 
         .zip(model.parameters().weights())
         .map(|(spec, tensor)| Weight {
             name: spec.name.clone(),
-            shape: spec.shape.iter().map(|size| usize::try_from(*size).unwrap_or(0)).collect(),
+            shape: spec.shape.iter().map(|size| size.unsigned_abs() as usize).collect(),
             num_bytes: tensor.numel() * kind.elt_size_in_bytes(),
             tensor: tensor.shallow_clone(),
         })
         .collect();
     weights.sort_by(|one, other| one.name.cmp(&other.name));
 
-    let mut shards: Vec<Vec<Weight>> = vec![Vec::new()];
-    let (mut shard_bytes, mut total_bytes) = (0u64, 0u64);
-    for weight in weights {
-        let bytes = weight.num_bytes as u64;
-        if shard_bytes > 0 && shard_bytes + bytes > max_shard_bytes {
-            shards.push(Vec::new());
-            shard_bytes = 0;
-        }
-        shard_bytes += bytes;
-        total_bytes += bytes;
-        if let Some(shard) = shards.last_mut() {
-            shard.push(weight);
-        }
-    }
-
+    let total_bytes: usize = weights.iter().map(|weight| weight.num_bytes).sum();
+    let shards = into_shards(weights, max_shard_bytes);
     let count = shards.len();
     let mut weight_map = Map::new();
     for (index, shard) in shards.into_iter().enumerate() {
@@ -204,7 +199,7 @@ pub(crate) fn files(model: &CausalLm, moment: Moment<'_>, max_shard_bytes: u64) 
             _ => format!("model-{:05}-of-{count:05}.safetensors", index + 1),
         };
         weight_map.extend(shard.iter().map(|weight| (weight.name.clone(), Value::from(file.as_str()))));
-        files.push(ModelFile::weights(file, dtype, shard, moment)?);
+        files.push(ModelFile::weights(file, dtype, shard, source)?);
     }
     if count > 1 {
         let metadata = json!({"total_parameters": model.parameters().num_parameters(), "total_size": total_bytes});
@@ -212,6 +207,27 @@ pub(crate) fn files(model: &CausalLm, moment: Moment<'_>, max_shard_bytes: u64) 
         files.push(ModelFile::json("model.safetensors.index.json", &index)?);
     }
     Ok(files)
+}
+
+/// Splits weights, in their order, into shards of at most `max_shard_bytes`. A weight that is
+/// larger gets a shard of its own.
+fn into_shards(weights: Vec<Weight>, max_shard_bytes: u64) -> Vec<Vec<Weight>> {
+    let mut shards: Vec<Vec<Weight>> = Vec::new();
+    let mut shard_bytes = 0;
+    for weight in weights {
+        let num_bytes = weight.num_bytes as u64;
+        match shards.last_mut() {
+            Some(shard) if shard_bytes == 0 || shard_bytes + num_bytes <= max_shard_bytes => {
+                shard.push(weight);
+                shard_bytes += num_bytes;
+            }
+            _ => {
+                shards.push(vec![weight]);
+                shard_bytes = num_bytes;
+            }
+        }
+    }
+    shards
 }
 
 #[cfg(test)]

@@ -1,11 +1,8 @@
-//! Typed access to config.json's fields; `null` counts as absent, as in transformers.
+//! Typed access to the fields of config.json. `null` counts as absent, as in transformers.
 
-use crate::Error;
+use crate::{Error, untrusted};
 use serde_json::{Map, Value};
 use std::path::Path;
-
-/// No count in a config.json is honest beyond this; products of two still fit an `i64`.
-const LARGEST_COUNT: i64 = 1 << 31;
 
 pub(super) struct Fields<'a> {
     object: &'a Map<String, Value>,
@@ -18,7 +15,7 @@ impl<'a> Fields<'a> {
         Self { object, path, prefix: "" }
     }
 
-    /// The fields of an object inside this one; `prefix` is its name with a dot.
+    /// The fields of an object inside this one. `prefix` is its name with a dot, for messages.
     pub(super) fn nested(&self, object: &'a Map<String, Value>, prefix: &'static str) -> Self {
         Self { object, path: self.path, prefix }
     }
@@ -49,9 +46,7 @@ impl<'a> Fields<'a> {
     }
 
     pub(super) fn optional_count(&self, name: &str) -> Result<Option<i64>, Error> {
-        self.read(name, "a whole number above 0", |value| {
-            value.as_i64().filter(|count| (1..=LARGEST_COUNT).contains(count))
-        })
+        self.read(name, "a whole number above 0", |value| value.as_i64().and_then(untrusted::config::count))
     }
 
     pub(super) fn count(&self, name: &str, default: Option<i64>) -> Result<i64, Error> {

@@ -1,23 +1,25 @@
-//! Rotary position embedding's parameters (RoFormer, arXiv 2104.09864) and the ways of stretching
-//! it that are supported.
+//! Parameters of the rotary position embedding (RoFormer, arXiv 2104.09864), and the supported ways
+//! of stretching it to longer contexts.
 
 use super::fields::Fields;
 use crate::Error;
+use serde::Deserialize;
+use serde_plain::derive_fromstr_from_deserialize;
 use tch::{Device, Kind, Tensor};
 
-/// Base wavelength and stretching.
+/// Base of the wavelengths, and how they are stretched.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RopeParameters {
-    /// `rope_theta`; 10,000 when the file has none.
+    /// `rope_theta`; 10,000 if the file does not have it.
     pub theta: f64,
     /// How frequencies are changed for contexts longer than those of pre-training.
     pub scaling: RopeScaling,
 }
 
-/// transformers' `rope_type`.
+/// How frequencies are changed, by transformers' `rope_type`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RopeScaling {
-    /// `default`: none.
+    /// `default`: frequencies stay as they are.
     None,
     /// `linear`: all frequencies divided by `factor`.
     Linear {
@@ -44,9 +46,22 @@ pub enum RopeScaling {
     },
 }
 
+/// The names of [`RopeScaling`]'s variants.
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum RopeType {
+    Default,
+    Linear,
+    Dynamic,
+    Llama3,
+}
+
+derive_fromstr_from_deserialize!(RopeType);
+
 impl RopeParameters {
     pub(super) fn read(fields: &Fields<'_>, max_position_embeddings: i64) -> Result<Self, Error> {
-        // transformers 5 writes one object; 4 wrote rope_theta beside an optional rope_scaling.
+        // transformers 5 writes one object. Version 4 wrote rope_theta beside an optional
+        // rope_scaling.
         let (object, prefix) = match fields.object("rope_parameters")? {
             Some(object) => (Some(object), "rope_parameters."),
             None => (fields.object("rope_scaling")?, "rope_scaling."),
@@ -59,37 +74,37 @@ impl RopeParameters {
             return Err(nested.error("partial_rotary_factor", "other than 1 is not supported".to_owned()));
         }
         let rope_type = nested.text("rope_type")?.or(nested.text("type")?).unwrap_or("default");
+        let rope_type: RopeType = rope_type.parse().map_err(|_| {
+            let problem = format!("\"{rope_type}\" is not supported; default, linear, dynamic and llama3 are");
+            nested.error("rope_type", problem)
+        })?;
         let scaling = match rope_type {
-            "default" => RopeScaling::None,
-            "linear" => RopeScaling::Linear { factor: nested.positive("factor", None)? },
-            "dynamic" => RopeScaling::Dynamic {
+            RopeType::Default => RopeScaling::None,
+            RopeType::Linear => RopeScaling::Linear { factor: nested.positive("factor", None)? },
+            RopeType::Dynamic => RopeScaling::Dynamic {
                 factor: nested.positive("factor", None)?,
                 original_length: max_position_embeddings,
             },
-            "llama3" => RopeScaling::Llama3 {
+            RopeType::Llama3 => RopeScaling::Llama3 {
                 factor: nested.positive("factor", None)?,
                 low_freq_factor: nested.positive("low_freq_factor", None)?,
                 high_freq_factor: nested.positive("high_freq_factor", None)?,
                 original_length: nested.count("original_max_position_embeddings", Some(max_position_embeddings))?,
             },
-            other => {
-                let problem = format!("\"{other}\" is not supported; default, linear, dynamic and llama3 are");
-                return Err(nested.error("rope_type", problem));
-            }
         };
         Ok(Self { theta, scaling })
     }
 
-    /// Whether angles depend on how long the longest sequence is.
-    pub fn follows_length(&self) -> bool {
+    /// Whether angles depend on the length of the longest sequence.
+    pub fn depends_on_length(&self) -> bool {
         matches!(self.scaling, RopeScaling::Dynamic { .. })
     }
 
     /// Inverse frequencies `[k / 2]`, float32 on `device`, for sequences of up to `longest` tokens.
     ///
-    /// Same operations in the same order as transformers' `ROPE_INIT_FUNCTIONS`, so that both agree
-    /// to the bit. For `dynamic`, transformers keeps the stretch of the longest sequence it has
-    /// seen; here it follows from the batch alone.
+    /// The operations and their order are those of transformers' `ROPE_INIT_FUNCTIONS`, so both
+    /// agree to the bit. For `dynamic`, transformers remembers the longest sequence it has seen;
+    /// here only `longest` counts.
     ///
     /// # Errors
     /// [`Error::Torch`] from libtorch.

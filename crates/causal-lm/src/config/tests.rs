@@ -55,7 +55,7 @@ fn null_is_absent_and_unknown_fields_survive() {
 }
 
 #[test]
-fn what_is_wrong_is_named() {
+fn wrong_fields_are_named() {
     for (changes, expected) in [
         (json!({"model_type": "gpt2"}), "model_type \"gpt2\" is not supported"),
         (json!({"model_type": null}), "model_type is missing"),
@@ -106,4 +106,13 @@ fn stretched_frequencies_equal_transformers() {
         }
         assert_eq!(ours.len(), theirs.len());
     }
+}
+
+#[test]
+fn families_have_the_names_of_model_type() {
+    for (name, family) in [("qwen2", Family::Qwen2), ("llama", Family::Llama), ("mistral", Family::Mistral)] {
+        assert_eq!(name.parse::<Family>().unwrap(), family);
+        assert_eq!(family.to_string(), name);
+    }
+    assert!("Qwen2".parse::<Family>().is_err());
 }

@@ -1,30 +1,44 @@
-//! Causal attention within each row: softmax(q kᵀ · scale) v, for grouped key and value heads
-//! (arXiv 2305.13245).
+//! Causal attention within each row: softmax(q kᵀ · scale) v, where `h / g` query heads share one
+//! key and value head (arXiv 2305.13245).
+//!
+//! Shapes: `n` tokens of all rows, `h` query heads, `g` key and value heads, `k` head size; `b`
+//! rows of one group, `t` tokens of each of them.
 
 pub(crate) mod cudnn;
 mod eager;
 mod flash_cpu;
 
-use super::three;
-use crate::{Error, Rows};
+use super::three_dimensions;
+use crate::{Error, RowLayout};
+use serde::{Deserialize, Serialize};
+use serde_plain::{derive_display_from_serialize, derive_fromstr_from_deserialize};
 use tch::{Device, Kind, Tensor};
 
-/// How attention is computed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// How attention is computed, by the names of transformers' `attn_implementation`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum AttentionKind {
-    /// Flash attention (arXiv 2205.14135), memory linear in the length, by the fastest kernel at
-    /// hand: as [`AttentionKind::Sdpa`], but cuDNN's on CUDA in 16 bits where all rows of a batch
-    /// have one length and as many of them, as long, have come twice before, for heads of 64 or
-    /// 128, one key head a query head, and 512 tokens or more a row.
+    /// `flash_attention_2`: flash attention (arXiv 2205.14135), whose memory is linear in the
+    /// length, by the fastest kernel available.
+    ///
+    /// That is cuDNN's kernel on CUDA in 16 bits, if all rows of a batch have the same length of
+    /// 512 or more, heads have size 64 or 128, there are as many key heads as query heads, and
+    /// batches with the same number and length of rows have come twice before. Otherwise it is the
+    /// kernel of [`AttentionKind::Sdpa`].
     #[default]
+    #[serde(rename = "flash_attention_2")]
     Flash,
-    /// Flash attention by libtorch's own kernels alone: on CUDA in 16 bits the variable-length one,
-    /// on the CPU the blocked one. Float32 on CUDA, and head sizes that are no multiple of 8, have
-    /// no such kernel and run as [`AttentionKind::Eager`].
+    /// `sdpa`: flash attention by libtorch's own kernels, on CUDA in 16 bits the variable-length
+    /// one, on the CPU the blocked one. There is no such kernel for float32 on CUDA and for head
+    /// sizes that are not a multiple of 8: those run as [`AttentionKind::Eager`].
     Sdpa,
-    /// The formula as it stands, with the whole `[t, t]` matrix of one row group in memory.
+    /// `eager`: the formula as written, with the whole `[t, t]` matrix of a group of rows in
+    /// memory.
     Eager,
 }
+
+derive_display_from_serialize!(AttentionKind);
+derive_fromstr_from_deserialize!(AttentionKind);
 
 impl AttentionKind {
     pub(crate) fn without_cudnn(self) -> Self {
@@ -35,69 +49,90 @@ impl AttentionKind {
     }
 }
 
-/// What the backward needs besides its inputs.
+/// What attention is computed from.
+#[derive(Debug, Clone, Copy)]
+pub struct Inputs<'a> {
+    /// `[n, h, k]`.
+    pub query: &'a Tensor,
+    /// `[n, g, k]`.
+    pub key: &'a Tensor,
+    /// `[n, g, k]`.
+    pub value: &'a Tensor,
+    /// Each token sees itself and the earlier tokens of its row.
+    pub rows: &'a RowLayout,
+    /// What scores are multiplied with, usually 1 / √k.
+    pub scale: f64,
+}
+
+/// The gradients of query, key and value, in their shapes.
+#[derive(Debug)]
+pub struct Gradients {
+    /// `[n, h, k]`.
+    pub query: Tensor,
+    /// `[n, g, k]`.
+    pub key: Tensor,
+    /// `[n, g, k]`.
+    pub value: Tensor,
+}
+
+/// What the backward needs in addition to its inputs.
 #[derive(Debug)]
 pub enum Saved {
-    /// Output and log-sum-exp of each row group.
+    /// Output and log-sum-exp of each group of rows.
     FlashCpu(Vec<flash_cpu::Group>),
-    /// Of the variable-length kernel.
+    /// What the variable-length kernel saved.
     FlashCuda(torch_ext::flash::Forward),
-    /// Of cuDNN's kernel.
+    /// What cuDNN's kernel saved.
     Cudnn(cudnn::Saved),
-    /// Nothing: probabilities are computed again.
+    /// Nothing: the probabilities are computed again.
     Eager,
 }
 
-/// query `[n, h, k]`, key and value `[n, g, k]` → `[n, h, k]`. Whether rows repeat is not known
-/// here: with [`AttentionKind::Flash`] rows of one length go to cuDNN.
+/// The output, `[n, h, k]`, and what the backward needs.
+///
+/// This function does not count how often rows of a length have come. With
+/// [`AttentionKind::Flash`], rows that cuDNN's kernel takes go to it.
 ///
 /// # Errors
 /// [`Error::Shape`] when the tensors do not fit each other or `rows`; [`Error::Torch`] and
 /// [`Error::TorchExt`] from libtorch.
-pub fn forward(
-    kind: AttentionKind,
-    (query, key, value): (&Tensor, &Tensor, &Tensor),
-    rows: &Rows,
-    scale: f64,
-) -> Result<(Tensor, Saved), Error> {
+pub fn forward(kind: AttentionKind, inputs: Inputs<'_>) -> Result<(Tensor, Saved), Error> {
+    let Inputs { query, key, value, rows, scale } = inputs;
     check_shapes(query, key, rows)?;
-    let (_, _, k) = three("attention", query)?;
+    let (_, _, k) = three_dimensions("attention", query)?;
     if kind == AttentionKind::Flash
-        && let Some((output, saved)) = cudnn::forward(query, key, value, rows, scale)?
+        && let Some((output, saved)) = cudnn::forward(inputs)?
     {
         return Ok((output, Saved::Cudnn(saved)));
     }
     match implementation(kind, query.device(), query.f_kind()?, k) {
         Implementation::FlashCpu => {
-            let (output, groups) = flash_cpu::forward(query, key, value, rows, scale)?;
+            let (output, groups) = flash_cpu::forward(inputs)?;
             Ok((output, Saved::FlashCpu(groups)))
         }
         Implementation::FlashCuda => {
             let saved = torch_ext::flash::forward(query, key, value, flash_rows(rows), scale)?;
             Ok((saved.output.shallow_clone(), Saved::FlashCuda(saved)))
         }
-        Implementation::Eager => Ok((eager::forward(query, key, value, rows, scale)?, Saved::Eager)),
+        Implementation::Eager => Ok((eager::forward(inputs)?, Saved::Eager)),
     }
 }
 
-/// Gradients of query, key and value from that of the output, `[n, h, k]`.
+/// The gradients of the inputs, from `d_output`, that of the output, `[n, h, k]`.
 ///
 /// # Errors
 /// As [`forward`].
-pub fn backward(
-    d_output: &Tensor,
-    (query, key, value): (&Tensor, &Tensor, &Tensor),
-    saved: &Saved,
-    rows: &Rows,
-    scale: f64,
-) -> Result<(Tensor, Tensor, Tensor), Error> {
+pub fn backward(d_output: &Tensor, inputs: Inputs<'_>, saved: &Saved) -> Result<Gradients, Error> {
     match saved {
-        Saved::FlashCpu(groups) => flash_cpu::backward(d_output, (query, key, value), groups, scale),
+        Saved::FlashCpu(groups) => flash_cpu::backward(d_output, inputs, groups),
         Saved::FlashCuda(saved) => {
-            Ok(torch_ext::flash::backward(d_output, (query, key, value), saved, flash_rows(rows), scale)?)
+            let Inputs { query, key, value, rows, scale } = inputs;
+            let (query, key, value) =
+                torch_ext::flash::backward(d_output, (query, key, value), saved, flash_rows(rows), scale)?;
+            Ok(Gradients { query, key, value })
         }
-        Saved::Cudnn(saved) => cudnn::backward(d_output, (query, key, value), saved, scale),
-        Saved::Eager => eager::backward(d_output, (query, key, value), rows, scale),
+        Saved::Cudnn(saved) => cudnn::backward(d_output, inputs, saved),
+        Saved::Eager => eager::backward(d_output, inputs),
     }
 }
 
@@ -117,19 +152,19 @@ fn implementation(kind: AttentionKind, device: Device, compute: Kind, head_dim: 
     }
 }
 
-/// Whether the rows' lengths are read on the device alone, so that a recorded call serves other
-/// rows as well; with cuDNN, rows of the same length.
+/// Whether the rows' lengths are only read on the device, so that a recorded call can be used for
+/// other rows. With cuDNN these must have the same number and length.
 pub(crate) fn reads_rows_on_device(kind: AttentionKind, device: Device, compute: Kind, head_dim: i64) -> bool {
     matches!(implementation(kind, device, compute, head_dim), Implementation::FlashCuda)
 }
 
-fn flash_rows(rows: &Rows) -> torch_ext::flash::Rows<'_> {
+fn flash_rows(rows: &RowLayout) -> torch_ext::flash::Rows<'_> {
     torch_ext::flash::Rows { cumulative_lengths: &rows.cumulative_lengths, longest: rows.longest_bound }
 }
 
-fn check_shapes(query: &Tensor, key: &Tensor, rows: &Rows) -> Result<(), Error> {
-    let (n, h, k) = three("attention", query)?;
-    let (key_n, g, key_k) = three("attention", key)?;
+fn check_shapes(query: &Tensor, key: &Tensor, rows: &RowLayout) -> Result<(), Error> {
+    let (n, h, k) = three_dimensions("attention", query)?;
+    let (key_n, g, key_k) = three_dimensions("attention", key)?;
     if n != rows.num_tokens() || (key_n, key_k) != (n, k) || g == 0 || h % g != 0 {
         return Err(Error::Shape {
             operation: "attention",
@@ -140,15 +175,15 @@ fn check_shapes(query: &Tensor, key: &Tensor, rows: &Rows) -> Result<(), Error> 
     Ok(())
 }
 
-/// The rows of one group as a batch: `[n, heads, k]` → `[b, heads, t, k]`, a view.
-fn group_view(tensor: &Tensor, group: &crate::rows::RowGroup) -> Result<Tensor, Error> {
-    let (_, heads, k) = three("attention", tensor)?;
+/// The rows of a group as one batch: `[n, heads, k]` → `[b, heads, t, k]`, a view.
+fn group_view(tensor: &Tensor, group: &crate::row_layout::RowGroup) -> Result<Tensor, Error> {
+    let (_, heads, k) = three_dimensions("attention", tensor)?;
     let rows = tensor.f_narrow(0, group.start, group.num_rows * group.length)?;
     Ok(rows.f_view([group.num_rows, group.length, heads, k])?.f_transpose(1, 2)?)
 }
 
-/// Repeats each key or value head for the query heads that share it: `[b, g, t, k]` →
-/// `[b, h, t, k]`.
+/// Repeats each key or value head for the query heads that share it:
+/// `[b, g, t, k]` → `[b, h, t, k]`.
 fn repeat_heads(tensor: &Tensor, h: i64) -> Result<Tensor, Error> {
     let (b, g, t, k) = tensor.size4()?;
     if g == h {
@@ -157,7 +192,8 @@ fn repeat_heads(tensor: &Tensor, h: i64) -> Result<Tensor, Error> {
     Ok(tensor.f_unsqueeze(2)?.f_expand([b, g, h / g, t, k], false)?.f_reshape([b, h, t, k])?)
 }
 
-/// The transpose of [`repeat_heads`]: sums over the query heads that share a key or value head.
+/// The transpose of [`repeat_heads`]: sums over the query heads that share a key or value head,
+/// `[b, h, t, k]` → `[b, g, t, k]`.
 fn sum_heads(gradient: &Tensor, g: i64) -> Result<Tensor, Error> {
     let (b, h, t, k) = gradient.size4()?;
     if g == h {

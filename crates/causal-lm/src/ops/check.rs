@@ -1,20 +1,19 @@
-//! Holds an operation against autograd of its reference, in float64 and in the precisions of
-//! training.
+//! Compares an operation with autograd of its reference, in float64 and in the types of training.
 
 use tch::{Device, Kind, Tensor};
 
-/// The GPU where there is one, so that its kernels are held against the same references.
+/// The GPU if there is one, so that its kernels are compared with the same references.
 pub(crate) fn device() -> Device {
     if torch_ext::cuda::load() { Device::Cuda(0) } else { Device::Cpu }
 }
 
 thread_local! { static SEED: std::cell::Cell<i64> = const { std::cell::Cell::new(1) }; }
 
-/// Standard normal values, the same in every run; rounded to bfloat16 first so that they are exact
-/// in every type.
+/// Standard normal values, the same in every run. They are rounded to bfloat16, so that they are
+/// exact in every type.
 pub(crate) fn random(shape: &[i64], kind: Kind) -> Tensor {
     let seed = SEED.with(|seed| seed.replace(seed.get() + 1));
-    // A multiplicative hash rather than torch's generator, which tests in other threads share.
+    // A multiplicative hash, because tests in other threads share torch's generator.
     let numel: i64 = shape.iter().product();
     let uniform = |index: i64| {
         let mut bits =
@@ -32,7 +31,7 @@ pub(crate) fn random(shape: &[i64], kind: Kind) -> Tensor {
     Tensor::from_slice(&values).view(shape).to_kind(Kind::BFloat16).to_kind(kind).to_device(device())
 }
 
-/// Runs a check in float64, float32 and bfloat16. Seeds are the same in each.
+/// Runs a check in float64, float32 and bfloat16, with the same seeds.
 pub(crate) fn each_precision(check: impl Fn(Kind)) {
     for kind in [Kind::Double, Kind::Float, Kind::BFloat16] {
         SEED.with(|seed| seed.set(1));
@@ -40,9 +39,9 @@ pub(crate) fn each_precision(check: impl Fn(Kind)) {
     }
 }
 
-/// Largest difference, relative to the largest value: 1e-9 in float64 as the project promises;
-/// float32 and bfloat16 round at 6e-8 and 4e-3, and sums over the shapes used here gather a few
-/// such roundings.
+/// The largest difference allowed, relative to the largest value. Float64 must agree to 1e-9.
+/// Float32 and bfloat16 round at 6e-8 and 4e-3, and sums over the shapes used here collect a few
+/// such errors.
 pub(crate) fn tolerance(kind: Kind) -> f64 {
     match kind {
         Kind::Double => 1e-9,
@@ -51,7 +50,7 @@ pub(crate) fn tolerance(kind: Kind) -> f64 {
     }
 }
 
-/// The reference's output and gradients, computed in float64 whatever the precision under test.
+/// The reference's output and gradients, computed in float64 whatever type is tested.
 pub(crate) struct Check {
     kind: Kind,
     output: Tensor,

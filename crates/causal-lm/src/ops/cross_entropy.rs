@@ -1,60 +1,72 @@
-//! The head and its cross-entropy together, a chunk of tokens at a time: the `[m, v]` logits never
-//! exist as a whole.
+//! The head and its cross-entropy together, for a chunk of tokens at a time, so that the `[m, v]`
+//! logits never exist as a whole.
 //!
 //! With p = softmax(x Wᵀ): loss = −log p(target), and d loss / d logits = p − onehot(target). The
-//! gradient is written where the probabilities were, so a chunk costs its logits once (the idea of
-//! Liger's fused linear cross-entropy, arXiv 2410.10989).
+//! gradient overwrites the probabilities, so a chunk takes the memory of its logits only once. The
+//! idea is that of Liger's fused linear cross-entropy (arXiv 2410.10989).
+//!
+//! Shapes: `m` tokens, `d` hidden, `v` vocabulary.
 
-use super::{accumulate_product, matrix, wide};
+use super::{accumulate_product, matrix_shape, wide_kind};
 use crate::Error;
 use tch::{Kind, Tensor};
 use torch_ext::kernels;
 use torch_ext::kernels::cross_entropy::Logits;
+
+/// What losses are computed from.
+#[derive(Debug, Clone, Copy)]
+pub struct Inputs<'a> {
+    /// `[m, d]`.
+    pub x: &'a Tensor,
+    /// `[v, d]`.
+    pub weight: &'a Tensor,
+    /// int64 `[m]`. A token with a negative target has none.
+    pub targets: &'a Tensor,
+    /// How many tokens are computed at a time; at least 1.
+    pub chunk_tokens: i64,
+}
 
 /// Sums over all targets, on the device.
 #[derive(Debug)]
 pub struct Sums {
     /// Sum of the losses, a scalar in float64.
     pub loss: Tensor,
-    /// Number of targets that have the highest logit, an int64 scalar.
+    /// Number of targets whose logit is the highest, an int64 scalar.
     pub correct: Tensor,
 }
 
-/// x `[m, d]`, weight `[v, d]`, targets int64 `[m]`, of which negative ones are none.
-///
-/// `chunk_tokens` are taken at a time.
+/// The sums, without gradients.
 ///
 /// # Errors
 /// [`Error::Shape`] for matrices that do not fit, [`Error::Torch`] from libtorch.
-pub fn forward(x: &Tensor, weight: &Tensor, targets: &Tensor, chunk_tokens: i64) -> Result<Sums, Error> {
+pub fn forward(inputs: Inputs<'_>) -> Result<Sums, Error> {
     let mut sums = None;
-    for chunk in chunks(x, targets, chunk_tokens)? {
-        let mut logits = chunk.x.f_linear(weight, None::<&Tensor>)?;
+    for chunk in chunks(inputs)? {
+        let mut logits = chunk.x.f_linear(inputs.weight, None::<&Tensor>)?;
         let chunk_sums = match fused(&mut logits, &chunk.targets, Logits::Keep)? {
             Some(sums) => sums,
             None => log_probabilities(logits, &chunk.targets)?.1,
         };
         add(&mut sums, chunk_sums)?;
     }
-    sums_or_zero(sums, x)
+    sums_or_zero(sums, inputs.x)
 }
 
-/// As [`forward`]; also returns d(`scale` · loss sum) / dx `[m, d]`, and adds that of the weight to
-/// `weight_gradient` `[v, d]`. `scale` is a float64 scalar on the device of x.
+/// As [`forward`]. Also returns the gradient of `scale` · (sum of losses) with respect to x,
+/// `[m, d]`, and adds that with respect to the weight to `weight_gradient`, `[v, d]`. `scale` is a
+/// float64 scalar on the device of x.
 ///
 /// # Errors
 /// As [`forward`].
 pub fn forward_backward(
-    x: &Tensor,
-    weight: &Tensor,
-    targets: &Tensor,
+    inputs: Inputs<'_>,
     scale: &Tensor,
     weight_gradient: &mut Tensor,
-    chunk_tokens: i64,
 ) -> Result<(Sums, Tensor), Error> {
+    let Inputs { x, weight, .. } = inputs;
     let dx = x.f_empty_like()?;
     let mut sums = None;
-    for chunk in chunks(x, targets, chunk_tokens)? {
+    for chunk in chunks(inputs)? {
         let mut logits = chunk.x.f_linear(weight, None::<&Tensor>)?;
         let (chunk_sums, d_logits) = match fused(&mut logits, &chunk.targets, Logits::Gradient { scale })? {
             Some(sums) => (sums, logits),
@@ -74,8 +86,8 @@ struct Chunk {
     targets: Tensor,
 }
 
-fn chunks(x: &Tensor, targets: &Tensor, chunk_tokens: i64) -> Result<Vec<Chunk>, Error> {
-    let (m, _) = matrix("cross_entropy", x)?;
+fn chunks(Inputs { x, targets, chunk_tokens, .. }: Inputs<'_>) -> Result<Vec<Chunk>, Error> {
+    let (m, _) = matrix_shape("cross_entropy", x)?;
     if targets.size() != [m] || chunk_tokens < 1 {
         let expected = format!("{m} targets and a chunk of 1 token or more");
         return Err(Error::Shape {
@@ -94,7 +106,7 @@ fn chunks(x: &Tensor, targets: &Tensor, chunk_tokens: i64) -> Result<Vec<Chunk>,
         .collect()
 }
 
-/// One kernel over the logits `[chunk, v]`, where there is one.
+/// Runs one kernel over the logits `[chunk, v]`, if there is one for them.
 fn fused(logits: &mut Tensor, targets: &Tensor, what: Logits<'_>) -> Result<Option<Sums>, Error> {
     if !kernels::available(&[logits]) {
         return Ok(None);
@@ -103,27 +115,27 @@ fn fused(logits: &mut Tensor, targets: &Tensor, what: Logits<'_>) -> Result<Opti
     Ok(Some(Sums { loss: rows.losses.f_sum(Kind::Double)?, correct: rows.correct.f_sum(Kind::Int64)? }))
 }
 
-/// Sums, and the gradient of `scale` times the loss with respect to the logits, in their type.
+/// Sums, and the gradient of `scale` · loss with respect to the logits, in the logits' type.
 fn plain(logits: Tensor, targets: &Tensor, scale: &Tensor) -> Result<(Sums, Tensor), Error> {
     let kind = logits.f_kind()?;
     let (mut log_probabilities, sums) = log_probabilities(logits, targets)?;
     let wide = log_probabilities.f_kind()?;
     let index = targets.f_clamp_min(0)?.f_unsqueeze(1)?;
     let minus_one = Tensor::f_full_like(&index, -1.0)?.f_to_kind(wide)?;
-    let scales = targets.f_ge(0)?.f_to_kind(wide)?.f_mul(scale)?.f_unsqueeze(1)?; // 0 where there is no target
+    let scales = targets.f_ge(0)?.f_to_kind(wide)?.f_mul(scale)?.f_unsqueeze(1)?; // 0 for tokens without a target
     let d_logits = log_probabilities.f_exp_()?.f_scatter_add_(1, &index, &minus_one)?.f_mul_(&scales)?;
     Ok((sums, d_logits.f_to_kind(kind)?))
 }
 
-/// log softmax of logits `[chunk, v]`, in float32 or wider, and its sums.
+/// log softmax of the logits `[chunk, v]`, in float32 or wider, and the sums that follow from it.
 fn log_probabilities(logits: Tensor, targets: &Tensor) -> Result<(Tensor, Sums), Error> {
-    let wide = wide(logits.f_kind()?);
+    let wide = wide_kind(logits.f_kind()?);
     let log_probabilities = logits.f_log_softmax(1, wide)?;
     drop(logits);
     let none = targets.f_lt(0)?.f_unsqueeze(1)?;
     let of_target = log_probabilities.f_gather(1, &targets.f_clamp_min(0)?.f_unsqueeze(1)?, false)?; // [chunk, 1]
     let of_target = of_target.f_masked_fill(&none, 0.0)?;
-    let highest = log_probabilities.f_amax(1, true)?.f_masked_fill(&none, 1.0)?; // more than any of theirs
+    let highest = log_probabilities.f_amax(1, true)?.f_masked_fill(&none, 1.0)?; // log probabilities are below 1
     let sums = Sums {
         loss: of_target.f_sum(Kind::Double)?.f_neg()?,
         correct: of_target.f_ge_tensor(&highest)?.f_sum(Kind::Int64)?,
@@ -163,7 +175,7 @@ mod tests {
         for (m, d, v, chunk) in [(1, 2, 3, 1), (7, 5, 11, 3), (8, 4, 30, 100)] {
             each_precision(|kind| {
                 let (x, weight) = (random(&[m, d], kind), random(&[v, d], kind));
-                // Every third has none.
+                // Every third token has no target.
                 let target = |i| if i % 3 == 2 { -100 } else { (i * 5) % v };
                 let targets = Tensor::from_slice(&(0..m).map(target).collect::<Vec<i64>>()).to_device(device());
                 let scale = Tensor::from(0.25f64).to_device(device());
@@ -172,11 +184,12 @@ mod tests {
                 };
                 let mut check = Check::of(&[&x, &weight], &scale, reference);
                 let mut gradient = weight.zeros_like();
-                let (sums, dx) = forward_backward(&x, &weight, &targets, &scale, &mut gradient, chunk).unwrap();
+                let inputs = Inputs { x: &x, weight: &weight, targets: &targets, chunk_tokens: chunk };
+                let (sums, dx) = forward_backward(inputs, &scale, &mut gradient).unwrap();
                 check.forward(&sums.loss);
                 check.gradient(0, &dx);
                 check.gradient(1, &gradient);
-                let alone = forward(&x, &weight, &targets, chunk).unwrap();
+                let alone = forward(inputs).unwrap();
                 assert_close(&alone.loss, &sums.loss, Kind::Double, "loss without gradient");
                 let highest = x.to_kind(Kind::Double).matmul(&weight.to_kind(Kind::Double).tr()).argmax(1, false);
                 let correct = highest.eq_tensor(&targets).sum(Kind::Int64).int64_value(&[]);
@@ -188,12 +201,13 @@ mod tests {
     }
 
     #[test]
-    fn no_targets_cost_nothing_and_misfits_are_named() {
+    fn no_targets_give_zero_and_shapes_that_do_not_fit_are_refused() {
         let empty = Tensor::zeros([0, 4], (Kind::Float, Device::Cpu));
         let weight = Tensor::zeros([3, 4], (Kind::Float, Device::Cpu));
         let targets = Tensor::zeros([0], (Kind::Int64, Device::Cpu));
-        assert_eq!(forward(&empty, &weight, &targets, 8).unwrap().loss.double_value(&[]), 0.0);
-        assert!(forward(&weight, &weight, &targets, 8).unwrap_err().to_string().contains("3 targets"));
-        assert!(forward(&empty, &weight, &targets, 0).is_err());
+        let inputs = Inputs { x: &empty, weight: &weight, targets: &targets, chunk_tokens: 8 };
+        assert_eq!(forward(inputs).unwrap().loss.double_value(&[]), 0.0);
+        assert!(forward(Inputs { x: &weight, ..inputs }).unwrap_err().to_string().contains("3 targets"));
+        assert!(forward(Inputs { chunk_tokens: 0, ..inputs }).is_err());
     }
 }

@@ -1,23 +1,27 @@
-//! Rows of the embedding by token id.
+//! The embedding: a row of the weight for each token, y = W\[id\].
+//!
+//! Shapes: `n` tokens, `d` hidden, `v` vocabulary.
 
-use super::matrix;
+use super::matrix_shape;
 use crate::Error;
 use tch::{Kind, Tensor};
 use torch_ext::kernels;
 
-/// weight `[v, d]`, ids int64 `[n]` → `[n, d]` of `kind`. The caller has checked that ids are below
+/// weight `[v, d]`, ids int64 `[n]` → `[n, d]` of `kind`. The caller must check that ids are below
 /// `v`.
 ///
 /// # Errors
 /// [`Error::Shape`] for a weight that is not a matrix, [`Error::Torch`] from libtorch.
 pub fn forward(weight: &Tensor, ids: &Tensor, kind: Kind) -> Result<Tensor, Error> {
-    matrix("embedding", weight)?;
+    matrix_shape("embedding", weight)?;
     Ok(weight.f_index_select(0, ids)?.f_to_kind(kind)?)
 }
 
-/// `dW[id]` += dy, for each token. `by_id`, int32 `[n]`, has the tokens in the order of their ids,
-/// and negative numbers after them for tokens whose gradient is zero; with it a GPU sums up each
-/// row in float32 and rounds once, always in the same order.
+/// `dW[id]` += dy, for each token.
+///
+/// `by_id`, int32 `[n]`, has the tokens in the order of their ids, followed by negative numbers for
+/// tokens whose gradient is zero. With it a GPU sums each row in float32, rounds once, and adds in
+/// the same order every time.
 ///
 /// # Errors
 /// [`Error::Torch`] when the shapes do not fit.

@@ -1,6 +1,8 @@
-//! y = x Wᵀ + b.
+//! A linear layer: y = x Wᵀ + b.
+//!
+//! Shapes: `n` tokens, `i` inputs, `o` outputs.
 
-use super::{accumulate, accumulate_product, matrix};
+use super::{accumulate, accumulate_product, matrix_shape};
 use crate::Error;
 use tch::Tensor;
 use torch_ext::kernels;
@@ -11,16 +13,16 @@ use torch_ext::kernels;
 /// [`Error::Shape`] for an x that is not a matrix, [`Error::Torch`] for a weight that does not fit
 /// it.
 pub fn forward(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor, Error> {
-    matrix("linear", x)?;
+    matrix_shape("linear", x)?;
     Ok(x.f_linear(weight, bias)?)
 }
 
-/// As [`forward`], into `y` `[n, o]`, which may be some columns of a wider matrix.
+/// As [`forward`], written to `y` `[n, o]`, which may be columns of a wider matrix.
 ///
 /// # Errors
 /// As [`forward`].
 pub fn forward_into(y: &Tensor, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<(), Error> {
-    matrix("linear", x)?;
+    matrix_shape("linear", x)?;
     let _ = match bias {
         Some(bias) => bias.f_addmm_out(y, x, &weight.f_tr()?)?,
         None => x.f_mm_out(y, &weight.f_tr()?)?,
@@ -28,7 +30,16 @@ pub fn forward_into(y: &Tensor, x: &Tensor, weight: &Tensor, bias: Option<&Tenso
     Ok(())
 }
 
-/// Where the gradients of the weight `[o, i]` and the bias `[o]` are added.
+/// What the backward needs of the forward.
+#[derive(Debug, Clone, Copy)]
+pub struct Saved<'a> {
+    /// `[n, i]`.
+    pub x: &'a Tensor,
+    /// `[o, i]`.
+    pub weight: &'a Tensor,
+}
+
+/// The buffers that the gradients of weight and bias are added to.
 #[derive(Debug)]
 pub struct Gradients {
     /// `[o, i]`.
@@ -41,12 +52,12 @@ pub struct Gradients {
 ///
 /// # Errors
 /// [`Error::Shape`] for a dy that is not a matrix, [`Error::Torch`] for tensors that do not fit it.
-pub fn backward(dy: &Tensor, x: &Tensor, weight: &Tensor, gradients: &mut Gradients) -> Result<Tensor, Error> {
-    add_weight_gradients(dy, x, gradients)?;
-    input_gradient(dy, weight)
+pub fn backward(dy: &Tensor, saved: Saved<'_>, gradients: &mut Gradients) -> Result<Tensor, Error> {
+    add_weight_gradients(dy, saved.x, gradients)?;
+    input_gradient(dy, saved.weight)
 }
 
-/// dx alone.
+/// Only dx = dy W.
 ///
 /// # Errors
 /// As [`backward`].
@@ -54,29 +65,22 @@ pub fn input_gradient(dy: &Tensor, weight: &Tensor) -> Result<Tensor, Error> {
     Ok(dy.f_mm(weight)?)
 }
 
-/// As [`backward`], and adds dx to `dx` in place of returning it: several layers can share their
-/// input.
+/// As [`backward`], but adds to `dx` instead of returning it, for layers that share their input.
 ///
 /// # Errors
 /// As [`backward`].
-pub fn backward_into(
-    dx: &mut Tensor,
-    dy: &Tensor,
-    x: &Tensor,
-    weight: &Tensor,
-    gradients: &mut Gradients,
-) -> Result<(), Error> {
-    add_weight_gradients(dy, x, gradients)?;
-    let _ = dx.f_addmm_(dy, weight)?;
+pub fn backward_into(dx: &mut Tensor, dy: &Tensor, saved: Saved<'_>, gradients: &mut Gradients) -> Result<(), Error> {
+    add_weight_gradients(dy, saved.x, gradients)?;
+    let _ = dx.f_addmm_(dy, saved.weight)?;
     Ok(())
 }
 
-/// dW and db alone.
+/// Only dW += dyᵀ x and db += Σ dy.
 ///
 /// # Errors
 /// As [`backward`].
 pub fn add_weight_gradients(dy: &Tensor, x: &Tensor, gradients: &mut Gradients) -> Result<(), Error> {
-    matrix("linear backward", dy)?;
+    matrix_shape("linear backward", dy)?;
     accumulate_product(&mut gradients.weight, &dy.f_tr()?, x)?;
     let Some(bias) = &mut gradients.bias else { return Ok(()) };
     if kernels::available(&[dy, bias]) {
@@ -109,15 +113,16 @@ mod tests {
                 forward_into(&wider.narrow(1, 2, o), &x, &weight, bias_if_any).unwrap();
                 check.forward(&wider.narrow(1, 2, o));
                 assert_eq!(wider.narrow(1, 0, 2).abs().sum(Kind::Double).double_value(&[]), 0.0);
+                let saved = Saved { x: &x, weight: &weight };
                 let mut gradients =
                     Gradients { weight: weight.zeros_like(), bias: with_bias.then(|| bias.zeros_like()) };
-                check.gradient(0, &backward(&dy, &x, &weight, &mut gradients).unwrap());
+                check.gradient(0, &backward(&dy, saved, &mut gradients).unwrap());
                 check.gradient(1, &gradients.weight);
                 if let Some(bias) = &gradients.bias {
                     check.gradient(2, bias);
                 }
                 let mut dx = x.copy();
-                backward_into(&mut dx, &dy, &x, &weight, &mut gradients).unwrap();
+                backward_into(&mut dx, &dy, saved, &mut gradients).unwrap();
                 check.gradient(0, &(dx - &x));
                 check.gradient(1, &(&gradients.weight / 2.0)); // added, not overwritten
             });

@@ -1,26 +1,29 @@
 //! Root-mean-square norm (Zhang and Sennrich, arXiv 1910.07467): y = w · x / √(mean(x²) + ε).
+//!
+//! Shapes: `n` tokens, `d` hidden.
 
-use super::{accumulate, matrix, wide};
+use super::{accumulate, matrix_shape, wide_kind};
 use crate::Error;
 use tch::Tensor;
 use torch_ext::kernels;
 pub use torch_ext::kernels::rms_norm::Saved;
 
-/// x `[n, d]`, weight `[d]` → y `[n, d]` and 1 / √(mean(x²) + ε), `[n, 1]` in float32.
+/// x `[n, d]`, weight `[d]` → y `[n, d]` and r = 1 / √(mean(x²) + ε), `[n, 1]` in float32.
 ///
-/// As in transformers, the normalised x is rounded to its own type before it meets the weight.
+/// As in transformers, the normalised x is rounded to the type of x before it is multiplied with
+/// the weight.
 ///
 /// # Errors
 /// [`Error::Shape`] for an x that is not a matrix, [`Error::Torch`] for a weight that does not fit
 /// it.
 pub fn forward(x: &Tensor, weight: &Tensor, epsilon: f64) -> Result<(Tensor, Tensor), Error> {
-    let (_, d) = matrix("rms_norm", x)?;
+    let (_, d) = matrix_shape("rms_norm", x)?;
     if kernels::available(&[x, weight]) && kernels::rms_norm::fits(d) {
         let fused = kernels::rms_norm::forward(x, None, weight, epsilon)?;
         return Ok((fused.y, fused.reciprocal_rms));
     }
     let kind = x.f_kind()?;
-    let x = x.f_to_kind(wide(kind))?;
+    let x = x.f_to_kind(wide_kind(kind))?;
     let reciprocal_rms = x
         .f_linalg_norm(2.0, [1].as_slice(), true, None)?
         .f_square_()?
@@ -31,7 +34,7 @@ pub fn forward(x: &Tensor, weight: &Tensor, epsilon: f64) -> Result<(Tensor, Ten
     Ok((y, reciprocal_rms))
 }
 
-/// x + residual, `[n, d]`, and what [`forward`] makes of it. Takes x's memory where that helps.
+/// s = x + residual, `[n, d]`, and [`forward`] of s: (s, y, r). May reuse the memory of x.
 ///
 /// # Errors
 /// As [`forward`].
@@ -41,7 +44,7 @@ pub fn forward_of_sum(
     weight: &Tensor,
     epsilon: f64,
 ) -> Result<(Tensor, Tensor, Tensor), Error> {
-    let (_, d) = matrix("rms_norm", &x)?;
+    let (_, d) = matrix_shape("rms_norm", &x)?;
     if kernels::available(&[&x, residual, weight]) && kernels::rms_norm::fits(d) {
         let fused = kernels::rms_norm::forward(&x, Some(residual), weight, epsilon)?;
         if let Some(sum) = fused.sum {
@@ -53,8 +56,9 @@ pub fn forward_of_sum(
     Ok((sum, y, reciprocal_rms))
 }
 
-/// With x̂ = x r and c = mean(dy w x̂): dx = r (dy w − x̂ c) (+ residual, the gradient that reaches
-/// x past the norm), dw += Σ dy x̂.
+/// With x̂ = x r and c = mean(dy w x̂): dx = r (dy w − x̂ c), dw += Σ dy x̂.
+///
+/// `residual`, the gradient that reaches x without going through the norm, is added to dx.
 ///
 /// # Errors
 /// [`Error::Shape`] for a dy that is not a matrix, [`Error::Torch`] for tensors that do not fit it.
@@ -64,18 +68,18 @@ pub fn backward(
     residual: Option<&Tensor>,
     weight_gradient: &mut Tensor,
 ) -> Result<Tensor, Error> {
-    let (_, d) = matrix("rms_norm backward", dy)?;
+    let (_, d) = matrix_shape("rms_norm backward", dy)?;
     let Saved { x, weight, reciprocal_rms } = saved;
     let operands = [dy, x, weight, reciprocal_rms, weight_gradient, residual.unwrap_or(dy)];
     if kernels::available(&operands) && kernels::rms_norm::fits(d) {
         return Ok(kernels::rms_norm::backward(dy, saved, residual, weight_gradient)?);
     }
     let kind = x.f_kind()?;
-    let dy = dy.f_to_kind(wide(kind))?;
-    let normalised = x.f_to_kind(wide(kind))?.f_mul(reciprocal_rms)?; // [n, d]
+    let dy = dy.f_to_kind(wide_kind(kind))?;
+    let normalised = x.f_to_kind(wide_kind(kind))?.f_mul(reciprocal_rms)?; // [n, d]
     let product = dy.f_mul(&normalised)?; // dy x̂
     accumulate(weight_gradient, &product.f_sum_dim_intlist(0, false, None)?)?;
-    let weight = weight.f_to_kind(wide(kind))?;
+    let weight = weight.f_to_kind(wide_kind(kind))?;
     let mean = product.f_mv(&weight)?.f_div_scalar_(d as f64)?.f_unsqueeze(1)?; // c, [n, 1]
     let dx = dy.f_mul(&weight)?.f_sub_(&normalised.f_mul(&mean)?)?.f_mul_(reciprocal_rms)?.f_to_kind(kind)?;
     match residual {
@@ -107,7 +111,7 @@ mod tests {
                 check.forward(&y);
                 let mut weight_gradient = weight.zeros_like();
                 if d > 1 {
-                    // In one dimension x / |x| is constant: the gradient is rounding alone.
+                    // In one dimension x / |x| is constant: the gradient is rounding errors.
                     let saved = Saved { x: &x, weight: &weight, reciprocal_rms: &reciprocal_rms };
                     check.gradient(0, &backward(&dy, saved, None, &mut weight_gradient).unwrap());
                     check.gradient(1, &weight_gradient);

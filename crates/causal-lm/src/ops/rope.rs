@@ -1,12 +1,14 @@
-//! Rotary position embedding (Su et al., arXiv 2104.09864), in the halves-swapped layout of
-//! transformers' `rotate_half`.
+//! Rotary position embedding (Su et al., arXiv 2104.09864), in the layout of transformers'
+//! `rotate_half`: element i of a head is paired with element i + k / 2.
+//!
+//! Shapes: `n` tokens, `h` query heads, `g` key and value heads, `k` head size.
 
-use super::three;
+use super::three_dimensions;
 use crate::Error;
 use tch::{Kind, Tensor};
 use torch_ext::kernels;
 
-/// cos and sin of every token's angles, `[n, 1, k / 2]`.
+/// Cosine and sine of every token's angles, `[n, 1, k / 2]`.
 #[derive(Debug)]
 pub struct Rotations {
     cos: Tensor,
@@ -15,8 +17,8 @@ pub struct Rotations {
 }
 
 impl Rotations {
-    /// Angles are positions (float32 `[n]`, one a token) times inverse frequencies `[k / 2]`, in
-    /// float32 as in transformers; then rounded to `kind`.
+    /// Angles are positions, float32 `[n]`, times inverse frequencies, float32 `[k / 2]`. As in
+    /// transformers they are computed in float32; cosine and sine are then rounded to `kind`.
     ///
     /// # Errors
     /// [`Error::Torch`] from libtorch.
@@ -27,14 +29,14 @@ impl Rotations {
     }
 }
 
-/// Rotates the first `rotated` heads of x `[n, heads, k]` in place: (a, b) → (a cos − b sin, b cos
-/// + a sin) for the two halves of each.
+/// Rotates the first `rotated` heads of x `[n, heads, k]` in place. With (a, b) the two halves of a
+/// head: (a, b) → (a cos − b sin, b cos + a sin).
 ///
 /// # Errors
 /// [`Error::Shape`] unless x has three dimensions, [`Error::Torch`] when it does not fit the
 /// rotations.
 pub fn forward(x: &mut Tensor, rotated: i64, rotations: &Rotations) -> Result<(), Error> {
-    let (_, _, k) = three("rope", x)?;
+    let (_, _, k) = three_dimensions("rope", x)?;
     let Rotations { cos, sin, minus_sin } = rotations;
     if kernels::available(&[x, cos, sin]) {
         return Ok(kernels::rope::rotate(x, rotated, cos, sin)?);
@@ -47,9 +49,12 @@ pub fn forward(x: &mut Tensor, rotated: i64, rotations: &Rotations) -> Result<()
     Ok(())
 }
 
-/// From the gradients of rotated q `[n, h, k]` and k, and of v, both `[n, g, k]`, that of what they
-/// were made of: `[n, h + 2 g, k]`, q and k rotated back. A rotation's transpose is the rotation by
-/// the opposite angle.
+/// From the gradients of the rotated query `[n, h, k]`, the rotated key and the value, both
+/// `[n, g, k]`, the gradient of the tensor that held all three before [`forward`],
+/// `[n, h + 2 g, k]`.
+///
+/// The transpose of a rotation is the rotation by the opposite angle, so query and key are rotated
+/// back.
 ///
 /// # Errors
 /// As [`forward`].
@@ -58,7 +63,7 @@ pub fn backward([query, key, value]: [&Tensor; 3], rotations: &Rotations) -> Res
     if kernels::available(&[query, key, value, cos, sin]) {
         return Ok(kernels::rope::rotate_back([query, key, value], cos, sin)?);
     }
-    let ((n, h, k), (_, g, _)) = (three("rope backward", query)?, three("rope backward", key)?);
+    let ((n, h, k), (_, g, _)) = (three_dimensions("rope backward", query)?, three_dimensions("rope backward", key)?);
     let output = Tensor::f_empty([n, h + 2 * g, k], (query.f_kind()?, query.device()))?;
     let half = |x: &Tensor, start: i64| x.f_narrow(2, start, k / 2);
     for (x, output) in [(query, output.f_narrow(1, 0, h)?), (key, output.f_narrow(1, h, g)?)] {

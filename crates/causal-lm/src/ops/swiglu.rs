@@ -1,9 +1,11 @@
 //! The gated unit of the MLP (Shazeer, arXiv 2002.05202): a = silu(gate) · up, with silu(x) = x
 //! σ(x).
 //!
-//! Gate and up lie side by side, `[n, 2 f]`, as one product of both weights leaves them.
+//! Gate and up are the halves of one matrix `[n, 2 f]`, because one product computes both.
+//!
+//! Shapes: `n` tokens, `f` intermediate.
 
-use super::matrix;
+use super::matrix_shape;
 use crate::Error;
 use tch::Tensor;
 use torch_ext::kernels;
@@ -11,7 +13,8 @@ use torch_ext::kernels;
 /// gate and up `[n, 2 f]` → a `[n, f]`.
 ///
 /// # Errors
-/// [`Error::Shape`] unless gate_up is a matrix of two halves, [`Error::Torch`] from libtorch.
+/// [`Error::Shape`] unless gate_up is a matrix with an even number of columns, [`Error::Torch`]
+/// from libtorch.
 pub fn forward(gate_up: &Tensor) -> Result<Tensor, Error> {
     let (gate, up) = halves(gate_up)?;
     if kernels::available(&[gate_up]) {
@@ -20,8 +23,8 @@ pub fn forward(gate_up: &Tensor) -> Result<Tensor, Error> {
     Ok(gate.f_silu()?.f_mul_(&up)?)
 }
 
-/// Gradient of gate and up, `[n, 2 f]`, from that of a: (da · up · silu′(gate), da · silu(gate));
-/// and a, which costs little here. Takes da's memory where that helps.
+/// From da, the gradient of a: that of gate and up, (da · up · silu′(gate), da · silu(gate)),
+/// `[n, 2 f]`. Also returns a, which costs little to compute here. May reuse the memory of da.
 ///
 /// # Errors
 /// As [`forward`].
@@ -39,7 +42,7 @@ pub fn backward(da: Tensor, gate_up: &Tensor) -> Result<(Tensor, Tensor), Error>
 }
 
 fn halves(gate_up: &Tensor) -> Result<(Tensor, Tensor), Error> {
-    let (n, width) = matrix("swiglu", gate_up)?;
+    let (n, width) = matrix_shape("swiglu", gate_up)?;
     if width % 2 != 0 {
         let expected = "gate and up side by side".to_owned();
         return Err(Error::Shape { operation: "swiglu", expected, found: format!("[{n}, {width}]") });

@@ -24,7 +24,7 @@ fn shards_load_again_bit_for_bit_in_every_type() {
         let size = dtype.elt_size_in_bytes() as i64;
         assert_eq!(index["metadata"]["total_size"], model.parameters().num_parameters() * size);
         assert_eq!(index["weight_map"].as_object().unwrap().len(), model.parameters().specs().len());
-        // The file states the type, so none need be given.
+        // config.json states the type, so the options need not.
         let (loaded, report) = CausalLm::load(folder.path(), ModelOptions::default()).unwrap();
         assert!(report.extra_tensors.is_empty());
         assert_eq!(loaded.parameters().flat_weights(), model.parameters().flat_weights());
@@ -41,13 +41,13 @@ fn shards_load_again_bit_for_bit_in_every_type() {
 }
 
 #[test]
-fn a_folder_that_is_not_there_is_named() {
+fn a_folder_that_does_not_exist_is_named() {
     let message = model(Kind::Float).save(Path::new("/nonexistent/out")).unwrap_err().to_string();
     assert!(message.starts_with("cannot write /nonexistent/out/config.json"), "{message}");
 }
 
 #[test]
-fn a_snapshot_writes_the_weights_it_was_made_of_and_the_next_one_has_its_memory() {
+fn a_snapshot_keeps_its_weights_and_the_next_one_uses_its_memory_again() {
     let content = |files: Vec<ModelFile>| -> Vec<(String, Vec<u8>)> {
         let write = |file: &ModelFile| {
             let mut bytes = Vec::new();
@@ -65,5 +65,32 @@ fn a_snapshot_writes_the_weights_it_was_made_of_and_the_next_one_has_its_memory(
         let _ = model.parameters().flat_weights().shallow_clone().f_add_scalar_(1.0).unwrap();
         assert!(content(snapshot) == expected, "step {step}");
         assert_eq!(memory.idle_bytes(), weight_bytes, "step {step}");
+    }
+}
+
+#[test]
+fn files_are_those_of_the_safetensors_crate_byte_for_byte() {
+    for dtype in [Kind::Float, Kind::BFloat16] {
+        let model = model(dtype);
+        let specs = model.parameters().specs().iter();
+        let tensors: Vec<(String, Vec<usize>, Vec<u8>)> = specs
+            .zip(model.parameters().weights())
+            .map(|(spec, weight)| {
+                let mut bytes = vec![0; weight.numel() * dtype.elt_size_in_bytes()];
+                weight.copy_data_u8(&mut bytes, weight.numel());
+                (spec.name.clone(), spec.shape.iter().map(|size| *size as usize).collect(), bytes)
+            })
+            .collect();
+        let view_dtype = if dtype == Kind::Float { Dtype::F32 } else { Dtype::BF16 };
+        let views = tensors.iter().map(|(name, shape, bytes)| {
+            (name.as_str(), safetensors::tensor::TensorView::new(view_dtype, shape.clone(), bytes).unwrap())
+        });
+        let format = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+        let expected = safetensors::serialize(views, Some(format)).unwrap();
+        let files = model.files().unwrap();
+        let file = files.iter().find(|file| file.name() == "model.safetensors").unwrap();
+        let mut found = Vec::new();
+        file.write_to(&mut found).unwrap();
+        assert!(found == expected, "{dtype:?}");
     }
 }

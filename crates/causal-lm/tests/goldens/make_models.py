@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Writes one folder a case: a tiny model as transformers 5.17.0 (torch 2.11.0) saves it, and golden.safetensors with what transformers
-computes for it in float64: logits of every token, the sum of losses, and the gradient of every parameter of loss / number of targets.
+"""Writes one folder per case: a tiny model as transformers 5.17.0 (torch 2.11.0) saves it, and golden.safetensors with
+what transformers computes for it in float64: the logits of every token, the sum of losses, and the gradients of
+loss / number of targets with respect to every parameter.
 
-Rows are run one by one, without padding: how a batch is laid out must not matter.
+Rows run one by one, without padding, because the layout of a batch must not change the results.
 """
 import json
 import os
@@ -35,7 +36,7 @@ for name, config in cases.items():
     torch.manual_seed(len(name))
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="sdpa")
     for parameter_name, parameter in model.named_parameters():
-        if parameter_name.endswith("bias") or "norm" in parameter_name:  # fresh ones are 0 and 1, which hide mistakes
+        if parameter_name.endswith("bias") or "norm" in parameter_name:  # new ones are 0 and 1, which hide mistakes
             parameter.data += 0.3 * torch.randn_like(parameter)
     folder = os.path.join(here, name)
     shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-//! Holds whole models against transformers: `goldens/make_models.py` made the folders.
+//! Compares whole models with transformers. `goldens/make_models.py` made the folders.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers outside of test functions fail the test
 
@@ -11,8 +11,8 @@ use tch::{Device, Kind, Tensor};
 
 const CASES: [&str; 5] = ["qwen2-tied", "qwen2-untied", "llama3", "llama-head-dim", "mistral"];
 
-/// Below the package, where cargo runs tests, or below the repository: the binary can be taken to
-/// another machine and run there.
+/// The goldens are found from the package, where cargo runs tests, and from the repository, so that
+/// the test binary can run on another machine.
 fn folder(case: &str) -> PathBuf {
     let places = ["tests/goldens", "crates/causal-lm/tests/goldens"];
     let goldens = places.into_iter().map(Path::new).find(|place| place.join(case).exists());
@@ -48,7 +48,7 @@ impl Golden {
         TokenBatch::new(&integers("input_ids"), &integers("targets"), &lengths, device).unwrap()
     }
 
-    /// Each row padded on the right to the longest one's length.
+    /// Each row is padded on the right to the length of the longest.
     fn padded_batch_on(&self, device: Device) -> TokenBatch {
         let integers = |name| Vec::<i64>::try_from(self.get(name)).unwrap();
         let (ids, targets, lengths) = (integers("input_ids"), integers("targets"), integers("lengths"));
@@ -82,7 +82,7 @@ fn load(case: &str, dtype: Kind, change: impl Fn(&mut ModelOptions)) -> CausalLm
     model
 }
 
-/// Whole-model logits, loss and gradients, over ways of computing that must not matter.
+/// Logits, loss and gradients of whole models, computed in ways that must give the same results.
 #[test]
 fn logits_loss_and_gradients_equal_transformers() {
     for case in CASES {
@@ -90,7 +90,7 @@ fn logits_loss_and_gradients_equal_transformers() {
         let batch = golden.batch();
         for (kind, tolerance) in [(Kind::Double, 1e-9), (Kind::Float, 2e-5)] {
             for attention in [AttentionKind::Flash, AttentionKind::Eager] {
-                // Of 30 tokens and two blocks, one block fits; of float64 none.
+                // For 30 tokens, one of the two blocks fits in float32, and none in float64.
                 let some = Recompute::Within { bytes: 30_000 };
                 for (recompute, chunk) in
                     [(Recompute::Block, 1 << 20), (Recompute::None, 200), (Recompute::Cheap, 1 << 20), (some, 1 << 20)]
@@ -110,8 +110,8 @@ fn logits_loss_and_gradients_equal_transformers() {
                     let names = names(&model);
                     for (name, gradient) in names.iter().zip(model.parameters_mut().gradients().unwrap()) {
                         let theirs = golden.get(&format!("gradient.{name}"));
-                        // Keys' biases shift all scores of a query alike: their gradient is zero
-                        // but for rounding.
+                        // The bias of keys shifts all scores of a query alike, so its gradient is
+                        // zero except for rounding errors.
                         let difference = match theirs.abs().max().double_value(&[]) {
                             largest if largest < 1e-12 => gradient.abs().max().double_value(&[]),
                             _ => relative_difference(gradient, &theirs),
@@ -150,7 +150,7 @@ fn bfloat16_weights_compute_in_float32_on_the_cpu() {
     assert_eq!(model.parameters().flat_weights().kind(), Kind::BFloat16);
     let logits = model.logits(&golden.batch()).unwrap();
     assert_eq!(logits.kind(), Kind::Float);
-    // Rounding the weights to 8 bits of mantissa is all that differs.
+    // The weights are rounded to 8 bits of mantissa; nothing else differs.
     assert!(relative_difference(&logits, &golden.get("logits")) < 0.03);
     let rounded = load("llama3", Kind::BFloat16, |options| options.compute_dtype = Some(Kind::BFloat16));
     assert!(relative_difference(&rounded.logits(&golden.batch()).unwrap(), &golden.get("logits")) < 0.06);
@@ -196,7 +196,7 @@ fn saved_models_are_what_was_loaded() {
     }
 }
 
-/// A copy of a case's model files, to damage.
+/// A copy of a case's model files, for the test to damage.
 fn copy(case: &str) -> tempfile::TempDir {
     let target = tempfile::tempdir().unwrap();
     for file in ["config.json", "generation_config.json", "model.safetensors"] {
@@ -237,7 +237,7 @@ fn damaged_folders_are_named_errors() {
     std::fs::write(target.path().join("config.json"), "{\"model_type\": \"qwen2\",").unwrap();
     assert!(error(target.path()).contains("config.json is not valid JSON"));
 
-    // The configuration asks for what the file has not.
+    // The configuration asks for more than the file has.
     let change = |key: &str, value: serde_json::Value| {
         let target = copy(case);
         let path = target.path().join("config.json");
@@ -255,7 +255,7 @@ fn damaged_folders_are_named_errors() {
     let message = error(change("num_hidden_layers", 3.into()).path());
     assert!(message.contains("12 of the model's tensors missing: model.layers.2.self_attn.q_proj.weight"), "{message}");
 
-    // More layers in the file than in the configuration: loads, and says so.
+    // More layers in the file than in the configuration: the model loads, and the report tells.
     let shallow = change("num_hidden_layers", 1.into());
     let (_, report) = CausalLm::load(shallow.path(), ModelOptions::default()).unwrap();
     assert_eq!(report.extra_tensors.len(), 12);
@@ -288,7 +288,7 @@ fn token_ids_past_the_vocabulary_are_refused() {
     assert!(model.loss(&batch).unwrap_err().to_string().contains("vocab_size 40, found 40"));
 }
 
-/// Rows end to end and rows padded on the right to one length are the same computation.
+/// Rows that lie end to end and rows padded on the right to one length give the same results.
 #[test]
 fn padding_changes_neither_loss_nor_gradients() {
     let golden = Golden::of("llama3");
@@ -303,7 +303,8 @@ fn padding_changes_neither_loss_nor_gradients() {
     assert!(relative_difference(&padded, &flat) < 1e-12);
 }
 
-/// A file that ties its head and yet holds another one: transformers takes both, and so do we.
+/// A folder whose configuration ties the head and whose files hold a different one: transformers
+/// takes the head of the files, and so does this crate.
 #[test]
 fn a_head_of_its_own_is_kept_and_a_copy_is_not() {
     let target = tempfile::tempdir().unwrap();
@@ -318,7 +319,7 @@ fn a_head_of_its_own_is_kept_and_a_copy_is_not() {
     let golden = Golden::of("qwen2-untied");
     assert!(relative_difference(&model.logits(&golden.batch()).unwrap(), &golden.get("logits")) < 2e-5);
 
-    // The same tensor twice is tied, without a word.
+    // If the files hold the same tensor twice, it is tied, and the report is empty.
     let embedding = |name: &str| {
         let parameters = untied.parameters();
         let index = parameters.specs().iter().position(|spec| spec.name == name).unwrap();
@@ -331,7 +332,7 @@ fn a_head_of_its_own_is_kept_and_a_copy_is_not() {
     assert!(!report.head_untied && model.config().tie_word_embeddings && report.extra_tensors.is_empty());
 }
 
-/// 16-bit arithmetic on float32 weights: gradients are kept and summed in float32.
+/// With 16-bit arithmetic on float32 weights, gradients are summed in float32.
 #[test]
 fn wide_weights_have_wide_gradients() {
     let golden = Golden::of("llama3");

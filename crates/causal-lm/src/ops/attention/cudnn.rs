@@ -1,25 +1,26 @@
-//! cuDNN's attention: all rows of a batch in one call, where they are of one length.
+//! cuDNN's attention, for batches whose rows have the same length: all rows in one call.
 
-use super::group_view;
-use crate::rows::RowGroup;
-use crate::{Error, Rows};
+use super::{Gradients, Inputs, group_view};
+use crate::Error;
+use crate::row_layout::RowGroup;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tch::{Device, Kind, Tensor};
 
-/// Shorter rows are left to the variable-length kernel: what was measured is 1024 and 4096.
+/// Shorter rows are left to the variable-length kernel. cuDNN's was measured for 1024 and 4096
+/// tokens.
 const SHORTEST: i64 = 512;
 
-/// Set when a call has failed: there will be no more.
+/// Set when a call has failed. cuDNN is not called again then.
 static REFUSED: AtomicBool = AtomicBool::new(false);
 
-/// What the backward needs.
+/// What the backward needs in addition to its inputs.
 #[derive(Debug)]
 pub struct Saved {
     rows: RowGroup,
     forward: torch_ext::cudnn::Forward,
 }
 
-/// Whether cuDNN is to be asked for heads of this type and size, with rows of this length.
+/// Whether cuDNN is used for heads of this type, size and number, and rows of this length.
 pub(crate) fn takes(device: Device, compute: Kind, head_dim: i64, [heads, key_heads]: [i64; 2], length: i64) -> bool {
     device.is_cuda()
         && matches!(compute, Kind::BFloat16 | Kind::Half)
@@ -29,28 +30,22 @@ pub(crate) fn takes(device: Device, compute: Kind, head_dim: i64, [heads, key_he
         && !REFUSED.load(Ordering::Relaxed)
 }
 
-/// Output `[n, h, k]`. None where rows differ in length, and where cuDNN turns out not to take
-/// them.
-pub(super) fn forward(
-    query: &Tensor,
-    key: &Tensor,
-    value: &Tensor,
-    rows: &Rows,
-    scale: f64,
-) -> Result<Option<(Tensor, Saved)>, Error> {
+/// The output, `[n, h, k]`. `None` if rows differ in length, and if cuDNN cannot compute this.
+pub(super) fn forward(inputs: Inputs<'_>) -> Result<Option<(Tensor, Saved)>, Error> {
+    let Inputs { query, key, value, rows, scale } = inputs;
     let ((_, h, k), (_, g, _)) = (query.size3()?, key.size3()?);
     let (device, kind) = (query.device(), query.f_kind()?);
-    let Some(rows) = rows.of_one_length().filter(|rows| takes(device, kind, k, [h, g], rows.length)) else {
+    let Some(rows) = rows.as_one_group().filter(|rows| takes(device, kind, k, [h, g], rows.length)) else {
         return Ok(None);
     };
     let view = |tensor| group_view(tensor, &rows);
     match torch_ext::cudnn::forward(&view(query)?, &view(key)?, &view(value)?, scale) {
         Ok(forward) => Ok(Some((flat(&forward.output)?, Saved { rows, forward }))),
-        // What cannot be had now may be had for fewer rows.
+        // Fewer rows may fit, so this does not rule out cuDNN.
         Err(error) if torch_ext::OutOfMemory::recognise(&error.to_string()).is_some() => Err(error.into()),
         Err(error) => {
             REFUSED.store(true, Ordering::Relaxed);
-            eprintln!("warning: cuDNN's attention cannot be used, and libtorch's is slower: {error}");
+            tracing::warn!(%error, "cuDNN's attention cannot be used, so libtorch's slower one is: {error}");
             Ok(None)
         }
     }
@@ -58,18 +53,16 @@ pub(super) fn forward(
 
 pub(super) fn backward(
     d_output: &Tensor,
-    (query, key, value): (&Tensor, &Tensor, &Tensor),
+    Inputs { query, key, value, scale, .. }: Inputs<'_>,
     Saved { rows, forward }: &Saved,
-    scale: f64,
-) -> Result<(Tensor, Tensor, Tensor), Error> {
+) -> Result<Gradients, Error> {
     let view = |tensor| group_view(tensor, rows);
     let inputs = (&view(query)?, &view(key)?, &view(value)?);
-    let (d_query, d_key, d_value) = torch_ext::cudnn::backward(&view(d_output)?, inputs, forward, scale)?;
-    Ok((flat(&d_query)?, flat(&d_key)?, flat(&d_value)?))
+    let (query, key, value) = torch_ext::cudnn::backward(&view(d_output)?, inputs, forward, scale)?;
+    Ok(Gradients { query: flat(&query)?, key: flat(&key)?, value: flat(&value)? })
 }
 
-/// `[b, h, t, k]` → `[n, h, k]`; a view where heads lie inside tokens, as they do in what was
-/// given.
+/// `[b, h, t, k]` → `[n, h, k]`. This is a view if the heads of a token lie side by side in memory.
 fn flat(tensor: &Tensor) -> Result<Tensor, Error> {
     let (b, h, t, k) = tensor.size4()?;
     Ok(tensor.f_transpose(1, 2)?.f_reshape([b * t, h, k])?)

@@ -1,11 +1,11 @@
-//! libtorch's blocked attention for the CPU, one call for each group of rows of one length.
+//! libtorch's blocked attention for the CPU, one call for each group of rows of the same length.
 
-use super::{group_view, repeat_heads, sum_heads};
-use crate::rows::RowGroup;
-use crate::{Error, Rows};
+use super::{Gradients, Inputs, group_view, repeat_heads, sum_heads};
+use crate::Error;
+use crate::row_layout::RowGroup;
 use tch::Tensor;
 
-/// What one call leaves for its backward.
+/// What one call saves for its backward.
 #[derive(Debug)]
 pub struct Group {
     rows: RowGroup,
@@ -15,13 +15,8 @@ pub struct Group {
     logsumexp: Tensor,
 }
 
-pub(super) fn forward(
-    query: &Tensor,
-    key: &Tensor,
-    value: &Tensor,
-    rows: &Rows,
-    scale: f64,
-) -> Result<(Tensor, Vec<Group>), Error> {
+pub(super) fn forward(inputs: Inputs<'_>) -> Result<(Tensor, Vec<Group>), Error> {
+    let Inputs { query, key, value, rows, scale } = inputs;
     let (_, h, _) = query.size3()?;
     let output = query.f_empty_like()?;
     let mut groups = Vec::new();
@@ -36,8 +31,8 @@ pub(super) fn forward(
             scale,
         )?;
         group_view(&output, &rows)?.f_copy_(&group_output)?;
-        // The kernel's own tensor is dropped for the view into the whole output: it is kept only
-        // once.
+        // A view into the whole output is kept instead of the kernel's own tensor, so that the
+        // output is in memory once.
         groups.push(Group { rows, output: group_view(&output, &rows)?, logsumexp });
     }
     Ok((output, groups))
@@ -45,12 +40,11 @@ pub(super) fn forward(
 
 pub(super) fn backward(
     d_output: &Tensor,
-    (query, key, value): (&Tensor, &Tensor, &Tensor),
+    Inputs { query, key, value, scale, .. }: Inputs<'_>,
     groups: &[Group],
-    scale: f64,
-) -> Result<(Tensor, Tensor, Tensor), Error> {
+) -> Result<Gradients, Error> {
     let ((_, h, _), (_, g, _)) = (query.size3()?, key.size3()?);
-    let gradients = (query.f_empty_like()?, key.f_empty_like()?, value.f_empty_like()?);
+    let gradients = Gradients { query: query.f_empty_like()?, key: key.f_empty_like()?, value: value.f_empty_like()? };
     for Group { rows, output, logsumexp } in groups {
         let (d_query, d_key, d_value) = Tensor::f_internal_scaled_dot_product_flash_attention_for_cpu_backward(
             &group_view(d_output, rows)?,
@@ -64,9 +58,9 @@ pub(super) fn backward(
             None::<Tensor>,
             scale,
         )?;
-        group_view(&gradients.0, rows)?.f_copy_(&d_query)?;
-        group_view(&gradients.1, rows)?.f_copy_(&sum_heads(&d_key, g)?)?;
-        group_view(&gradients.2, rows)?.f_copy_(&sum_heads(&d_value, g)?)?;
+        group_view(&gradients.query, rows)?.f_copy_(&d_query)?;
+        group_view(&gradients.key, rows)?.f_copy_(&sum_heads(&d_key, g)?)?;
+        group_view(&gradients.value, rows)?.f_copy_(&sum_heads(&d_value, g)?)?;
     }
     Ok(gradients)
 }

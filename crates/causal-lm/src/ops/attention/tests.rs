@@ -2,8 +2,7 @@ use super::*;
 use crate::ops::check::{Check, assert_close, device, each_precision, random};
 use tch::Device;
 
-/// Row by row with autograd, no grouping and no repeated heads: what both implementations must
-/// equal.
+/// Attention row by row and head by head, without grouping rows or repeating heads.
 fn reference(t: &[Tensor], lengths: &[usize], scale: f64) -> Tensor {
     let (h, g) = (t[0].size()[1], t[1].size()[1]);
     let mut start = 0;
@@ -33,77 +32,92 @@ fn both_implementations_equal_autograd() {
             each_precision(|kind| {
                 let n = lengths.iter().sum::<usize>() as i64;
                 let scale = 1.0 / (k as f64).sqrt();
-                let rows = Rows::new(&lengths, device()).unwrap();
+                let rows = RowLayout::new(&lengths, device()).unwrap();
                 let (query, key, value) =
                     (random(&[n, h, k], kind), random(&[n, g, k], kind), random(&[n, g, k], kind));
                 let d_output = random(&[n, h, k], kind);
                 let mut check = Check::of(&[&query, &key, &value], &d_output, |t| reference(t, &lengths, scale));
-                let inputs = (&query, &key, &value);
-                let (output, saved) = forward(attention, inputs, &rows, scale).unwrap();
+                let inputs = Inputs { query: &query, key: &key, value: &value, rows: &rows, scale };
+                let (output, saved) = forward(attention, inputs).unwrap();
                 check.forward(&output);
-                let (d_query, d_key, d_value) = backward(&d_output, inputs, &saved, &rows, scale).unwrap();
+                let gradients = backward(&d_output, inputs, &saved).unwrap();
                 if lengths != [1] {
-                    // One token attends to itself alone: the gradients of q and k are rounding.
-                    check.gradient(0, &d_query);
-                    check.gradient(1, &d_key);
+                    // A single token attends only to itself: the gradients of q and k are rounding
+                    // errors.
+                    check.gradient(0, &gradients.query);
+                    check.gradient(1, &gradients.key);
                 }
-                check.gradient(2, &d_value);
+                check.gradient(2, &gradients.value);
             });
         }
     }
 }
 
-/// On a CPU both are the same; on a GPU rows of one length go to cuDNN, which takes query, key and
-/// value side by side as they are.
+/// On a GPU, rows of one length go to cuDNN, which takes query, key and value as views of one
+/// tensor. On a CPU both kinds run the same kernel.
 #[test]
 fn rows_of_one_length_with_cudnn_equal_sdpa_and_the_reference() {
     for (lengths, h, g, k) in
         [(vec![512; 3], 4, 4, 64), (vec![640; 2], 2, 2, 128), (vec![512, 513], 2, 2, 64), (vec![520; 2], 4, 2, 64)]
     {
-        // The CPU needs no long rows.
+        // On the CPU short rows take the same path.
         let lengths: Vec<usize> =
             if device().is_cuda() { lengths } else { lengths.iter().map(|length| length / 16).collect() };
         for kind in [Kind::Float, Kind::BFloat16] {
             let n = lengths.iter().sum::<usize>() as i64;
             let scale = 1.0 / (k as f64).sqrt();
-            let rows = Rows::new(&lengths, device()).unwrap();
+            let rows = RowLayout::new(&lengths, device()).unwrap();
             let parts = random(&[n, h + 2 * g, k], kind).split_with_sizes([h, g, g], 1);
-            let inputs = (&parts[0], &parts[1], &parts[2]);
+            let inputs = Inputs { query: &parts[0], key: &parts[1], value: &parts[2], rows: &rows, scale };
             let d_output = random(&[n, h, k], kind);
-            let mut check = Check::of(&[inputs.0, inputs.1, inputs.2], &d_output, |t| reference(t, &lengths, scale));
+            let mut check = Check::of(&[&parts[0], &parts[1], &parts[2]], &d_output, |t| reference(t, &lengths, scale));
             let all = [AttentionKind::Flash, AttentionKind::Sdpa].map(|attention| {
-                let (output, saved) = forward(attention, inputs, &rows, scale).unwrap();
+                let (output, saved) = forward(attention, inputs).unwrap();
                 check.forward(&output);
-                let gradients = backward(&d_output, inputs, &saved, &rows, scale).unwrap();
-                check.gradient(0, &gradients.0);
-                check.gradient(1, &gradients.1);
-                check.gradient(2, &gradients.2);
+                let gradients = backward(&d_output, inputs, &saved).unwrap();
+                check.gradient(0, &gradients.query);
+                check.gradient(1, &gradients.key);
+                check.gradient(2, &gradients.value);
                 let fits = device().is_cuda() && kind == Kind::BFloat16 && h == g && lengths[0] == lengths[1];
                 let expected = fits && attention == AttentionKind::Flash;
                 assert_eq!(matches!(saved, Saved::Cudnn(_)), expected, "{lengths:?} {kind:?} {attention:?}");
-                [output, gradients.0, gradients.1, gradients.2].map(|tensor| {
-                    assert!(tensor.is_contiguous(), "the kernels after it take no strides");
+                [output, gradients.query, gradients.key, gradients.value].map(|tensor| {
+                    assert!(tensor.is_contiguous(), "the kernels that follow take no strides");
                     tensor
                 })
             });
             for (cudnn, sdpa) in all[0].iter().zip(&all[1]) {
-                assert_close(cudnn, &sdpa.to_kind(Kind::Double), kind, "cuDNN beside libtorch");
+                assert_close(cudnn, &sdpa.to_kind(Kind::Double), kind, "cuDNN against libtorch");
             }
         }
     }
 }
 
 #[test]
-fn tensors_that_do_not_fit_are_named() {
-    let rows = Rows::new(&[4], Device::Cpu).unwrap();
+fn tensors_that_do_not_fit_are_refused() {
+    let rows = RowLayout::new(&[4], Device::Cpu).unwrap();
     let zeros = |shape: &[i64]| Tensor::zeros(shape, (Kind::Float, Device::Cpu));
     for (query, key) in [
         (zeros(&[5, 2, 4]), zeros(&[5, 2, 4])),
         (zeros(&[4, 3, 4]), zeros(&[4, 2, 4])),
         (zeros(&[4, 2, 4]), zeros(&[4, 2, 6])),
     ] {
-        let result = forward(AttentionKind::Flash, (&query, &key, &key), &rows, 1.0);
+        let inputs = Inputs { query: &query, key: &key, value: &key, rows: &rows, scale: 1.0 };
+        let result = forward(AttentionKind::Flash, inputs);
         assert!(matches!(result, Err(Error::Shape { operation: "attention", .. })));
     }
-    assert!(forward(AttentionKind::Flash, (&zeros(&[4]), &zeros(&[4]), &zeros(&[4])), &rows, 1.0).is_err());
+    let vector = &zeros(&[4]);
+    let inputs = Inputs { query: vector, key: vector, value: vector, rows: &rows, scale: 1.0 };
+    assert!(forward(AttentionKind::Flash, inputs).is_err());
+}
+
+#[test]
+fn names_are_those_of_transformers() {
+    for (name, kind) in
+        [("flash_attention_2", AttentionKind::Flash), ("sdpa", AttentionKind::Sdpa), ("eager", AttentionKind::Eager)]
+    {
+        assert_eq!(name.parse::<AttentionKind>().unwrap(), kind);
+        assert_eq!(kind.to_string(), name);
+    }
+    assert!("flash".parse::<AttentionKind>().is_err());
 }
