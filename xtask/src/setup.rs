@@ -20,12 +20,12 @@
 //! A wheel that was downloaded completely is kept until all wheels are unpacked, so an interrupted
 //! set-up does not download it again.
 
-use crate::python::{Wheel, self};
+use crate::python::{self, Wheel};
 use crate::shell;
 use anyhow::{Context, Result, anyhow, bail};
 use sha2::{Digest, Sha256};
 use std::fs;
-use std::io::{Read, self};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
