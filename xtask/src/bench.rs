@@ -1,15 +1,15 @@
-//! `cargo xtask bench`: a release build of the bench of the whole-program tests, over the demo's
-//! model and dataset.
+//! `cargo xtask bench`: runs the benchmark of the whole-program tests in release mode, with the
+//! demo's model and dataset.
 
 use crate::{setup, shell};
 use anyhow::Result;
 
 const FOLDER: &str = "target/bench";
 
-/// `sections`: those to run; all of them if none is named.
+/// Runs the named sections, or all of them if `sections` is empty.
 pub fn run(sections: &[&str]) -> Result<()> {
     setup::ensure()?;
-    // Both at once, so that they share the libraries they are built with.
+    // One build for both, so that they share their libraries.
     let packages = ["--package", "demo", "--package", "whole-program-tests", "--bin", "demo", "--example", "bench"];
     shell::run("build", shell::cargo().args(["build", "--release", "--locked"]).args(packages))?;
     setup::remove(&shell::root().join(FOLDER))?;

@@ -1,20 +1,20 @@
-//! `cargo xtask demo`: the documented recipe on a small model and dataset of our own making, on the
-//! CPU.
+//! `cargo xtask demo`: makes a small model and dataset, and runs the documented recipe on them on
+//! the CPU.
 
 use crate::{setup, shell};
 use anyhow::Result;
 
 const FOLDER: &str = "demo-out";
 
-/// Beyond the documented recipe. Its learning rate is for a trained model: random weights hardly
-/// move at 1e-5.
+/// What differs from the documented recipe. Its learning rate of 1e-5 is meant for a trained model;
+/// random weights hardly change with it.
 const OVERRIDES: [&str; 2] = ["--learning_rate", "1e-3"];
 
-/// Builds, makes the model and dataset, trains, samples.
+/// Builds the programs, makes the model and dataset, trains, and samples from the result.
 pub fn run() -> Result<()> {
     setup::ensure()?;
-    // All programs at once, so that `cargo test` afterwards finds the libraries built with the same
-    // features.
+    // One build for all programs, so that a later `cargo test` finds the libraries built with the
+    // same features.
     shell::run("build", shell::cargo().args(["build", "--workspace", "--bins", "--locked"]))?;
     setup::remove(&shell::root().join(FOLDER))?;
     let program = |name| shell::command(shell::dev_folder().join(name));

@@ -1,18 +1,18 @@
-//! `cargo xtask fuzz`: the long form of the whole-program tests' `fuzz`.
+//! `cargo xtask fuzz`: runs the fuzz tests of the whole-program tests for longer.
 
 use crate::{setup, shell};
 use anyhow::{Context, Result, bail};
 
-/// `--minutes <number>`, and a target or nothing for all of them.
+/// Takes `--minutes <number>`, and optionally one target instead of all.
 pub fn run(arguments: &[&str]) -> Result<()> {
     let (minutes, target) = match arguments {
         ["--minutes", minutes] => (*minutes, None),
         ["--minutes", minutes, target] => (*minutes, Some(*target)),
-        _ => bail!("fuzz takes --minutes <number> and a target or nothing"),
+        _ => bail!("fuzz takes --minutes <number> and at most one target"),
     };
     let number: f64 = minutes.parse().with_context(|| format!("--minutes {minutes}"))?;
     if !(number > 0.0 && number.is_finite()) {
-        bail!("--minutes {minutes}: more than 0");
+        bail!("--minutes {minutes}: must be greater than 0");
     }
     setup::ensure()?;
     let mut command = shell::cargo();

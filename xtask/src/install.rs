@@ -1,12 +1,12 @@
-//! `cargo xtask install`: the release build of `train_and_save` in cargo's bin folder.
+//! `cargo xtask install`: installs a release build of `train_and_save` into cargo's bin folder.
 
 use crate::{setup, shell};
 use anyhow::{Context, Result};
 use std::path::PathBuf;
 use std::process::Command;
 
-/// Installs the program and starts it once with an empty environment: it must need nothing from
-/// this shell.
+/// Installs the program. Then starts it once with an empty environment, because it must not depend
+/// on this shell's variables.
 pub fn run() -> Result<()> {
     let libtorch = setup::ensure()?;
     let place = ["CARGO_INSTALL_ROOT", "CARGO_HOME"]

@@ -1,19 +1,21 @@
-//! `cargo xtask <verb>`: everything a developer or a newcomer does with this repository.
+//! `cargo xtask <verb>`: the tasks of this repository.
 //!
-//! Needs Rust, a C++ compiler and python3 with pip. [`setup`] fetches libtorch once for all clones
-//! and makes the link `.libtorch` that `.cargo/config.toml` points at; the other verbs call it
-//! first, so that every verb works in a fresh clone. Each step prints what it runs and how long it
-//! took.
+//! It needs Rust, a C++ compiler and python3 with pip. [`setup`] downloads libtorch once for all
+//! clones and makes the link `.libtorch` that `.cargo/config.toml` points at. The other verbs that
+//! need libtorch call it first, so every verb works in a fresh clone. Each step prints what it runs
+//! and how long it took.
 
 mod bench;
 mod checks;
 mod demo;
+mod direction;
 mod fuzz;
 mod install;
 mod python;
 mod setup;
 mod shell;
 mod soak;
+mod style;
 mod torture;
 
 use std::process::ExitCode;
@@ -21,24 +23,25 @@ use std::process::ExitCode;
 const HELP: &str = "\
 cargo xtask <verb>
 
-  setup         fetch libtorch into the user's cache, once for all clones, and link it as .libtorch
-  setup --cuda  fetch PyTorch with CUDA as well, for a GPU machine without a Python torch
+  setup         download libtorch into the user's cache, once for all clones, and link it as .libtorch
+  setup --cuda  download PyTorch with CUDA as well, for a GPU machine without a Python torch
   demo          make a small model and dataset in demo-out/, train on them on the CPU, write a sample
   test          everything CI checks: lint, then all tests
   bench [section]
-                check and time what a step on the CPU is made of: operations, optimizer, step, data, checkpoint
+                check and time the parts of a step on the CPU: operations, optimizer, step, data, checkpoint
   fuzz --minutes <n> [target]
-                read changed files for so long each: config, weights, tokenizer, template, checkpoint, optimizer, dataset
+                read damaged files for n minutes a target: config, weights, tokenizer, template, checkpoint,
+                optimizer, dataset
   soak --minutes <n>
-                a run that logs, evaluates and saves all the time; fails when its memory or its open files grow
-  lint          formatting, dependency direction, clippy, documentation
+                a run that logs, evaluates and saves all the time; fails if its memory or its open files grow
+  lint          style, formatting, dependency direction, clippy, documentation
   torture [kills] [seed]
-                kill whole runs at random instants and resume them, 200 times
+                kill runs at random instants and resume them, 200 times
   validate      test, then demo: run it before a release
   install       build train_and_save in release mode and put it into cargo's bin folder
   help          this text
 
-LIBTORCH=<folder> or LIBTORCH_USE_PYTORCH=1 in the environment: use that libtorch 2.11.0 and fetch nothing.";
+LIBTORCH=<folder> or LIBTORCH_USE_PYTORCH=1 in the environment: use that libtorch 2.11.0 and download nothing.";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -1,4 +1,4 @@
-//! python3 and pip, with one-line errors that say what to install.
+//! Runs python3 and pip. Errors are one line and say what to install.
 
 use crate::shell;
 use anyhow::{Context, Result, bail};
@@ -18,7 +18,7 @@ pub fn python3() -> Command {
     command
 }
 
-/// Checks that python3 and pip are there.
+/// Fails unless python3 and pip are installed.
 pub fn check_pip() -> Result<()> {
     if shell::output(python3().arg("--version")).is_none() {
         bail!("python3 not found: install it (Debian, Ubuntu: apt install python3 python3-pip)");
@@ -31,7 +31,7 @@ pub fn check_pip() -> Result<()> {
     Ok(())
 }
 
-/// What pip is asked for.
+/// A wheel to download with pip.
 pub struct Wheel {
     pub package: &'static str,
     pub version: &'static str,
@@ -40,7 +40,7 @@ pub struct Wheel {
     pub sha256: &'static str,
 }
 
-/// Downloads `wheel` into `folder`, for CPython 3.12 on `platforms` whatever this python3 is.
+/// Downloads `wheel` into `folder`, for CPython 3.12 on `platforms`, whatever version python3 has.
 pub fn download(wheel: &Wheel, platforms: &[String], folder: &Path) -> Result<()> {
     let mut command = python3();
     command.args(["-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-cache-dir"]);
@@ -55,18 +55,18 @@ pub fn download(wheel: &Wheel, platforms: &[String], folder: &Path) -> Result<()
         command.args(["--resume-retries", "20"]);
     }
     command.arg("--dest").arg(folder).arg(format!("{}=={}", wheel.package, wheel.version));
-    // pip collects a download in the temporary folder, which is often in memory and small.
+    // pip stores a download in the temporary folder first, which is often small and in memory.
     run_pip(command.env("TMPDIR", folder))
 }
 
-/// Installs `requirement` with all it needs into `folder`.
+/// Installs `requirement` and its dependencies into `folder`.
 pub fn install(requirement: &str, folder: &Path) -> Result<()> {
     let mut command = python3();
     command.args(["-m", "pip", "install", "--disable-pip-version-check", "--upgrade", "--target"]);
     run_pip(command.arg(folder).arg(requirement))
 }
 
-/// Runs pip, its progress on the terminal; of its complaints only the reason is kept.
+/// Runs pip. Its progress goes to the terminal; of its error output only the reason is kept.
 fn run_pip(command: &mut Command) -> Result<()> {
     let output =
         command.stderr(Stdio::piped()).spawn().and_then(|child| child.wait_with_output()).context("cannot run pip")?;
@@ -74,7 +74,7 @@ fn run_pip(command: &mut Command) -> Result<()> {
         return Ok(());
     }
     let complaints = String::from_utf8_lossy(&output.stderr);
-    // After these pip only says that it found no such package.
+    // After its retries pip reports only that it found no such package.
     if complaints.contains("WARNING: Retrying") {
         bail!("pip cannot reach its package index");
     }
@@ -82,22 +82,22 @@ fn run_pip(command: &mut Command) -> Result<()> {
     bail!("pip: {}", reason.or(complaints.lines().next_back()).unwrap_or("no reason given"))
 }
 
-/// Unpacks the members of a wheel that the set-up needs: `include` and `lib`, flat under `folder`.
+/// Unpacks what the set-up needs of a wheel into `folder/include` and `folder/lib`.
 pub fn unpack(wheel: &Path, folder: &Path) -> Result<()> {
     shell::check(python3().arg("-c").arg(include_str!("unpack.py")).args([wheel, folder]))
 }
 
-/// Bytes free where `folder` lies.
+/// Free bytes on the file system of `folder`.
 pub fn free_bytes(folder: &Path) -> Result<u64> {
     let script = "import shutil, sys; print(shutil.disk_usage(sys.argv[1]).free)";
     shell::output(python3().args(["-c", script]).arg(folder))
         .and_then(|text| text.parse().ok())
-        .with_context(|| format!("cannot tell the free space at {}", folder.display()))
+        .with_context(|| format!("cannot find out the free space at {}", folder.display()))
 }
 
-/// The folder and version of the torch of the Python environment in use.
+/// The folder and the version of torch in the Python environment in use.
 pub fn installed_torch() -> Result<(PathBuf, String)> {
-    // The interpreter that torch-sys asks.
+    // This is the interpreter that torch-sys uses: `python` in a virtual environment, else python3.
     let mut command = python3();
     if std::env::var_os("VIRTUAL_ENV").is_some() {
         let environment =

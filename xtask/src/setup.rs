@@ -1,20 +1,24 @@
-//! libtorch for this clone.
+//! Provides libtorch for this clone.
 //!
-//! [`ensure`] ends with the link `.libtorch` in the repository's root, which `.cargo/config.toml`
-//! names as `LIBTORCH`. It points at, in this order: what the user's `LIBTORCH` or
-//! `LIBTORCH_USE_PYTORCH` says; what it pointed at before, when that still is a libtorch of the
-//! right version; the folder in the user's cache, which is made when it is missing:
+//! [`ensure`] makes the link `.libtorch` in the repository's root, which `.cargo/config.toml` sets
+//! as `LIBTORCH`. The link points at the first of these:
+//!
+//! 1. what the user's `LIBTORCH` or `LIBTORCH_USE_PYTORCH` names;
+//! 2. what the link pointed at before, if that is still a libtorch of the right version;
+//! 3. the folder in the user's cache, which is made if it is missing.
+//!
+//! The cache holds:
 //!
 //! ```text
 //! ~/.cache/train_and_save/
 //!   setup.lock                       held while one clone sets up
 //!   libtorch-2.11.0-cpu-x86_64/      include/, lib/, build-version (written last)
-//!   libtorch-2.11.0-cpu-x86_64.part/ wheels as pip brings them, then the lay-out that is renamed to the above
+//!   libtorch-2.11.0-cpu-x86_64.part/ the wheels, and the unpacked folder until it is renamed to the above
 //!   torch-2.11.0-cuda/               only after `setup --cuda`
 //! ```
 //!
-//! A wheel that was fetched whole is kept until the lay-out is done, so an interrupted set-up does
-//! not fetch it again.
+//! A wheel that was downloaded completely is kept until all wheels are unpacked, so an interrupted
+//! set-up does not download it again.
 
 use crate::python::{self, Wheel};
 use crate::shell;
@@ -28,13 +32,14 @@ use std::process::Command;
 /// The libtorch that pairs with the tch of this workspace.
 pub const VERSION: &str = "2.11.0";
 
-/// Wheels, lay-out and what pip holds meanwhile.
+/// Space for the wheels, the unpacked folder and pip's temporary files.
 const NEEDED_BYTES: u64 = 2_000_000_000;
 
-const WITHOUT_PIP: &str = "run this again once it can (what was fetched whole is kept), or set LIBTORCH=<folder of \
+const WITHOUT_PIP: &str = "run this again once it can (complete downloads are kept), or set LIBTORCH=<folder of \
                            libtorch 2.11.0>, or LIBTORCH_USE_PYTORCH=1 with torch==2.11.0 in your Python";
 
-/// torch has headers and libraries; its libtorch_cpu.so names the two others, which need no GPU.
+/// torch has the headers and the libraries. Its libtorch_cpu.so links to the two other packages,
+/// which need no GPU.
 const X86_64: [Wheel; 3] = [
     Wheel {
         package: "nvidia-cuda-runtime",
@@ -99,8 +104,8 @@ pub fn ensure() -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// PyTorch with CUDA in the user's cache. Programs look there for CUDA when they find it nowhere
-/// else.
+/// Installs PyTorch with CUDA into the user's cache. Programs look there for CUDA if they find it
+/// nowhere else.
 pub fn cuda() -> Result<()> {
     ensure()?;
     python::check_pip()?;
@@ -126,7 +131,7 @@ pub fn cuda() -> Result<()> {
 
 fn check_compiler() -> Result<()> {
     let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".to_owned());
-    // CXX may hold a wrapper and options.
+    // CXX may contain a wrapper and options.
     let mut words = compiler.split_whitespace();
     let program = words.next().unwrap_or("c++");
     if shell::output(Command::new(program).args(words).arg("--version")).is_none() {
@@ -135,8 +140,8 @@ fn check_compiler() -> Result<()> {
     Ok(())
 }
 
-/// The folder that the user's environment names. cargo's own setting of LIBTORCH is the link, and
-/// is no choice.
+/// The folder that the user's environment names. A LIBTORCH that is the link comes from cargo's
+/// configuration and does not count as the user's choice.
 fn chosen_by_user(link: &Path) -> Result<Option<PathBuf>> {
     if std::env::var_os("LIBTORCH_USE_PYTORCH").is_some() {
         let (folder, version) = python::installed_torch()?;
@@ -146,7 +151,7 @@ fn chosen_by_user(link: &Path) -> Result<Option<PathBuf>> {
     match std::env::var_os("LIBTORCH").map(PathBuf::from) {
         Some(folder) if folder != link => {
             if folder.is_relative() {
-                bail!("LIBTORCH={} must be a whole path, from / on", folder.display());
+                bail!("LIBTORCH={} must be an absolute path", folder.display());
             }
             check_folder(&folder).with_context(|| format!("LIBTORCH={}", folder.display()))?;
             Ok(Some(folder))
@@ -159,10 +164,10 @@ fn chosen_by_user(link: &Path) -> Result<Option<PathBuf>> {
 fn check_folder(folder: &Path) -> Result<()> {
     for part in ["include/ATen/ATen.h", "lib/libtorch_cpu.so", "lib/libc10.so"] {
         if !folder.join(part).is_file() {
-            bail!("{part} is missing there: not a libtorch folder");
+            bail!("{part} is missing there: this is not a libtorch folder");
         }
     }
-    // build-version in a libtorch archive, version.py in a Python package.
+    // A libtorch archive has build-version, a Python package has version.py.
     match fs::read_to_string(folder.join("build-version")) {
         Ok(version) => check_version(version.trim()),
         Err(_) => match fs::read_to_string(folder.join("version.py")) {
@@ -170,7 +175,7 @@ fn check_folder(folder: &Path) -> Result<()> {
                 let version = text.lines().find_map(|line| line.strip_prefix("__version__ = "));
                 check_version(version.unwrap_or("of unknown version").trim_matches(['\'', '"']))
             }
-            Err(_) => bail!("neither build-version nor version.py is there, so its version cannot be told"),
+            Err(_) => bail!("it has neither build-version nor version.py, so its version is unknown"),
         },
     }
 }
@@ -182,7 +187,7 @@ fn check_version(version: &str) -> Result<()> {
     Ok(())
 }
 
-/// Points the link at `folder`, replacing it at once where it exists.
+/// Points the link at `folder`. An existing link is replaced atomically.
 fn point(link: &Path, folder: &Path) -> Result<()> {
     if fs::read_link(link).is_ok_and(|target| target == folder) {
         return Ok(());
@@ -207,7 +212,8 @@ fn cache_folder() -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// Waits until no other clone sets up; the lock ends with the value, or with the process.
+/// Waits until no other clone runs the set-up. The lock ends with the returned file, or with the
+/// process.
 fn lock(cache: &Path) -> Result<fs::File> {
     let path = cache.join("setup.lock");
     let file = fs::File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
@@ -218,14 +224,14 @@ fn lock(cache: &Path) -> Result<fs::File> {
     Ok(file)
 }
 
-/// libtorch in the user's cache, fetched and laid out when it is not there.
+/// Returns the folder of libtorch in the user's cache. Downloads and unpacks it if it is not there.
 fn in_cache() -> Result<PathBuf> {
     let architecture = std::env::consts::ARCH;
     let wheels = match (std::env::consts::OS, architecture) {
         ("linux", "x86_64") => &X86_64,
         ("linux", "aarch64") => &AARCH64,
         (os, _) => bail!(
-            "libtorch is fetched for Linux on x86_64 and aarch64 only, this is {os} on {architecture}: \
+            "libtorch can be downloaded only for Linux on x86_64 and aarch64, this is {os} on {architecture}: \
              set LIBTORCH=<folder of libtorch {VERSION}>, or LIBTORCH_USE_PYTORCH=1 with torch=={VERSION} in your Python"
         ),
     };
@@ -245,14 +251,14 @@ fn in_cache() -> Result<PathBuf> {
     for wheel in wheels {
         fetch(wheel, architecture, &staging)?;
     }
-    shell::step("lay-out of libtorch", || lay_out(wheels, &staging))?;
+    shell::step("unpacking libtorch", || unpack_wheels(wheels, &staging))?;
     remove(&folder)?;
     fs::rename(staging.join("libtorch"), &folder).with_context(|| format!("cannot make {}", folder.display()))?;
     remove(&staging)?;
     Ok(folder)
 }
 
-/// Brings `wheel` into `staging` unless it is there, whole.
+/// Downloads `wheel` into `staging` unless it is already there and complete.
 fn fetch(wheel: &Wheel, architecture: &str, staging: &Path) -> Result<()> {
     let path = staging.join(wheel.file_name);
     if path.is_file() {
@@ -264,7 +270,7 @@ fn fetch(wheel: &Wheel, architecture: &str, staging: &Path) -> Result<()> {
     let free = python::free_bytes(staging)?;
     if free < NEEDED_BYTES {
         bail!(
-            "{} has {:.1} GB free, the set-up needs {:.1} GB: make room, or set XDG_CACHE_HOME to a folder elsewhere",
+            "{} has {:.1} GB free, the set-up needs {:.1} GB: free some space, or set XDG_CACHE_HOME to another folder",
             staging.display(),
             free as f64 / 1e9,
             NEEDED_BYTES as f64 / 1e9
@@ -280,7 +286,7 @@ fn fetch(wheel: &Wheel, architecture: &str, staging: &Path) -> Result<()> {
 }
 
 fn check_sum(wheel: &Wheel, path: &Path) -> Result<()> {
-    let mut file = fs::File::open(path).with_context(|| format!("pip did not bring {}", wheel.file_name))?;
+    let mut file = fs::File::open(path).with_context(|| format!("pip did not download {}", wheel.file_name))?;
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     loop {
@@ -296,21 +302,21 @@ fn check_sum(wheel: &Wheel, path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Unpacks the wheels into `staging/libtorch`, ready to be renamed.
-fn lay_out(wheels: &[Wheel], staging: &Path) -> Result<()> {
+/// Unpacks the wheels into `staging/libtorch`, so that the folder only needs to be renamed.
+fn unpack_wheels(wheels: &[Wheel], staging: &Path) -> Result<()> {
     let folder = staging.join("libtorch");
     for wheel in wheels {
         python::unpack(&staging.join(wheel.file_name), &folder)
             .with_context(|| format!("cannot unpack {}", wheel.file_name))?;
     }
-    // torch-sys links `-ltorch`; the wheel's own names the CUDA library. This is a linker script,
-    // read by ld, gold and lld.
+    // torch-sys links with `-ltorch`, but the wheel's libtorch.so refers to the CUDA library. This
+    // linker script takes its place; ld, gold and lld understand it.
     fs::write(folder.join("lib/libtorch.so"), "INPUT ( libtorch_cpu.so )\n")?;
     fs::write(folder.join("build-version"), format!("{VERSION}+cpu\n"))?;
     check_folder(&folder)
 }
 
-/// Removes what an interrupted set-up left in `staging`, but the wheels.
+/// Removes what an interrupted set-up left in `staging`, except the wheels.
 fn clear_all_but(staging: &Path, wheels: &[Wheel]) -> Result<()> {
     for entry in fs::read_dir(staging)? {
         let entry = entry?;
@@ -321,7 +327,7 @@ fn clear_all_but(staging: &Path, wheels: &[Wheel]) -> Result<()> {
     Ok(())
 }
 
-/// Removes a file or a folder with all in it, where there is one.
+/// Removes a file, or a folder and everything in it. Does nothing if `path` does not exist.
 pub fn remove(path: &Path) -> Result<()> {
     let result = match fs::symlink_metadata(path) {
         Ok(found) if found.is_dir() => fs::remove_dir_all(path),

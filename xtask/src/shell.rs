@@ -1,4 +1,4 @@
-//! Running commands in the repository's root, with a title and the time taken.
+//! Runs commands in the repository's root, and prints a title and the time that they took.
 
 use anyhow::{Context, Result, bail};
 use std::ffi::OsStr;
@@ -22,7 +22,7 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
 /// The cargo that runs this program.
 pub fn cargo() -> Command {
     let mut command = command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    // Those of the xtask package, which would make cargo think that they changed for others.
+    // These describe the xtask package. cargo would rebuild other packages because of them.
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("CARGO_PKG_") || name == "CARGO_MANIFEST_DIR" {
             command.env_remove(name);
@@ -33,14 +33,14 @@ pub fn cargo() -> Command {
 
 /// Where cargo puts what it builds with the dev profile.
 pub fn dev_folder() -> PathBuf {
-    // xtask itself lies there.
+    // xtask itself is in this folder.
     std::env::current_exe()
         .ok()
         .and_then(|program| program.parent().map(Path::to_path_buf))
         .unwrap_or_else(|| root().join("target/debug"))
 }
 
-/// Runs `command` under a printed title; an error when it does not succeed.
+/// Prints a title and runs `command`; fails if the command does not succeed.
 pub fn run(title: &str, command: &mut Command) -> Result<()> {
     step(title, || {
         println!("$ {}", line(command));
@@ -48,7 +48,7 @@ pub fn run(title: &str, command: &mut Command) -> Result<()> {
     })
 }
 
-/// Runs `work` between a title and the time it took.
+/// Prints a title, runs `work`, and prints the time that it took.
 pub fn step<T>(title: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     println!("\n== {title}");
     let start = Instant::now();
@@ -57,7 +57,7 @@ pub fn step<T>(title: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     Ok(value)
 }
 
-/// Runs `command`; an error when it does not succeed.
+/// Runs `command`; fails if the command does not succeed.
 pub fn check(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| format!("cannot run {}", command.get_program().display()))?;
     if !status.success() {
@@ -66,14 +66,13 @@ pub fn check(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Runs `command` and returns what it wrote to its standard output, or None when it cannot be run
-/// or fails.
+/// Runs `command` and returns its standard output, or None if it cannot be run or fails.
 pub fn output(command: &mut Command) -> Option<String> {
     let output = command.stderr(std::process::Stdio::null()).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// The command as one would type it in the repository's root.
+/// The command as a user would type it in the repository's root.
 fn line(command: &Command) -> String {
     let program = Path::new(command.get_program());
     let program = program.file_name().unwrap_or(program.as_os_str());

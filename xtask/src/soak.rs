@@ -1,5 +1,5 @@
-//! `cargo xtask soak`: one long run of a tiny model that logs, evaluates and saves all the time,
-//! while its memory and its open files are counted. Linux only, where `/proc` has both.
+//! `cargo xtask soak`: watches the memory and the open files of one long run of a tiny model that
+//! logs, evaluates and saves all the time. Linux only, because it reads `/proc`.
 
 use crate::{setup, shell};
 use anyhow::{Context, Result, bail, ensure};
@@ -8,20 +8,20 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 const FOLDER: &str = "target/soak";
-/// 10 steps an epoch; a save also at the end of each evaluation that is the best so far.
+/// An epoch has 10 steps. Each evaluation that is the best so far causes another save.
 const FLAGS: &str = "--model_name tests/goldens/models/qwen2 --dataset_name tests/goldens/words --output_dir target/soak/out \
     --device cpu --disable_tqdm --max_steps 1000000000 --learning_rate 1e-4 --lr_scheduler_type constant \
     --optim_args rank=8,update_proj_gap=50,scale=0.5 --logging_steps 10 --eval_strategy steps --eval_steps 7 \
     --save_strategy steps --save_steps 7 --save_total_limit 2 --load_best_model_at_end";
 const BETWEEN_SAMPLES: Duration = Duration::from_secs(1);
-/// Allocators, caches and the first saves settle in this part of the time.
+/// The part of the time in which allocators, caches and the first saves settle.
 const WARM_UP: f64 = 0.2;
-/// What memory may grow by after that besides the log history: noise of the allocator.
+/// How much memory may grow after the warm-up, in addition to the log history: allocator noise.
 const FREE_GROWTH_BYTES: f64 = 4e6;
-/// `log_history` keeps every log and evaluation, as Hugging Face's does, and a save writes all of
-/// it as one text.
+/// How much memory may grow with each log entry. Like Hugging Face's, `log_history` keeps every log
+/// and every evaluation, and a save writes all of it as one text.
 const BYTES_PER_LOG_ENTRY: f64 = 3000.0;
-/// Files that are open for a moment while a checkpoint is written.
+/// How many more files may be open at one time, because a checkpoint is being written.
 const FREE_HANDLES: usize = 8;
 
 #[derive(Clone, Copy)]
@@ -32,11 +32,11 @@ struct Sample {
     log_entries: usize,
 }
 
-/// `--minutes <number>`.
+/// Takes `--minutes <number>`.
 pub fn run(arguments: &[&str]) -> Result<()> {
     let ["--minutes", minutes] = arguments else { bail!("soak takes --minutes <number>") };
     let number: f64 = minutes.parse().with_context(|| format!("--minutes {minutes}"))?;
-    ensure!(number >= 1.0 && number.is_finite(), "--minutes {minutes}: 1 or more");
+    ensure!(number >= 1.0 && number.is_finite(), "--minutes {minutes}: must be 1 or more");
     setup::ensure()?;
     shell::run("build", shell::cargo().args(["build", "--locked", "-p", "train_and_save"]))?;
     setup::remove(&shell::root().join(FOLDER))?;
@@ -45,7 +45,7 @@ pub fn run(arguments: &[&str]) -> Result<()> {
     judge(&samples)
 }
 
-/// Samples until the time is over, then ends the run as a user would.
+/// Takes samples until the time is over, then ends the run with a signal, as a user would.
 fn watch(time: Duration) -> Result<Vec<Sample>> {
     let log = std::fs::File::create(shell::root().join(FOLDER).join("stderr"))?;
     let mut training = shell::command(shell::dev_folder().join("train_and_save"));
@@ -53,7 +53,7 @@ fn watch(time: Duration) -> Result<Vec<Sample>> {
     let samples = sample(&mut child, time);
     let terminated = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
     let status = child.wait()?;
-    ensure!(terminated?.success(), "kill");
+    ensure!(terminated?.success(), "kill failed");
     let samples = samples?;
     ensure!(status.code() == Some(143), "the run ended with {status}; see {FOLDER}/stderr");
     Ok(samples)
@@ -83,10 +83,11 @@ fn resident_bytes(process: &Path) -> Result<f64> {
     Ok(kibibytes * 1024.0)
 }
 
+/// Prints what the run used; fails if memory or open files grew by more than allowed.
 fn judge(samples: &[Sample]) -> Result<()> {
     let settled = &samples[(samples.len() as f64 * WARM_UP) as usize..];
     let (first, last) = (settled.first().context("no sample")?, settled.last().context("no sample")?);
-    // Means over a tenth at each end: a single sample may lie within a save.
+    // Compares means over a tenth at each end, because a single sample may fall into a save.
     let tenth = (settled.len() / 10).max(1);
     let mean = |part: &[Sample]| part.iter().map(|sample| sample.resident_bytes).sum::<f64>() / part.len() as f64;
     let growth = mean(&settled[settled.len() - tenth..]) - mean(&settled[..tenth]);
@@ -112,7 +113,7 @@ fn judge(samples: &[Sample]) -> Result<()> {
     Ok(())
 }
 
-/// Bytes a second, by least squares.
+/// Growth of the memory in bytes a second, by least squares.
 fn slope(samples: &[Sample]) -> f64 {
     let count = samples.len() as f64;
     let mean_x = samples.iter().map(|sample| sample.seconds).sum::<f64>() / count;

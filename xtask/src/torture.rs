@@ -1,10 +1,10 @@
-//! `cargo xtask torture`: runs killed at random instants, saves included, and resumed until they
-//! are done. Tests have a short form of it.
+//! `cargo xtask torture`: kills runs at random instants, also during saves, and resumes them until
+//! they are done. The tests include a short version.
 
 use crate::{setup, shell};
 use anyhow::Result;
 
-/// `arguments`: the number of kills and the seed, each with a default.
+/// Takes the number of kills and the seed; both have defaults.
 pub fn run(arguments: &[&str]) -> Result<()> {
     setup::ensure()?;
     let mut command = shell::cargo();

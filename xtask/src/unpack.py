@@ -1,7 +1,7 @@
-"""unpack.py WHEEL FOLDER: takes headers and CPU libraries out of a wheel, flat into FOLDER/include and FOLDER/lib."""
+"""unpack.py WHEEL FOLDER: copies headers and CPU libraries of a wheel to FOLDER/include and FOLDER/lib."""
 import os, re, shutil, sys, zipfile
 
-# libtorch.so names the CUDA library, which stays away so that programs do not link it; the rest is for Python or CUDA.
+# libtorch.so refers to the CUDA library, and programs must not link to that. The others are for Python or CUDA.
 LEFT_OUT = re.compile(r"lib(torch|torch_cuda.*|c10_cuda|caffe2_nvrtc|torch_nvshmem|torch_python|torch_global_deps|shm)\.so")
 NVIDIA = {"libcudart.so.13", "libcupti.so.13"}
 
