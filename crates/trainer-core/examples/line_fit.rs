@@ -132,13 +132,14 @@ fn main() -> Result<(), BoxError> {
         output_dir: output_dir.clone(),
         learning_rate: 0.3,
         logging_steps: 20.0,
-        ..TrainingArguments::default()
+        ..TrainingArguments::documented_recipe()
     };
     let (train, eval) = (Samples(64), Samples(16));
     let mut line = Line::default();
     let mut store = PlainStore::new(&output_dir);
-    let trainer = Trainer::new(arguments, &mut line, &train, Some(&eval), &mut store)?;
-    let output = trainer.with_callback(ProgressBar::stderr()).train()?;
+    let bars = indicatif::MultiProgress::new();
+    let builder = Trainer::builder(arguments, &mut line, &train).eval_source(&eval).store(&mut store);
+    let output = builder.callback(ProgressBar::new(bars)).build()?.train()?;
     println!("y = {:.3} x {:+.3} after {} steps", line.slope, line.offset, output.state.global_step);
     println!("checkpoints are in {}", output_dir.display());
     Ok(())

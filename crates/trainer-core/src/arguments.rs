@@ -1,7 +1,7 @@
-//! The arguments of a run: Hugging Face's names, the documented recipe as defaults.
+//! The arguments of a run, with the names and the meaning that they have in Hugging Face's
+//! transformers.
 
 use crate::schedule::{SchedulerKwargs, SchedulerType};
-use crate::string_enum::string_enum;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -11,143 +11,173 @@ pub use validate::ArgumentProblem;
 #[cfg(test)]
 mod tests;
 
-string_enum! {
-    /// When something is done that is done again and again.
-    "strategy" IntervalStrategy {
-        /// Never.
-        No = "no",
-        /// Every so many optimizer steps.
-        Steps = "steps",
-        /// At the end of each epoch.
-        Epoch = "epoch",
-    }
+/// When the loop logs or evaluates. Its names in files are `no`, `steps` and `epoch`; `Display` and
+/// `FromStr` use the same names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IntervalStrategy {
+    /// Never.
+    No,
+    /// Every given number of optimizer steps.
+    Steps,
+    /// At the end of each epoch.
+    Epoch,
 }
 
-string_enum! {
-    /// When checkpoints are saved.
-    "save strategy" SaveStrategy {
-        /// Never.
-        No = "no",
-        /// Every `save_steps` optimizer steps, and after the last one.
-        Steps = "steps",
-        /// At the end of each epoch.
-        Epoch = "epoch",
-        /// Whenever an evaluation is the best so far.
-        Best = "best",
-    }
+serde_plain::derive_display_from_serialize!(IntervalStrategy);
+serde_plain::derive_fromstr_from_deserialize!(IntervalStrategy);
+
+/// When the loop saves a checkpoint. Its names in files are `no`, `steps`, `epoch` and `best`;
+/// `Display` and `FromStr` use the same names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SaveStrategy {
+    /// Never.
+    No,
+    /// Every `save_steps` optimizer steps, and after the last one.
+    Steps,
+    /// At the end of each epoch.
+    Epoch,
+    /// Whenever an evaluation is the best so far.
+    Best,
 }
 
-string_enum! {
-    /// What a step time is.
-    "step timing" StepTiming {
-        /// Wait for the device after each step: each time is that step's own.
-        Step = "step",
-        /// Do not wait: steps between two waits (logs, evaluations, saves) share their mean, and
-        /// the maximum is of such means. The first step is always timed by itself.
-        Window = "window",
-    }
+serde_plain::derive_display_from_serialize!(SaveStrategy);
+serde_plain::derive_fromstr_from_deserialize!(SaveStrategy);
+
+/// How step times are measured. The names in files are `step` and `window`; `Display` and `FromStr`
+/// use the same names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepTiming {
+    /// Wait for the device after each step, so that every step has its own time.
+    Step,
+    /// Do not wait after each step. Steps between two waits (logs, evaluations, saves) share their
+    /// mean time, and the reported maximum is the largest of these means. The first step still has
+    /// its own time. The name in files is `window`.
+    #[serde(rename = "window")]
+    Averaged,
 }
 
-/// What the loop is told. Fields are named and defined as in `transformers.TrainingArguments`; the
-/// defaults are the documented recipe. Step counts below 1 are ratios of the run's optimizer steps,
-/// rounded up.
+serde_plain::derive_display_from_serialize!(StepTiming);
+serde_plain::derive_fromstr_from_deserialize!(StepTiming);
+
+/// The arguments of a run.
+///
+/// Fields have the names and the meaning of `transformers.TrainingArguments`. Their defaults are
+/// those of transformers 5.17. [`documented_recipe`](Self::documented_recipe) is a preset with the
+/// values of a documented fine-tuning run. Two fields do not exist in transformers: `max_bad_steps`
+/// and `step_timing`. `warmup_ratio` was removed there and lives on here.
+///
+/// A step is an optimizer step. A number of steps below 1 is a ratio of all steps of the run,
+/// rounded up to whole steps.
+///
+/// A missing field has its default when the arguments are read from a file. An unknown field is an
+/// error.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "an object of training arguments")]
 pub struct TrainingArguments {
-    /// Where everything goes. Empty means it was not given, which is an error.
+    /// The folder that checkpoints and result files are written to. It must be set; the default is
+    /// empty, which is an error. It must be valid UTF-8, because JSON files record it.
     pub output_dir: PathBuf,
-    /// Passes over the training split; a fraction stops within an epoch. Default 10.
+    /// Passes over the training split. A fraction ends the run within an epoch. Default 3.
     pub num_train_epochs: f64,
-    /// Optimizer steps to take in place of `num_train_epochs` when positive. Default -1.
+    /// Optimizer steps of the run. A positive number replaces `num_train_epochs`. Default -1.
     pub max_steps: i64,
-    /// Rows in a training micro-batch. Default 8. The source makes the batches; a resume checks
-    /// that it is unchanged.
+    /// Rows in a training micro-batch, at most 1,000,000. Default 8. The loop does not make batches:
+    /// the [`BatchSource`](crate::BatchSource) must use the same number. A resumed run must not
+    /// change it.
     pub per_device_train_batch_size: usize,
-    /// Rows in an evaluation batch. Default 8. Metrics do not depend on it.
+    /// Rows in an evaluation batch, at most 1,000,000. Default 8. The metrics do not depend on it.
     pub per_device_eval_batch_size: usize,
-    /// Micro-batches in an optimizer step. Default 1.
+    /// Micro-batches in an optimizer step, at most 1,000,000. Default 1.
     pub gradient_accumulation_steps: usize,
-    /// Peak learning rate. Default 1e-5.
+    /// The highest learning rate of the schedule. Default 5e-5.
     pub learning_rate: f64,
-    /// Shape of the schedule. Default linear.
+    /// The shape of the schedule. Default linear.
     pub lr_scheduler_type: SchedulerType,
-    /// Parameters of the schedule.
+    /// Parameters of the schedule. Default: none.
     pub lr_scheduler_kwargs: SchedulerKwargs,
-    /// Part of the run spent warming up, when `warmup_steps` is 0. Default 0.1.
+    /// The part of the run that warms up, between 0 and 1. It counts when `warmup_steps` is 0.
+    /// Default 0.
     pub warmup_ratio: f64,
-    /// Steps of warm-up; below 1 a ratio; 0: `warmup_ratio` decides. Default 0.
+    /// Steps of warm-up. A number below 1 is a ratio of the run; 0 leaves it to `warmup_ratio`.
+    /// Default 0.
     pub warmup_steps: f64,
-    /// Gradients are scaled down to this norm; 0 turns clipping off. Default 1.
+    /// A gradient with a larger norm is scaled down to this norm. 0 turns clipping off. Default 1.
     pub max_grad_norm: f64,
-    /// End the run after this many steps in a row whose loss or gradient norm is not finite; each
-    /// of them updates nothing. To know in time, the host waits for the device before each update.
-    /// 0: it does not; figures are looked at when they are due, and the first that is not finite
-    /// ends the run. Default 3.
+    /// The run ends after this many bad steps in a row. A step is bad when its loss or its gradient
+    /// norm is NaN or infinite; it updates nothing. To find a bad step before its update, the host
+    /// waits for the device in each step. With 0 the host does not wait: the loop looks at the
+    /// figures when a log is due, and the first bad step ends the run. Default 3.
     pub max_bad_steps: u64,
-    /// When memory runs out, go on with micro-batches of half as many rows, and twice as many of
-    /// them in an optimizer step. Default false.
+    /// When memory runs out, continue with micro-batches of half as many rows, and twice as many
+    /// micro-batches in an optimizer step. Default false.
     pub auto_find_batch_size: bool,
     /// When to log. Default steps.
     pub logging_strategy: IntervalStrategy,
-    /// Optimizer steps between logs. Default 85.
+    /// Optimizer steps between logs. Default 500.
     pub logging_steps: f64,
-    /// Log the first step too. Default false.
+    /// Log the first step as well. Default false.
     pub logging_first_step: bool,
-    /// When to evaluate. Default epoch.
+    /// When to evaluate. Default no.
     pub eval_strategy: IntervalStrategy,
-    /// Optimizer steps between evaluations; unset: `logging_steps`.
+    /// Optimizer steps between evaluations. Default: `logging_steps`.
     pub eval_steps: Option<f64>,
-    /// Epochs (strategy epoch) or steps (strategy steps) before the first evaluation. Default 0.
+    /// Do not evaluate before this many epochs (strategy `epoch`) or steps (strategy `steps`).
+    /// Default 0.
     pub eval_delay: f64,
     /// Evaluate before the first step. Default false.
     pub eval_on_start: bool,
-    /// When to save. Default epoch.
+    /// When to save a checkpoint. Default steps.
     pub save_strategy: SaveStrategy,
     /// Optimizer steps between checkpoints. Default 500.
     pub save_steps: f64,
-    /// Checkpoints to keep; unset keeps all. Default 1. The best one is kept besides.
+    /// How many checkpoints to keep, in addition to the best one. Default: all. The loop deletes
+    /// nothing itself; a callback that deletes checkpoints reads this field.
     pub save_total_limit: Option<usize>,
-    /// Load the best checkpoint into the model when training has ended. Default false.
+    /// Load the best checkpoint into the learner when training has ended. Default false.
     pub load_best_model_at_end: bool,
-    /// The evaluation metric that decides which checkpoint is best, one of
-    /// [`TrainingArguments::BEST_METRICS`], with or without `eval_`; unset: `loss`.
+    /// The evaluation metric that decides which checkpoint is the best: one of
+    /// [`TrainingArguments::BEST_METRICS`], with or without the prefix `eval_`. Default: `loss`.
     pub metric_for_best_model: Option<String>,
-    /// Whether a greater metric is better; unset: unless its name ends in `loss` or it is the
-    /// perplexity.
+    /// Whether a greater metric is better. Default: false for a metric whose name ends in `loss` and
+    /// for the perplexity, true for others.
     pub greater_is_better: Option<bool>,
-    /// Seed of the row order and of all else that is random. Default 42.
+    /// The seed of the row order and of everything else that is random. Default 42.
     pub seed: u64,
-    /// How steps are timed. Default step.
+    /// How step times are measured. Default step.
     pub step_timing: StepTiming,
 }
 
 impl Default for TrainingArguments {
+    /// The defaults of transformers 5.17, and an empty `output_dir`.
     fn default() -> Self {
         Self {
             output_dir: PathBuf::new(),
-            num_train_epochs: 10.0,
+            num_train_epochs: 3.0,
             max_steps: -1,
             per_device_train_batch_size: 8,
             per_device_eval_batch_size: 8,
             gradient_accumulation_steps: 1,
-            learning_rate: 1e-5,
+            learning_rate: 5e-5,
             lr_scheduler_type: SchedulerType::Linear,
             lr_scheduler_kwargs: SchedulerKwargs::default(),
-            warmup_ratio: 0.1,
+            warmup_ratio: 0.0,
             warmup_steps: 0.0,
             max_grad_norm: 1.0,
             max_bad_steps: 3,
             auto_find_batch_size: false,
             logging_strategy: IntervalStrategy::Steps,
-            logging_steps: 85.0,
+            logging_steps: 500.0,
             logging_first_step: false,
-            eval_strategy: IntervalStrategy::Epoch,
+            eval_strategy: IntervalStrategy::No,
             eval_steps: None,
             eval_delay: 0.0,
             eval_on_start: false,
-            save_strategy: SaveStrategy::Epoch,
+            save_strategy: SaveStrategy::Steps,
             save_steps: 500.0,
-            save_total_limit: Some(1),
+            save_total_limit: None,
             load_best_model_at_end: false,
             metric_for_best_model: None,
             greater_is_better: None,
@@ -158,11 +188,28 @@ impl Default for TrainingArguments {
 }
 
 impl TrainingArguments {
-    /// What `metric_for_best_model` may name, with or without `eval_`.
+    /// The values that `metric_for_best_model` can have, with or without the prefix `eval_`.
     pub const BEST_METRICS: &[&str] = &["loss", "mean_token_accuracy", "perplexity"];
 
-    /// The key in the evaluation metrics that decides which checkpoint is best: `eval_loss` unless
-    /// set.
+    /// A preset for full fine-tuning on a small dataset: 10 epochs with a learning rate of 1e-5 and
+    /// a warm-up over a tenth of the run, a log every 85 steps, an evaluation and a checkpoint at
+    /// the end of each epoch, one checkpoint kept. All other fields have their defaults.
+    #[must_use]
+    pub fn documented_recipe() -> Self {
+        Self {
+            num_train_epochs: 10.0,
+            learning_rate: 1e-5,
+            warmup_ratio: 0.1,
+            logging_steps: 85.0,
+            eval_strategy: IntervalStrategy::Epoch,
+            save_strategy: SaveStrategy::Epoch,
+            save_total_limit: Some(1),
+            ..Self::default()
+        }
+    }
+
+    /// The key of the evaluation metric that decides which checkpoint is the best. It is `eval_loss`
+    /// unless `metric_for_best_model` names another metric.
     pub fn best_metric_key(&self) -> String {
         let name = self.metric_for_best_model.as_deref().unwrap_or("loss");
         match name.strip_prefix("eval_").unwrap_or(name) {
@@ -171,7 +218,8 @@ impl TrainingArguments {
         }
     }
 
-    /// Whether `metric` is finite and strictly better than `best`.
+    /// Whether `metric` is finite and strictly better than `best`. Any finite metric is better than
+    /// `None`.
     pub fn is_better(&self, metric: f64, best: Option<f64>) -> bool {
         let greater_is_better = self.greater_is_better.unwrap_or_else(|| {
             let key = self.best_metric_key();

@@ -1,7 +1,4 @@
 //! The events of a run.
-//!
-//! Callbacks compose: a `Box`, `&mut`, `Option` or `Vec` of callbacks is a callback. Events reach
-//! them in order of registration; the first error ends the run.
 
 use crate::{BoxError, LogEntry, Requests, TrainerState, TrainingArguments};
 use serde_json::Value;
@@ -10,113 +7,198 @@ use std::path::Path;
 mod compose;
 pub(crate) use compose::CallbackFailure;
 
-/// What callbacks may look at.
+/// What a callback can look at during an event.
 #[derive(Clone, Copy, Debug)]
-pub struct Context<'a> {
+pub struct CallbackContext<'a> {
     /// The arguments of the run.
     pub arguments: &'a TrainingArguments,
     /// The state of the run.
     pub state: &'a TrainerState,
-    /// The checkpoint the run goes on from.
+    /// The checkpoint that the run was resumed from. `None` if it started from the beginning.
     pub resumed_from: Option<&'a Path>,
 }
 
 /// What an event handler returns.
 pub type EventResult = Result<(), BoxError>;
 
-/// Something that listens to a run. All methods do nothing unless overridden; names and moments are
-/// those of HF's `TrainerCallback`.
+/// A listener of a run. Early stopping, the choice of the best checkpoint, the deletion of old
+/// checkpoints, progress bars and reports are callbacks.
+///
+/// The events have the names and the moments of HF's `TrainerCallback`. All methods do nothing
+/// unless they are overridden. This is the order of events; those in brackets happen when they are
+/// due:
 ///
 /// ```text
 /// on_train_begin
 ///   on_epoch_begin
 ///     on_step_begin                        before the first micro-batch of an optimizer step
-///       on_substep_end                     after each micro-batch but the last
+///       on_substep_end                     after each micro-batch except the last
 ///       on_pre_optimizer_step              gradients are complete
-///       on_optimizer_step                  weights are updated, or were left alone
+///       on_optimizer_step                  weights are updated, or the step was skipped
 ///     on_step_end                          global_step and epoch count the step
 ///     [on_log] [on_log on_evaluate] [on_save]
 ///   on_epoch_end
 ///   [on_log] [on_log on_evaluate] [on_save]
 /// on_log                                   the summary of the run
-/// on_train_end                             also after an error, once
+/// on_train_end                             once, also after an error
 /// ```
+///
+/// A callback sees the state of the run in the [`CallbackContext`] and cannot change it. It acts
+/// through [`Requests`]: it can ask for a log, an evaluation, a checkpoint, or the end of the run.
+///
+/// Callbacks compose: a `Box`, a `&mut`, an `Option` and a `Vec` of callbacks are callbacks. Events
+/// reach callbacks in the order of registration.
+///
+/// ```
+/// use trainer_core::{Callback, CallbackContext, EventResult, Requests};
+///
+/// /// Ends the run after some steps, with a checkpoint.
+/// struct StopAfter(u64);
+///
+/// impl Callback for StopAfter {
+///     fn on_step_end(&mut self, context: &CallbackContext<'_>, requests: &mut Requests) -> EventResult {
+///         if context.state.global_step >= self.0 {
+///             requests.request_save();
+///             requests.request_stop();
+///         }
+///         Ok(())
+///     }
+/// }
+/// ```
+///
+/// # Errors
+///
+/// The first error of an event handler ends the run. The callbacks after the failing one do not see
+/// the event, but `on_train_end` still reaches all callbacks once.
+/// [`Error::Callback`](crate::Error::Callback) names the callback and the event. A callback that can
+/// do without something, such as a line on the terminal, should emit a `tracing` warning instead of
+/// an error.
 pub trait Callback {
-    /// Names the callback in errors and in `stateful_callbacks`. Default: its type's name.
+    /// The name of the callback in errors and in `stateful_callbacks` of the state. Default: the
+    /// name of its type.
     fn name(&self) -> &str {
         short_type_name::<Self>()
     }
 
-    /// Training is about to begin, or to go on from a checkpoint (then `global_step` may be above
-    /// 0).
-    fn on_train_begin(&mut self, _context: &Context<'_>, _requests: &mut Requests) -> EventResult {
+    /// Training is about to begin, or to continue from a checkpoint. `global_step` is above 0 when it
+    /// continues.
+    ///
+    /// # Errors
+    ///
+    /// An error ends the run.
+    fn on_train_begin(&mut self, _context: &CallbackContext<'_>, _requests: &mut Requests) -> EventResult {
         Ok(())
     }
 
-    /// Training has ended; called once, also after an error in the loop or in another callback.
-    fn on_train_end(&mut self, _context: &Context<'_>, _requests: &mut Requests) -> EventResult {
+    /// Training has ended. Every callback sees this event once, also after an error in the loop or in
+    /// another callback.
+    ///
+    /// # Errors
+    ///
+    /// The run reports the error, unless an earlier error ended it. The other callbacks still see the
+    /// event.
+    fn on_train_end(&mut self, _context: &CallbackContext<'_>, _requests: &mut Requests) -> EventResult {
         Ok(())
     }
 
-    /// An epoch begins, or goes on from a checkpoint.
-    fn on_epoch_begin(&mut self, _context: &Context<'_>, _requests: &mut Requests) -> EventResult {
+    /// An epoch begins, or continues from a checkpoint.
+    ///
+    /// # Errors
+    ///
+    /// An error ends the run.
+    fn on_epoch_begin(&mut self, _context: &CallbackContext<'_>, _requests: &mut Requests) -> EventResult {
         Ok(())
     }
 
-    /// An epoch ended, or was left because training stops.
-    fn on_epoch_end(&mut self, _context: &Context<'_>, _requests: &mut Requests) -> EventResult {
+    /// An epoch has ended, or is left early because training stops.
+    ///
+    /// # Errors
+    ///
+    /// An error ends the run.
+    fn on_epoch_end(&mut self, _context: &CallbackContext<'_>, _requests: &mut Requests) -> EventResult {
         Ok(())
     }
 
-    /// The batches of an optimizer step are there; the first is about to run.
-    fn on_step_begin(&mut self, _context: &Context<'_>, _requests: &mut Requests) -> EventResult {
+    /// The batches of an optimizer step are ready, and the first one is about to run.
+    ///
+    /// # Errors
+    ///
+    /// An error ends the run.
+    fn on_step_begin(&mut self, _context: &CallbackContext<'_>, _requests: &mut Requests) -> EventResult {
         Ok(())
     }
 
-    /// A micro-batch is done and another of the same optimizer step follows.
-    fn on_substep_end(&mut self, _context: &Context<'_>, _requests: &mut Requests) -> EventResult {
+    /// A micro-batch is done, and another one of the same optimizer step follows.
+    ///
+    /// # Errors
+    ///
+    /// An error ends the run.
+    fn on_substep_end(&mut self, _context: &CallbackContext<'_>, _requests: &mut Requests) -> EventResult {
         Ok(())
     }
 
-    /// Gradients are complete and not yet clipped.
-    fn on_pre_optimizer_step(&mut self, _context: &Context<'_>, _requests: &mut Requests) -> EventResult {
+    /// The gradients are complete and not yet clipped.
+    ///
+    /// # Errors
+    ///
+    /// An error ends the run.
+    fn on_pre_optimizer_step(&mut self, _context: &CallbackContext<'_>, _requests: &mut Requests) -> EventResult {
         Ok(())
     }
 
-    /// The optimizer step was taken, or skipped because it is not finite; `global_step` does not
-    /// count it yet.
-    fn on_optimizer_step(&mut self, _context: &Context<'_>, _requests: &mut Requests) -> EventResult {
+    /// The optimizer step was taken, or it was skipped because its loss or gradient is not finite.
+    /// `global_step` does not count it yet.
+    ///
+    /// # Errors
+    ///
+    /// An error ends the run.
+    fn on_optimizer_step(&mut self, _context: &CallbackContext<'_>, _requests: &mut Requests) -> EventResult {
         Ok(())
     }
 
     /// The optimizer step is counted.
-    fn on_step_end(&mut self, _context: &Context<'_>, _requests: &mut Requests) -> EventResult {
+    ///
+    /// # Errors
+    ///
+    /// An error ends the run.
+    fn on_step_end(&mut self, _context: &CallbackContext<'_>, _requests: &mut Requests) -> EventResult {
         Ok(())
     }
 
-    /// An entry was added to the log history: a training log, an evaluation, or the summary at the
-    /// end.
-    fn on_log(&mut self, _context: &Context<'_>, _entry: &LogEntry, _requests: &mut Requests) -> EventResult {
+    /// An entry was added to the log history: a log of training steps, an evaluation, a notice of the
+    /// loop (such as `save_error`), or the summary at the end.
+    ///
+    /// # Errors
+    ///
+    /// An error ends the run.
+    fn on_log(&mut self, _context: &CallbackContext<'_>, _entry: &LogEntry, _requests: &mut Requests) -> EventResult {
         Ok(())
     }
 
-    /// An evaluation is done; `metrics` is its log entry. No checkpoint of this step need exist
-    /// yet, and `best_metric` is that of the evaluations before. A metric that is not finite is
-    /// `null`.
-    fn on_evaluate(&mut self, _context: &Context<'_>, _metrics: &LogEntry, _requests: &mut Requests) -> EventResult {
+    /// An evaluation is done, and `metrics` is its log entry. A metric that is not finite is `null`.
+    /// There may be no checkpoint of this step yet, and `best_metric` does not count this evaluation yet.
+    ///
+    /// # Errors
+    ///
+    /// An error ends the run.
+    fn on_evaluate(
+        &mut self,
+        _context: &CallbackContext<'_>,
+        _metrics: &LogEntry,
+        _requests: &mut Requests,
+    ) -> EventResult {
         Ok(())
     }
 
-    /// A checkpoint is complete at `checkpoint`: whole, and flushed to the disk. With a store that
-    /// writes while training goes on, this may be some steps after the one that was saved; `state`
-    /// is that of now. A checkpoint that could not be written has no such event, but an entry in
-    /// the log history with `save_error`.
-    fn on_save(&mut self, _context: &Context<'_>, _checkpoint: &Path, _requests: &mut Requests) -> EventResult {
-        Ok(())
-    }
-
-    /// A callback has something to tell the user ([`Requests::notify`]). Not an event of HF's.
-    fn on_notice(&mut self, _context: &Context<'_>, _notice: &str, _requests: &mut Requests) -> EventResult {
+    /// The checkpoint in the folder `checkpoint` is complete: all files are written and flushed to the
+    /// disk. A store may write while training continues, so this event can come some steps after the
+    /// step that was saved; `state` is the current one. A checkpoint that fails has no such event. It
+    /// has an entry with the key `save_error` in the log history.
+    ///
+    /// # Errors
+    ///
+    /// An error ends the run.
+    fn on_save(&mut self, _context: &CallbackContext<'_>, _checkpoint: &Path, _requests: &mut Requests) -> EventResult {
         Ok(())
     }
 
@@ -125,8 +207,12 @@ pub trait Callback {
         None
     }
 
-    /// Takes back what [`state`](Self::state) gave; called before `on_train_begin` of a resumed
-    /// run.
+    /// Takes back what [`state`](Self::state) returned. The loop calls it before `on_train_begin` of
+    /// a resumed run.
+    ///
+    /// # Errors
+    ///
+    /// The value is not one that [`state`](Self::state) returns. The run does not start.
     fn restore(&mut self, _state: &Value) -> EventResult {
         Ok(())
     }

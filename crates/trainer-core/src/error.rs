@@ -1,26 +1,26 @@
-//! The crate's error type. Every variant is one line on the terminal: what was found, where, and
-//! what to do.
+//! The error type of the crate. The message of every variant is one line: what was found, where,
+//! and what to do.
 
-use crate::{ArgumentProblem, OutOfMemory};
+use crate::{ArgumentProblem, OutOfMemory, SaveStrategy};
 use std::path::PathBuf;
 
-/// The error type of the traits users implement; anything fits in it.
+/// The error type of the traits that users implement. Any error converts into it.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
 
 /// The result of this crate's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why a run could not start, go on, or resume.
+/// Why a run could not start, continue, or resume.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// One or more arguments are unusable; all of them are listed.
+    /// Some arguments cannot be used.
     #[error("{}", join(problems))]
     Arguments {
-        /// Every problem found.
+        /// All problems.
         problems: Vec<ArgumentProblem>,
     },
-    /// A split has nothing in it.
+    /// A split has no rows, or the arguments need a split that is not there.
     #[error("the {split} split has no rows: give it at least one")]
     EmptySplit {
         /// `training` or `evaluation`.
@@ -29,10 +29,24 @@ pub enum Error {
     /// The evaluation split has no token to predict.
     #[error("the evaluation split has no target tokens, so there is no eval_loss: check its labels and max_length")]
     NoEvaluationTargets,
-    /// A callback asked for an evaluation and there is no split for it.
-    #[error("an evaluation was asked for at step {step}, but the run has no evaluation split")]
+    /// The arguments ask for checkpoints, and there is no store for them.
+    #[error(
+        "save_strategy is {save_strategy}, but the trainer has no checkpoint store: give it one, or set save_strategy to no"
+    )]
+    MissingStore {
+        /// When checkpoints are to be saved.
+        save_strategy: SaveStrategy,
+    },
+    /// A callback asked for a checkpoint, and there is no store for it.
+    #[error("a callback asked for a checkpoint at step {step}, but the trainer has no checkpoint store")]
+    SaveWithoutStore {
+        /// The optimizer step after which it asked.
+        step: u64,
+    },
+    /// A callback asked for an evaluation, and there is no evaluation split.
+    #[error("a callback asked for an evaluation at step {step}, but the trainer has no evaluation split")]
     NoEvaluationSplit {
-        /// The optimizer step after which it was asked for.
+        /// The optimizer step after which it asked.
         step: u64,
     },
     /// Reading a batch failed.
@@ -44,30 +58,30 @@ pub enum Error {
         epoch: u64,
         /// Counted from 0 within the epoch.
         micro_batch: usize,
-        /// What the source said.
+        /// The error of the source.
         source: BoxError,
     },
-    /// A source ended before the number of batches it announced.
+    /// A source has fewer batches than it announced.
     #[error("epoch {epoch} of the training split ended after {found} of {expected} micro-batches")]
     ShortEpoch {
         /// Counted from 0.
         epoch: u64,
-        /// Micro-batches that came.
+        /// Micro-batches that there were.
         found: usize,
         /// Micro-batches announced by [`crate::BatchSource::num_batches`].
         expected: usize,
     },
-    /// The learner failed.
+    /// A method of the learner failed.
     #[error("{action} failed at step {step}: {source}")]
     Learner {
-        /// What it was doing.
+        /// What the learner was doing.
         action: &'static str,
         /// The optimizer step, counted from 1.
         step: u64,
-        /// What the learner said.
+        /// The error of the learner.
         source: BoxError,
     },
-    /// The learner returned more or fewer step records than steps were taken.
+    /// The learner returned another number of step records than it took steps.
     #[error("the learner returned {found} step records for {expected} steps up to step {step}")]
     StepRecords {
         /// The last optimizer step.
@@ -77,8 +91,8 @@ pub enum Error {
         /// Steps taken.
         expected: usize,
     },
-    /// The loss or the gradient norm of a step is NaN or infinite, and so were those of as many
-    /// steps before it as may be skipped.
+    /// The loss or the gradient norm of a step is NaN or infinite, and no more steps may be skipped.
+    /// [`max_bad_steps`](crate::TrainingArguments::max_bad_steps) is the limit.
     #[error(
         "{quantity} is {value} at step {step}{}{}: lower learning_rate, lengthen the warm-up, or look at those rows; {}",
         nth_in_a_row(*in_a_row), on_rows(rows), last_checkpoint(checkpoint.as_ref())
@@ -90,13 +104,12 @@ pub enum Error {
         value: f64,
         /// The optimizer step, counted from 1.
         step: u64,
-        /// Steps up to this one that were not finite.
+        /// Steps in a row that were not finite, with this one.
         in_a_row: u64,
-        /// The rows of the step, by their numbers in the dataset; empty if the source does not
-        /// number them.
+        /// The numbers of the rows of the step in the dataset. Empty if the source does not number
+        /// its rows.
         rows: Vec<u64>,
-        /// The last checkpoint, saved before the first of these steps or between them; it is
-        /// finite.
+        /// The last checkpoint. Its weights are finite.
         checkpoint: Option<PathBuf>,
     },
     /// The loss of an evaluation is NaN or infinite.
@@ -109,23 +122,23 @@ pub enum Error {
         value: f64,
         /// The optimizer step.
         step: u64,
-        /// The last checkpoint; it is finite.
+        /// The last checkpoint. Its weights are finite.
         checkpoint: Option<PathBuf>,
     },
-    /// Memory ran out.
+    /// Memory ran out in a forward and backward or in an evaluation.
     #[error("{action} at step {step} with {rows} rows in a batch: {source}")]
     OutOfMemory {
         /// What the learner was doing.
         action: &'static str,
         /// The optimizer step, counted from 1.
         step: u64,
-        /// The most rows in a batch.
+        /// The largest number of rows in a batch.
         rows: usize,
-        /// What there was and what was asked for.
+        /// How much was asked for, and how much there was.
         source: OutOfMemory,
     },
-    /// Memory ran out in an update. Some parameters may have been updated and others not, so there
-    /// is no going on from here, with smaller batches or without.
+    /// Memory ran out in an update. Some weights may have been updated and others not, so the run
+    /// cannot continue, not even with smaller batches.
     #[error(
         "the optimizer step at step {step}: {source}; the update is half done, so the run ends here, and {}",
         last_checkpoint(checkpoint.as_ref())
@@ -135,7 +148,7 @@ pub enum Error {
         step: u64,
         /// The last checkpoint, saved before this step.
         checkpoint: Option<PathBuf>,
-        /// What there was and what was asked for.
+        /// How much was asked for, and how much there was.
         source: OutOfMemory,
     },
     /// A batch cannot be split into smaller ones.
@@ -143,10 +156,10 @@ pub enum Error {
     SplitBatch {
         /// `training` or `evaluation`.
         split: &'static str,
-        /// What the source said.
+        /// The error of the source.
         source: BoxError,
     },
-    /// The model is not finite, although the losses are.
+    /// A weight of the model is NaN or infinite, although the losses are finite.
     #[error(
         "the model is not finite after step {step}: {source}; lower learning_rate or lengthen the warm-up. It was not saved; {}",
         last_checkpoint(checkpoint.as_ref())
@@ -154,7 +167,7 @@ pub enum Error {
     NonFiniteModel {
         /// The optimizer step.
         step: u64,
-        /// The last checkpoint; it is finite.
+        /// The last checkpoint. Its weights are finite.
         checkpoint: Option<PathBuf>,
         /// What the learner found.
         source: BoxError,
@@ -166,18 +179,19 @@ pub enum Error {
         callback: String,
         /// The event it was called for.
         event: &'static str,
-        /// What it said.
+        /// The error of the callback.
         source: BoxError,
     },
-    /// A checkpoint could not be written.
+    /// A checkpoint could not be written. It does not end the run: this is the message of
+    /// `save_error` in the log history.
     #[error("saving the checkpoint of step {step} failed: {source}")]
     Save {
         /// The optimizer step.
         step: u64,
-        /// What the store or the learner said.
+        /// The error of the store or of the learner.
         source: BoxError,
     },
-    /// A checkpoint cannot be continued with these arguments or this data.
+    /// A run with these arguments and this data cannot resume from the checkpoint.
     #[error("cannot resume from {}: {}", .path.display(), changes.join("; "))]
     ResumeMismatch {
         /// The checkpoint.
@@ -185,16 +199,16 @@ pub enum Error {
         /// Each change, with the old and the new value.
         changes: Vec<String>,
     },
-    /// A checkpoint's file holds a value that no run can have written.
+    /// A file of a checkpoint holds a value that no run can have written.
     #[error("{}: {field} is {value}, but {expected}; resume from another checkpoint", .path.display())]
     SavedValue {
         /// The file.
         path: PathBuf,
         /// The field in it.
         field: &'static str,
-        /// Its value.
+        /// The value of the field.
         value: String,
-        /// What it must be.
+        /// What the field must be.
         expected: String,
     },
     /// A file could not be read or written.
@@ -202,15 +216,15 @@ pub enum Error {
     File {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: std::io::Error,
     },
-    /// A file does not hold what it should.
+    /// A file does not hold the JSON that it should.
     #[error("{}: {source}", .path.display())]
     Json {
         /// The file.
         path: PathBuf,
-        /// Where and why.
+        /// The place in the file and the reason.
         source: serde_json::Error,
     },
 }
@@ -230,7 +244,7 @@ fn on_rows(rows: &[u64]) -> String {
     format!(", rows {}{more} of the training split", shown.join(", "))
 }
 
-/// What a run leaves to go on from, in words.
+/// The end of a message: the checkpoint that a user can resume from.
 pub(crate) fn last_checkpoint(path: Option<&PathBuf>) -> String {
     path.map_or_else(
         || "no checkpoint was saved before".to_owned(),

@@ -1,7 +1,6 @@
-//! JSON files. Floats survive a round trip bit for bit (serde_json's `float_roundtrip`), which an
-//! exact resume needs.
+//! JSON files. Floats keep every bit (serde_json's `float_roundtrip`), which an exact resume needs.
 
-use crate::{Error, Result};
+use crate::{Error, Result, atomic_file};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::path::Path;
@@ -20,5 +19,5 @@ pub(crate) fn text<T: Serialize>(value: &T) -> serde_json::Result<Vec<u8>> {
 
 pub(crate) fn write<T: Serialize>(path: &Path, value: &T) -> Result<()> {
     let text = text(value).map_err(|source| Error::Json { path: path.to_owned(), source })?;
-    std::fs::write(path, text).map_err(|source| Error::File { path: path.to_owned(), source })
+    atomic_file::replace(path, &text).map_err(|source| Error::File { path: path.to_owned(), source })
 }

@@ -23,12 +23,12 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let dir = tempfile::tempdir()?;
 //! # let output_dir = dir.path().to_owned();
-//! let arguments = TrainingArguments { output_dir, num_train_epochs: 3.0, learning_rate: 0.1, ..Default::default() };
+//! let arguments = TrainingArguments { output_dir, num_train_epochs: 3.0, learning_rate: 0.1, ..TrainingArguments::documented_recipe() };
 //! let (train, eval) = (ToySource::new(64, 8), ToySource::new(16, 8));
 //! let mut learner = ToyLearner::default();
 //! let mut store = PlainStore::new(&arguments.output_dir);
 //!
-//! let output = Trainer::new(arguments, &mut learner, &train, Some(&eval), &mut store)?.train()?;
+//! let output = Trainer::builder(arguments, &mut learner, &train).eval_source(&eval).store(&mut store).build()?.train()?;
 //!
 //! assert_eq!(output.state.global_step, 24);
 //! assert!(output.metrics["train_loss"].as_f64() > output.eval_metrics.unwrap()["eval_loss"].as_f64());
@@ -39,38 +39,48 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod atomic_file;
 mod callback;
 mod error;
 mod json;
 mod learner;
+mod log_line;
 mod metrics_file;
 mod out_of_memory;
 mod plan;
+mod prefetch;
 mod progress;
+#[cfg(feature = "progress-bar")]
 mod progress_bar;
 mod requests;
 mod schedule;
 mod source;
 mod state;
 mod store;
-mod string_enum;
+#[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod timing;
 mod trainer;
 
 pub use arguments::{ArgumentProblem, IntervalStrategy, SaveStrategy, StepTiming, TrainingArguments};
-pub use callback::{Callback, Context, EventResult};
+pub use callback::{Callback, CallbackContext, EventResult};
 pub use error::{BoxError, Error, Result};
 pub use learner::{EvalSums, Learner, StepRecord, StepRequest, WindowFigures};
+pub use log_line::LOG_TARGET;
 pub use metrics_file::MetricsFile;
 pub use out_of_memory::OutOfMemory;
 pub use plan::{Due, Plan};
+pub use prefetch::{Prefetch, prefetch};
 pub use progress::{PROGRESS_FILE_NAME, TRAINING_ARGS_FILE_NAME};
+#[cfg(feature = "progress-bar")]
 pub use progress_bar::ProgressBar;
 pub use requests::Requests;
 pub use schedule::{Schedule, SchedulerKwargs, SchedulerType};
 pub use source::{BatchInfo, BatchSource, Batches};
 pub use state::{LogEntry, TrainerState};
 pub use store::{CheckpointFolder, CheckpointStore, Saved, WriteCheckpoint, WriteContent};
-pub use string_enum::UnknownName;
-pub use trainer::{Resumed, SaveReport, TrainOutput, Trainer};
+pub use trainer::{Resumed, SaveReport, TrainOutput, Trainer, TrainerBuilder};
+
+#[cfg(all(doctest, feature = "testing"))]
+#[doc = include_str!("../README.md")]
+struct ReadmeDoctests;

@@ -1,18 +1,20 @@
 //! `metrics.jsonl`: one JSON object per log and per evaluation, written as it happens.
 
-use crate::{Callback, Context, EventResult, LogEntry, Requests};
+use crate::{Callback, CallbackContext, EventResult, LogEntry, Requests, atomic_file};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-/// Writes every log entry as a line and flushes it. A run that begins starts the file anew; a
-/// resumed one rewrites it from the checkpoint's log history first, so that nothing from beyond the
-/// checkpoint, and no half line, stays. A run that was complete when it was resumed leaves it as it
-/// is, with the summary that no checkpoint holds.
+/// Writes each log entry as one line of JSON, at once.
 ///
-/// A full disk does not end a run that has begun: a line that could not be written is made up for
-/// with the next, as the file is then written anew from the log history. What is missing at the end
-/// is an error.
+/// A run that starts from the beginning starts with an empty file. A resumed run first rewrites the
+/// file from the log history of its checkpoint, so the file has no entries from after the checkpoint
+/// and no half-written line. A resumed run that was already complete does not change the file, which
+/// holds a summary that no checkpoint has.
+///
+/// A full disk does not end a run. After a line that could not be written, the next entry rewrites
+/// the whole file from the log history. If lines are still missing at the end of the run, that is an
+/// error.
 #[derive(Debug)]
 pub struct MetricsFile {
     path: PathBuf,
@@ -22,15 +24,15 @@ pub struct MetricsFile {
 }
 
 impl MetricsFile {
-    /// The file's name in the output folder.
+    /// The usual name of the file in the output folder.
     pub const FILE_NAME: &'static str = "metrics.jsonl";
 
-    /// Writes to `path`; nothing is touched before training begins.
+    /// A callback that writes to `path`. It does not touch the file before training begins.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into(), file: None, failure: None }
     }
 
-    /// The file, begun with `entries` if this is the first time.
+    /// The file. The first call makes it, with `entries` as its content.
     fn open_once(&mut self, entries: &[LogEntry]) -> Result<&mut File, String> {
         let file = match self.file.take() {
             Some(file) => file,
@@ -48,23 +50,12 @@ impl MetricsFile {
         for entry in entries {
             write_line(&mut text, entry)?;
         }
-        let staged = staged(&self.path);
-        if let Err(error) = std::fs::write(&staged, text).and_then(|()| std::fs::rename(&staged, &self.path)) {
-            // The first error is the one to report.
-            let _ = std::fs::remove_file(&staged);
-            return Err(error);
-        }
+        atomic_file::replace(&self.path, &text)?;
         OpenOptions::new().append(true).open(&self.path)
     }
 }
 
-fn staged(path: &Path) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".partial");
-    path.with_file_name(name)
-}
-
-/// One write a line, so that a reader never sees half of one.
+/// Writes a line with a single write, so that a reader never sees half of a line.
 fn write_line(to: &mut impl Write, entry: &LogEntry) -> std::io::Result<()> {
     let mut line = serde_json::to_vec(entry)?;
     line.push(b'\n');
@@ -72,22 +63,22 @@ fn write_line(to: &mut impl Write, entry: &LogEntry) -> std::io::Result<()> {
 }
 
 impl Callback for MetricsFile {
-    fn on_train_begin(&mut self, context: &Context<'_>, _requests: &mut Requests) -> EventResult {
+    fn on_train_begin(&mut self, context: &CallbackContext<'_>, _requests: &mut Requests) -> EventResult {
         if context.resumed_from.is_none() {
             self.open_once(&context.state.log_history)?;
         }
         Ok(())
     }
 
-    fn on_step_begin(&mut self, context: &Context<'_>, _requests: &mut Requests) -> EventResult {
+    fn on_step_begin(&mut self, context: &CallbackContext<'_>, _requests: &mut Requests) -> EventResult {
         if self.failure.is_none() {
             self.open_once(&context.state.log_history)?;
         }
         Ok(())
     }
 
-    fn on_log(&mut self, context: &Context<'_>, entry: &LogEntry, _requests: &mut Requests) -> EventResult {
-        // The entry is the last of the history already.
+    fn on_log(&mut self, context: &CallbackContext<'_>, entry: &LogEntry, _requests: &mut Requests) -> EventResult {
+        // The history already ends with the entry.
         let earlier = context.state.log_history.split_last().map_or(&[][..], |(_, earlier)| earlier);
         let path = self.path.display().to_string();
         let written = self
@@ -100,7 +91,7 @@ impl Callback for MetricsFile {
         Ok(())
     }
 
-    fn on_train_end(&mut self, context: &Context<'_>, _requests: &mut Requests) -> EventResult {
+    fn on_train_end(&mut self, context: &CallbackContext<'_>, _requests: &mut Requests) -> EventResult {
         if self.failure.take().is_some() {
             self.open_once(&context.state.log_history)?;
         }
@@ -112,6 +103,7 @@ impl Callback for MetricsFile {
 mod tests {
     use super::*;
     use crate::{TrainerState, TrainingArguments};
+    use std::path::Path;
 
     fn entry(step: u64) -> LogEntry {
         LogEntry::from_iter([("loss".to_owned(), 0.5.into()), ("step".to_owned(), step.into())])
@@ -119,14 +111,14 @@ mod tests {
 
     fn begin(file: &mut MetricsFile, resumed_from: Option<&Path>) -> EventResult {
         let (state, arguments) = (TrainerState::default(), TrainingArguments::default());
-        let context = Context { arguments: &arguments, state: &state, resumed_from };
+        let context = CallbackContext { arguments: &arguments, state: &state, resumed_from };
         file.on_train_begin(&context, &mut Requests::default())
     }
 
-    /// Logs at a step, having logged at all steps before.
+    /// Logs step `step` of a run that has logged every step before.
     fn log(file: &mut MetricsFile, step: u64) {
         let state = TrainerState { log_history: (1..=step).map(entry).collect(), ..Default::default() };
-        let context = Context { arguments: &TrainingArguments::default(), state: &state, resumed_from: None };
+        let context = CallbackContext { arguments: &TrainingArguments::default(), state: &state, resumed_from: None };
         file.on_log(&context, &entry(step), &mut Requests::default()).unwrap();
     }
 
@@ -154,7 +146,7 @@ mod tests {
 
         let mut file = MetricsFile::new(&path);
         let state = TrainerState { log_history: vec![entry(1)], ..Default::default() };
-        let context = Context { arguments: &TrainingArguments::default(), state: &state, resumed_from };
+        let context = CallbackContext { arguments: &TrainingArguments::default(), state: &state, resumed_from };
         file.on_step_begin(&context, &mut Requests::default()).unwrap();
         assert_eq!(read(), "{\"loss\":0.5,\"step\":1}\n");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing but the file is left");
@@ -180,7 +172,7 @@ mod tests {
         file.file = Some(OpenOptions::new().append(true).open("/dev/full").unwrap());
         log(&mut file, 5);
         let state = TrainerState { log_history: (1..=5).map(entry).collect(), ..Default::default() };
-        let context = Context { arguments: &TrainingArguments::default(), state: &state, resumed_from: None };
+        let context = CallbackContext { arguments: &TrainingArguments::default(), state: &state, resumed_from: None };
         file.on_train_end(&context, &mut Requests::default()).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 5);
         std::fs::create_dir(&staged).unwrap();

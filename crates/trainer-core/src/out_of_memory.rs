@@ -1,22 +1,23 @@
-//! Running out of memory, as the loop understands it.
+//! The error of a learner that runs out of memory.
 
 use crate::BoxError;
 use std::fmt;
 
-/// What a [`Learner`](crate::Learner) returns when memory ran out: the one error of its that the
-/// loop can do something about.
+/// The error that a [`Learner`](crate::Learner) returns when memory runs out. The loop recognizes it:
+/// with [`auto_find_batch_size`](crate::TrainingArguments::auto_find_batch_size) it tries again with
+/// smaller batches.
 #[derive(Debug, thiserror::Error)]
 #[error("out of memory on {device}{}", Figures(self))]
 pub struct OutOfMemory {
-    /// Where, in words: `cuda:0`, `the CPU`.
+    /// The device, as the message names it: `cuda:0`, `the CPU`.
     pub device: String,
-    /// Bytes asked for, if known.
+    /// The bytes that were asked for, if known.
     pub requested_bytes: Option<u64>,
-    /// Bytes free, if known.
+    /// The free bytes of the device, if known.
     pub free_bytes: Option<u64>,
-    /// Bytes there are in all, if known.
+    /// All bytes of the device, if known.
     pub total_bytes: Option<u64>,
-    /// The error it was made of.
+    /// The original error, if there is one.
     pub source: Option<BoxError>,
 }
 
@@ -40,7 +41,7 @@ impl fmt::Display for Figures<'_> {
     }
 }
 
-/// In the units that torch prints.
+/// The number of bytes in the units that torch prints.
 fn in_units(bytes: u64) -> String {
     const GIB: f64 = (1u64 << 30) as f64;
     const MIB: f64 = (1u64 << 20) as f64;

@@ -1,4 +1,5 @@
-//! How many steps a run has, and what is due when: the arithmetic of HF's Trainer.
+//! The number of steps of a run, and the steps after which something is due. The arithmetic is that
+//! of HF's Trainer.
 
 use crate::{IntervalStrategy, SaveStrategy, TrainingArguments};
 
@@ -7,13 +8,13 @@ use crate::{IntervalStrategy, SaveStrategy, TrainingArguments};
 pub struct Plan {
     /// Micro-batches in an epoch.
     pub batches_per_epoch: usize,
-    /// Micro-batches in an optimizer step; the last one of an epoch may have fewer.
+    /// Micro-batches in an optimizer step. The last step of an epoch may have fewer.
     pub gradient_accumulation_steps: usize,
     /// Optimizer steps in an epoch.
     pub steps_per_epoch: u64,
     /// Optimizer steps in the run.
     pub max_steps: u64,
-    /// Epochs the run enters.
+    /// Epochs in the run, rounded up.
     pub num_train_epochs: u64,
     /// Optimizer steps between logs.
     pub logging_steps: u64,
@@ -51,7 +52,8 @@ impl Plan {
         }
     }
 
-    /// Micro-batches of the next accumulation window when `done` of the epoch are done.
+    /// Micro-batches in the next accumulation window, when `done` micro-batches of the epoch are done.
+    /// 0 at the end of the epoch.
     pub fn window_size(&self, done: usize) -> usize {
         self.gradient_accumulation_steps.min(self.batches_per_epoch.saturating_sub(done))
     }
@@ -70,7 +72,7 @@ impl Plan {
         }
     }
 
-    /// What the strategies ask for at the end of an epoch, `epoch` having been trained in all.
+    /// What the strategies ask for at the end of an epoch, when `epoch` epochs of the run are done.
     pub fn due_after_epoch(arguments: &TrainingArguments, epoch: f64) -> Due {
         Due {
             log: arguments.logging_strategy == IntervalStrategy::Epoch,
@@ -80,10 +82,10 @@ impl Plan {
     }
 }
 
-/// What is to be done now.
+/// What the loop is to do now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Due {
-    /// Log.
+    /// Log the steps since the last log.
     pub log: bool,
     /// Evaluate.
     pub evaluate: bool,

@@ -1,39 +1,42 @@
-//! Where a run stands beyond `trainer_state.json`: `training_progress.json` of a checkpoint.
+//! The part of a run's position that `trainer_state.json` does not hold: `training_progress.json` of
+//! a checkpoint.
 
 use crate::{BatchSource, Error, Result, StepRecord, TrainingArguments};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-/// The position and the running sums, in a checkpoint.
+/// The file of a checkpoint with the position in the data and the running sums.
 pub const PROGRESS_FILE_NAME: &str = "training_progress.json";
 
-/// The [`TrainingArguments`] of the run, in a checkpoint.
+/// The file of a checkpoint with the [`TrainingArguments`] of the run.
 pub const TRAINING_ARGS_FILE_NAME: &str = "training_args.json";
 
-/// What an exact resume needs of the loop. All sums are in the order of the steps, and floats are
-/// written losslessly.
+/// What the loop needs for an exact resume. Sums are taken in the order of the steps, and floats
+/// keep every bit in the file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Progress {
-    /// The epoch the run is in, or the next one, counted from 0.
+    /// The current epoch, or the next one between two epochs, counted from 0.
     pub epoch: u64,
     /// Micro-batches of that epoch that are done.
     pub micro_batches_done: usize,
-    /// Whether `on_epoch_end` and what follows it are done since the last step.
+    /// Whether `on_epoch_end`, and the log, evaluation and save after it, were done after the last
+    /// step.
     pub epoch_end_done: bool,
     /// Sum of the losses of all steps.
     pub total_loss: f64,
-    /// Since the last log.
+    /// Sums over the steps since the last log.
     pub since_log: SinceLog,
-    /// Steps that were not finite and were skipped.
+    /// Counts of the steps that were skipped because they were not finite.
     #[serde(default)]
     pub bad_steps: BadSteps,
-    /// Rows in an evaluation batch, when memory allowed for less than was asked for. That of
-    /// training is in the state.
+    /// Rows in an evaluation batch, when the memory is too small for the number in the arguments.
+    /// The number for training is in the state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eval_batch_size: Option<usize>,
-    /// What must not change.
-    pub fixed: Fixed,
+    /// What a resumed run must not change.
+    #[serde(rename = "fixed")]
+    pub data: DataIdentity,
 }
 
 /// Sums over the steps since the last log.
@@ -51,9 +54,9 @@ pub(crate) struct SinceLog {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct BadSteps {
-    /// Since the last step that was finite.
+    /// Steps since the last finite one.
     pub in_a_row: u64,
-    /// In the whole run.
+    /// Steps of the whole run.
     pub total: u64,
 }
 
@@ -64,10 +67,10 @@ impl BadSteps {
     }
 }
 
-/// What the position in the data depends on.
+/// What the position in the data depends on. It is the same in all sessions of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Fixed {
+pub(crate) struct DataIdentity {
     pub seed: u64,
     pub per_device_train_batch_size: usize,
     pub gradient_accumulation_steps: usize,
@@ -76,7 +79,7 @@ pub(crate) struct Fixed {
 }
 
 impl Progress {
-    pub fn new(fixed: Fixed) -> Self {
+    pub fn new(data: DataIdentity) -> Self {
         Self {
             epoch: 0,
             micro_batches_done: 0,
@@ -85,11 +88,11 @@ impl Progress {
             since_log: SinceLog::default(),
             bad_steps: BadSteps::default(),
             eval_batch_size: None,
-            fixed,
+            data,
         }
     }
 
-    /// Adds a step's record to the sums.
+    /// Adds the record of a step to the sums.
     pub fn add(&mut self, record: &StepRecord) {
         self.total_loss += record.loss;
         self.since_log.num_steps += 1;
@@ -99,17 +102,18 @@ impl Progress {
         self.since_log.target_tokens += record.target_tokens;
     }
 
-    /// Counts an epoch that was walked to its end.
+    /// Records that the end of an epoch is done. The next epoch is then the current one, unless the
+    /// last step of the run lies within the epoch.
     pub fn end_epoch(&mut self) {
         self.epoch_end_done = true;
-        if self.micro_batches_done >= self.fixed.num_train_batches {
+        if self.micro_batches_done >= self.data.num_train_batches {
             self.epoch += 1;
             self.micro_batches_done = 0;
         }
     }
 }
 
-impl Fixed {
+impl DataIdentity {
     pub fn new(arguments: &TrainingArguments, train: &impl BatchSource) -> Self {
         Self {
             seed: arguments.seed,
@@ -120,7 +124,7 @@ impl Fixed {
         }
     }
 
-    /// An error naming what changed between the checkpoint and this run.
+    /// Returns an error that names all differences between the checkpoint and this run.
     pub fn check(&self, saved: &Self, checkpoint: &Path) -> Result<()> {
         let pairs = [
             ("seed", saved.seed, self.seed),

@@ -1,12 +1,15 @@
-//! What callbacks may ask of the loop.
+//! What callbacks can ask the loop to do.
 
 use crate::plan::Due;
 
-/// Requests to the loop. They can only be added, so no callback undoes what another asked for.
+/// Requests of the callbacks to the loop. A callback can add a request, but it cannot take one
+/// back, so no callback undoes what another one asked for.
 ///
-/// Each is honoured once, at the first point that fits: `log`, `evaluate` and `save`, in this
-/// order, after the current optimizer step or at the end of the epoch (a request made in
-/// `on_evaluate` to save is honoured right after it); `stop` once these are done.
+/// The loop serves each request once, at the next point where it is possible:
+///
+/// - `log`, `evaluate` and `save`, in this order: after the current optimizer step, or at the end of
+///   the epoch. A save that is requested in `on_evaluate` follows that evaluation at once.
+/// - `stop`: after these.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Requests {
     log: bool,
@@ -14,46 +17,40 @@ pub struct Requests {
     save: bool,
     stop: bool,
     best_metric: Option<f64>,
-    notices: Vec<String>,
 }
 
 impl Requests {
-    /// Log the steps since the last log.
+    /// Asks for a log of the steps since the last log.
     pub fn request_log(&mut self) {
         self.log = true;
     }
 
-    /// Evaluate.
+    /// Asks for an evaluation.
     pub fn request_evaluate(&mut self) {
         self.evaluate = true;
     }
 
-    /// Save a checkpoint.
+    /// Asks for a checkpoint.
     pub fn request_save(&mut self) {
         self.save = true;
     }
 
-    /// End training after this step. What the strategies would do at the end of the epoch is left
-    /// to a resumed run, but for the checkpoint of `save_strategy=epoch`.
+    /// Asks to end training after the current step. The logs and evaluations at the end of the epoch
+    /// are left to a resumed run, which does them when it has finished the epoch. With the save
+    /// strategy `epoch`, the loop saves a checkpoint before it stops.
     pub fn request_stop(&mut self) {
         self.stop = true;
     }
 
-    /// In `on_evaluate`: this evaluation is the best so far. It becomes `best_metric` and
-    /// `best_global_step` of the state when all callbacks have seen the event, and
-    /// `best_model_checkpoint` with the save of this step, if there is one.
+    /// In `on_evaluate`: says that this evaluation is the best so far, with this metric. When all
+    /// callbacks have seen the event, the state records it as `best_metric` and `best_global_step`.
+    /// It records `best_model_checkpoint` when a checkpoint of this step is complete, if there is
+    /// one.
     pub fn mark_best(&mut self, metric: f64) {
         self.best_metric = Some(metric);
     }
 
-    /// Tell the user something, in one line: it reaches every callback as
-    /// [`on_notice`](crate::Callback::on_notice), and so the terminal, when all have seen the
-    /// current event.
-    pub fn notify(&mut self, notice: impl Into<String>) {
-        self.notices.push(notice.into());
-    }
-
-    /// Whether a stop was asked for.
+    /// Whether a callback has asked to stop.
     pub fn is_stop_requested(&self) -> bool {
         self.stop
     }
@@ -80,33 +77,29 @@ impl Requests {
         std::mem::take(&mut self.save)
     }
 
-    pub(crate) fn take_notices(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.notices)
-    }
-
     pub(crate) fn take_best_metric(&mut self) -> Option<f64> {
         self.best_metric.take()
     }
 
-    /// HF's `TrainerControl`, which its Trainer expects in `stateful_callbacks` of a checkpoint.
-    /// Ours does not read it.
-    pub(crate) fn to_trainer_control(&self, training: Training) -> serde_json::Value {
+    /// HF's `TrainerControl`. HF's Trainer expects it among the `stateful_callbacks` of a
+    /// checkpoint; this crate does not read it.
+    pub(crate) fn to_trainer_control(&self, status: TrainingStatus) -> serde_json::Value {
         serde_json::json!({
             "args": {
                 "should_epoch_stop": false,
                 "should_evaluate": self.evaluate,
                 "should_log": self.log,
                 "should_save": self.save,
-                "should_training_stop": self.stop || training == Training::Complete,
+                "should_training_stop": self.stop || status == TrainingStatus::Complete,
             },
             "attributes": {},
         })
     }
 }
 
-/// Whether the last step is taken.
+/// Whether all steps are done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Training {
+pub(crate) enum TrainingStatus {
     Underway,
     Complete,
 }

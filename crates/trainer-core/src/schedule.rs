@@ -1,39 +1,42 @@
 //! Learning rate schedules, equal to those of `transformers.optimization`.
 //!
-//! Step `k`, counted from 0, is taken with `learning_rate · factor(k)`; with warm-up the first step
-//! therefore has rate 0.
+//! Step `k`, counted from 0, uses the rate `learning_rate · factor(k)`. With a warm-up the first
+//! step therefore has the rate 0.
 
 use crate::TrainingArguments;
-use crate::string_enum::string_enum;
 use serde::{Deserialize, Serialize};
 use std::f64::consts::PI;
 
 #[cfg(test)]
 mod tests;
 
-string_enum! {
-    /// Shape of the schedule after the warm-up.
-    "lr_scheduler_type" SchedulerType {
-        /// Down to 0 in a straight line.
-        Linear = "linear",
-        /// Down to 0 along half a cosine (`num_cycles` 0.5).
-        Cosine = "cosine",
-        /// `num_cycles` half cosines (default 1), each from the top.
-        CosineWithRestarts = "cosine_with_restarts",
-        /// Down to `lr_end` along a polynomial of degree `power`.
-        Polynomial = "polynomial",
-        /// The same rate throughout, without warm-up.
-        Constant = "constant",
-        /// The same rate after the warm-up.
-        ConstantWithWarmup = "constant_with_warmup",
-        /// Falls with the square root of the step.
-        InverseSqrt = "inverse_sqrt",
-    }
+/// The shape of the schedule after the warm-up. The names in files are those of HF, for example
+/// `cosine_with_restarts`; `Display` and `FromStr` use the same names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SchedulerType {
+    /// Falls to 0 in a straight line.
+    Linear,
+    /// Falls to 0 along half a cosine wave (`num_cycles` 0.5).
+    Cosine,
+    /// `num_cycles` half cosine waves (default 1), each starting at the highest rate.
+    CosineWithRestarts,
+    /// Falls to `lr_end` along a polynomial of degree `power`.
+    Polynomial,
+    /// The same rate in all steps, without a warm-up.
+    Constant,
+    /// The same rate in all steps after the warm-up.
+    ConstantWithWarmup,
+    /// Falls with the square root of the step.
+    InverseSqrt,
 }
 
+serde_plain::derive_display_from_serialize!(SchedulerType);
+serde_plain::derive_fromstr_from_deserialize!(SchedulerType);
+
 impl SchedulerType {
-    /// The keys of `lr_scheduler_kwargs` it understands.
-    pub(crate) fn takes(self) -> &'static [&'static str] {
+    /// The keys of `lr_scheduler_kwargs` that this type accepts.
+    pub(crate) fn accepted_kwargs(self) -> &'static [&'static str] {
         match self {
             Self::Cosine | Self::CosineWithRestarts => &["num_cycles"],
             Self::Polynomial => &["lr_end", "power"],
@@ -43,21 +46,26 @@ impl SchedulerType {
     }
 }
 
-/// Parameters of a schedule; unset ones have HF's defaults. A key its type does not take is refused
-/// by validation.
+/// Parameters of a schedule. A parameter that is not set has HF's default.
+/// [`TrainingArguments::validate`] refuses a parameter that the [`SchedulerType`] does not use.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(
+    deny_unknown_fields,
+    default,
+    expecting = "an object with any of the keys num_cycles, power, lr_end and timescale"
+)]
 pub struct SchedulerKwargs {
-    /// Waves of a cosine: 0.5 for `cosine`, 1 for `cosine_with_restarts`.
+    /// Number of cosine waves. Default 0.5 for `cosine`, and 1 for `cosine_with_restarts`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub num_cycles: Option<f64>,
-    /// Degree of the polynomial: 1.
+    /// Degree of the polynomial. Default 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub power: Option<f64>,
-    /// Last learning rate of the polynomial: 1e-7.
+    /// The last learning rate of the polynomial. Default 1e-7.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lr_end: Option<f64>,
-    /// Time scale of `inverse_sqrt`: the warm-up steps, or 10000 without warm-up.
+    /// Time scale of `inverse_sqrt`, in steps. Default: the number of warm-up steps, or 10000 without
+    /// a warm-up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timescale: Option<f64>,
 }
@@ -67,8 +75,8 @@ impl SchedulerKwargs {
         self.lr_end.unwrap_or(1e-7)
     }
 
-    /// Each key and whether it was given.
-    pub(crate) fn given(&self) -> [(&'static str, bool); 4] {
+    /// Each key, and whether it is set.
+    pub(crate) fn keys(&self) -> [(&'static str, bool); 4] {
         [
             ("num_cycles", self.num_cycles.is_some()),
             ("power", self.power.is_some()),
@@ -100,12 +108,12 @@ impl Schedule {
         }
     }
 
-    /// Steps of warm-up.
+    /// The number of warm-up steps.
     pub fn warmup_steps(&self) -> u64 {
         self.warmup_steps
     }
 
-    /// The learning rate that optimizer step `step`, counted from 0, is taken with.
+    /// The learning rate of optimizer step `step`, counted from 0.
     pub fn learning_rate(&self, step: u64) -> f64 {
         self.learning_rate * self.factor(step)
     }
@@ -146,8 +154,8 @@ impl Schedule {
     }
 }
 
-/// `warmup_steps` of 1 or more is a count, below it a ratio of the run; `warmup_ratio` counts when
-/// it is 0.
+/// The number of warm-up steps. `warmup_steps` is a count when it is 1 or more, and a ratio of the
+/// run below 1. When it is 0, `warmup_ratio` is used.
 fn warmup_steps(arguments: &TrainingArguments, training_steps: u64) -> u64 {
     if arguments.warmup_steps >= 1.0 {
         return arguments.warmup_steps as u64;

@@ -1,49 +1,99 @@
-//! Where batches come from.
+//! The trait of what supplies batches.
 
 use crate::BoxError;
 
-/// Batches of one epoch, in order.
+/// The batches of one epoch, in order.
 pub type Batches<'a, B> = Box<dyn Iterator<Item = Result<B, BoxError>> + 'a>;
 
-/// A split that can be walked in batches, in an order that depends on nothing but the epoch.
+/// A split of a dataset, as batches. The loop trains on one source and evaluates on another one of
+/// the same type.
+///
+/// The batches of an epoch must depend on the epoch's number only: a resumed run starts an epoch
+/// again in its middle, and must get the batches that the first run would have got.
+///
+/// ```
+/// use trainer_core::{BatchInfo, BatchSource, Batches, BoxError};
+///
+/// struct Rows(Vec<f64>);
+/// struct Batch(Vec<f64>);
+///
+/// impl BatchInfo for Batch {
+///     fn num_rows(&self) -> u64 {
+///         self.0.len() as u64
+///     }
+///     fn num_target_tokens(&self) -> u64 {
+///         self.0.len() as u64
+///     }
+///     fn num_tokens(&self) -> u64 {
+///         self.0.len() as u64
+///     }
+/// }
+///
+/// /// Four rows in a batch, in file order.
+/// impl BatchSource for Rows {
+///     type Batch = Batch;
+///
+///     fn num_rows(&self) -> usize {
+///         self.0.len()
+///     }
+///     fn num_batches(&self) -> usize {
+///         self.0.len().div_ceil(4)
+///     }
+///     fn batches(&self, _epoch: u64, first: usize) -> Result<Batches<'_, Batch>, BoxError> {
+///         Ok(Box::new(self.0.chunks(4).skip(first).map(|rows| Ok(Batch(rows.to_vec())))))
+///     }
+/// }
+/// ```
 pub trait BatchSource {
     /// One micro-batch.
     type Batch: BatchInfo;
 
-    /// Rows in the split.
+    /// The number of rows in the split.
     fn num_rows(&self) -> usize;
 
-    /// Micro-batches in an epoch; the last, partial one counts.
+    /// The number of micro-batches in an epoch. A last one with fewer rows counts.
     fn num_batches(&self) -> usize;
 
-    /// The batches of `epoch` (counted from 0) from micro-batch `first` on. Skipping must be cheap:
-    /// a resume starts here.
+    /// The batches of `epoch` (counted from 0), starting with micro-batch `first`. Skipping the
+    /// batches before `first` must be cheap.
     ///
-    /// The iterator may prepare batches ahead of time; the loop asks for a whole accumulation
-    /// window before it starts it.
+    /// The iterator can prepare batches ahead of time, for example with
+    /// [`prefetch`](crate::prefetch). The loop takes all batches of an accumulation window before it
+    /// runs the first one.
+    ///
+    /// # Errors
+    ///
+    /// The batches cannot be read. An error here, or as an item of the iterator, ends the run with
+    /// [`Error::Data`](crate::Error::Data).
     fn batches(&self, epoch: u64, first: usize) -> Result<Batches<'_, Self::Batch>, BoxError>;
 
-    /// The same rows in the same order, in batches of `num_rows` (at least 1) or less. The loop
-    /// asks for it when a batch does not fit into memory. Default: an error.
-    fn split(&self, _batch: &Self::Batch, _num_rows: usize) -> Result<Vec<Self::Batch>, BoxError> {
+    /// The rows of `batch` in the same order, in batches of at most `num_rows` (at least 1). The loop
+    /// calls it when a batch does not fit into memory and
+    /// [`auto_find_batch_size`](crate::TrainingArguments::auto_find_batch_size) is set.
+    ///
+    /// # Errors
+    ///
+    /// The batch cannot be split; the run ends with [`Error::SplitBatch`](crate::Error::SplitBatch).
+    /// Default: always.
+    fn split_batch(&self, _batch: &Self::Batch, _num_rows: usize) -> Result<Vec<Self::Batch>, BoxError> {
         Err("batches of this source cannot be split".into())
     }
 
-    /// The numbers that the batch's rows have in the dataset, counted from 1, to name them in
-    /// messages. Default: none.
+    /// The numbers of the rows of `batch` in the dataset, counted from 1. Messages about a bad step
+    /// name them. Default: none.
     fn row_numbers(&self, _batch: &Self::Batch) -> Vec<u64> {
         Vec::new()
     }
 }
 
-/// What the loop needs to know about a batch.
+/// What the loop needs to know about a batch. Speeds, weights and counts come from these numbers.
 pub trait BatchInfo {
-    /// Rows of the split in this batch.
+    /// The number of rows in the batch.
     fn num_rows(&self) -> u64;
 
-    /// Tokens the model is to predict.
+    /// The number of tokens that the model is to predict. The loss is their mean.
     fn num_target_tokens(&self) -> u64;
 
-    /// Tokens without padding (the sum of the attention mask).
+    /// The number of tokens without padding: the sum of the attention mask.
     fn num_tokens(&self) -> u64;
 }

@@ -1,15 +1,16 @@
-//! What a run has come to: `trainer_state.json`, in HF's schema.
+//! The state of a run: `trainer_state.json`, in HF's schema.
 
 use crate::{Result, json};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 
-/// One entry of the log history.
+/// One entry of the log history: figures by name. An entry has the key `loss` for a log of training
+/// steps, `eval_loss` for an evaluation, and `train_loss` for the summary of a run.
 pub type LogEntry = Map<String, Value>;
 
-/// The state of a run, as callbacks see it and as it is saved. Keys are in HF's order; unknown ones
-/// are tolerated.
+/// The state of a run, as callbacks see it and as checkpoints hold it. Keys are in HF's order.
+/// Unknown keys in a file are ignored.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TrainerState {
@@ -17,19 +18,19 @@ pub struct TrainerState {
     pub best_global_step: Option<u64>,
     /// The metric of the best evaluation.
     pub best_metric: Option<f64>,
-    /// The checkpoint of the best evaluation, once it is saved.
+    /// The checkpoint of the best evaluation, when it is complete.
     pub best_model_checkpoint: Option<PathBuf>,
-    /// Epochs done, with the part of the current one.
+    /// Epochs done, including the part of the current one.
     pub epoch: f64,
     /// Optimizer steps between evaluations.
     pub eval_steps: u64,
     /// Optimizer steps done.
     pub global_step: u64,
-    /// Always false.
+    /// Always false; for compatibility with HF.
     pub is_hyper_param_search: bool,
     /// Whether this is the first process of its host.
     pub is_local_process_zero: bool,
-    /// Whether this is the first process.
+    /// Whether this is the first process of all.
     pub is_world_process_zero: bool,
     /// All logs and evaluations since the run began.
     pub log_history: Vec<LogEntry>,
@@ -43,15 +44,15 @@ pub struct TrainerState {
     pub num_train_epochs: u64,
     /// Optimizer steps between checkpoints.
     pub save_steps: u64,
-    /// What callbacks asked to keep, by name.
+    /// The states of the callbacks, by name.
     pub stateful_callbacks: Map<String, Value>,
-    /// Not counted: 0.
+    /// Always 0: operations are not counted.
     pub total_flos: f64,
     /// Rows in a training micro-batch.
     pub train_batch_size: Option<usize>,
-    /// Always none.
+    /// Always none; for compatibility with HF.
     pub trial_name: Option<String>,
-    /// Always none.
+    /// Always none; for compatibility with HF.
     pub trial_params: Option<Map<String, Value>>,
 }
 
@@ -87,11 +88,21 @@ impl TrainerState {
     pub const FILE_NAME: &'static str = "trainer_state.json";
 
     /// Reads a state from a file.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`](crate::Error::File) when the file cannot be read, and
+    /// [`Error::Json`](crate::Error::Json) when it holds no state.
     pub fn load(path: &Path) -> Result<Self> {
         json::read(path)
     }
 
-    /// Writes the state to a file.
+    /// Writes the state to a file. An earlier file is replaced as a whole.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`](crate::Error::File) when the file cannot be written, and
+    /// [`Error::Json`](crate::Error::Json) when a path in the state is not UTF-8.
     pub fn save(&self, path: &Path) -> Result<()> {
         json::write(path, self)
     }
@@ -102,7 +113,7 @@ impl TrainerState {
         self.log_history.iter().rev().filter(at_step).find(|entry| entry.contains_key("eval_loss"))
     }
 
-    /// The evaluation that `best_metric` comes from.
+    /// The evaluation with `best_metric`.
     pub fn best_evaluation(&self) -> Option<&LogEntry> {
         self.best_global_step.and_then(|step| self.evaluation_at(step))
     }
@@ -112,8 +123,7 @@ impl TrainerState {
 mod tests {
     use super::*;
 
-    /// Written by transformers 5.17.0 (`TrainerState.save_to_json`), with a key of some later
-    /// version added.
+    /// Written by transformers 5.17.0 (`TrainerState.save_to_json`), with one unknown key added.
     const FROM_HF: &str = include_str!("../goldens/trainer_state.json");
 
     #[test]

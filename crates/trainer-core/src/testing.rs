@@ -3,6 +3,8 @@
 
 mod recorder;
 mod toy;
+mod trace;
 
 pub use recorder::{Expected, Recorded, Recorder, Recording};
 pub use toy::{PlainFolder, PlainStore, ToyBatch, ToyLearner, ToySource};
+pub use trace::{TraceRecording, Traced};

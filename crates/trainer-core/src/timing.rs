@@ -3,8 +3,8 @@
 use serde_json::{Map, Value};
 use std::time::Duration;
 
-/// Collects step times. Steps between two waits for the device share their mean: their own times on
-/// the host would only tell how fast work was queued.
+/// Collects step times. Steps between two waits for the device share their mean time, because the
+/// time of a single one on the host is only the time to queue its work.
 #[derive(Debug, Default)]
 pub(crate) struct StepClock {
     steps: Vec<StepTime>,
@@ -20,7 +20,7 @@ struct StepTime {
 }
 
 impl StepClock {
-    /// Whether no step is timed yet.
+    /// Whether no step was added yet.
     pub fn is_new(&self) -> bool {
         self.steps.is_empty() && self.pending.is_empty()
     }
@@ -31,16 +31,17 @@ impl StepClock {
         self.pending_time += elapsed;
     }
 
-    /// The device is done with all steps added so far; the host waited `waited` for it.
-    pub fn settle(&mut self, waited: Duration) {
+    /// Records that the device has finished all steps so far, and that the host waited `waited` for
+    /// it.
+    pub fn end_wait(&mut self, waited: Duration) {
         let total = self.pending_time + waited;
         let milliseconds = total.as_secs_f64() * 1e3 / self.pending.len() as f64;
         self.steps.extend(self.pending.drain(..).map(|tokens| StepTime { milliseconds, tokens }));
         self.pending_time = Duration::ZERO;
     }
 
-    /// `first_step_ms`; `step_time_ms_max` over the other steps; median and tokens per second over
-    /// the second half of the steps, when caches are warm.
+    /// The figures: `first_step_ms`, `step_time_ms_max` over the other steps, and the median and the
+    /// tokens per second over the second half of the steps, when caches are warm.
     pub fn report(&self) -> Map<String, Value> {
         let mut report = Map::new();
         let Some(first) = self.steps.first() else { return report };
@@ -73,7 +74,7 @@ mod tests {
         let mut clock = StepClock::default();
         for (milliseconds, tokens) in [(900, 1), (40, 1), (10, 50), (20, 100), (30, 150)] {
             clock.add(Duration::from_millis(milliseconds), tokens);
-            clock.settle(Duration::ZERO);
+            clock.end_wait(Duration::ZERO);
         }
         let report = clock.report();
         let figure = |key: &str| report[key].as_f64().unwrap().round();
@@ -88,7 +89,7 @@ mod tests {
         let mut clock = StepClock::default();
         clock.add(Duration::from_millis(1), 1);
         clock.add(Duration::from_millis(1), 1);
-        clock.settle(Duration::from_millis(38));
+        clock.end_wait(Duration::from_millis(38));
         let report = clock.report();
         assert_eq!(report["step_time_ms_max"].as_f64().unwrap().round(), 20.0);
     }

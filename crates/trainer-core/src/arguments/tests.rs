@@ -2,7 +2,7 @@ use super::*;
 use crate::Error;
 
 fn usable() -> TrainingArguments {
-    TrainingArguments { output_dir: "out".into(), ..Default::default() }
+    TrainingArguments { output_dir: "out".into(), ..TrainingArguments::documented_recipe() }
 }
 
 fn problems(arguments: TrainingArguments) -> Vec<ArgumentProblem> {
@@ -18,8 +18,9 @@ fn fields(arguments: TrainingArguments) -> Vec<&'static str> {
 }
 
 #[test]
-fn the_recipe_is_usable() {
+fn the_recipe_and_the_defaults_are_usable() {
     assert_eq!(problems(usable()), []);
+    assert_eq!(problems(TrainingArguments { output_dir: "out".into(), ..Default::default() }), []);
 }
 
 #[test]
@@ -33,7 +34,7 @@ fn all_problems_are_reported_together() {
         max_grad_norm: -1.0,
         logging_steps: 1.5,
         save_total_limit: Some(0),
-        ..TrainingArguments::default()
+        ..TrainingArguments::documented_recipe()
     };
     let expected = [
         "output_dir",
@@ -133,9 +134,98 @@ fn a_file_may_give_some_fields_and_no_unknown_ones() {
             .unwrap();
     assert_eq!(given.save_strategy, SaveStrategy::Best);
     assert_eq!(given.lr_scheduler_kwargs.power, Some(2.0));
-    assert_eq!(given.logging_steps, 85.0);
+    assert_eq!(given.logging_steps, 500.0);
     assert!(serde_json::from_str::<TrainingArguments>(r#"{"learning_rat": 1}"#).is_err());
     assert!(serde_json::from_str::<TrainingArguments>(r#"{"lr_scheduler_kwargs": {"num_cycle": 1}}"#).is_err());
     let text = serde_json::to_string(&given).unwrap();
     assert_eq!(serde_json::from_str::<TrainingArguments>(&text).unwrap(), given);
+}
+
+/// Read from the source of transformers 5.17.0 (`training_args.py`).
+#[test]
+fn the_defaults_are_those_of_transformers() {
+    let ours = serde_json::to_value(TrainingArguments::default()).unwrap();
+    let theirs = serde_json::json!({
+        "num_train_epochs": 3.0, "max_steps": -1, "per_device_train_batch_size": 8, "per_device_eval_batch_size": 8,
+        "gradient_accumulation_steps": 1, "learning_rate": 5e-5, "lr_scheduler_type": "linear", "warmup_steps": 0.0,
+        "max_grad_norm": 1.0, "auto_find_batch_size": false, "logging_strategy": "steps", "logging_steps": 500.0,
+        "logging_first_step": false, "eval_strategy": "no", "eval_steps": null, "eval_delay": 0.0,
+        "eval_on_start": false, "save_strategy": "steps", "save_steps": 500.0, "save_total_limit": null,
+        "load_best_model_at_end": false, "metric_for_best_model": null, "greater_is_better": null, "seed": 42,
+    });
+    for (key, value) in theirs.as_object().unwrap() {
+        assert_eq!(&ours[key], value, "{key}");
+    }
+    let not_theirs = ["output_dir", "lr_scheduler_kwargs", "warmup_ratio", "max_bad_steps", "step_timing"];
+    assert_eq!(ours.as_object().unwrap().len(), theirs.as_object().unwrap().len() + not_theirs.len());
+}
+
+#[test]
+fn the_recipe_has_the_documented_values() {
+    let recipe = TrainingArguments::documented_recipe();
+    assert_eq!((recipe.num_train_epochs, recipe.learning_rate, recipe.warmup_ratio), (10.0, 1e-5, 0.1));
+    assert_eq!((recipe.logging_steps, recipe.save_total_limit), (85.0, Some(1)));
+    assert_eq!((recipe.eval_strategy, recipe.save_strategy), (IntervalStrategy::Epoch, SaveStrategy::Epoch));
+    let rest = TrainingArguments {
+        num_train_epochs: 3.0,
+        learning_rate: 5e-5,
+        warmup_ratio: 0.0,
+        logging_steps: 500.0,
+        save_total_limit: None,
+        eval_strategy: IntervalStrategy::No,
+        save_strategy: SaveStrategy::Steps,
+        ..recipe
+    };
+    assert_eq!(rest, TrainingArguments::default());
+}
+
+#[test]
+fn numbers_that_are_typing_errors_are_refused() {
+    let at_most = TrainingArguments {
+        per_device_train_batch_size: 1_000_000,
+        per_device_eval_batch_size: 1_000_000,
+        gradient_accumulation_steps: 1_000_000,
+        ..usable()
+    };
+    assert_eq!(problems(at_most), []);
+    let beyond = TrainingArguments {
+        per_device_train_batch_size: 1_000_001,
+        per_device_eval_batch_size: 1_000_001,
+        gradient_accumulation_steps: usize::MAX,
+        ..usable()
+    };
+    let expected = ["per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"];
+    assert_eq!(fields(beyond.clone()), expected);
+    assert_eq!(problems(beyond)[0].to_string(), "per_device_train_batch_size is 1000001: use 1000000 or less");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_folder_that_json_cannot_name_is_refused() {
+    use std::os::unix::ffi::OsStrExt;
+    let output_dir = std::ffi::OsStr::from_bytes(b"out\xff").into();
+    let found = problems(TrainingArguments { output_dir, ..usable() });
+    assert_eq!(found.len(), 1);
+    assert!(found[0].to_string().ends_with(": the path must be valid UTF-8"), "{}", found[0]);
+}
+
+#[test]
+fn names_are_those_of_files() {
+    for (strategy, name) in [(SaveStrategy::No, "no"), (SaveStrategy::Best, "best"), (SaveStrategy::Epoch, "epoch")] {
+        assert_eq!((strategy.to_string().as_str(), name.parse().unwrap()), (name, strategy));
+    }
+    assert_eq!(("window".parse().unwrap(), StepTiming::Step.to_string().as_str()), (StepTiming::Averaged, "step"));
+    let message = "epochs".parse::<IntervalStrategy>().unwrap_err().to_string();
+    assert!(message.contains("`epochs`") && message.contains("`no`, `steps`, `epoch`"), "{message}");
+}
+
+#[test]
+fn a_wrong_value_is_told_with_what_is_expected() {
+    let message = |text: &str| serde_json::from_str::<TrainingArguments>(text).unwrap_err().to_string();
+    let kwargs = message(r#"{"lr_scheduler_kwargs": 3}"#);
+    let expected = "expected an object with any of the keys num_cycles, power, lr_end and timescale";
+    assert!(kwargs.contains("integer `3`") && kwargs.contains(expected), "{kwargs}");
+    let unknown = message(r#"{"lr_scheduler_kwargs": {"num_cycle": 1}}"#);
+    assert!(unknown.contains("`num_cycle`") && unknown.contains("`num_cycles`, `power`"), "{unknown}");
+    assert!(message("3").contains("expected an object of training arguments"), "{}", message("3"));
 }

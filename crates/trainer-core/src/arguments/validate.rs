@@ -1,18 +1,22 @@
-//! Checks that need nothing but the arguments. All problems are reported together.
+//! Checks of the arguments against each other. All problems are reported together.
 
 use super::{IntervalStrategy, SaveStrategy, TrainingArguments};
 use crate::Error;
 use crate::schedule::SchedulerType;
 use std::fmt;
 
-/// One unusable argument.
+/// The largest batch size and the largest number of accumulation steps. A larger number is a typing
+/// error. Products of two numbers within the limit fit every integer type that they are stored in.
+const MAX_BATCH: usize = 1_000_000;
+
+/// One argument that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArgumentProblem {
     /// The argument's name.
     pub field: &'static str,
-    /// The value it had.
+    /// The argument's value.
     pub value: String,
-    /// What to do.
+    /// How to fix it.
     pub fix: String,
 }
 
@@ -22,7 +26,7 @@ impl fmt::Display for ArgumentProblem {
     }
 }
 
-/// Collects problems; a check reads as `problems.require(condition, field, value, fix)`.
+/// Collects problems. A check reads `problems.require(condition, field, value, fix)`.
 #[derive(Default)]
 struct Problems(Vec<ArgumentProblem>);
 
@@ -33,7 +37,7 @@ impl Problems {
         }
     }
 
-    /// A positive whole number of steps, or a ratio in (0, 1).
+    /// Requires a positive whole number of steps, or a ratio between 0 and 1.
     fn require_interval(&mut self, field: &'static str, steps: f64) {
         let usable = steps.is_finite() && steps > 0.0 && (steps < 1.0 || steps.fract() == 0.0);
         self.require(usable, field, steps, "give a whole number of steps, or a ratio of the run between 0 and 1");
@@ -41,7 +45,11 @@ impl Problems {
 }
 
 impl TrainingArguments {
-    /// Checks the arguments against each other and reports every problem at once.
+    /// Checks every argument, alone and against the others.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Arguments`] lists all problems together.
     pub fn validate(&self) -> Result<(), Error> {
         let mut problems = Problems::default();
         self.check_run(&mut problems);
@@ -53,6 +61,8 @@ impl TrainingArguments {
     fn check_run(&self, problems: &mut Problems) {
         let set = !self.output_dir.as_os_str().is_empty();
         problems.require(set, "output_dir", "empty", "give the folder to write to");
+        let is_text = self.output_dir.to_str().is_some();
+        problems.require(is_text, "output_dir", self.output_dir.display(), "the path must be valid UTF-8");
         let usable = self.max_steps == -1 || self.max_steps > 0;
         problems.require(usable, "max_steps", self.max_steps, "give a positive number, or -1 for num_train_epochs");
         let epochs = self.num_train_epochs;
@@ -64,6 +74,7 @@ impl TrainingArguments {
             ("gradient_accumulation_steps", self.gradient_accumulation_steps),
         ] {
             problems.require(value >= 1, field, value, "give 1 or more");
+            problems.require(value <= MAX_BATCH, field, value, format!("use {MAX_BATCH} or less"));
         }
         let norm = self.max_grad_norm;
         let usable = norm.is_finite() && norm >= 0.0;
@@ -87,13 +98,13 @@ impl TrainingArguments {
 
         let kwargs = &self.lr_scheduler_kwargs;
         let kind = self.lr_scheduler_type;
-        for (key, is_set) in kwargs.given() {
-            let takes = kind.takes().contains(&key);
-            let known = match kind.takes() {
-                [] => "takes none".to_owned(),
-                keys => format!("takes {}", keys.join(", ")),
-            };
-            problems.require(!is_set || takes, "lr_scheduler_kwargs", key, format!("leave it out; {kind} {known}"));
+        let accepted = match kind.accepted_kwargs() {
+            [] => "takes none".to_owned(),
+            keys => format!("takes {}", keys.join(", ")),
+        };
+        for (key, is_set) in kwargs.keys() {
+            let usable = !is_set || kind.accepted_kwargs().contains(&key);
+            problems.require(usable, "lr_scheduler_kwargs", key, format!("leave it out; {kind} {accepted}"));
         }
         for (key, value) in
             [("num_cycles", kwargs.num_cycles), ("power", kwargs.power), ("timescale", kwargs.timescale)]
@@ -142,8 +153,8 @@ impl TrainingArguments {
         problems.require(is_known, "metric_for_best_model", shown, fix);
     }
 
-    /// The best evaluation must have a checkpoint: either saving follows the best, or both happen
-    /// together.
+    /// The best evaluation must have a checkpoint. Either the loop saves the best evaluations, or it
+    /// saves at the steps at which it evaluates.
     fn check_load_best(&self, problems: &mut Problems) {
         let matching = match (self.eval_strategy, self.save_strategy) {
             (IntervalStrategy::No, _) => false,
@@ -151,7 +162,7 @@ impl TrainingArguments {
             (IntervalStrategy::Epoch, SaveStrategy::Epoch) => true,
             (IntervalStrategy::Steps, SaveStrategy::Steps) => {
                 let every = self.eval_steps.unwrap_or(self.logging_steps);
-                // In millionths, so that ratios such as 0.1 and 0.3 divide as they read.
+                // The unit is a millionth: as floats, 0.3 is not a multiple of 0.1.
                 let (save, eval) = ((self.save_steps * 1e6).round(), (every * 1e6).round());
                 (self.save_steps < 1.0) == (every < 1.0) && save % eval == 0.0
             }

@@ -1,12 +1,13 @@
 //! Compositions of callbacks are callbacks.
 
-use super::{Callback, Context, EventResult};
+use super::{Callback, CallbackContext, EventResult};
 use crate::{BoxError, LogEntry, Requests};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
 use std::path::Path;
 
-/// An error that knows which callback failed in which event, however deep in a composition it sits.
+/// An error with the name of the callback that failed and of the event. The callback may be nested
+/// in a composition.
 #[derive(Debug, thiserror::Error)]
 #[error("callback {callback} failed in {event}: {source}")]
 pub(crate) struct CallbackFailure {
@@ -16,19 +17,19 @@ pub(crate) struct CallbackFailure {
 }
 
 impl CallbackFailure {
-    /// Names the error's origin unless an inner composition did.
-    fn name(callback: &str, event: &'static str, source: BoxError) -> BoxError {
+    /// Adds the names, unless an inner composition has added them.
+    fn wrap(callback: &str, event: &'static str, source: BoxError) -> BoxError {
         if source.is::<Self>() { source } else { Box::new(Self { callback: callback.to_owned(), event, source }) }
     }
 }
 
-/// Calls `$handle!` once with all events but `on_train_end`, each with the argument it carries.
+/// Calls `$handle!` with all events except `on_train_end`, each with the argument that it carries.
 macro_rules! with_events {
     ($handle:ident) => {
         $handle! {
             on_train_begin() on_epoch_begin() on_epoch_end() on_step_begin() on_substep_end() on_pre_optimizer_step()
             on_optimizer_step() on_step_end() on_log(entry: &LogEntry) on_evaluate(metrics: &LogEntry)
-            on_save(checkpoint: &Path) on_notice(notice: &str)
+            on_save(checkpoint: &Path)
         }
     };
 }
@@ -36,11 +37,11 @@ macro_rules! with_events {
 /// One callback behind a pointer.
 macro_rules! forward {
     ($($event:ident($($argument:ident: $type:ty)?))*) => {
-        $(fn $event(&mut self, context: &Context<'_>, $($argument: $type,)? requests: &mut Requests) -> EventResult {
+        $(fn $event(&mut self, context: &CallbackContext<'_>, $($argument: $type,)? requests: &mut Requests) -> EventResult {
             (**self).$event(context, $($argument,)? requests)
         })*
 
-        fn on_train_end(&mut self, context: &Context<'_>, requests: &mut Requests) -> EventResult {
+        fn on_train_end(&mut self, context: &CallbackContext<'_>, requests: &mut Requests) -> EventResult {
             (**self).on_train_end(context, requests)
         }
 
@@ -69,7 +70,7 @@ impl<C: Callback + ?Sized> Callback for &mut C {
 /// One callback or none.
 macro_rules! forward_if_some {
     ($($event:ident($($argument:ident: $type:ty)?))*) => {
-        $(fn $event(&mut self, context: &Context<'_>, $($argument: $type,)? requests: &mut Requests) -> EventResult {
+        $(fn $event(&mut self, context: &CallbackContext<'_>, $($argument: $type,)? requests: &mut Requests) -> EventResult {
             self.as_mut().map_or(Ok(()), |callback| callback.$event(context, $($argument,)? requests))
         })*
     };
@@ -78,7 +79,7 @@ macro_rules! forward_if_some {
 impl<C: Callback> Callback for Option<C> {
     with_events!(forward_if_some);
 
-    fn on_train_end(&mut self, context: &Context<'_>, requests: &mut Requests) -> EventResult {
+    fn on_train_end(&mut self, context: &CallbackContext<'_>, requests: &mut Requests) -> EventResult {
         self.as_mut().map_or(Ok(()), |callback| callback.on_train_end(context, requests))
     }
 
@@ -95,13 +96,13 @@ impl<C: Callback> Callback for Option<C> {
     }
 }
 
-/// Several, in order, up to the first error.
+/// Several callbacks, in order, until the first error.
 macro_rules! forward_to_each {
     ($($event:ident($($argument:ident: $type:ty)?))*) => {
-        $(fn $event(&mut self, context: &Context<'_>, $($argument: $type,)? requests: &mut Requests) -> EventResult {
+        $(fn $event(&mut self, context: &CallbackContext<'_>, $($argument: $type,)? requests: &mut Requests) -> EventResult {
             for callback in self {
                 let outcome = callback.$event(context, $($argument,)? requests);
-                outcome.map_err(|error| CallbackFailure::name(callback.name(), stringify!($event), error))?;
+                outcome.map_err(|error| CallbackFailure::wrap(callback.name(), stringify!($event), error))?;
             }
             Ok(())
         })*
@@ -111,12 +112,12 @@ macro_rules! forward_to_each {
 impl<C: Callback> Callback for Vec<C> {
     with_events!(forward_to_each);
 
-    /// Reaches all of them; the first error is returned when they are done.
-    fn on_train_end(&mut self, context: &Context<'_>, requests: &mut Requests) -> EventResult {
+    /// Calls all callbacks, and then returns the first error.
+    fn on_train_end(&mut self, context: &CallbackContext<'_>, requests: &mut Requests) -> EventResult {
         let mut first_error = Ok(());
         for callback in self {
             let outcome = callback.on_train_end(context, requests);
-            let outcome = outcome.map_err(|error| CallbackFailure::name(callback.name(), "on_train_end", error));
+            let outcome = outcome.map_err(|error| CallbackFailure::wrap(callback.name(), "on_train_end", error));
             first_error = first_error.and(outcome);
         }
         first_error
@@ -126,7 +127,7 @@ impl<C: Callback> Callback for Vec<C> {
         "callbacks"
     }
 
-    /// An object of states by name. As with HF, callbacks of one name share a list.
+    /// An object with a state for each name. As with HF, callbacks with the same name share a list.
     fn state(&self) -> Option<Value> {
         let mut by_name: Map<String, Value> = Map::new();
         for callback in self {
@@ -150,7 +151,7 @@ impl<C: Callback> Callback for Vec<C> {
             let own = if is_only_one_named(self, &name) { own } else { own.and_then(|list| list.get(*nth)) };
             *nth += 1;
             if let Some(own) = own.filter(|own| !own.is_null()) {
-                self[index].restore(own).map_err(|error| CallbackFailure::name(&name, "restore", error))?;
+                self[index].restore(own).map_err(|error| CallbackFailure::wrap(&name, "restore", error))?;
             }
         }
         Ok(())
@@ -170,7 +171,7 @@ mod tests {
     struct Counter(u64);
 
     impl Callback for Counter {
-        fn on_step_end(&mut self, _: &Context<'_>, _: &mut Requests) -> EventResult {
+        fn on_step_end(&mut self, _: &CallbackContext<'_>, _: &mut Requests) -> EventResult {
             self.0 += 1;
             Ok(())
         }
@@ -189,11 +190,11 @@ mod tests {
     struct Broken;
 
     impl Callback for Broken {
-        fn on_step_end(&mut self, _: &Context<'_>, _: &mut Requests) -> EventResult {
+        fn on_step_end(&mut self, _: &CallbackContext<'_>, _: &mut Requests) -> EventResult {
             Err("no disk".into())
         }
 
-        fn on_train_end(&mut self, _: &Context<'_>, _: &mut Requests) -> EventResult {
+        fn on_train_end(&mut self, _: &CallbackContext<'_>, _: &mut Requests) -> EventResult {
             Err("still no disk".into())
         }
     }
@@ -201,7 +202,7 @@ mod tests {
     struct Ended<'a>(&'a std::cell::Cell<u32>);
 
     impl Callback for Ended<'_> {
-        fn on_train_end(&mut self, _: &Context<'_>, _: &mut Requests) -> EventResult {
+        fn on_train_end(&mut self, _: &CallbackContext<'_>, _: &mut Requests) -> EventResult {
             self.0.set(self.0.get() + 1);
             Ok(())
         }
@@ -210,7 +211,7 @@ mod tests {
     fn step_end(callback: &mut impl Callback) -> EventResult {
         let (arguments, state) = (TrainingArguments::default(), TrainerState::default());
         callback.on_step_end(
-            &Context { arguments: &arguments, state: &state, resumed_from: None },
+            &CallbackContext { arguments: &arguments, state: &state, resumed_from: None },
             &mut Requests::default(),
         )
     }
@@ -237,7 +238,7 @@ mod tests {
         let mut callbacks: Vec<Box<dyn Callback + '_>> =
             vec![Box::new(Ended(&reached)), Box::new(Broken), Box::new(Ended(&reached))];
         let (arguments, state) = (TrainingArguments::default(), TrainerState::default());
-        let context = Context { arguments: &arguments, state: &state, resumed_from: None };
+        let context = CallbackContext { arguments: &arguments, state: &state, resumed_from: None };
         let error = callbacks.on_train_end(&context, &mut Requests::default()).unwrap_err();
         assert_eq!(error.to_string(), "callback Broken failed in on_train_end: still no disk");
         assert_eq!(reached.get(), 2);

@@ -1,6 +1,6 @@
 //! A callback that writes down every event, and a check of what it wrote.
 
-use crate::{Callback, Context, EventResult, LogEntry, Requests};
+use crate::{Callback, CallbackContext, EventResult, LogEntry, Requests};
 use std::cell::{Ref, RefCell};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -119,7 +119,7 @@ impl<'a> Recorder<'a> {
     fn record(
         &mut self,
         event: &'static str,
-        context: &Context<'_>,
+        context: &CallbackContext<'_>,
         carried: (Option<&LogEntry>, Option<&Path>),
         requests: &mut Requests,
     ) -> EventResult {
@@ -137,7 +137,7 @@ impl<'a> Recorder<'a> {
 
 macro_rules! record {
     ($($event:ident)*) => {
-        $(fn $event(&mut self, context: &Context<'_>, requests: &mut Requests) -> EventResult {
+        $(fn $event(&mut self, context: &CallbackContext<'_>, requests: &mut Requests) -> EventResult {
             self.record(stringify!($event), context, (None, None), requests)
         })*
     };
@@ -153,19 +153,20 @@ impl Callback for Recorder<'_> {
         on_optimizer_step on_step_end
     }
 
-    fn on_log(&mut self, context: &Context<'_>, entry: &LogEntry, requests: &mut Requests) -> EventResult {
+    fn on_log(&mut self, context: &CallbackContext<'_>, entry: &LogEntry, requests: &mut Requests) -> EventResult {
         self.record("on_log", context, (Some(entry), None), requests)
     }
 
-    fn on_evaluate(&mut self, context: &Context<'_>, metrics: &LogEntry, requests: &mut Requests) -> EventResult {
+    fn on_evaluate(
+        &mut self,
+        context: &CallbackContext<'_>,
+        metrics: &LogEntry,
+        requests: &mut Requests,
+    ) -> EventResult {
         self.record("on_evaluate", context, (Some(metrics), None), requests)
     }
 
-    fn on_notice(&mut self, context: &Context<'_>, _notice: &str, requests: &mut Requests) -> EventResult {
-        self.record("on_notice", context, (None, None), requests)
-    }
-
-    fn on_save(&mut self, context: &Context<'_>, checkpoint: &Path, requests: &mut Requests) -> EventResult {
+    fn on_save(&mut self, context: &CallbackContext<'_>, checkpoint: &Path, requests: &mut Requests) -> EventResult {
         self.record("on_save", context, (None, Some(checkpoint)), requests)
     }
 }

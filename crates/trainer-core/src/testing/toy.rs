@@ -258,7 +258,7 @@ impl BatchSource for ToySource {
         Ok(Box::new(batches.into_iter().skip(first)))
     }
 
-    fn split(&self, batch: &ToyBatch, num_rows: usize) -> Result<Vec<ToyBatch>, BoxError> {
+    fn split_batch(&self, batch: &ToyBatch, num_rows: usize) -> Result<Vec<ToyBatch>, BoxError> {
         Ok(batch.0.chunks(num_rows.max(1)).map(|rows| ToyBatch(rows.to_vec())).collect())
     }
 

@@ -1,13 +1,13 @@
-//! What the loop does when a log, an evaluation or a checkpoint is due, and at the end.
+//! Logs and evaluations, and the end of a run.
 
 use super::*;
 use crate::progress::SinceLog;
 use serde_json::Value;
 
 impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
-    /// Honours the requests in HF's order.
+    /// Serves the requests, in HF's order.
     pub(super) fn log_evaluate_save(&mut self) -> Result<()> {
-        self.settle_save(Patience::Poll)?;
+        self.poll_save()?;
         if self.requests.is_any_due() {
             self.take_step_records()?;
         }
@@ -23,15 +23,15 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
         Ok(())
     }
 
-    /// Brings the figures of the steps since the last call to the host. A step that is not finite
-    /// and was not skipped ends the run here, before anything of it can be logged or saved.
+    /// Fetches the figures of the steps since the last call. A bad step that was not skipped ends
+    /// the run here, before it is logged or saved.
     pub(super) fn take_step_records(&mut self) -> Result<()> {
         let started = Instant::now();
         let outcome = self.learner.take_step_records();
         let records = outcome.map_err(|source| self.learner_error("reading step records", source))?;
-        self.session.clock.settle(started.elapsed());
+        self.process.clock.end_wait(started.elapsed());
 
-        let taken = std::mem::take(&mut self.session.unrecorded);
+        let taken = std::mem::take(&mut self.process.unrecorded);
         if records.len() != taken.len() {
             return Err(Error::StepRecords {
                 step: self.state.global_step,
@@ -40,7 +40,7 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
             });
         }
         for (record, position) in records.iter().zip(taken) {
-            if let Some(bad) = NotFinite::find(record.loss, record.grad_norm) {
+            if let Some(bad) = NonFinite::find(record.loss, record.grad_norm) {
                 return Err(self.bad_record(bad, position));
             }
             self.progress.add(record);
@@ -64,6 +64,7 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
 
     fn evaluate(&mut self) -> Result<()> {
         let step = self.state.global_step;
+        let _evaluate_span = tracing::info_span!("evaluate", step).entered();
         let eval = self.eval.ok_or(Error::NoEvaluationSplit { step })?;
         let started = Instant::now();
         let (mut num_rows, mut num_batches) = (0, 0);
@@ -94,26 +95,27 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
             return Err(Error::NonFiniteEvaluation { value: eval_loss, step, checkpoint: self.last_checkpoint() });
         }
         if self.state.best_model_checkpoint.is_none() {
-            // What is compared with next may be on its way, and not come to be.
-            self.settle_save(Patience::Wait)?;
+            // The checkpoint of the best evaluation is under way. If it fails, this evaluation is
+            // compared with the best one before.
+            self.wait_for_save()?;
         }
         self.emit(|callbacks, context, requests| callbacks.on_evaluate(context, &entry, requests))?;
-        self.note_best(&entry)
+        self.update_best(&entry)
     }
 
-    /// Adds a batch to the evaluation, in parts if it does not fit into memory as a whole and may
-    /// be made smaller.
+    /// Adds a batch to the evaluation. A batch that does not fit into memory is added in parts, if
+    /// the arguments allow it.
     fn evaluate_batch(&mut self, eval: &S, batch: &L::Batch) -> Result<()> {
         let rows = self.eval_batch_size();
         if batch.num_rows() > rows as u64 {
-            let parts = step::split(eval, "evaluation", batch, rows)?;
+            let parts = step::split_batch(eval, "evaluation", batch, rows)?;
             return parts.iter().try_for_each(|part| self.evaluate_batch(eval, part));
         }
         let Err(source) = self.learner.evaluate(batch) else { return Ok(()) };
         let error = self.evaluation_error(source);
         let Error::OutOfMemory { source, .. } = &error else { return Err(error) };
-        let message = step::shortage(source);
-        let Some(rows) = self.half(rows, batch.num_rows()) else { return Err(error) };
+        let message = step::out_of_memory_text(source);
+        let Some(rows) = self.halved_batch_size(rows, batch.num_rows()) else { return Err(error) };
         self.progress.eval_batch_size = Some(rows);
         self.log([("out_of_memory", message), ("per_device_eval_batch_size", rows.into())])?;
         self.evaluate_batch(eval, batch)
@@ -127,9 +129,9 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
         }
     }
 
-    /// Takes a callback's word for the best evaluation, or compares as HF's Trainer does when it is
-    /// asked to.
-    fn note_best(&mut self, entry: &LogEntry) -> Result<()> {
+    /// Records the evaluation of `entry` as the best one, if a callback has marked it, or if it is
+    /// better and the arguments ask for the best checkpoint as HF's Trainer does.
+    fn update_best(&mut self, entry: &LogEntry) -> Result<()> {
         let metric = entry.get(&self.arguments.best_metric_key()).and_then(Value::as_f64);
         let is_improvement = |metric: &f64| self.arguments.is_better(*metric, self.state.best_metric);
         let own = metric.filter(|metric| self.arguments.tracks_best() && is_improvement(metric));
@@ -151,22 +153,23 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
         })
     }
 
-    /// Appends an entry to the log history and tells the callbacks.
+    /// Adds an entry to the log history, and tells the subscriber and the callbacks.
     pub(super) fn log<const N: usize>(&mut self, figures: [(&str, Value); N]) -> Result<LogEntry> {
         let mut entry: LogEntry = figures.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
         entry.insert("epoch".to_owned(), self.state.epoch.into());
         entry.insert("step".to_owned(), self.state.global_step.into());
         self.state.log_history.push(entry.clone());
+        log_line::emit(&self.state, &entry);
         self.emit(|callbacks, context, requests| callbacks.on_log(context, &entry, requests))?;
         Ok(entry)
     }
 
-    /// The summary of the run, and the best model where it was asked for. Returns the content of
-    /// `train_results.json`.
+    /// Logs the summary of the run, and loads the best checkpoint if the arguments ask for it.
+    /// Returns the content of `train_results.json`.
     pub(super) fn finish(&mut self) -> Result<Map<String, Value>> {
         self.take_step_records()?;
         self.check_finite()?;
-        let mut metrics = if self.session.num_steps > 0 { self.log_summary()? } else { self.summary_without_times() };
+        let mut metrics = if self.process.num_steps > 0 { self.log_summary()? } else { self.summary_without_times() };
         let report = self.learner.report();
         metrics.extend(report.map_err(|source| self.learner_error("the learner's report", source))?);
 
@@ -179,20 +182,20 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
     }
 
     fn log_summary(&mut self) -> Result<Map<String, Value>> {
-        let runtime = self.session.started.elapsed().as_secs_f64().max(f64::MIN_POSITIVE);
+        let runtime = self.process.started.elapsed().as_secs_f64().max(f64::MIN_POSITIVE);
         let mut metrics = self.log([
             ("train_runtime", number(runtime)),
-            ("train_samples_per_second", number(self.session.num_rows as f64 / runtime)),
-            ("train_steps_per_second", number(self.session.num_steps as f64 / runtime)),
+            ("train_samples_per_second", number(self.process.num_rows as f64 / runtime)),
+            ("train_steps_per_second", number(self.process.num_steps as f64 / runtime)),
             ("train_loss", number(self.mean_loss())),
         ])?;
         metrics.shift_remove("step");
-        metrics.extend(self.session.clock.report());
+        metrics.extend(self.process.clock.report());
         Ok(metrics)
     }
 
-    /// For a run that was complete when it was resumed: there is nothing to time, and nothing to
-    /// log again.
+    /// The summary of a resumed run that was already complete. There is nothing to time, and the
+    /// summary is not logged again.
     fn summary_without_times(&self) -> Map<String, Value> {
         [("train_loss", number(self.mean_loss())), ("epoch", self.state.epoch.into())]
             .map(|(key, value)| (key.to_owned(), value))
@@ -200,13 +203,13 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
             .collect()
     }
 
-    /// Of all steps of the run that updated something.
+    /// The mean loss of all steps of the run that were not skipped.
     fn mean_loss(&self) -> f64 {
         self.progress.total_loss / self.num_updates().max(1) as f64
     }
 }
 
-/// JSON has no NaN and no infinity: they become `null`.
+/// A number in JSON, which has no NaN and no infinity: they become `null`.
 fn number(value: f64) -> Value {
     serde_json::Number::from_f64(value).map_or(Value::Null, Value::Number)
 }

@@ -37,7 +37,7 @@ impl Bench {
             gradient_accumulation_steps: 2,
             learning_rate: 0.1,
             logging_steps: 2.0,
-            ..Default::default()
+            ..TrainingArguments::documented_recipe()
         }
     }
 
@@ -52,8 +52,8 @@ impl Bench {
         callback: impl Callback + 'a,
     ) -> Result<TrainOutput> {
         let mut store = PlainStore::new(&arguments.output_dir.clone());
-        let trainer = Trainer::new(arguments, learner, &self.train, Some(&self.eval), &mut store)?;
-        trainer.with_callback(callback).train()
+        let builder = Trainer::builder(arguments, learner, &self.train).eval_source(&self.eval);
+        builder.store(&mut store).callback(callback).build()?.train()
     }
 
     fn resume(
@@ -63,7 +63,8 @@ impl Bench {
         checkpoint: &Path,
     ) -> Result<(Resumed, TrainOutput)> {
         let mut store = PlainStore::new(&arguments.output_dir.clone());
-        let mut trainer = Trainer::new(arguments, learner, &self.train, Some(&self.eval), &mut store)?;
+        let builder = Trainer::builder(arguments, learner, &self.train).eval_source(&self.eval);
+        let mut trainer = builder.store(&mut store).build()?;
         let resumed = trainer.resume_from(checkpoint)?;
         Ok((resumed, trainer.train()?))
     }

@@ -112,7 +112,11 @@ fn an_update_that_fails_of_it_is_reported_as_such() {
     let bench = bench_with_bad_row(f64::NAN);
     let arguments = TrainingArguments { max_bad_steps: 0, ..bench.arguments() };
     let (mut learner, mut store) = (Strict(ToyLearner::default()), PlainStore::new(bench.path()));
-    let trainer = Trainer::new(arguments.clone(), &mut learner, &bench.train, Some(&bench.eval), &mut store).unwrap();
+    let trainer = Trainer::builder(arguments.clone(), &mut learner, &bench.train)
+        .eval_source(&bench.eval)
+        .store(&mut store)
+        .build()
+        .unwrap();
     let message = trainer.train().unwrap_err().to_string();
     assert!(
         message.starts_with("loss is NaN at step 1, rows 1, 2, 3, 4, 5, 6, 7, 8 of the training split"),
@@ -121,7 +125,11 @@ fn an_update_that_fails_of_it_is_reported_as_such() {
 
     let arguments = TrainingArguments { max_bad_steps: 1, ..arguments };
     let (mut learner, mut store) = (Strict(ToyLearner::default()), PlainStore::new(bench.path()));
-    let trainer = Trainer::new(arguments, &mut learner, &bench.train, Some(&bench.eval), &mut store).unwrap();
+    let trainer = Trainer::builder(arguments, &mut learner, &bench.train)
+        .eval_source(&bench.eval)
+        .store(&mut store)
+        .build()
+        .unwrap();
     let message = trainer.train().unwrap_err().to_string();
     assert!(message.starts_with("loss is NaN at step 1, rows"), "not tried: {message}");
 }

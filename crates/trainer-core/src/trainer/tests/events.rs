@@ -33,19 +33,14 @@ fn events_epochs_and_learning_rates_equal_hf() {
             ("learning_rate".to_owned(), json!(1e-2)),
             ("per_device_train_batch_size".to_owned(), json!(2)),
         ]);
-        // Where HF's defaults are not the recipe's.
-        for (key, default) in [("logging_steps", json!(500)), ("warmup_ratio", json!(0.0))] {
-            settings.entry(key).or_insert(default);
-        }
-        settings.entry("eval_strategy").or_insert(json!("no"));
         let arguments: TrainingArguments = serde_json::from_value(Value::Object(settings)).unwrap();
 
         let (train, eval) = (ToySource::new(golden.rows, 2), ToySource::new(3, 2));
         let recording = Recording::default();
         let mut learner = ToyLearner::default();
         let mut store = PlainStore::new(dir.path());
-        let trainer = Trainer::new(arguments, &mut learner, &train, Some(&eval), &mut store).unwrap();
-        trainer.with_callback(Recorder::new(&recording)).train().unwrap();
+        let builder = Trainer::builder(arguments, &mut learner, &train).eval_source(&eval).store(&mut store);
+        builder.callback(Recorder::new(&recording)).build().unwrap().train().unwrap();
 
         let ours = recording.events();
         for (index, (ours, hf)) in ours.iter().zip(&golden.events).enumerate() {
@@ -123,26 +118,6 @@ fn requests_are_honoured_once_after_the_step() {
     let seen: Vec<_> = after.iter().map(|seen| (seen.event, seen.step)).collect();
     assert_eq!(seen, [("on_log", 4), ("on_log", 4), ("on_evaluate", 4), ("on_save", 4), ("on_log", 9)]);
     assert_eq!(after[3].checkpoint, Some(bench.path().join("checkpoint-4")));
-}
-
-#[test]
-fn a_notice_reaches_all_after_its_event() {
-    let (bench, recording) = (Bench::new(), Recording::default());
-    let telling = on_event(|seen, requests| {
-        if seen.event == "on_step_end" && seen.step == 2 {
-            requests.notify("look");
-        }
-        if seen.event == "on_notice" {
-            requests.notify("not told for ever"); // with the next event
-        }
-        Ok(())
-    });
-    let callbacks: Vec<Box<dyn Callback + '_>> =
-        vec![Box::new(Recorder::new(&recording)), Box::new(telling), Box::new(Recorder::new(&recording))];
-    bench.train_with(bench.arguments(), &mut ToyLearner::default(), callbacks).unwrap();
-    let names = recording.names();
-    let first = names.iter().position(|name| *name == "on_notice").unwrap();
-    assert_eq!(names[first - 2..first + 2], ["on_step_end", "on_step_end", "on_notice", "on_notice"]);
 }
 
 #[test]

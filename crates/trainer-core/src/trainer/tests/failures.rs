@@ -88,14 +88,14 @@ fn an_evaluation_asked_for_without_a_split_is_an_error() {
     let arguments = TrainingArguments { eval_strategy: IntervalStrategy::No, ..bench.arguments() };
     let mut learner = ToyLearner::default();
     let mut store = PlainStore::new(bench.path());
-    let trainer = Trainer::new(arguments, &mut learner, &bench.train, None, &mut store).unwrap();
     let ask = on_event(|seen, requests| {
         if seen.event == "on_step_end" {
             requests.request_evaluate();
         }
         Ok(())
     });
-    let error = trainer.with_callback(ask).train().unwrap_err();
+    let builder = Trainer::builder(arguments, &mut learner, &bench.train).store(&mut store);
+    let error = builder.callback(ask).build().unwrap().train().unwrap_err();
     assert!(matches!(error, Error::NoEvaluationSplit { step: 1 }), "{error}");
 }
 
@@ -130,7 +130,7 @@ fn a_source_that_ends_early_or_fails_is_named() {
         let (mut learner, mut store) = (ToyLearner::default(), PlainStore::new(bench.path()));
         let source = BadSource { num_batches: 4, fails };
         let arguments = TrainingArguments { eval_strategy: IntervalStrategy::No, ..bench.arguments() };
-        let trainer = Trainer::new(arguments, &mut learner, &source, None, &mut store).unwrap();
+        let trainer = Trainer::builder(arguments, &mut learner, &source).store(&mut store).build().unwrap();
         trainer.train().unwrap_err().to_string()
     };
     assert_eq!(error(false), "epoch 0 of the training split ended after 2 of 4 micro-batches");
@@ -160,8 +160,11 @@ fn a_last_save_that_fails_is_told_with_what_there_is_to_go_on_from() {
     std::fs::remove_dir_all(bench.path().join("checkpoint-9")).unwrap();
     std::fs::write(bench.path().join("checkpoint-9"), "a file in its place").unwrap();
     let (mut learner, mut store) = (ToyLearner::default(), PlainStore::new(bench.path()));
-    let mut trainer =
-        Trainer::new(bench.arguments(), &mut learner, &bench.train, Some(&bench.eval), &mut store).unwrap();
+    let mut trainer = Trainer::builder(bench.arguments(), &mut learner, &bench.train)
+        .eval_source(&bench.eval)
+        .store(&mut store)
+        .build()
+        .unwrap();
     trainer.resume_from(&bench.path().join("checkpoint-6")).unwrap();
     let failure = trainer.train().unwrap().saves.failure().unwrap();
     assert!(failure.ends_with("checkpoint-6"), "{failure}");

@@ -84,7 +84,7 @@ fn a_perplexity_beyond_all_numbers_is_null() {
 #[test]
 fn windows_of_steps_share_their_time() {
     let bench = Bench::new();
-    let arguments = TrainingArguments { step_timing: StepTiming::Window, ..bench.arguments() };
+    let arguments = TrainingArguments { step_timing: StepTiming::Averaged, ..bench.arguments() };
     let output = bench.train(arguments, &mut ToyLearner::default()).unwrap();
     assert!(output.metrics["first_step_ms"].as_f64().unwrap() > 0.0);
 }
@@ -98,7 +98,7 @@ fn the_learner_gets_the_rate_and_the_norm_of_its_step() {
         bench.train(TrainingArguments { max_steps: 1, output_dir, ..arguments }, &mut learner).unwrap();
         learner.weight()
     };
-    let base = TrainingArguments { warmup_ratio: 0.0, learning_rate: 0.1, ..Default::default() };
+    let base = TrainingArguments { warmup_ratio: 0.0, learning_rate: 0.1, ..TrainingArguments::documented_recipe() };
     let warming_up = TrainingArguments { warmup_steps: 1.0, ..base.clone() };
     assert_eq!(weight_after_a_step(warming_up), 0.0, "the first step of a warm-up has rate 0");
     // The gradient is about −5, so clipping to 1 makes the step the learning rate.

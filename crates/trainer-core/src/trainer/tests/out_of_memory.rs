@@ -134,7 +134,7 @@ impl BatchSource for Unsplit {
         self.0.batches(epoch, first)
     }
 
-    fn split(&self, batch: &Self::Batch, _: usize) -> Result<Vec<Self::Batch>, BoxError> {
+    fn split_batch(&self, batch: &Self::Batch, _: usize) -> Result<Vec<Self::Batch>, BoxError> {
         self.1.map(|rows| vec![crate::testing::ToyBatch(batch.0[..rows].to_vec())]).ok_or_else(|| "no".into())
     }
 }
@@ -145,7 +145,11 @@ fn a_source_that_cannot_split_is_named() {
         let bench = Bench::new();
         let (split, mut store) = (Unsplit(bench.train.clone(), rows), PlainStore::new(bench.path()));
         let mut learner = ToyLearner::default().with_room_for(train, eval);
-        let trainer = Trainer::new(finding(&bench), &mut learner, &split, Some(&split), &mut store).unwrap();
+        let trainer = Trainer::builder(finding(&bench), &mut learner, &split)
+            .eval_source(&split)
+            .store(&mut store)
+            .build()
+            .unwrap();
         trainer.train().unwrap_err().to_string()
     };
     assert_eq!(error(None, 2, 9), "the training batches cannot be made smaller: no");

@@ -331,7 +331,7 @@ fn a_copied_run_keeps_to_its_own_best() {
 fn callbacks_know_what_the_run_goes_on_from() {
     struct Origin(Vec<Option<PathBuf>>);
     impl Callback for Origin {
-        fn on_train_begin(&mut self, context: &Context<'_>, _: &mut Requests) -> EventResult {
+        fn on_train_begin(&mut self, context: &CallbackContext<'_>, _: &mut Requests) -> EventResult {
             self.0.push(context.resumed_from.map(Path::to_owned));
             Ok(())
         }
@@ -341,10 +341,10 @@ fn callbacks_know_what_the_run_goes_on_from() {
     bench.train_with(bench.arguments(), &mut ToyLearner::default(), &mut origin).unwrap();
     let checkpoint = bench.path().join("checkpoint-6");
     let (mut learner, mut store) = (ToyLearner::default(), PlainStore::new(bench.path()));
-    let mut trainer =
-        Trainer::new(bench.arguments(), &mut learner, &bench.train, Some(&bench.eval), &mut store).unwrap();
+    let builder = Trainer::builder(bench.arguments(), &mut learner, &bench.train).eval_source(&bench.eval);
+    let mut trainer = builder.store(&mut store).callback(&mut origin).build().unwrap();
     trainer.resume_from(&checkpoint).unwrap();
-    trainer.with_callback(&mut origin).train().unwrap();
+    trainer.train().unwrap();
     assert_eq!(origin.0, [None, Some(checkpoint)]);
 }
 
@@ -352,7 +352,7 @@ fn callbacks_know_what_the_run_goes_on_from() {
 fn callbacks_get_their_state_back() {
     struct Counter(u64);
     impl Callback for Counter {
-        fn on_step_end(&mut self, _: &Context<'_>, _: &mut Requests) -> EventResult {
+        fn on_step_end(&mut self, _: &CallbackContext<'_>, _: &mut Requests) -> EventResult {
             self.0 += 1;
             Ok(())
         }
@@ -374,11 +374,11 @@ fn callbacks_get_their_state_back() {
 
     let mut learner = ToyLearner::default();
     let mut store = PlainStore::new(bench.path());
-    let mut trainer =
-        Trainer::new(bench.arguments(), &mut learner, &bench.train, Some(&bench.eval), &mut store).unwrap();
-    trainer.resume_from(&bench.path().join("checkpoint-6")).unwrap();
     let mut counter = Counter(100);
-    let output = trainer.with_callback(&mut counter).train().unwrap();
+    let builder = Trainer::builder(bench.arguments(), &mut learner, &bench.train).eval_source(&bench.eval);
+    let mut trainer = builder.store(&mut store).callback(&mut counter).build().unwrap();
+    trainer.resume_from(&bench.path().join("checkpoint-6")).unwrap();
+    let output = trainer.train().unwrap();
     assert_eq!(counter.0, 9);
     assert_eq!(output.state.stateful_callbacks["Counter"], 9);
     assert!(output.state.stateful_callbacks["TrainerControl"]["args"]["should_training_stop"].is_boolean());

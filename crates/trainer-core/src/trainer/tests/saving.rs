@@ -50,12 +50,12 @@ impl CheckpointStore for LateStore {
 struct Watch<F>(F);
 
 impl<F: FnMut(&'static str, &TrainerState, Option<&Path>)> Callback for Watch<F> {
-    fn on_step_begin(&mut self, context: &Context<'_>, _requests: &mut Requests) -> EventResult {
+    fn on_step_begin(&mut self, context: &CallbackContext<'_>, _requests: &mut Requests) -> EventResult {
         (self.0)("on_step_begin", context.state, None);
         Ok(())
     }
 
-    fn on_save(&mut self, context: &Context<'_>, checkpoint: &Path, _requests: &mut Requests) -> EventResult {
+    fn on_save(&mut self, context: &CallbackContext<'_>, checkpoint: &Path, _requests: &mut Requests) -> EventResult {
         (self.0)("on_save", context.state, Some(checkpoint));
         Ok(())
     }
@@ -74,8 +74,8 @@ fn run(
 ) -> Result<TrainOutput> {
     let arguments = TrainingArguments { load_best_model_at_end: true, ..bench.arguments() };
     let mut learner = learner(losses);
-    let trainer = Trainer::new(arguments, &mut learner, &bench.train, Some(&bench.eval), &mut store)?;
-    trainer.with_callback(Watch(watch)).train()
+    let builder = Trainer::builder(arguments, &mut learner, &bench.train).eval_source(&bench.eval);
+    builder.store(&mut store).callback(Watch(watch)).build()?.train()
 }
 
 /// Contents of all checkpoints' files, less times and where the folder is.
@@ -162,7 +162,11 @@ fn an_error_waits_for_the_checkpoint_on_its_way() {
     let mut learner = ToyLearner::default().with_step_loss(|step| if step == 5 { f64::NAN } else { 1.0 });
     let mut store = LateStore::new(bench.path(), 100, &[]);
     let arguments = TrainingArguments { max_bad_steps: 1, ..bench.arguments() };
-    let trainer = Trainer::new(arguments, &mut learner, &bench.train, Some(&bench.eval), &mut store).unwrap();
+    let trainer = Trainer::builder(arguments, &mut learner, &bench.train)
+        .eval_source(&bench.eval)
+        .store(&mut store)
+        .build()
+        .unwrap();
     let error = trainer.train().unwrap_err();
     let Error::BadSteps { step: 5, checkpoint, .. } = error else { panic!("{error}") };
     assert_eq!(checkpoint, Some(bench.path().join("checkpoint-3")));

@@ -1,14 +1,16 @@
-//! Files may be damaged or made up: what is counted on from here must not overflow, nor contradict
-//! itself.
+//! Checks of the position in a checkpoint. A file may be damaged or forged: the counts must not
+//! overflow when the run continues, and they must not contradict each other.
 
 use super::*;
 use crate::progress::{BadSteps, SinceLog};
 
-/// Counts beyond this are not exact as floats, and no run gets there.
+/// No run reaches this count. Floats hold larger counts inexactly.
 const MAX_COUNT: u64 = 1 << 53;
 
-/// Checks a loaded position against itself and the plan; the [`Fixed`] part of it has been checked
-/// already.
+/// Checks a loaded position against itself and against the plan. Its [`DataIdentity`] is already
+/// checked.
+///
+/// [`DataIdentity`]: crate::progress::DataIdentity
 pub(super) fn check(plan: &Plan, state: &TrainerState, progress: &Progress, checkpoint: &Path) -> Result<()> {
     let error = |file: &str, field, value: String, expected: &str| {
         Err(Error::SavedValue { path: checkpoint.join(file), field, value, expected: expected.to_owned() })
