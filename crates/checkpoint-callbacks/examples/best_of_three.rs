@@ -11,16 +11,20 @@ use trainer_core::{BoxError, ProgressBar, Trainer, TrainingArguments};
 
 fn main() -> Result<(), BoxError> {
     let output_dir = std::env::temp_dir().join("best_of_three");
-    let arguments = TrainingArguments { output_dir: output_dir.clone(), num_train_epochs: 3.0, ..Default::default() };
+    let recipe = TrainingArguments::documented_recipe();
+    let arguments = TrainingArguments { output_dir: output_dir.clone(), num_train_epochs: 3.0, ..recipe };
     let (train, eval) = (ToySource::new(16, 8), ToySource::new(8, 8));
     let mut learner = ToyLearner::default().with_eval_loss(|step| [0.9, 0.7, 0.8][step as usize / 2 - 1]);
     let mut store = DirectoryStore::open(&output_dir)?;
 
-    let output = Trainer::new(arguments, &mut learner, &train, Some(&eval), &mut store)?
-        .with_callback(BestModelCheckpointCallback)
-        .with_callback(Rotation::new(1))
-        .with_callback(EarlyStopping::new(2))
-        .with_callback(ProgressBar::stderr())
+    let output = Trainer::builder(arguments, &mut learner, &train)
+        .eval_source(&eval)
+        .store(&mut store)
+        .callback(BestModelCheckpointCallback)
+        .callback(Rotation::new(1))
+        .callback(EarlyStopping::new(2))
+        .callback(ProgressBar::stderr())
+        .build()?
         .train()?;
 
     for checkpoint in find_checkpoints(&output_dir)? {

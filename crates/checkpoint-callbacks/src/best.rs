@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn only_a_strictly_better_finite_metric_is_best() {
-        let arguments = TrainingArguments::default();
+        let arguments = TrainingArguments::documented_recipe();
         let loss = |best, loss: Value| evaluate(&arguments, best, json!({ "eval_loss": loss })).unwrap();
         assert_eq!(loss(None, json!(2.0)), Some(2.0));
         assert_eq!(loss(Some(2.0), json!(1.5)), Some(1.5));
@@ -77,7 +77,7 @@ mod tests {
     #[test]
     fn another_metric_may_decide() {
         let metric_for_best_model = Some("mean_token_accuracy".to_owned());
-        let arguments = TrainingArguments { metric_for_best_model, ..Default::default() };
+        let arguments = TrainingArguments { metric_for_best_model, ..TrainingArguments::documented_recipe() };
         let metrics = json!({ "eval_loss": 9.0, "eval_mean_token_accuracy": 0.5 });
         assert_eq!(evaluate(&arguments, Some(0.4), metrics.clone()).unwrap(), Some(0.5));
         assert_eq!(evaluate(&arguments, Some(0.6), metrics).unwrap(), None);
@@ -85,7 +85,10 @@ mod tests {
 
     #[test]
     fn a_metric_that_does_not_exist_is_an_error_that_names_those_that_do() {
-        let arguments = TrainingArguments { metric_for_best_model: Some("bleu".to_owned()), ..Default::default() };
+        let arguments = TrainingArguments {
+            metric_for_best_model: Some("bleu".to_owned()),
+            ..TrainingArguments::documented_recipe()
+        };
         let message =
             evaluate(&arguments, None, json!({ "eval_loss": 1.0, "perplexity": 2.7 })).unwrap_err().to_string();
         assert!(
@@ -96,7 +99,7 @@ mod tests {
 
     #[test]
     fn without_saving_there_is_no_best() {
-        let arguments = TrainingArguments { save_strategy: SaveStrategy::No, ..Default::default() };
+        let arguments = TrainingArguments { save_strategy: SaveStrategy::No, ..TrainingArguments::documented_recipe() };
         assert_eq!(evaluate(&arguments, None, json!({ "eval_loss": 1.0 })).unwrap(), None);
     }
 }

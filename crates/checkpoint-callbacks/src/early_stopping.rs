@@ -89,7 +89,7 @@ mod tests {
 
     /// The number of the evaluation, counted from 1, after which it stops.
     fn stops_after(mut early_stopping: EarlyStopping, losses: &[f64]) -> Option<usize> {
-        let arguments = TrainingArguments::default();
+        let arguments = TrainingArguments::documented_recipe();
         let state = TrainerState::default(); // nothing is marked or saved
         for (index, loss) in losses.iter().enumerate() {
             let metrics = json!({ "eval_loss": loss });
@@ -127,7 +127,7 @@ mod tests {
     /// Whether a run that starts with this state stops at once.
     fn stops_at_once(early_stopping: &mut EarlyStopping, best_metric: Option<f64>) -> bool {
         let state = TrainerState { best_metric, ..Default::default() };
-        let context = Context { arguments: &TrainingArguments::default(), state: &state, resumed_from: None };
+        let context = Context { arguments: &TrainingArguments::documented_recipe(), state: &state, resumed_from: None };
         let mut requests = Requests::default();
         early_stopping.on_train_begin(&context, &mut requests).unwrap();
         requests.is_stop_requested()
@@ -171,7 +171,8 @@ mod tests {
 
     #[test]
     fn without_evaluations_it_is_an_error() {
-        let arguments = TrainingArguments { eval_strategy: IntervalStrategy::No, ..Default::default() };
+        let arguments =
+            TrainingArguments { eval_strategy: IntervalStrategy::No, ..TrainingArguments::documented_recipe() };
         let context = Context { arguments: &arguments, state: &TrainerState::default(), resumed_from: None };
         assert!(EarlyStopping::new(1).on_train_begin(&context, &mut Requests::default()).is_err());
     }

@@ -29,14 +29,18 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let dir = tempfile::tempdir()?;
 //! # let output_dir = dir.path().join("out");
-//! let arguments = TrainingArguments { output_dir: output_dir.clone(), num_train_epochs: 3.0, ..Default::default() };
+//! let recipe = TrainingArguments::documented_recipe();
+//! let arguments = TrainingArguments { output_dir: output_dir.clone(), num_train_epochs: 3.0, ..recipe };
 //! let (train, eval) = (ToySource::new(16, 8), ToySource::new(8, 8));
 //! let mut learner = ToyLearner::default().with_eval_loss(|step| [0.9, 0.7, 0.8][step as usize / 2 - 1]);
 //! let mut store = DirectoryStore::open(&output_dir)?;
 //!
-//! let output = Trainer::new(arguments, &mut learner, &train, Some(&eval), &mut store)?
-//!     .with_callback(BestModelCheckpointCallback)
-//!     .with_callback(Rotation::new(1))
+//! let output = Trainer::builder(arguments, &mut learner, &train)
+//!     .eval_source(&eval)
+//!     .store(&mut store)
+//!     .callback(BestModelCheckpointCallback)
+//!     .callback(Rotation::new(1))
+//!     .build()?
 //!     .train()?;
 //!
 //! let steps: Vec<u64> = find_checkpoints(&output_dir)?.iter().map(|checkpoint| checkpoint.global_step).collect();

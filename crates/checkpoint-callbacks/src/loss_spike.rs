@@ -133,15 +133,16 @@ mod tests {
             logging_steps: 1.0,
             save_strategy: SaveStrategy::Steps,
             save_steps: 1.0,
-            ..Default::default()
+            ..TrainingArguments::documented_recipe()
         };
         let (train, eval) = (ToySource::new(32, 8), ToySource::new(8, 8));
         let (mut learner, mut store) = (ToyLearner::default().with_step_loss(loss), PlainStore::new(dir));
-        let mut trainer = Trainer::new(arguments, &mut learner, &train, Some(&eval), &mut store).unwrap();
+        let builder = Trainer::builder(arguments, &mut learner, &train).eval_source(&eval).store(&mut store);
+        let mut trainer = builder.callback(spike).build().unwrap();
         if let Some(step) = resume {
             trainer.resume_from(&dir.join(format!("checkpoint-{step}"))).unwrap();
         }
-        let (output, mut events) = with_events(|| trainer.with_callback(spike).train().unwrap());
+        let (output, mut events) = with_events(|| trainer.train().unwrap());
         events.retain(|event| event.starts_with("WARN: the loss at step"));
         (output, events)
     }

@@ -191,15 +191,17 @@ mod tests {
             output_dir: dir.path().to_owned(),
             num_train_epochs: 3.0,
             eval_strategy: trainer_core::IntervalStrategy::No,
-            ..Default::default()
+            ..TrainingArguments::documented_recipe()
         };
         let train = ToySource::new(16, 8);
         let mut learner = ToyLearner::default();
         let mut store = DirectoryStore::open(dir.path()).unwrap();
-        let trainer = Trainer::new(arguments, &mut learner, &train, None, &mut store)
-            .unwrap()
-            .with_callback(TellSaves)
-            .with_callback(Rotation::on(FaultyDisk::new(fault, at), 1));
+        let trainer = Trainer::builder(arguments, &mut learner, &train)
+            .store(&mut store)
+            .callback(TellSaves)
+            .callback(Rotation::on(FaultyDisk::new(fault, at), 1))
+            .build()
+            .unwrap();
         let (_, events) = with_events(|| trainer.train().unwrap());
         drop(store);
         let names = || {

@@ -23,7 +23,7 @@ fn arguments(output_dir: &Path) -> TrainingArguments {
         num_train_epochs: 6.0,
         learning_rate: 0.1,
         logging_steps: 3.0,
-        ..Default::default()
+        ..TrainingArguments::documented_recipe()
     }
 }
 
@@ -44,12 +44,10 @@ fn run<'a>(
     let rotation = arguments.save_total_limit.map(Rotation::new);
     let mut callbacks: Vec<Box<dyn Callback + '_>> = vec![Box::new(BestModelCheckpointCallback), Box::new(rotation)];
     callbacks.extend([Box::new(metrics) as Box<dyn Callback>, Box::new(callback)]);
-    let mut trainer = Trainer::new(arguments, learner, &train, Some(&eval), &mut store).unwrap();
+    let builder = Trainer::builder(arguments, learner, &train).eval_source(&eval).store(&mut store);
+    let mut trainer = builder.callback(callbacks).build().unwrap();
     if let Some(checkpoint) = resume_from {
         trainer.resume_from(checkpoint).unwrap();
-    }
-    for callback in callbacks {
-        trainer = trainer.with_callback(callback);
     }
     trainer.train().unwrap()
 }

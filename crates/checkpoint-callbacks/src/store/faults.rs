@@ -28,7 +28,7 @@ fn rotate(rotation: &mut Rotation, output_dir: &Path, checkpoint: &Path) {
         global_step: 100, // the run has already gone further
         ..Default::default()
     };
-    let context = Context { arguments: &TrainingArguments::default(), state: &state, resumed_from: None };
+    let context = Context { arguments: &TrainingArguments::documented_recipe(), state: &state, resumed_from: None };
     rotation.on_save(&context, checkpoint, &mut Requests::default()).unwrap();
     rotation.on_train_end(&context, &mut Requests::default()).unwrap();
 }
