@@ -5,12 +5,14 @@ use crate::testing::{Expected, PlainStore, Recorded, Recorder, Recording, ToyLea
 use serde_json::json;
 
 mod bad_steps;
+mod building;
 mod events;
 mod failures;
 mod figures;
 mod out_of_memory;
 mod resuming;
 mod saving;
+mod traces;
 
 /// A folder, splits of 18 and 6 rows in batches of 4 and 5 micro-batches an epoch in windows of 2:
 /// 3 steps an epoch.
