@@ -137,7 +137,7 @@ fn main() -> Result<(), BoxError> {
     let (train, eval) = (Samples(64), Samples(16));
     let mut line = Line::default();
     let mut store = PlainStore::new(&output_dir);
-    let bars = indicatif::MultiProgress::new();
+    let bars = trainer_core::indicatif::MultiProgress::new();
     let builder = Trainer::builder(arguments, &mut line, &train).eval_source(&eval).store(&mut store);
     let output = builder.callback(ProgressBar::new(bars)).build()?.train()?;
     println!("y = {:.3} x {:+.3} after {} steps", line.slope, line.offset, output.state.global_step);

@@ -67,7 +67,7 @@ serde_plain::derive_fromstr_from_deserialize!(StepTiming);
 /// Fields have the names and the meaning of `transformers.TrainingArguments`. Their defaults are
 /// those of transformers 5.17. [`documented_recipe`](Self::documented_recipe) is a preset with the
 /// values of a documented fine-tuning run. Two fields do not exist in transformers: `max_bad_steps`
-/// and `step_timing`. `warmup_ratio` was removed there and lives on here.
+/// and `step_timing`. `warmup_ratio` existed in earlier versions of it.
 ///
 /// A step is an optimizer step. A number of steps below 1 is a ratio of all steps of the run,
 /// rounded up to whole steps.

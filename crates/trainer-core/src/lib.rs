@@ -73,6 +73,9 @@ mod trainer;
 pub use arguments::{ArgumentProblem, IntervalStrategy, SaveStrategy, StepTiming, TrainingArguments};
 pub use callback::{Callback, CallbackContext, EventResult};
 pub use error::{BoxError, Error, Result};
+/// The crate that draws [`ProgressBar`], in the version that it uses.
+#[cfg(feature = "progress-bar")]
+pub use indicatif;
 pub use learner::{EvalSums, Learner, StepRecord, StepRequest, WindowFigures};
 pub use log_line::LOG_TARGET;
 pub use metrics_file::MetricsFile;
