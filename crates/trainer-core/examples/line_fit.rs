@@ -1,5 +1,5 @@
-//! A learner of one's own in a page: fits a line to points by gradient descent, with the loop,
-//! schedule, logs, evaluation and checkpoints of this crate and nothing else of the workspace.
+//! A learner of your own in one page. It fits a line to points by gradient descent, with the loop,
+//! schedule, logs, evaluations and checkpoints of this crate.
 //!
 //! `cargo run -p trainer-core --example line_fit`
 
@@ -83,7 +83,7 @@ impl Learner for Line {
 
     fn load_checkpoint(&mut self, dir: &Path) -> Result<(), BoxError> {
         let text = std::fs::read_to_string(dir.join("line.txt"))?;
-        let (slope, offset) = text.split_once(' ').ok_or("line.txt holds no line")?;
+        let (slope, offset) = text.split_once(' ').ok_or("line.txt does not hold two numbers")?;
         (self.slope, self.offset) = (slope.parse()?, offset.parse()?);
         Ok(())
     }
@@ -103,7 +103,7 @@ impl BatchInfo for Points {
     }
 }
 
-/// Points on y = 3 x − 1, eight a batch.
+/// Points on y = 3 x − 1, eight in a batch.
 struct Samples(usize);
 
 impl BatchSource for Samples {
@@ -137,7 +137,7 @@ fn main() -> Result<(), BoxError> {
     let (train, eval) = (Samples(64), Samples(16));
     let mut line = Line::default();
     let mut store = PlainStore::new(&output_dir);
-    let bars = indicatif::MultiProgress::new();
+    let bars = trainer_core::indicatif::MultiProgress::new();
     let builder = Trainer::builder(arguments, &mut line, &train).eval_source(&eval).store(&mut store);
     let output = builder.callback(ProgressBar::new(bars)).build()?.train()?;
     println!("y = {:.3} x {:+.3} after {} steps", line.slope, line.offset, output.state.global_step);

@@ -1,4 +1,5 @@
-//! The least there is to a run: a learner, two splits, a store. Prints the log history.
+//! The smallest complete run: a learner, a training and an evaluation split, and a store. It prints
+//! the log history.
 //!
 //! `cargo run -p trainer-core --example minimal`
 

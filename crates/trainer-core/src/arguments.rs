@@ -67,7 +67,7 @@ serde_plain::derive_fromstr_from_deserialize!(StepTiming);
 /// Fields have the names and the meaning of `transformers.TrainingArguments`. Their defaults are
 /// those of transformers 5.17. [`documented_recipe`](Self::documented_recipe) is a preset with the
 /// values of a documented fine-tuning run. Two fields do not exist in transformers: `max_bad_steps`
-/// and `step_timing`. `warmup_ratio` was removed there and lives on here.
+/// and `step_timing`. `warmup_ratio` existed in earlier versions of it.
 ///
 /// A step is an optimizer step. A number of steps below 1 is a ratio of all steps of the run,
 /// rounded up to whole steps.
@@ -84,9 +84,9 @@ pub struct TrainingArguments {
     pub num_train_epochs: f64,
     /// Optimizer steps of the run. A positive number replaces `num_train_epochs`. Default -1.
     pub max_steps: i64,
-    /// Rows in a training micro-batch, at most 1,000,000. Default 8. The loop does not make batches:
-    /// the [`BatchSource`](crate::BatchSource) must use the same number. A resumed run must not
-    /// change it.
+    /// Rows in a training micro-batch, at most 1,000,000. Default 8. The loop does not make
+    /// batches: the [`BatchSource`](crate::BatchSource) must use the same number. A resumed run
+    /// must not change it.
     pub per_device_train_batch_size: usize,
     /// Rows in an evaluation batch, at most 1,000,000. Default 8. The metrics do not depend on it.
     pub per_device_eval_batch_size: usize,
@@ -141,8 +141,8 @@ pub struct TrainingArguments {
     /// The evaluation metric that decides which checkpoint is the best: one of
     /// [`TrainingArguments::BEST_METRICS`], with or without the prefix `eval_`. Default: `loss`.
     pub metric_for_best_model: Option<String>,
-    /// Whether a greater metric is better. Default: false for a metric whose name ends in `loss` and
-    /// for the perplexity, true for others.
+    /// Whether a greater metric is better. Default: false for a metric whose name ends in `loss`
+    /// and for the perplexity, true for others.
     pub greater_is_better: Option<bool>,
     /// The seed of the row order and of everything else that is random. Default 42.
     pub seed: u64,
@@ -208,8 +208,8 @@ impl TrainingArguments {
         }
     }
 
-    /// The key of the evaluation metric that decides which checkpoint is the best. It is `eval_loss`
-    /// unless `metric_for_best_model` names another metric.
+    /// The key of the evaluation metric that decides which checkpoint is the best. It is
+    /// `eval_loss` unless `metric_for_best_model` names another metric.
     pub fn best_metric_key(&self) -> String {
         let name = self.metric_for_best_model.as_deref().unwrap_or("loss");
         match name.strip_prefix("eval_").unwrap_or(name) {

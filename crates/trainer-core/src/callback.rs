@@ -70,9 +70,9 @@ pub type EventResult = Result<(), BoxError>;
 ///
 /// The first error of an event handler ends the run. The callbacks after the failing one do not see
 /// the event, but `on_train_end` still reaches all callbacks once.
-/// [`Error::Callback`](crate::Error::Callback) names the callback and the event. A callback that can
-/// do without something, such as a line on the terminal, should emit a `tracing` warning instead of
-/// an error.
+/// [`Error::Callback`](crate::Error::Callback) names the callback and the event. A callback that
+/// can do without something, such as a line on the terminal, should emit a `tracing` warning
+/// instead of an error.
 pub trait Callback {
     /// The name of the callback in errors and in `stateful_callbacks` of the state. Default: the
     /// name of its type.
@@ -80,8 +80,8 @@ pub trait Callback {
         short_type_name::<Self>()
     }
 
-    /// Training is about to begin, or to continue from a checkpoint. `global_step` is above 0 when it
-    /// continues.
+    /// Training is about to begin, or to continue from a checkpoint. `global_step` is above 0 when
+    /// it continues.
     ///
     /// # Errors
     ///
@@ -90,13 +90,13 @@ pub trait Callback {
         Ok(())
     }
 
-    /// Training has ended. Every callback sees this event once, also after an error in the loop or in
-    /// another callback.
+    /// Training has ended. Every callback sees this event once, also after an error in the loop or
+    /// in another callback.
     ///
     /// # Errors
     ///
-    /// The run reports the error, unless an earlier error ended it. The other callbacks still see the
-    /// event.
+    /// The run reports the error, unless an earlier error ended it. The other callbacks still see
+    /// the event.
     fn on_train_end(&mut self, _context: &CallbackContext<'_>, _requests: &mut Requests) -> EventResult {
         Ok(())
     }
@@ -165,8 +165,8 @@ pub trait Callback {
         Ok(())
     }
 
-    /// An entry was added to the log history: a log of training steps, an evaluation, a notice of the
-    /// loop (such as `save_error`), or the summary at the end.
+    /// An entry was added to the log history: a log of training steps, an evaluation, a notice of
+    /// the loop (such as `save_error`), or the summary at the end.
     ///
     /// # Errors
     ///
@@ -175,8 +175,9 @@ pub trait Callback {
         Ok(())
     }
 
-    /// An evaluation is done, and `metrics` is its log entry. A metric that is not finite is `null`.
-    /// There may be no checkpoint of this step yet, and `best_metric` does not count this evaluation yet.
+    /// An evaluation is done, and `metrics` is its log entry. A metric that is not finite is
+    /// `null`. There may be no checkpoint of this step yet, and `best_metric` does not count this
+    /// evaluation yet.
     ///
     /// # Errors
     ///
@@ -190,10 +191,10 @@ pub trait Callback {
         Ok(())
     }
 
-    /// The checkpoint in the folder `checkpoint` is complete: all files are written and flushed to the
-    /// disk. A store may write while training continues, so this event can come some steps after the
-    /// step that was saved; `state` is the current one. A checkpoint that fails has no such event. It
-    /// has an entry with the key `save_error` in the log history.
+    /// The checkpoint in the folder `checkpoint` is complete: all files are written and flushed to
+    /// the disk. A store may write while training continues, so this event can come some steps
+    /// after the step that was saved; `state` is the current one. A checkpoint that fails has no
+    /// such event. It has an entry with the key `save_error` in the log history.
     ///
     /// # Errors
     ///
@@ -207,8 +208,8 @@ pub trait Callback {
         None
     }
 
-    /// Takes back what [`state`](Self::state) returned. The loop calls it before `on_train_begin` of
-    /// a resumed run.
+    /// Takes back what [`state`](Self::state) returned. The loop calls it before `on_train_begin`
+    /// of a resumed run.
     ///
     /// # Errors
     ///

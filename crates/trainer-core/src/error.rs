@@ -91,8 +91,8 @@ pub enum Error {
         /// Steps taken.
         expected: usize,
     },
-    /// The loss or the gradient norm of a step is NaN or infinite, and no more steps may be skipped.
-    /// [`max_bad_steps`](crate::TrainingArguments::max_bad_steps) is the limit.
+    /// The loss or the gradient norm of a step is NaN or infinite, and no more steps may be
+    /// skipped. [`max_bad_steps`](crate::TrainingArguments::max_bad_steps) is the limit.
     #[error(
         "{quantity} is {value} at step {step}{}{}: lower learning_rate, lengthen the warm-up, or look at those rows; {}",
         nth_in_a_row(*in_a_row), on_rows(rows), last_checkpoint(checkpoint.as_ref())

@@ -52,8 +52,8 @@ pub trait Learner {
     /// host waits for the device here. The loop calls it before each optimizer step, unless
     /// [`max_bad_steps`](crate::TrainingArguments::max_bad_steps) is 0.
     ///
-    /// Default: `None`. The loop then finds a bad step in its [`StepRecord`] only, after the update,
-    /// and ends the run.
+    /// Default: `None`. The loop then finds a bad step in its [`StepRecord`] only, after the
+    /// update, and ends the run.
     ///
     /// # Errors
     ///
@@ -63,8 +63,8 @@ pub trait Learner {
     }
 
     /// Discards the gradients and figures of the current accumulation window. Weights and optimizer
-    /// stay as they are. The loop calls it instead of [`optimizer_step`](Self::optimizer_step) for a
-    /// bad step, and when memory ran out in [`forward_backward`](Self::forward_backward).
+    /// stay as they are. The loop calls it instead of [`optimizer_step`](Self::optimizer_step) for
+    /// a bad step, and when memory ran out in [`forward_backward`](Self::forward_backward).
     ///
     /// # Errors
     ///
@@ -106,14 +106,15 @@ pub trait Learner {
     /// An error ends the run.
     fn take_eval_sums(&mut self) -> Result<EvalSums, BoxError>;
 
-    /// Copies the current state, and returns a function that writes the copy: the files of the model
-    /// and the tokenizer, as `from_pretrained` loads them, and everything else that an exact resume
-    /// needs (optimizer state, hidden bits, random state). Training continues while the store writes,
-    /// so the copy must not share anything that changes.
+    /// Copies the current state, and returns a function that writes the copy: the files of the
+    /// model and the tokenizer, as `from_pretrained` loads them, and everything else that an exact
+    /// resume needs (optimizer state, hidden bits, random state). Training continues while the
+    /// store writes, so the copy must not share anything that changes.
     ///
     /// # Errors
     ///
-    /// An error is a failed save. The loop logs it with the key `save_error`, and training continues.
+    /// An error is a failed save. The loop logs it with the key `save_error`, and training
+    /// continues.
     fn snapshot(&mut self) -> Result<WriteCheckpoint, BoxError>;
 
     /// Loads what [`snapshot`](Self::snapshot) wrote into the checkpoint folder `dir`.
@@ -135,8 +136,8 @@ pub trait Learner {
         Ok(())
     }
 
-    /// Returns more figures for `train_results.json`. The loop calls it once, at the end of the run.
-    /// Default: none.
+    /// Returns more figures for `train_results.json`. The loop calls it once, at the end of the
+    /// run. Default: none.
     ///
     /// # Errors
     ///
@@ -145,8 +146,8 @@ pub trait Learner {
         Ok(Map::new())
     }
 
-    /// Waits until the device has finished all queued work, so that step times are correct. Default:
-    /// does not wait.
+    /// Waits until the device has finished all queued work, so that step times are correct.
+    /// Default: does not wait.
     ///
     /// # Errors
     ///
@@ -188,8 +189,8 @@ pub struct StepRecord {
     pub target_tokens: u64,
 }
 
-/// Sums over evaluation batches. The loop makes metrics of the sums, so the metrics do not depend on
-/// the batch size.
+/// Sums over evaluation batches. The loop makes metrics of the sums, so the metrics do not depend
+/// on the batch size.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct EvalSums {
     /// Sum of the losses of all target tokens.

@@ -1,6 +1,5 @@
-//! The training loop, its callbacks, state and schedules. It drives any [`Learner`] over any
-//! [`BatchSource`] and knows neither torch nor a model, so it compiles in seconds and is tested
-//! with a toy.
+//! The training loop with its callbacks, state and schedules. It trains any [`Learner`] on any
+//! [`BatchSource`]. It depends on no tensor library and on no model.
 //!
 //! ```text
 //! TrainingArguments ─ Plan, Schedule ─┐
@@ -11,11 +10,20 @@
 //!                                  └── check_finite, snapshot ──▶ CheckpointStore
 //! ```
 //!
-//! What happens when, and every figure that is logged, is as in Hugging Face's Trainer 5.17, with
-//! these differences: loss is divided by the target tokens of the whole accumulation window,
-//! `learning_rate` is the one used in the step, `eval_loss` is weighted by tokens, a step whose
-//! loss or gradient is not finite updates nothing, what is not finite is never saved, and a resumed
-//! run goes on bit for bit, in the middle of an epoch too.
+//! The order of events and the logged figures are those of Hugging Face's Trainer 5.17, with these
+//! differences:
+//!
+//! - The loss is divided by the number of target tokens in the whole accumulation window.
+//! - The logged `learning_rate` is the one that the step used.
+//! - `eval_loss` is the mean over all target tokens, whatever the batches are.
+//! - A step whose loss or gradient is not finite updates nothing, and a model that is not finite is
+//!   never saved.
+//! - A resumed run is bit for bit the one that was not interrupted, also from the middle of an
+//!   epoch.
+//!
+//! The loop prints nothing: [`Trainer`] lists the `tracing` spans and events that it emits.
+//!
+//! This run takes 24 steps, and evaluates and saves after each epoch:
 //!
 //! ```
 //! use trainer_core::{TrainingArguments, Trainer, testing::{PlainStore, ToyLearner, ToySource}};
@@ -65,6 +73,9 @@ mod trainer;
 pub use arguments::{ArgumentProblem, IntervalStrategy, SaveStrategy, StepTiming, TrainingArguments};
 pub use callback::{Callback, CallbackContext, EventResult};
 pub use error::{BoxError, Error, Result};
+/// The crate that draws [`ProgressBar`], in the version that it uses.
+#[cfg(feature = "progress-bar")]
+pub use indicatif;
 pub use learner::{EvalSums, Learner, StepRecord, StepRequest, WindowFigures};
 pub use log_line::LOG_TARGET;
 pub use metrics_file::MetricsFile;

@@ -8,13 +8,13 @@ use std::path::PathBuf;
 /// Writes each log entry as one line of JSON, at once.
 ///
 /// A run that starts from the beginning starts with an empty file. A resumed run first rewrites the
-/// file from the log history of its checkpoint, so the file has no entries from after the checkpoint
-/// and no half-written line. A resumed run that was already complete does not change the file, which
-/// holds a summary that no checkpoint has.
+/// file from the log history of its checkpoint, so the file has no entries from after the
+/// checkpoint and no half-written line. A resumed run that was already complete does not change the
+/// file, which holds a summary that no checkpoint has.
 ///
 /// A full disk does not end a run. After a line that could not be written, the next entry rewrites
-/// the whole file from the log history. If lines are still missing at the end of the run, that is an
-/// error.
+/// the whole file from the log history. If lines are still missing at the end of the run, that is
+/// an error.
 #[derive(Debug)]
 pub struct MetricsFile {
     path: PathBuf,
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_resumed_run_drops_what_is_beyond_the_checkpoint_once_it_does_something() {
+    fn a_resumed_run_drops_lines_from_after_the_checkpoint_at_its_first_step() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(MetricsFile::FILE_NAME);
         std::fs::write(&path, "from another run\n").unwrap();
@@ -140,7 +140,7 @@ mod tests {
         let resumed_from = Some(Path::new("checkpoint-2"));
         let mut file = MetricsFile::new(&path);
         begin(&mut file, resumed_from).unwrap();
-        assert_eq!(read(), before, "nothing is done yet");
+        assert_eq!(read(), before, "the run has not done anything yet");
         log(&mut file, 3);
         assert_eq!(read(), "{\"loss\":0.5,\"step\":1}\n{\"loss\":0.5,\"step\":2}\n{\"loss\":0.5,\"step\":3}\n");
 
@@ -153,13 +153,13 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_written_is_made_up_for() {
+    fn a_line_that_could_not_be_written_is_written_with_the_next() {
         let dir = tempfile::tempdir().unwrap();
         let (path, staged) = (dir.path().join("metrics.jsonl"), dir.path().join("metrics.jsonl.partial"));
         let mut file = MetricsFile::new(&path);
         begin(&mut file, None).unwrap();
         log(&mut file, 1);
-        // A device that is always full takes the place of the file.
+        // A device that is always full replaces the file.
         file.file = Some(OpenOptions::new().append(true).open("/dev/full").unwrap());
         std::fs::create_dir(&staged).unwrap();
         log(&mut file, 2);
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_is_not_there_is_named() {
+    fn a_missing_folder_is_an_error_that_names_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("none").join(MetricsFile::FILE_NAME);
         let message = begin(&mut MetricsFile::new(&path), None).unwrap_err().to_string();

@@ -3,9 +3,9 @@
 use crate::BoxError;
 use std::fmt;
 
-/// The error that a [`Learner`](crate::Learner) returns when memory runs out. The loop recognizes it:
-/// with [`auto_find_batch_size`](crate::TrainingArguments::auto_find_batch_size) it tries again with
-/// smaller batches.
+/// The error that a [`Learner`](crate::Learner) returns when memory runs out. The loop recognizes
+/// it: with [`auto_find_batch_size`](crate::TrainingArguments::auto_find_batch_size) it tries again
+/// with smaller batches.
 #[derive(Debug, thiserror::Error)]
 #[error("out of memory on {device}{}", Figures(self))]
 pub struct OutOfMemory {
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_known_is_said() {
+    fn the_message_has_the_known_figures() {
         let error = |requested_bytes, free_bytes, total_bytes| {
             let device = "cuda:0".to_owned();
             OutOfMemory { device, requested_bytes, free_bytes, total_bytes, source: None }.to_string()

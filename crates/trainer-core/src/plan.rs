@@ -52,8 +52,8 @@ impl Plan {
         }
     }
 
-    /// Micro-batches in the next accumulation window, when `done` micro-batches of the epoch are done.
-    /// 0 at the end of the epoch.
+    /// Micro-batches in the next accumulation window, when `done` micro-batches of the epoch are
+    /// done. 0 at the end of the epoch.
     pub fn window_size(&self, done: usize) -> usize {
         self.gradient_accumulation_steps.min(self.batches_per_epoch.saturating_sub(done))
     }

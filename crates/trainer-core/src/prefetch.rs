@@ -24,8 +24,8 @@ struct Thread<T> {
     handle: JoinHandle<()>,
 }
 
-/// Starts a thread that calls `make(0)`, `make(1)`, … `make(count - 1)`. It stays at most four items
-/// ahead of the iterator.
+/// Starts a thread that calls `make(0)`, `make(1)`, … `make(count - 1)`. It stays at most four
+/// items ahead of the iterator.
 ///
 /// The iterator yields what `make` returns. An error is the last item, and so is a panic of `make`,
 /// which becomes an error.

@@ -1,5 +1,5 @@
-//! The part of a run's position that `trainer_state.json` does not hold: `training_progress.json` of
-//! a checkpoint.
+//! The part of a run's position that `trainer_state.json` does not hold: `training_progress.json`
+//! of a checkpoint.
 
 use crate::{BatchSource, Error, Result, StepRecord, TrainingArguments};
 use serde::{Deserialize, Serialize};

@@ -7,8 +7,8 @@ use crate::plan::Due;
 ///
 /// The loop serves each request once, at the next point where it is possible:
 ///
-/// - `log`, `evaluate` and `save`, in this order: after the current optimizer step, or at the end of
-///   the epoch. A save that is requested in `on_evaluate` follows that evaluation at once.
+/// - `log`, `evaluate` and `save`, in this order: after the current optimizer step, or at the end
+///   of the epoch. A save that is requested in `on_evaluate` follows that evaluation at once.
 /// - `stop`: after these.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Requests {
@@ -35,9 +35,9 @@ impl Requests {
         self.save = true;
     }
 
-    /// Asks to end training after the current step. The logs and evaluations at the end of the epoch
-    /// are left to a resumed run, which does them when it has finished the epoch. With the save
-    /// strategy `epoch`, the loop saves a checkpoint before it stops.
+    /// Asks to end training after the current step. The logs and evaluations at the end of the
+    /// epoch are left to a resumed run, which does them when it has finished the epoch. With the
+    /// save strategy `epoch`, the loop saves a checkpoint before it stops.
     pub fn request_stop(&mut self) {
         self.stop = true;
     }

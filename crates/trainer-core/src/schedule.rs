@@ -64,8 +64,8 @@ pub struct SchedulerKwargs {
     /// The last learning rate of the polynomial. Default 1e-7.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lr_end: Option<f64>,
-    /// Time scale of `inverse_sqrt`, in steps. Default: the number of warm-up steps, or 10000 without
-    /// a warm-up.
+    /// Time scale of `inverse_sqrt`, in steps. Default: the number of warm-up steps, or 10000
+    /// without a warm-up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timescale: Option<f64>,
 }

@@ -58,8 +58,8 @@ pub trait BatchSource {
     /// batches before `first` must be cheap.
     ///
     /// The iterator can prepare batches ahead of time, for example with
-    /// [`prefetch`](crate::prefetch). The loop takes all batches of an accumulation window before it
-    /// runs the first one.
+    /// [`prefetch`](crate::prefetch). The loop takes all batches of an accumulation window before
+    /// it runs the first one.
     ///
     /// # Errors
     ///
@@ -67,14 +67,14 @@ pub trait BatchSource {
     /// [`Error::Data`](crate::Error::Data).
     fn batches(&self, epoch: u64, first: usize) -> Result<Batches<'_, Self::Batch>, BoxError>;
 
-    /// The rows of `batch` in the same order, in batches of at most `num_rows` (at least 1). The loop
-    /// calls it when a batch does not fit into memory and
+    /// The rows of `batch` in the same order, in batches of at most `num_rows` (at least 1). The
+    /// loop calls it when a batch does not fit into memory and
     /// [`auto_find_batch_size`](crate::TrainingArguments::auto_find_batch_size) is set.
     ///
     /// # Errors
     ///
-    /// The batch cannot be split; the run ends with [`Error::SplitBatch`](crate::Error::SplitBatch).
-    /// Default: always.
+    /// The batch cannot be split; the run ends with
+    /// [`Error::SplitBatch`](crate::Error::SplitBatch). Default: always.
     fn split_batch(&self, _batch: &Self::Batch, _num_rows: usize) -> Result<Vec<Self::Batch>, BoxError> {
         Err("batches of this source cannot be split".into())
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Learner::snapshot ─┐ owned, Send
-//! state, position ───┴▶ WriteCheckpoint ─▶ CheckpointStore::save   training goes on
+//! state, position ───┴▶ WriteCheckpoint ─▶ CheckpointStore::save   training continues
 //!                                            │ write, flush, rename (on another thread, if it likes)
 //!                  on_save ◀── poll, wait ───┘ Saved
 //! ```
@@ -44,16 +44,16 @@ pub trait CheckpointStore {
     /// earlier checkpoint of the same step. Errors are part of the outcome.
     fn save(&mut self, global_step: u64, write: WriteCheckpoint);
 
-    /// Returns the outcome of the checkpoint under way, if there is one and it has finished. Does not
-    /// wait.
+    /// Returns the outcome of the checkpoint under way, if there is one and it has finished. Does
+    /// not wait.
     fn poll(&mut self) -> Option<Saved>;
 
     /// Waits for the checkpoint under way, if there is one, and returns its outcome.
     fn wait(&mut self) -> Option<Saved>;
 
     /// The path that the checkpoint of a step has when it is complete. The loop asks for it before
-    /// the checkpoint exists: the state in a checkpoint names the best checkpoint, which can be that
-    /// checkpoint itself.
+    /// the checkpoint exists: the state in a checkpoint names the best checkpoint, which can be
+    /// that checkpoint itself.
     fn path(&self, global_step: u64) -> PathBuf;
 }
 

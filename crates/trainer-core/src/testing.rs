@@ -1,5 +1,5 @@
-//! A toy to drive the loop with, and a callback that records what it sees. For tests and examples,
-//! here and elsewhere.
+//! Test doubles, for tests and examples of this crate and of others: a toy learner with its data, a
+//! minimal store, a callback that records events, and a recorder of `tracing` events and spans.
 
 mod recorder;
 mod toy;

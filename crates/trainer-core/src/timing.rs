@@ -40,8 +40,8 @@ impl StepClock {
         self.pending_time = Duration::ZERO;
     }
 
-    /// The figures: `first_step_ms`, `step_time_ms_max` over the other steps, and the median and the
-    /// tokens per second over the second half of the steps, when caches are warm.
+    /// The figures: `first_step_ms`, `step_time_ms_max` over the other steps, and the median and
+    /// the tokens per second over the second half of the steps, when caches are warm.
     pub fn report(&self) -> Map<String, Value> {
         let mut report = Map::new();
         let Some(first) = self.steps.first() else { return report };
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn no_steps_no_figures() {
+    fn without_steps_there_are_no_figures() {
         assert!(StepClock::default().report().is_empty());
     }
 }

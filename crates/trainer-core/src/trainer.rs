@@ -35,7 +35,7 @@ type Callbacks<'a> = Vec<Box<dyn Callback + 'a>>;
 /// [`Trainer::builder`] makes one. [`resume_from`](Self::resume_from) loads a checkpoint, and
 /// [`train`](Self::train) does the work.
 ///
-/// The run is told as `tracing` spans and events:
+/// A run emits these `tracing` spans:
 ///
 /// | span       | level | fields          | lasts                                                     |
 /// |------------|-------|-----------------|-----------------------------------------------------------|
@@ -45,10 +45,10 @@ type Callbacks<'a> = Vec<Box<dyn Callback + 'a>>;
 /// | `evaluate` | INFO  | `step`          | an evaluation                                             |
 /// | `save`     | INFO  | `step`          | the snapshot of a checkpoint and its hand-over to the store |
 ///
-/// Each new entry of the log history is an INFO event with the target [`LOG_TARGET`]. Its message is
-/// a line for the terminal, such as `step 85/540  epoch 1.57  loss 2.714  …`. Its fields are `step`,
-/// `epoch`, and `entry`: the entry as JSON text. What the user should know beyond that is a WARN
-/// event. A span or an event that no subscriber wants costs one comparison.
+/// Each new entry of the log history is an INFO event with the target [`LOG_TARGET`]. Its message
+/// is a line for the terminal, such as `step 85/540  epoch 1.57  loss 2.714  …`. Its fields are
+/// `step`, `epoch`, and `entry`: the entry as JSON text. What the user should know beyond that is a
+/// WARN event. A span or an event that no subscriber wants costs one comparison.
 ///
 /// [`LOG_TARGET`]: crate::LOG_TARGET
 pub struct Trainer<'a, L: Learner, S: BatchSource<Batch = L::Batch>> {
@@ -117,8 +117,8 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
     /// # Errors
     ///
     /// The first error of the learner, a source or a callback ends the run, and so do too many bad
-    /// steps in a row and an evaluation or a model that is not finite. Before the error returns, the
-    /// checkpoint under way is completed, and `on_train_end` reaches every callback.
+    /// steps in a row and an evaluation or a model that is not finite. Before the error returns,
+    /// the checkpoint under way is completed, and `on_train_end` reaches every callback.
     ///
     /// A checkpoint that fails is no error: the log history and [`TrainOutput::saves`] tell of it.
     pub fn train(mut self) -> Result<TrainOutput> {
@@ -181,8 +181,8 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
         Ok(())
     }
 
-    /// Whether no epoch is left to enter. A run that was resumed after its last step enters the last
-    /// epoch once more if the end of that epoch is not done.
+    /// Whether no epoch is left to enter. A run that was resumed after its last step enters the
+    /// last epoch once more if the end of that epoch is not done.
     fn is_over(&self) -> bool {
         let is_trained = self.state.global_step >= self.plan.max_steps && self.progress.epoch_end_done;
         is_trained || self.progress.epoch >= self.plan.num_train_epochs || self.requests.is_stop_requested()

@@ -153,8 +153,8 @@ impl TrainingArguments {
         problems.require(is_known, "metric_for_best_model", shown, fix);
     }
 
-    /// The best evaluation must have a checkpoint. Either the loop saves the best evaluations, or it
-    /// saves at the steps at which it evaluates.
+    /// The best evaluation must have a checkpoint. Either the loop saves the best evaluations, or
+    /// it saves at the steps at which it evaluates.
     fn check_load_best(&self, problems: &mut Problems) {
         let matching = match (self.eval_strategy, self.save_strategy) {
             (IntervalStrategy::No, _) => false,

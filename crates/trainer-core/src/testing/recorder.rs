@@ -1,4 +1,4 @@
-//! A callback that writes down every event, and a check of what it wrote.
+//! A callback that records every event, and a check of the record.
 
 use crate::{Callback, CallbackContext, EventResult, LogEntry, Requests};
 use std::cell::{Ref, RefCell};
@@ -6,14 +6,14 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-/// One event as it was seen.
+/// One recorded event.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recorded {
-    /// The event.
+    /// The name of the event.
     pub event: &'static str,
-    /// `global_step` at that moment.
+    /// `global_step` at the event.
     pub step: u64,
-    /// `epoch` at that moment.
+    /// `epoch` at the event.
     pub epoch: f64,
     /// The entry of `on_log` and `on_evaluate`.
     pub entry: Option<LogEntry>,
@@ -23,13 +23,14 @@ pub struct Recorded {
 
 type Hook<'a> = Box<dyn FnMut(&Recorded, &mut Requests) -> EventResult + 'a>;
 
-/// Records all events, in the same list as its clones, and can be told to act on them.
+/// A callback that adds every event to a [`Recording`]. A hook can act on the events.
 pub struct Recorder<'a> {
     recording: Recording,
     hook: Option<Hook<'a>>,
 }
 
-/// The events a [`Recorder`] saw; readable while and after the run.
+/// The events that one or more [`Recorder`]s saw. It can be read during and after the run; clones
+/// share one list.
 #[derive(Clone, Default)]
 pub struct Recording(Rc<RefCell<Vec<Recorded>>>);
 
@@ -44,8 +45,11 @@ impl Recording {
         self.events().iter().map(|recorded| recorded.event).collect()
     }
 
-    /// Checks that exactly the expected events came, in this order; the error shows the first that
-    /// differs.
+    /// Checks that the events are exactly the expected ones, in this order.
+    ///
+    /// # Errors
+    ///
+    /// A message about the first event that differs.
     pub fn check(&self, expected: &[Expected]) -> Result<(), String> {
         let events = self.events();
         for (index, recorded) in events.iter().enumerate() {
@@ -62,7 +66,7 @@ impl Recording {
     }
 }
 
-/// What an event should be.
+/// An event that a test expects.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Expected {
     event: &'static str,
@@ -71,18 +75,18 @@ pub struct Expected {
 }
 
 impl Expected {
-    /// An event of this name.
+    /// Expects an event with this name.
     pub fn event(event: &'static str) -> Self {
         Self { event, step: None, key: None }
     }
 
-    /// With this `global_step`.
+    /// Expects this `global_step` as well.
     #[must_use]
     pub fn at_step(self, step: u64) -> Self {
         Self { step: Some(step), ..self }
     }
 
-    /// With an entry that has this key.
+    /// Expects an entry with this key as well.
     #[must_use]
     pub fn with_key(self, key: &'static str) -> Self {
         Self { key: Some(key), ..self }
@@ -110,7 +114,8 @@ impl<'a> Recorder<'a> {
         Self { recording: recording.clone(), hook: None }
     }
 
-    /// Calls `hook` after each event is written down; it may make requests and fail.
+    /// Calls `hook` after each event is recorded. The hook can make requests, and its error is the
+    /// error of the callback.
     #[must_use]
     pub fn with_hook(self, hook: impl FnMut(&Recorded, &mut Requests) -> EventResult + 'a) -> Self {
         Self { hook: Some(Box::new(hook)), ..self }

@@ -1,4 +1,4 @@
-//! One weight, learnt by momentum: deterministic, cheap, and every bit of it is saved.
+//! A learner with one weight, its data, and a minimal checkpoint store.
 
 use crate::{
     BatchInfo, BatchSource, Batches, BoxError, CheckpointFolder, CheckpointStore, EvalSums, Learner, OutOfMemory,
@@ -7,14 +7,15 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
-/// Learns the mean of the rows: `loss = ½ (weight − row)²`, one target token a row. A token counts
-/// as correct when the weight is within 1 of it.
+/// Learns the mean of the rows with momentum: `loss = ½ (weight − row)²`. Each row is one target
+/// token, which counts as correct when the weight is within 1 of it. The learner is deterministic,
+/// and a checkpoint holds every bit of it.
 #[derive(Default)]
 pub struct ToyLearner {
     model: Model,
     training: TrainingState,
     gradient: f64,
-    window: EvalSums,
+    window_sums: EvalSums,
     window_loss: f64,
     records: Vec<StepRecord>,
     eval_loss: Option<Box<dyn Fn(u64) -> f64>>,
@@ -39,45 +40,45 @@ struct TrainingState {
 }
 
 impl ToyLearner {
-    /// The learnt weight.
+    /// The weight.
     pub fn weight(&self) -> f64 {
         self.model.weight
     }
 
-    /// The optimizer's state.
+    /// The momentum, which is the state of the optimizer.
     pub fn momentum(&self) -> f64 {
         self.training.momentum
     }
 
-    /// Evaluations give this loss, a function of the optimizer steps taken.
+    /// Makes evaluations return the loss `eval_loss(n)` after `n` optimizer steps.
     #[must_use]
     pub fn with_eval_loss(mut self, eval_loss: impl Fn(u64) -> f64 + 'static) -> Self {
         self.eval_loss = Some(Box::new(eval_loss));
         self
     }
 
-    /// Steps report this loss, a function of the optimizer step, counted from 1. One that is
-    /// skipped does not count.
+    /// Makes optimizer step `n`, counted from 1, report the loss `step_loss(n)`. Skipped steps do
+    /// not count.
     #[must_use]
     pub fn with_step_loss(mut self, step_loss: impl Fn(u64) -> f64 + 'static) -> Self {
         self.step_loss = Some(Box::new(step_loss));
         self
     }
 
-    /// Memory runs out in a forward and backward over more than `train` rows, and in an evaluation
-    /// over more than `eval`.
+    /// Makes memory run out in a forward and backward over more than `train` rows, and in an
+    /// evaluation over more than `eval` rows.
     #[must_use]
     pub fn with_room_for(self, train: usize, eval: usize) -> Self {
         Self { most_rows: Some((train, eval)), ..self }
     }
 
-    /// Memory runs out in the update of optimizer step `step`.
+    /// Makes memory run out in the update of optimizer step `step`.
     #[must_use]
     pub fn without_room_for_update(self, step: u64) -> Self {
         Self { update_without_room: Some(step), ..self }
     }
 
-    /// The model counts as not finite from optimizer step `step` on, whatever the losses are.
+    /// Makes [`check_finite`](Learner::check_finite) fail from optimizer step `step` on.
     #[must_use]
     pub fn breaking_after(self, step: u64) -> Self {
         Self { breaks_after: Some(step), ..self }
@@ -85,14 +86,14 @@ impl ToyLearner {
 
     fn check_room(batch: &ToyBatch, most: Option<usize>) -> Result<(), BoxError> {
         match most.filter(|most| batch.0.len() > *most) {
-            Some(most) => Err(Self::shortage(batch.0.len(), most)),
+            Some(most) => Err(Self::out_of_memory(batch.0.len(), most)),
             None => Ok(()),
         }
     }
 
-    fn shortage(asked: usize, there_are: usize) -> BoxError {
+    fn out_of_memory(requested: usize, available: usize) -> BoxError {
         let bytes = |rows: usize| Some(8 * rows as u64);
-        let (requested_bytes, total_bytes) = (bytes(asked), bytes(there_are));
+        let (requested_bytes, total_bytes) = (bytes(requested), bytes(available));
         Box::new(OutOfMemory {
             device: "the toy".to_owned(),
             requested_bytes,
@@ -102,7 +103,7 @@ impl ToyLearner {
         })
     }
 
-    /// What the next optimizer step reports.
+    /// The loss that the next optimizer step reports.
     fn loss(&self) -> f64 {
         self.step_loss.as_ref().map_or(self.window_loss, |loss| loss(self.training.num_steps + 1))
     }
@@ -123,11 +124,11 @@ impl Learner for ToyLearner {
     fn forward_backward(&mut self, batch: &ToyBatch, window_target_tokens: u64) -> Result<(), BoxError> {
         let sums = self.sums(batch);
         self.window_loss += sums.loss_sum / window_target_tokens as f64;
-        self.window += sums;
+        self.window_sums += sums;
         for row in &batch.0 {
             self.gradient += (self.model.weight - row) / window_target_tokens as f64;
         }
-        // Found out late, when there is something to discard.
+        // The check comes last, so that there is something to discard.
         Self::check_room(batch, self.most_rows.map(|(train, _)| train))
     }
 
@@ -136,13 +137,13 @@ impl Learner for ToyLearner {
     }
 
     fn discard_window(&mut self) -> Result<(), BoxError> {
-        (self.gradient, self.window_loss, self.window) = (0.0, 0.0, EvalSums::default());
+        (self.gradient, self.window_loss, self.window_sums) = (0.0, 0.0, EvalSums::default());
         Ok(())
     }
 
     fn optimizer_step(&mut self, request: StepRequest) -> Result<(), BoxError> {
         if self.update_without_room == Some(self.training.num_steps + 1) {
-            return Err(Self::shortage(3, 2));
+            return Err(Self::out_of_memory(3, 2));
         }
         let grad_norm = self.gradient.abs();
         let clip = request.max_grad_norm.map_or(1.0, |max| (max / (grad_norm + 1e-6)).min(1.0));
@@ -150,7 +151,7 @@ impl Learner for ToyLearner {
         let loss = self.loss();
         self.training.num_steps += 1;
         self.model.weight -= request.learning_rate * self.training.momentum;
-        let EvalSums { correct_tokens, target_tokens, .. } = std::mem::take(&mut self.window);
+        let EvalSums { correct_tokens, target_tokens, .. } = std::mem::take(&mut self.window_sums);
         self.records.push(StepRecord { loss, grad_norm, correct_tokens, target_tokens });
         (self.gradient, self.window_loss) = (0.0, 0.0);
         Ok(())
@@ -193,7 +194,7 @@ impl Learner for ToyLearner {
     }
 }
 
-/// Rows of numbers.
+/// A batch of rows. A row is a number.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ToyBatch(pub Vec<f64>);
 
@@ -206,13 +207,13 @@ impl BatchInfo for ToyBatch {
         self.0.len() as u64
     }
 
-    /// Two a row, so that they differ from the target tokens.
+    /// Two tokens for each row, so that the number differs from the target tokens.
     fn num_tokens(&self) -> u64 {
         2 * self.0.len() as u64
     }
 }
 
-/// Rows around 5, in another order each epoch.
+/// Rows between 4 and 6, in another order in each epoch.
 #[derive(Clone, Debug)]
 pub struct ToySource {
     rows: Vec<f64>,
@@ -220,14 +221,14 @@ pub struct ToySource {
 }
 
 impl ToySource {
-    /// `num_rows` rows in batches of `batch_size` (at least 1).
+    /// A source of `num_rows` rows in batches of `batch_size` (at least 1).
     pub fn new(num_rows: usize, batch_size: usize) -> Self {
         let rows = (0..num_rows).map(|row| 5.0 + (row as f64 * 0.7).sin()).collect();
         Self { rows, batch_size: batch_size.max(1) }
     }
 
-    /// The same with another value in row `number`, counted from 1. One that is not finite makes
-    /// its steps so.
+    /// Sets the value of row `number`, counted from 1. A value that is not finite makes the steps
+    /// with this row bad.
     #[must_use]
     pub fn with_row(mut self, number: usize, value: f64) -> Self {
         if let Some(row) = number.checked_sub(1).and_then(|index| self.rows.get_mut(index)) {
@@ -268,7 +269,8 @@ impl BatchSource for ToySource {
     }
 }
 
-/// Writes checkpoints straight into place, at once: enough where nothing interrupts it.
+/// A store that writes each checkpoint at once, straight into its folder. It is not safe against
+/// crashes: an interrupted save leaves half a checkpoint.
 #[derive(Debug)]
 pub struct PlainStore {
     output_dir: PathBuf,
@@ -276,7 +278,7 @@ pub struct PlainStore {
 }
 
 impl PlainStore {
-    /// Checkpoints go to `output_dir/checkpoint-<global_step>`.
+    /// A store of the checkpoints `output_dir/checkpoint-<global_step>`.
     pub fn new(output_dir: &Path) -> Self {
         Self { output_dir: output_dir.to_owned(), saved: None }
     }
@@ -302,7 +304,7 @@ impl CheckpointStore for PlainStore {
     }
 }
 
-/// A folder whose files are written as they come.
+/// A folder whose files are written in place.
 #[derive(Clone, Debug)]
 pub struct PlainFolder(pub PathBuf);
 

@@ -49,8 +49,8 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> TrainerBuilder<'a, L, S> 
     /// # Errors
     ///
     /// - [`Error::Arguments`] lists all arguments that cannot be used.
-    /// - [`Error::EmptySplit`]: the training split has no rows, or the arguments ask for evaluations
-    ///   and there is no evaluation split with rows.
+    /// - [`Error::EmptySplit`]: the training split has no rows, or the arguments ask for
+    ///   evaluations and there is no evaluation split with rows.
     /// - [`Error::MissingStore`]: the arguments ask for checkpoints, and there is no store.
     pub fn build(self) -> Result<Trainer<'a, L, S>> {
         let Self { arguments, learner, train, eval, store, callbacks } = self;

@@ -73,7 +73,8 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
 /// copy or may have been moved, and another run may use the old path now. A candidate must name
 /// itself as the best checkpoint in its own state.
 ///
-/// If there is none, the best evaluation is removed from `state`, and the recorded path is returned.
+/// If there is none, the best evaluation is removed from `state`, and the recorded path is
+/// returned.
 fn find_best(state: &mut TrainerState, checkpoint: &Path) -> Option<PathBuf> {
     let recorded = state.best_model_checkpoint.take()?;
     let beside = recorded.file_name().and_then(|name| Some(checkpoint.parent()?.join(name)));

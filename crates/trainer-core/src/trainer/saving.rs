@@ -1,8 +1,8 @@
 //! Checkpoints. The store may write them while training continues.
 //!
-//! A checkpoint holds the state of its step. When the store reports that the checkpoint is complete,
-//! the loop records the path of the best checkpoint and calls `on_save`. When the store reports a
-//! failure, the loop logs it, and the next save is a new attempt.
+//! A checkpoint holds the state of its step. When the store reports that the checkpoint is
+//! complete, the loop records the path of the best checkpoint and calls `on_save`. When the store
+//! reports a failure, the loop logs it, and the next save is a new attempt.
 
 use super::*;
 use crate::progress::{PROGRESS_FILE_NAME, TRAINING_ARGS_FILE_NAME};

@@ -141,8 +141,8 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
         })
     }
 
-    /// The steps that were not skipped. They are the position in the schedule: as with HF and torch's
-    /// `GradScaler`, a skipped step counts as a step, and the schedule does not advance.
+    /// The steps that were not skipped. They are the position in the schedule: as with HF and
+    /// torch's `GradScaler`, a skipped step counts as a step, and the schedule does not advance.
     pub(super) fn num_updates(&self) -> u64 {
         self.state.global_step.saturating_sub(self.progress.bad_steps.total)
     }

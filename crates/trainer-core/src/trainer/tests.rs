@@ -1,19 +1,21 @@
-//! The loop, driven with the toy.
+//! Tests of the loop with the toy learner.
 
 use super::*;
 use crate::testing::{Expected, PlainStore, Recorded, Recorder, Recording, ToyLearner, ToySource};
 use serde_json::json;
 
 mod bad_steps;
+mod building;
 mod events;
 mod failures;
 mod figures;
 mod out_of_memory;
 mod resuming;
 mod saving;
+mod traces;
 
-/// A folder, splits of 18 and 6 rows in batches of 4 and 5 micro-batches an epoch in windows of 2:
-/// 3 steps an epoch.
+/// An output folder, a training split of 18 rows and an evaluation split of 6 rows, in batches of
+/// 4. An epoch has 5 micro-batches in windows of 2, so it has 3 steps.
 struct Bench {
     dir: tempfile::TempDir,
     train: ToySource,
@@ -70,12 +72,12 @@ impl Bench {
     }
 }
 
-/// A callback that does `hook` on every event.
+/// A callback that calls `hook` on every event.
 fn on_event<'a>(hook: impl FnMut(&Recorded, &mut Requests) -> EventResult + 'a) -> Recorder<'a> {
     Recorder::new(&Recording::default()).with_hook(hook)
 }
 
-/// The log history without what depends on the clock.
+/// The log history without the times and speeds.
 fn timeless(log_history: &[LogEntry]) -> Vec<LogEntry> {
     let is_time = |key: &str| key.ends_with("_runtime") || key.ends_with("_per_second");
     let without = |entry: &LogEntry| entry.clone().into_iter().filter(|(key, _)| !is_time(key)).collect();

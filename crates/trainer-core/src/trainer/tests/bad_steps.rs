@@ -1,22 +1,22 @@
-//! A step that is not finite changes nothing but the counts.
+//! A bad step changes only the counts.
 
 use super::*;
 use crate::WindowFigures;
 use crate::progress::PROGRESS_FILE_NAME;
 
-/// A row that makes each step it is in not finite: one of three an epoch.
+/// One row that makes its step bad: one of the three steps of an epoch.
 fn bench_with_bad_row(value: f64) -> Bench {
     let bench = Bench::new();
     Bench { train: bench.train.clone().with_row(3, value), ..bench }
 }
 
-/// A learner whose every loss is NaN from the given update on.
+/// A learner whose loss is NaN from update `update` on.
 fn breaking_at(update: u64) -> ToyLearner {
     ToyLearner::default().with_step_loss(move |step| if step >= update { f64::NAN } else { 1.0 })
 }
 
 #[test]
-fn it_updates_nothing_and_the_run_goes_on() {
+fn a_bad_step_updates_nothing_and_the_run_continues() {
     for bad in [f64::NAN, f64::INFINITY, f64::MAX] {
         let bench = bench_with_bad_row(bad);
         let mut learner = ToyLearner::default();
@@ -36,7 +36,7 @@ fn it_updates_nothing_and_the_run_goes_on() {
     }
 }
 
-/// As if the window had not been in the data, but for the step's number.
+/// The run is as if the bad window were not in the data, except that its step counts.
 #[test]
 fn weights_and_schedule_are_those_of_a_run_without_it() {
     let whole = Bench { train: ToySource::new(16, 4), ..Bench::new() }; // two steps an epoch
@@ -52,14 +52,14 @@ fn weights_and_schedule_are_those_of_a_run_without_it() {
     let output = bad.train(TrainingArguments { warmup_steps: 2.0, ..one_epoch.clone() }, &mut skipping).unwrap();
     assert_eq!(steps_with(&output.state.log_history, "skipped"), [1]);
     assert_eq!(steps_with(&output.state.log_history, "loss"), [2], "there is no loss of a skipped step");
-    // The only update is taken with the schedule's first rate, which is 0 with a warm-up.
+    // The only update uses the first rate of the schedule, which is 0 with a warm-up.
     assert_eq!(output.state.log_history[1]["learning_rate"], 0.0);
     assert_eq!((skipping.weight(), output.state.epoch), (0.0, 1.0));
     assert!(skipping.momentum() != 0.0);
 }
 
 #[test]
-fn a_record_that_nobody_looked_at_before_the_update_ends_the_run_at_once() {
+fn a_bad_record_ends_the_run_when_steps_are_not_checked() {
     let bench = bench_with_bad_row(f64::NAN);
     let arguments = TrainingArguments { max_bad_steps: 0, logging_steps: 100.0, ..bench.arguments() };
     let recording = Recording::default();
@@ -73,9 +73,9 @@ fn a_record_that_nobody_looked_at_before_the_update_ends_the_run_at_once() {
     assert_eq!(recording.names().iter().filter(|name| **name == "on_train_end").count(), 1);
 }
 
-/// Its update fails at what was not looked at.
+/// The update fails because of a gradient that was not checked.
 #[test]
-fn an_update_that_fails_of_it_is_reported_as_such() {
+fn an_update_that_fails_because_of_a_bad_gradient_is_reported_as_a_bad_step() {
     struct Strict(ToyLearner);
     impl Learner for Strict {
         type Batch = crate::testing::ToyBatch;
@@ -131,11 +131,11 @@ fn an_update_that_fails_of_it_is_reported_as_such() {
         .build()
         .unwrap();
     let message = trainer.train().unwrap_err().to_string();
-    assert!(message.starts_with("loss is NaN at step 1, rows"), "not tried: {message}");
+    assert!(message.starts_with("loss is NaN at step 1, rows"), "the update was tried: {message}");
 }
 
 #[test]
-fn as_many_in_a_row_as_are_too_many_end_the_run() {
+fn too_many_bad_steps_in_a_row_end_the_run() {
     for (max_bad_steps, last) in [(1, 5), (2, 6), (3, 7)] {
         let bench = Bench::new();
         let arguments = TrainingArguments { max_bad_steps, ..bench.arguments() };
@@ -143,7 +143,7 @@ fn as_many_in_a_row_as_are_too_many_end_the_run() {
         let error = bench.train(arguments, &mut learner).unwrap_err();
         let Error::BadSteps { step, in_a_row, checkpoint, .. } = &error else { panic!("{error}") };
         assert_eq!((*step, *in_a_row), (last, max_bad_steps));
-        // Step 6 is the end of an epoch: what is saved there is the model of step 4.
+        // Step 6 is the end of an epoch. Its checkpoint has the weights of step 4.
         let saved = if last > 6 { "checkpoint-6" } else { "checkpoint-3" };
         assert_eq!(checkpoint.as_deref(), Some(bench.path().join(saved).as_path()));
         assert!(learner.weight().is_finite());
@@ -158,9 +158,9 @@ fn as_many_in_a_row_as_are_too_many_end_the_run() {
 }
 
 #[test]
-fn one_finite_step_begins_the_count_anew() {
+fn one_finite_step_resets_the_count() {
     let bench = Bench::new();
-    // Two steps of three are bad, in each epoch.
+    // Two of the three steps of an epoch are bad.
     let train = bench.train.clone().with_row(1, f64::NAN).with_row(9, f64::NAN);
     let bench = Bench { train, ..bench };
     let arguments = TrainingArguments { max_bad_steps: 3, ..bench.arguments() };
@@ -168,10 +168,10 @@ fn one_finite_step_begins_the_count_anew() {
     assert_eq!(steps_with(&output.state.log_history, "skipped"), [1, 2, 4, 5, 7, 8]);
 }
 
-/// Stopped after each step of a run with skipped steps: rows, counts and the limit go on as if it
-/// had not been.
+/// Resumes after each step of a run with skipped steps. Rows, counts and the limit are those of the
+/// uninterrupted run.
 #[test]
-fn resuming_across_it_changes_no_bit() {
+fn resuming_a_run_with_bad_steps_changes_no_bit() {
     let bench = bench_with_bad_row(f64::NAN);
     let arguments = TrainingArguments { save_strategy: SaveStrategy::Steps, save_steps: 1.0, ..bench.arguments() };
     let mut learner = ToyLearner::default();
@@ -190,7 +190,7 @@ fn resuming_across_it_changes_no_bit() {
 }
 
 #[test]
-fn the_count_in_a_row_goes_on_after_a_resume() {
+fn the_count_in_a_row_continues_after_a_resume() {
     let bench = Bench::new();
     let arguments = TrainingArguments { save_strategy: SaveStrategy::Steps, save_steps: 1.0, ..bench.arguments() };
     bench.train(arguments.clone(), &mut breaking_at(5)).unwrap_err();
@@ -201,7 +201,7 @@ fn the_count_in_a_row_goes_on_after_a_resume() {
 }
 
 #[test]
-fn a_run_of_skipped_steps_alone_has_no_means() {
+fn a_run_with_skipped_steps_only_has_no_means() {
     let bench = Bench::new();
     let arguments = TrainingArguments { max_bad_steps: 100, ..bench.arguments() };
     let output = bench.train(arguments, &mut breaking_at(0)).unwrap();

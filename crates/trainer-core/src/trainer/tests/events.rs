@@ -1,4 +1,4 @@
-//! Which events come when, against HF's Trainer and by hand; requests.
+//! The order of events, compared with HF's Trainer and with lists; and requests.
 
 use super::*;
 use serde::Deserialize;
@@ -93,7 +93,7 @@ fn the_events_of_an_epoch() {
 }
 
 #[test]
-fn requests_are_honoured_once_after_the_step() {
+fn requests_are_served_once_after_the_step() {
     let bench = Bench::new();
     let recording = Recording::default();
     let ask = |seen: &Recorded, requests: &mut Requests| {
@@ -131,14 +131,14 @@ fn a_stop_ends_the_run_after_the_step() {
     });
     let output = bench.train_with(bench.arguments(), &mut ToyLearner::default(), stop).unwrap();
     assert_eq!(output.state.global_step, 4);
-    // The end of epoch 1 was evaluated; the part of epoch 2 was saved, so that it can be resumed,
-    // and not evaluated.
+    // There is an evaluation after epoch 1. The part of epoch 2 is saved, so that the run can be
+    // resumed, and not evaluated.
     assert_eq!(steps_with(&output.state.log_history, "eval_loss"), [3]);
     assert!(bench.path().join("checkpoint-4").is_dir());
 }
 
 #[test]
-fn a_stop_before_the_first_step_is_honoured() {
+fn a_stop_before_the_first_step_ends_the_run() {
     let bench = Bench::new();
     let stop = on_event(|seen, requests| {
         if seen.event == "on_train_begin" {
@@ -167,7 +167,7 @@ fn the_best_is_marked_and_its_checkpoint_recorded() {
     assert_eq!(output.state.best_model_checkpoint, Some(best.clone()));
     assert_eq!(output.state.best_evaluation().unwrap()["step"], 6);
     let saved = TrainerState::load(&best.join(TrainerState::FILE_NAME)).unwrap();
-    assert_eq!(saved.best_model_checkpoint, Some(best), "the checkpoint itself knows that it is the best");
+    assert_eq!(saved.best_model_checkpoint, Some(best), "the checkpoint names itself as the best");
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn a_best_evaluation_that_is_not_saved_has_no_checkpoint() {
     assert_eq!(output.state.best_model_checkpoint, None, "checkpoint-3 is not that of the best metric");
 }
 
-/// Epoch 2 of 3 is best.
+/// Epoch 2 of 3 is the best.
 fn middle_is_best() -> ToyLearner {
     ToyLearner::default().with_eval_loss(|step| [2.0, 1.0, 1.5][step as usize / 3 - 1])
 }

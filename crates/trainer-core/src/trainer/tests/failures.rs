@@ -1,4 +1,4 @@
-//! What goes wrong is named, and nothing is saved after it.
+//! Failures are errors that name their cause, and nothing is saved after them.
 
 use super::*;
 use crate::testing::ToyBatch;
@@ -35,7 +35,7 @@ fn a_model_that_is_not_finite_is_neither_saved_nor_the_result() {
 }
 
 #[test]
-fn a_callbacks_error_names_it_and_all_hear_the_end_once() {
+fn an_error_of_a_callback_names_it_and_all_callbacks_see_the_end_once() {
     let bench = Bench::new();
     let recording = Recording::default();
     let failing =
@@ -99,7 +99,7 @@ fn an_evaluation_asked_for_without_a_split_is_an_error() {
     assert!(matches!(error, Error::NoEvaluationSplit { step: 1 }), "{error}");
 }
 
-/// Announces more batches than it has, or fails at one.
+/// Announces more batches than it has, or fails at a batch.
 struct BadSource {
     num_batches: usize,
     fails: bool,
@@ -138,7 +138,7 @@ fn a_source_that_ends_early_or_fails_is_named() {
 }
 
 #[test]
-fn a_last_save_that_fails_is_told_with_what_there_is_to_go_on_from() {
+fn a_last_save_that_fails_is_reported_with_the_checkpoint_to_resume_from() {
     let bench = Bench::new();
     for (in_the_way, rest) in
         [(&[9][..], "the last good checkpoint is"), (&[3, 6, 9], "no checkpoint was saved before")]
@@ -154,7 +154,7 @@ fn a_last_save_that_fails_is_told_with_what_there_is_to_go_on_from() {
         let newest = bench.path().join("checkpoint-6");
         assert_eq!(failure.ends_with(&newest.display().to_string()), in_the_way.len() == 1, "{failure}");
     }
-    // What a run was resumed from counts as well.
+    // The checkpoint that a run was resumed from counts as well.
     let bench = Bench::new();
     bench.train(bench.arguments(), &mut ToyLearner::default()).unwrap();
     std::fs::remove_dir_all(bench.path().join("checkpoint-9")).unwrap();
@@ -183,8 +183,8 @@ fn a_save_that_fails_is_logged_and_the_next_one_tried() {
     let message = failure["save_error"].as_str().unwrap();
     assert!(message.starts_with("saving the checkpoint of step 3 failed: "), "{message}");
     assert_eq!(failure["step"], 3);
-    let heard = recording.events().iter().filter(|seen| seen.entry.as_ref() == Some(failure)).count();
-    assert_eq!(heard, 1, "the terminal and the metrics file hear of it as of any log");
+    let num_events = recording.events().iter().filter(|seen| seen.entry.as_ref() == Some(failure)).count();
+    assert_eq!(num_events, 1, "callbacks see it once, as any other entry");
     let saved: Vec<u64> =
         recording.events().iter().filter(|seen| seen.event == "on_save").map(|seen| seen.step).collect();
     assert_eq!(saved, [6, 9]);

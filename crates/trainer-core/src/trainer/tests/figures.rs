@@ -1,4 +1,4 @@
-//! What is logged, recomputed by hand.
+//! Logged figures, compared with figures computed by hand.
 
 use super::*;
 
@@ -14,7 +14,7 @@ fn losses_are_means_since_the_last_log_and_rates_are_those_used() {
     assert_eq!(logs[1]["loss"], 6.5);
     assert_eq!(logs[0]["learning_rate"], 0.1 * (6.0 / 9.0)); // step 4 is index 3 of 9
     assert_eq!(logs[0]["epoch"], 1.0 + 2.0 / 5.0);
-    assert_eq!(logs[0]["num_tokens"], 2 * (18 + 8)); // an epoch and a window of two batches, two tokens a row
+    assert_eq!(logs[0]["num_tokens"], 2 * (18 + 8)); // an epoch and a window of two batches, with two tokens in a row
     let keys: Vec<&str> = logs[0].keys().map(String::as_str).collect();
     let expected = ["loss", "grad_norm", "learning_rate", "mean_token_accuracy", "num_tokens", "epoch", "step"];
     assert_eq!(keys, expected);
@@ -64,7 +64,7 @@ fn the_summary_has_hf_keys_and_speeds() {
 }
 
 #[test]
-fn every_metric_that_may_decide_is_in_an_evaluation() {
+fn every_best_metric_is_in_an_evaluation() {
     for name in TrainingArguments::BEST_METRICS {
         let bench = Bench::new();
         let arguments = TrainingArguments { metric_for_best_model: Some((*name).into()), ..bench.arguments() };
@@ -74,7 +74,7 @@ fn every_metric_that_may_decide_is_in_an_evaluation() {
 }
 
 #[test]
-fn a_perplexity_beyond_all_numbers_is_null() {
+fn a_perplexity_that_overflows_is_null() {
     let bench = Bench::new();
     let output = bench.train(bench.arguments(), &mut ToyLearner::default().with_eval_loss(|_| 800.0)).unwrap();
     let evaluation = output.state.evaluation_at(3).unwrap();
@@ -82,7 +82,7 @@ fn a_perplexity_beyond_all_numbers_is_null() {
 }
 
 #[test]
-fn windows_of_steps_share_their_time() {
+fn averaged_timing_has_a_first_step() {
     let bench = Bench::new();
     let arguments = TrainingArguments { step_timing: StepTiming::Averaged, ..bench.arguments() };
     let output = bench.train(arguments, &mut ToyLearner::default()).unwrap();

@@ -1,13 +1,14 @@
-//! Smaller batches, the same steps.
+//! When memory runs out: smaller batches and the same steps.
 
 use super::*;
 use crate::progress::PROGRESS_FILE_NAME;
 
-fn finding(bench: &Bench) -> TrainingArguments {
+fn searching(bench: &Bench) -> TrainingArguments {
     TrainingArguments { auto_find_batch_size: true, ..bench.arguments() }
 }
 
-/// Weight and losses, to 12 digits: sums are taken in other pieces.
+/// Whether weights and losses agree to 12 digits. They differ in the last bits, because sums are
+/// taken in another order.
 fn same(found: (&ToyLearner, &TrainOutput), expected: (&ToyLearner, &TrainOutput)) -> bool {
     let close = |a: f64, b: f64| (a - b).abs() < 1e-12;
     let losses = |output: &TrainOutput| -> Vec<f64> {
@@ -30,7 +31,7 @@ fn micro_batches_are_halved_until_they_fit_and_nothing_else_changes() {
     for (train, eval, found_train, found_eval) in [(3, 4, 2, None), (1, 3, 1, Some(2)), (4, 1, 4, Some(1))] {
         let bench = Bench::new();
         let mut tight = ToyLearner::default().with_room_for(train, eval);
-        let arguments = TrainingArguments { per_device_eval_batch_size: 4, ..finding(&bench) };
+        let arguments = TrainingArguments { per_device_eval_batch_size: 4, ..searching(&bench) };
         let output = bench.train(arguments, &mut tight).unwrap();
         assert!(same((&tight, &output), (&roomy, &expected)), "room for {train} and {eval}: {output:?}");
         assert_eq!(output.state.train_batch_size, Some(found_train));
@@ -47,9 +48,9 @@ fn micro_batches_are_halved_until_they_fit_and_nothing_else_changes() {
 }
 
 #[test]
-fn batches_smaller_than_the_rule_are_halved_from_what_they_are() {
+fn batches_smaller_than_the_argument_are_halved() {
     let bench = Bench { train: ToySource::new(3, 3), eval: ToySource::new(3, 3), ..Bench::new() };
-    let arguments = TrainingArguments { per_device_train_batch_size: 1000, ..finding(&bench) };
+    let arguments = TrainingArguments { per_device_train_batch_size: 1000, ..searching(&bench) };
     let output = bench.train(arguments, &mut ToyLearner::default().with_room_for(2, 2)).unwrap();
     assert_eq!(output.state.train_batch_size, Some(1));
     let tries = output.state.log_history.iter().filter(|entry| entry.contains_key("out_of_memory")).count();
@@ -57,9 +58,9 @@ fn batches_smaller_than_the_rule_are_halved_from_what_they_are() {
 }
 
 #[test]
-fn a_resumed_run_goes_on_with_what_was_found() {
+fn a_resumed_run_continues_with_the_batch_size_that_was_found() {
     let bench = Bench::new();
-    let arguments = TrainingArguments { per_device_eval_batch_size: 4, ..finding(&bench) };
+    let arguments = TrainingArguments { per_device_eval_batch_size: 4, ..searching(&bench) };
     let mut learner = ToyLearner::default().with_room_for(2, 2);
     let straight = bench.train(arguments.clone(), &mut learner).unwrap();
     let progress = || std::fs::read_to_string(bench.path().join("checkpoint-9").join(PROGRESS_FILE_NAME)).unwrap();
@@ -70,7 +71,7 @@ fn a_resumed_run_goes_on_with_what_was_found() {
     assert_eq!(timeless(&output.state.log_history), timeless(&straight.state.log_history), "it did not search again");
     assert_eq!(progress(), expected);
 
-    // Without the flag the batch is that of the arguments again.
+    // Without auto_find_batch_size the batch size is that of the arguments again.
     let whole = TrainingArguments { auto_find_batch_size: false, ..arguments };
     let mut roomy = ToyLearner::default();
     let (_, output) = bench.resume(whole, &mut roomy, &bench.path().join("checkpoint-3")).unwrap();
@@ -78,11 +79,11 @@ fn a_resumed_run_goes_on_with_what_was_found() {
 }
 
 #[test]
-fn what_no_batch_is_small_enough_for_is_an_error_with_the_figures() {
+fn a_row_that_does_not_fit_is_an_error_with_the_figures() {
     let bench = Bench::new();
     for (train, eval, action) in [(0, 9, "forward and backward at step 1"), (9, 0, "evaluation at step 3")] {
         let mut learner = ToyLearner::default().with_room_for(train, eval);
-        let error = bench.train(finding(&bench), &mut learner).unwrap_err();
+        let error = bench.train(searching(&bench), &mut learner).unwrap_err();
         let expected = format!(
             "{action} with 1 rows in a batch: out of memory on the toy: 8 bytes were asked for, there are 0 bytes in all"
         );
@@ -91,7 +92,7 @@ fn what_no_batch_is_small_enough_for_is_an_error_with_the_figures() {
 }
 
 #[test]
-fn nobody_searches_unasked() {
+fn without_auto_find_batch_size_there_is_no_search() {
     let bench = Bench::new();
     let error = bench.train(bench.arguments(), &mut ToyLearner::default().with_room_for(3, 9)).unwrap_err();
     let message = error.to_string();
@@ -101,11 +102,11 @@ fn nobody_searches_unasked() {
 }
 
 #[test]
-fn an_update_that_ran_out_is_not_tried_again_and_leads_back_to_a_checkpoint() {
+fn an_update_that_runs_out_of_memory_ends_the_run_and_names_a_checkpoint() {
     let bench = Bench::new();
     let error = |step| {
         let mut learner = ToyLearner::default().without_room_for_update(step);
-        let error = bench.train(finding(&bench), &mut learner).unwrap_err();
+        let error = bench.train(searching(&bench), &mut learner).unwrap_err();
         error.to_string()
     };
     let message = error(5);
@@ -116,7 +117,7 @@ fn an_update_that_ran_out_is_not_tried_again_and_leads_back_to_a_checkpoint() {
     assert!(error(1).ends_with("and no checkpoint was saved before"));
 }
 
-/// Its batches do not become smaller.
+/// A source whose batches cannot be split, or do not become small enough.
 struct Unsplit(ToySource, Option<usize>);
 
 impl BatchSource for Unsplit {
@@ -145,7 +146,7 @@ fn a_source_that_cannot_split_is_named() {
         let bench = Bench::new();
         let (split, mut store) = (Unsplit(bench.train.clone(), rows), PlainStore::new(bench.path()));
         let mut learner = ToyLearner::default().with_room_for(train, eval);
-        let trainer = Trainer::builder(finding(&bench), &mut learner, &split)
+        let trainer = Trainer::builder(searching(&bench), &mut learner, &split)
             .eval_source(&split)
             .store(&mut store)
             .build()

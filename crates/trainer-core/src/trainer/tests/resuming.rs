@@ -1,9 +1,9 @@
-//! Train, stop, resume: the same bits.
+//! A run that is stopped and resumed is bit for bit the uninterrupted run.
 
 use super::*;
 use crate::progress::{PROGRESS_FILE_NAME, TRAINING_ARGS_FILE_NAME};
 
-/// Everything a run leaves, but for times.
+/// Everything that a run leaves, except times.
 #[derive(Debug, PartialEq)]
 struct Outcome {
     weight: u64,
@@ -23,21 +23,21 @@ fn outcome(learner: &ToyLearner, output: TrainOutput, last_checkpoint: &Path) ->
     }
 }
 
-/// A session that takes no step adds no summary.
+/// A resumed run that takes no step adds no summary.
 fn without_summary(log_history: &[LogEntry]) -> Vec<LogEntry> {
     log_history.iter().filter(|entry| !entry.contains_key("train_loss")).cloned().collect()
 }
 
-/// Who asks for the checkpoint of a stopped run.
+/// What asks for the checkpoint of a stopped run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Saver {
     /// The callback that stops it.
     Callback,
-    /// Nobody: `save_strategy=epoch` saves when the epoch is left.
+    /// The save strategy `epoch`, which saves when the run leaves the epoch.
     Strategy,
 }
 
-/// Stops after `step`.
+/// A callback that stops the run after `step`.
 fn stop_after(step: u64, saver: Saver) -> impl Callback {
     on_event(move |seen, requests| {
         if seen.event == "on_step_end" && seen.step == step {
@@ -50,7 +50,7 @@ fn stop_after(step: u64, saver: Saver) -> impl Callback {
     })
 }
 
-/// The arguments of each strategy that has its own way through the loop.
+/// Arguments that take different paths through the loop.
 fn variants(bench: &Bench) -> Vec<TrainingArguments> {
     let steps = TrainingArguments {
         eval_strategy: IntervalStrategy::Steps,
@@ -91,7 +91,7 @@ fn stopping_after_any_step_and_resuming_changes_no_bit() {
     }
 }
 
-/// As a signal may come at any time: at every single event of the run.
+/// A signal can come at any time, so the run is stopped at each of its events.
 #[test]
 fn stopping_in_any_event_and_resuming_changes_no_bit() {
     for variant in 0..3 {
@@ -144,16 +144,16 @@ fn resuming_a_finished_run_repeats_nothing() {
         let (resumed, again) = bench.resume(arguments, &mut ToyLearner::default(), &checkpoint).unwrap();
         assert_eq!(resumed.global_step, output.state.global_step);
         let expected = without_summary(&output.state.log_history);
-        assert_eq!(again.state.log_history, expected, "to the bit: nothing was evaluated or summed up again");
+        assert_eq!(again.state.log_history, expected, "nothing was evaluated or summed up again");
         assert_eq!((output.num_steps_this_session, again.num_steps_this_session), (output.state.global_step, 0));
         assert_eq!(again.metrics["train_loss"], output.metrics["train_loss"]);
         let keys: Vec<_> = again.metrics.keys().collect();
-        assert_eq!(keys, ["train_loss", "epoch"], "no times of a session that did nothing");
+        assert_eq!(keys, ["train_loss", "epoch"], "a run that did nothing has no times");
     }
 }
 
 #[test]
-fn more_epochs_go_on_where_the_run_ended() {
+fn more_epochs_continue_where_the_run_ended() {
     let bench = Bench::new();
     let constant = TrainingArguments { lr_scheduler_type: crate::SchedulerType::Constant, ..bench.arguments() };
     let mut straight = ToyLearner::default();
@@ -251,7 +251,7 @@ fn values_that_no_run_writes_are_named() {
     bench.resume(bench.arguments(), &mut ToyLearner::default(), &checkpoint).unwrap();
 }
 
-/// As those of a program that did not count skipped steps.
+/// Earlier versions did not count skipped steps.
 #[test]
 fn a_checkpoint_without_counts_of_bad_steps_has_none() {
     let bench = Bench::new();
@@ -288,12 +288,12 @@ fn a_moved_folder_finds_its_best_and_a_lost_best_is_reported() {
     std::fs::remove_dir_all(moved.path().join("checkpoint-3")).unwrap();
     let (resumed, output) = resume();
     assert_eq!(resumed.lost_best_checkpoint, Some(bench.path().join("checkpoint-3")));
-    assert_eq!(output.state.best_global_step, Some(9), "the best of what is left");
+    assert_eq!(output.state.best_global_step, Some(9), "the best of the remaining ones");
 }
 
-/// The recorded path still exists, but belongs to the original, or to another run by now.
+/// The recorded path still exists, but it belongs to the original run, or to another run.
 #[test]
-fn a_copied_run_keeps_to_its_own_best() {
+fn a_copied_run_uses_its_own_best_checkpoint() {
     let bench = Bench::new();
     let (original, copied) = (bench.path().join("q1"), bench.path().join("q2"));
     let arguments = TrainingArguments {
@@ -320,7 +320,7 @@ fn a_copied_run_keeps_to_its_own_best() {
     assert_eq!(resumed.lost_best_checkpoint, None);
     assert_eq!(output.state.best_model_checkpoint, Some(copied.join("checkpoint-3")));
 
-    // The original is trained anew with another outcome, and the copy has lost its best.
+    // The original is trained again with other losses, and the copy loses its best checkpoint.
     std::fs::remove_dir_all(copied.join("checkpoint-3")).unwrap();
     bench.train(arguments.clone(), &mut worse_and_worse(2.0)).unwrap();
     let (resumed, _) = resume();
@@ -328,7 +328,7 @@ fn a_copied_run_keeps_to_its_own_best() {
 }
 
 #[test]
-fn callbacks_know_what_the_run_goes_on_from() {
+fn callbacks_see_the_checkpoint_that_the_run_was_resumed_from() {
     struct Origin(Vec<Option<PathBuf>>);
     impl Callback for Origin {
         fn on_train_begin(&mut self, context: &CallbackContext<'_>, _: &mut Requests) -> EventResult {

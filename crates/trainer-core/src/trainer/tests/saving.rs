@@ -1,29 +1,30 @@
-//! A store that writes while training goes on: what is in a checkpoint, and who hears of it when.
+//! A store that writes while training continues: the content of its checkpoints, and the moments of
+//! `on_save`.
 
 use super::*;
 use crate::{Saved, WriteCheckpoint};
 use std::collections::BTreeMap;
 
-/// Tells an outcome only when it was asked `delay` times, or is waited for. The saves of `failing`
-/// steps fail.
+/// A store that returns an outcome after `delay` polls, or when the loop waits for it. The saves of
+/// the `failing` steps fail.
 struct LateStore {
     plain: PlainStore,
     delay: usize,
     failing: Vec<u64>,
-    on_its_way: Option<(u64, WriteCheckpoint)>,
+    under_way: Option<(u64, WriteCheckpoint)>,
     polls: usize,
 }
 
 impl LateStore {
     fn new(output_dir: &Path, delay: usize, failing: &[u64]) -> Self {
-        Self { plain: PlainStore::new(output_dir), delay, failing: failing.to_vec(), on_its_way: None, polls: 0 }
+        Self { plain: PlainStore::new(output_dir), delay, failing: failing.to_vec(), under_way: None, polls: 0 }
     }
 }
 
 impl CheckpointStore for LateStore {
     fn save(&mut self, global_step: u64, write: WriteCheckpoint) {
-        assert!(self.on_its_way.is_none(), "one at a time");
-        (self.on_its_way, self.polls) = (Some((global_step, write)), 0);
+        assert!(self.under_way.is_none(), "one at a time");
+        (self.under_way, self.polls) = (Some((global_step, write)), 0);
     }
 
     fn poll(&mut self) -> Option<Saved> {
@@ -31,9 +32,9 @@ impl CheckpointStore for LateStore {
         if self.polls > self.delay { self.wait() } else { None }
     }
 
-    /// Written as late as can be: what the learner has done since must not be in it.
+    /// Writes as late as possible. The files must not show what the learner did since the save.
     fn wait(&mut self) -> Option<Saved> {
-        let (global_step, write) = self.on_its_way.take()?;
+        let (global_step, write) = self.under_way.take()?;
         if self.failing.contains(&global_step) {
             return Some(Saved { global_step, outcome: Err("no space left".into()) });
         }
@@ -46,7 +47,7 @@ impl CheckpointStore for LateStore {
     }
 }
 
-/// Calls back on every event with the state.
+/// Passes the state to a function at the beginning of a step and at a save.
 struct Watch<F>(F);
 
 impl<F: FnMut(&'static str, &TrainerState, Option<&Path>)> Callback for Watch<F> {
@@ -78,7 +79,7 @@ fn run(
     builder.store(&mut store).callback(Watch(watch)).build()?.train()
 }
 
-/// Contents of all checkpoints' files, less times and where the folder is.
+/// The contents of the files of all checkpoints, without times and without the path of the folder.
 fn contents(bench: &Bench) -> BTreeMap<PathBuf, String> {
     let mut contents = BTreeMap::new();
     for step in [3, 6, 9] {
@@ -99,7 +100,7 @@ fn contents(bench: &Bench) -> BTreeMap<PathBuf, String> {
 }
 
 #[test]
-fn a_checkpoint_written_later_is_that_of_its_step() {
+fn a_checkpoint_that_is_written_later_holds_the_state_of_its_step() {
     let losses = [2.0, 1.0, 3.0];
     let at_once = Bench::new();
     run(&at_once, LateStore::new(at_once.path(), 0, &[]), losses, |_, _, _| ()).unwrap();
@@ -108,30 +109,30 @@ fn a_checkpoint_written_later_is_that_of_its_step() {
     for delay in [1, 2, 100] {
         let late = Bench::new();
         let output = run(&late, LateStore::new(late.path(), delay, &[]), losses, |_, _, _| ()).unwrap();
-        assert_eq!(contents(&late), expected, "told after {delay} steps");
+        assert_eq!(contents(&late), expected, "outcome after {delay} polls");
         assert_eq!(output.state.best_model_checkpoint, Some(late.path().join("checkpoint-6")));
         assert_eq!((output.saves.num_saved, output.saves.num_failed), (3, 0));
     }
 }
 
 #[test]
-fn a_checkpoint_is_heard_of_and_on_record_when_it_is_there() {
-    for (delay, heard_at) in [(0, [3, 6, 9]), (2, [5, 8, 9]), (100, [6, 9, 9])] {
+fn on_save_and_the_best_checkpoint_wait_until_the_checkpoint_exists() {
+    for (delay, saved_at) in [(0, [3, 6, 9]), (2, [5, 8, 9]), (100, [6, 9, 9])] {
         let bench = Bench::new();
-        let mut heard = Vec::new();
+        let mut saved = Vec::new();
         let watch = |event, state: &TrainerState, checkpoint: Option<&Path>| {
             let best = state.best_model_checkpoint.as_deref();
             assert!(best.is_none_or(Path::exists), "{event} at step {}: {best:?} is not there", state.global_step);
             if let Some(checkpoint) = checkpoint {
-                heard.push((checkpoint.file_name().unwrap().to_str().unwrap().to_owned(), state.global_step));
-                // Whoever deletes now must be told of a best one, as soon as there is any.
+                saved.push((checkpoint.file_name().unwrap().to_str().unwrap().to_owned(), state.global_step));
+                // A callback that deletes checkpoints now must see which one is the best.
                 assert!(best.is_some(), "{checkpoint:?} at step {}", state.global_step);
             }
         };
         run(&bench, LateStore::new(bench.path(), delay, &[]), [3.0, 2.0, 1.0], watch).unwrap();
         let expected: Vec<_> =
-            [3, 6, 9].iter().zip(heard_at).map(|(step, at)| (format!("checkpoint-{step}"), at)).collect();
-        assert_eq!(heard, expected, "told after {delay} steps");
+            [3, 6, 9].iter().zip(saved_at).map(|(step, at)| (format!("checkpoint-{step}"), at)).collect();
+        assert_eq!(saved, expected, "outcome after {delay} polls");
     }
 }
 
@@ -142,8 +143,8 @@ fn a_best_model_that_could_not_be_saved_is_not_the_best() {
         let store = LateStore::new(bench.path(), delay, &[6]);
         let output = run(&bench, store, [3.0, 1.0, 2.0], |_, _, _| ()).unwrap();
         let state = output.state;
-        // Epoch 3 is worse than the lost one and better than the first: of those that are there it
-        // is the best.
+        // Epoch 3 is worse than the lost checkpoint and better than epoch 1, so it is the best one
+        // that exists.
         assert_eq!((state.best_global_step, state.best_metric), (Some(9), Some(2.0)), "{delay}");
         assert_eq!(state.best_model_checkpoint, Some(bench.path().join("checkpoint-9")), "{delay}");
         assert_eq!(steps_with(&state.log_history, "save_error").len(), 1);
@@ -157,7 +158,7 @@ fn a_best_model_that_could_not_be_saved_is_not_the_best() {
 }
 
 #[test]
-fn an_error_waits_for_the_checkpoint_on_its_way() {
+fn an_error_waits_for_the_checkpoint_under_way() {
     let bench = Bench::new();
     let mut learner = ToyLearner::default().with_step_loss(|step| if step == 5 { f64::NAN } else { 1.0 });
     let mut store = LateStore::new(bench.path(), 100, &[]);
