@@ -15,7 +15,7 @@ use crate::save::{MAX_SHARD_BYTES, WeightsSource};
 use crate::{Config, Error, ModelFile};
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
-use torch_ext::{HostMemory, catch_scalar_panic};
+use torch_ext::{HostBufferPool, catch_scalar_panic};
 
 /// A decoder-only language model.
 #[derive(Debug)]
@@ -128,7 +128,7 @@ impl CausalLm {
     ///
     /// # Errors
     /// [`Error::TorchExt`] when memory is short.
-    pub fn snapshot(&self, memory: &HostMemory) -> Result<Vec<ModelFile>, Error> {
+    pub fn snapshot(&self, memory: &HostBufferPool) -> Result<Vec<ModelFile>, Error> {
         crate::save::files(self, WeightsSource::CopiedTo(memory), MAX_SHARD_BYTES)
     }
 }

@@ -16,7 +16,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
-use torch_ext::{HostCopy, HostMemory};
+use torch_ext::{HostBufferPool, HostCopy};
 
 /// The most bytes of weights in one file, as in transformers. The hub's upload and most file
 /// systems handle files up to this size well.
@@ -57,7 +57,7 @@ pub(crate) enum WeightsSource<'m> {
     /// The model's own memory, when they are written.
     Shared,
     /// A copy in this memory, made at once.
-    CopiedTo(&'m HostMemory),
+    CopiedTo(&'m HostBufferPool),
 }
 
 impl ModelFile {

@@ -23,7 +23,7 @@ fn main() -> Result<(), BoxError> {
         .callback(BestModelCheckpointCallback)
         .callback(Rotation::new(1))
         .callback(EarlyStopping::new(2))
-        .callback(ProgressBar::stderr())
+        .callback(ProgressBar::new(trainer_core::indicatif::MultiProgress::new()))
         .build()?
         .train()?;
 

@@ -1,6 +1,8 @@
 //! Saves a checkpoint at every evaluation that is the best so far.
 
-use trainer_core::{BoxError, Callback, Context, EventResult, LogEntry, Requests, SaveStrategy, TrainingArguments};
+use trainer_core::{
+    BoxError, Callback, CallbackContext, EventResult, LogEntry, Requests, SaveStrategy, TrainingArguments,
+};
 
 /// Marks every evaluation that is the best so far and requests a save for it.
 ///
@@ -13,8 +15,13 @@ use trainer_core::{BoxError, Callback, Context, EventResult, LogEntry, Requests,
 pub struct BestModelCheckpointCallback;
 
 impl Callback for BestModelCheckpointCallback {
-    fn on_evaluate(&mut self, context: &Context<'_>, metrics: &LogEntry, requests: &mut Requests) -> EventResult {
-        let Context { arguments, state, .. } = context;
+    fn on_evaluate(
+        &mut self,
+        context: &CallbackContext<'_>,
+        metrics: &LogEntry,
+        requests: &mut Requests,
+    ) -> EventResult {
+        let CallbackContext { arguments, state, .. } = context;
         let metric = deciding_metric(arguments, metrics)?;
         if arguments.save_strategy != SaveStrategy::No && arguments.is_better(metric, state.best_metric) {
             requests.mark_best(metric);
@@ -50,7 +57,7 @@ mod tests {
     fn evaluate(arguments: &TrainingArguments, best: Option<f64>, metrics: Value) -> Result<Option<f64>, BoxError> {
         let state = TrainerState { best_metric: best, ..Default::default() };
         let mut requests = Requests::default();
-        let context = Context { arguments, state: &state, resumed_from: None };
+        let context = CallbackContext { arguments, state: &state, resumed_from: None };
         BestModelCheckpointCallback.on_evaluate(&context, metrics.as_object().unwrap(), &mut requests)?;
         let mut expected = Requests::default();
         let metric = metrics[arguments.best_metric_key()].as_f64();

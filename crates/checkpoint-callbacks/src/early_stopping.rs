@@ -2,7 +2,7 @@
 
 use crate::best::deciding_metric;
 use serde_json::{Value, json};
-use trainer_core::{Callback, Context, EventResult, IntervalStrategy, LogEntry, Requests};
+use trainer_core::{Callback, CallbackContext, EventResult, IntervalStrategy, LogEntry, Requests};
 
 /// Stops training when `patience` evaluations in a row do not improve on the best metric by more
 /// than `threshold`, like HF's `EarlyStoppingCallback`. The metric is the one that decides which
@@ -38,7 +38,7 @@ impl Callback for EarlyStopping {
         "EarlyStoppingCallback"
     }
 
-    fn on_train_begin(&mut self, context: &Context<'_>, requests: &mut Requests) -> EventResult {
+    fn on_train_begin(&mut self, context: &CallbackContext<'_>, requests: &mut Requests) -> EventResult {
         if context.arguments.eval_strategy == IntervalStrategy::No {
             return Err("early stopping needs evaluations; set eval_strategy to steps or epoch".into());
         }
@@ -51,7 +51,12 @@ impl Callback for EarlyStopping {
         Ok(())
     }
 
-    fn on_evaluate(&mut self, context: &Context<'_>, metrics: &LogEntry, requests: &mut Requests) -> EventResult {
+    fn on_evaluate(
+        &mut self,
+        context: &CallbackContext<'_>,
+        metrics: &LogEntry,
+        requests: &mut Requests,
+    ) -> EventResult {
         let metric = deciding_metric(context.arguments, metrics)?;
         let is_better = context.arguments.is_better(metric, self.best);
         let by_enough = self.best.is_none_or(|best| (metric - best).abs() > self.threshold);
@@ -94,7 +99,7 @@ mod tests {
         for (index, loss) in losses.iter().enumerate() {
             let metrics = json!({ "eval_loss": loss });
             let mut requests = Requests::default();
-            let context = Context { arguments: &arguments, state: &state, resumed_from: None };
+            let context = CallbackContext { arguments: &arguments, state: &state, resumed_from: None };
             early_stopping.on_evaluate(&context, metrics.as_object().unwrap(), &mut requests).unwrap();
             if requests.is_stop_requested() {
                 return Some(index + 1);
@@ -127,7 +132,8 @@ mod tests {
     /// Whether a run that starts with this state stops at once.
     fn stops_at_once(early_stopping: &mut EarlyStopping, best_metric: Option<f64>) -> bool {
         let state = TrainerState { best_metric, ..Default::default() };
-        let context = Context { arguments: &TrainingArguments::documented_recipe(), state: &state, resumed_from: None };
+        let context =
+            CallbackContext { arguments: &TrainingArguments::documented_recipe(), state: &state, resumed_from: None };
         let mut requests = Requests::default();
         early_stopping.on_train_begin(&context, &mut requests).unwrap();
         requests.is_stop_requested()
@@ -173,7 +179,7 @@ mod tests {
     fn without_evaluations_it_is_an_error() {
         let arguments =
             TrainingArguments { eval_strategy: IntervalStrategy::No, ..TrainingArguments::documented_recipe() };
-        let context = Context { arguments: &arguments, state: &TrainerState::default(), resumed_from: None };
+        let context = CallbackContext { arguments: &arguments, state: &TrainerState::default(), resumed_from: None };
         assert!(EarlyStopping::new(1).on_train_begin(&context, &mut Requests::default()).is_err());
     }
 }

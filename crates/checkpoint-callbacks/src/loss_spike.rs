@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use std::collections::VecDeque;
-use trainer_core::{Callback, Context, EventResult, LogEntry, Requests};
+use trainer_core::{Callback, CallbackContext, EventResult, LogEntry, Requests};
 
 /// The median is taken of at most this many logged losses.
 const MAX_LOSSES: usize = 16;
@@ -60,14 +60,14 @@ impl LossSpike {
 }
 
 impl Callback for LossSpike {
-    fn on_train_begin(&mut self, _context: &Context<'_>, _requests: &mut Requests) -> EventResult {
+    fn on_train_begin(&mut self, _context: &CallbackContext<'_>, _requests: &mut Requests) -> EventResult {
         if self.factor.is_finite() && self.factor > 1.0 {
             return Ok(());
         }
         Err(format!("the factor of a loss spike is {}; it must be a number above 1", self.factor).into())
     }
 
-    fn on_log(&mut self, context: &Context<'_>, entry: &LogEntry, requests: &mut Requests) -> EventResult {
+    fn on_log(&mut self, context: &CallbackContext<'_>, entry: &LogEntry, requests: &mut Requests) -> EventResult {
         let Some(loss) = entry.get("loss").and_then(Value::as_f64) else { return Ok(()) };
         if let Some(median) = self.median().filter(|median| loss > self.factor * median) {
             self.num_spikes = self.num_spikes.saturating_add(1);
@@ -201,7 +201,7 @@ mod tests {
     fn an_impossible_factor_is_refused() {
         for factor in [1.0, 0.0, f64::NAN, f64::INFINITY] {
             let (arguments, state) = (TrainingArguments::default(), trainer_core::TrainerState::default());
-            let context = Context { arguments: &arguments, state: &state, resumed_from: None };
+            let context = CallbackContext { arguments: &arguments, state: &state, resumed_from: None };
             let error = LossSpike::new(factor).on_train_begin(&context, &mut Requests::default()).unwrap_err();
             assert!(error.to_string().contains(&format!("is {factor}; it must be a number above 1")), "{error}");
         }

@@ -8,7 +8,7 @@ use crate::{Checkpoint, Error, Result, durable, find_checkpoints};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use trainer_core::{Callback, Context, EventResult, Requests};
+use trainer_core::{Callback, CallbackContext, EventResult, Requests};
 
 /// Keeps the newest checkpoints, up to a limit, and in addition the best one.
 ///
@@ -47,7 +47,7 @@ impl Rotation {
     }
 
     /// Deletes the checkpoints that a save has made unnecessary.
-    fn rotate(&mut self, context: &Context<'_>, checkpoint: &Path) -> Result<Vec<NotDeleted>> {
+    fn rotate(&mut self, context: &CallbackContext<'_>, checkpoint: &Path) -> Result<Vec<NotDeleted>> {
         let output_dir = checkpoint.parent().unwrap_or(checkpoint);
         let state = context.state;
         // The checkpoint may be of an earlier step than the run has reached by now.
@@ -128,7 +128,7 @@ pub fn which_to_delete(existing: &[u64], newest: u64, limit: usize, best: Option
 }
 
 impl Callback for Rotation {
-    fn on_save(&mut self, context: &Context<'_>, checkpoint: &Path, _requests: &mut Requests) -> EventResult {
+    fn on_save(&mut self, context: &CallbackContext<'_>, checkpoint: &Path, _requests: &mut Requests) -> EventResult {
         warn(self.finish());
         match self.rotate(context, checkpoint) {
             Ok(not_deleted) => warn(not_deleted),
@@ -137,7 +137,7 @@ impl Callback for Rotation {
         Ok(())
     }
 
-    fn on_train_end(&mut self, _context: &Context<'_>, _requests: &mut Requests) -> EventResult {
+    fn on_train_end(&mut self, _context: &CallbackContext<'_>, _requests: &mut Requests) -> EventResult {
         warn(self.finish());
         Ok(())
     }
@@ -162,7 +162,7 @@ mod tests {
     const SAVED: &str = "INFO: saved";
 
     impl Callback for TellSaves {
-        fn on_save(&mut self, _: &Context<'_>, _: &Path, _: &mut Requests) -> EventResult {
+        fn on_save(&mut self, _: &CallbackContext<'_>, _: &Path, _: &mut Requests) -> EventResult {
             tracing::info!("saved");
             Ok(())
         }

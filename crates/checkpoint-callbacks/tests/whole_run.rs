@@ -10,8 +10,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use trainer_core::testing::{ToyLearner, ToySource};
 use trainer_core::{
-    Callback, Context, EventResult, IntervalStrategy, MetricsFile, Requests, SaveStrategy, TrainOutput, Trainer,
-    TrainerState, TrainingArguments,
+    Callback, CallbackContext, EventResult, IntervalStrategy, MetricsFile, Requests, SaveStrategy, TrainOutput,
+    Trainer, TrainerState, TrainingArguments,
 };
 
 /// Rows and rows per batch: two optimizer steps per epoch.
@@ -64,7 +64,7 @@ fn none() -> Option<EarlyStopping> {
 struct StopAfter(u64);
 
 impl Callback for StopAfter {
-    fn on_step_end(&mut self, context: &Context<'_>, requests: &mut Requests) -> EventResult {
+    fn on_step_end(&mut self, context: &CallbackContext<'_>, requests: &mut Requests) -> EventResult {
         if context.state.global_step == self.0 {
             requests.request_save();
             requests.request_stop();
@@ -96,7 +96,7 @@ fn with_a_limit_of_one_the_best_and_the_newest_are_kept() {
 fn the_best_is_kept_while_later_evaluations_are_worse_at_every_moment() {
     struct BestExists<'a>(&'a Cell<u32>);
     impl Callback for BestExists<'_> {
-        fn on_save(&mut self, context: &Context<'_>, checkpoint: &Path, _: &mut Requests) -> EventResult {
+        fn on_save(&mut self, context: &CallbackContext<'_>, checkpoint: &Path, _: &mut Requests) -> EventResult {
             let best = context.state.best_model_checkpoint.clone().ok_or("no best")?;
             verify(&best)?;
             verify(checkpoint)?;

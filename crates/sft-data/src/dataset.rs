@@ -94,7 +94,7 @@ pub fn load_splits(config: &DatasetConfig, hub: &dyn OpenRepository) -> Result<S
 
 fn choose_splits(
     config: &DatasetConfig,
-    source: &Source,
+    source: &Source<'_>,
     splits: &split_files::SplitFiles,
 ) -> Result<(String, Option<String>), Error> {
     let has = |name: &str| splits.iter().any(|(split, _)| split == name);
@@ -120,7 +120,7 @@ fn choose_splits(
 
 /// Reads the files of a split one after the other.
 struct SplitReader<'a> {
-    source: &'a Source,
+    source: &'a Source<'a>,
     format: Format,
     text_field: &'a str,
 }

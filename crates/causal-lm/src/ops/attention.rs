@@ -13,6 +13,7 @@ use crate::{Error, RowLayout};
 use serde::{Deserialize, Serialize};
 use serde_plain::{derive_display_from_serialize, derive_fromstr_from_deserialize};
 use tch::{Device, Kind, Tensor};
+use torch_ext::AttentionInputs;
 
 /// How attention is computed, by the names of transformers' `attn_implementation`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -111,7 +112,7 @@ pub fn forward(kind: AttentionKind, inputs: Inputs<'_>) -> Result<(Tensor, Saved
             Ok((output, Saved::FlashCpu(groups)))
         }
         Implementation::FlashCuda => {
-            let saved = torch_ext::flash::forward(query, key, value, flash_rows(rows), scale)?;
+            let saved = torch_ext::flash::forward(AttentionInputs { query, key, value }, flash_rows(rows), scale)?;
             Ok((saved.output.shallow_clone(), Saved::FlashCuda(saved)))
         }
         Implementation::Eager => Ok((eager::forward(inputs)?, Saved::Eager)),
@@ -126,9 +127,9 @@ pub fn backward(d_output: &Tensor, inputs: Inputs<'_>, saved: &Saved) -> Result<
     match saved {
         Saved::FlashCpu(groups) => flash_cpu::backward(d_output, inputs, groups),
         Saved::FlashCuda(saved) => {
-            let Inputs { query, key, value, rows, scale } = inputs;
+            let Inputs { query, key, value, rows, .. } = inputs;
             let (query, key, value) =
-                torch_ext::flash::backward(d_output, (query, key, value), saved, flash_rows(rows), scale)?;
+                torch_ext::flash::backward(d_output, AttentionInputs { query, key, value }, flash_rows(rows), saved)?;
             Ok(Gradients { query, key, value })
         }
         Saved::Cudnn(saved) => cudnn::backward(d_output, inputs, saved),
@@ -158,8 +159,8 @@ pub(crate) fn reads_rows_on_device(kind: AttentionKind, device: Device, compute:
     matches!(implementation(kind, device, compute, head_dim), Implementation::FlashCuda)
 }
 
-fn flash_rows(rows: &RowLayout) -> torch_ext::flash::Rows<'_> {
-    torch_ext::flash::Rows { cumulative_lengths: &rows.cumulative_lengths, longest: rows.longest_bound }
+fn flash_rows(rows: &RowLayout) -> torch_ext::flash::PackedRows<'_> {
+    torch_ext::flash::PackedRows { cumulative_lengths: &rows.cumulative_lengths, longest: rows.longest_bound }
 }
 
 fn check_shapes(query: &Tensor, key: &Tensor, rows: &RowLayout) -> Result<(), Error> {

@@ -56,7 +56,7 @@ fn a_snapshot_keeps_its_weights_and_the_next_one_uses_its_memory_again() {
         };
         files.iter().map(write).collect()
     };
-    let (model, memory) = (model(Kind::BFloat16), HostMemory::default());
+    let (model, memory) = (model(Kind::BFloat16), HostBufferPool::default());
     let weight_bytes = 2 * model.parameters().num_parameters() as usize;
     for step in 0..3 {
         let expected = content(model.files().unwrap());

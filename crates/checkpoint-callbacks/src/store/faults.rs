@@ -8,7 +8,7 @@ use crate::testing::{files, folder_in_memory};
 use crate::{Publication, Rotation, find_checkpoints, newest_complete, verify};
 use std::fs;
 use std::path::Path;
-use trainer_core::{Callback, Context, Requests, TrainerState, TrainingArguments};
+use trainer_core::{Callback, CallbackContext, Requests, TrainerState, TrainingArguments};
 
 /// A checkpoint in which each file contains its step and edition.
 fn checkpoint_of(step: u64, edition: &str) -> WriteCheckpoint {
@@ -28,7 +28,8 @@ fn rotate(rotation: &mut Rotation, output_dir: &Path, checkpoint: &Path) {
         global_step: 100, // the run has already gone further
         ..Default::default()
     };
-    let context = Context { arguments: &TrainingArguments::documented_recipe(), state: &state, resumed_from: None };
+    let context =
+        CallbackContext { arguments: &TrainingArguments::documented_recipe(), state: &state, resumed_from: None };
     rotation.on_save(&context, checkpoint, &mut Requests::default()).unwrap();
     rotation.on_train_end(&context, &mut Requests::default()).unwrap();
 }

@@ -5,7 +5,7 @@ use crate::adam::AdamStep;
 use tch::{Kind, TchError, Tensor};
 use torch_ext::cuda::AllowTf32;
 use torch_ext::kernels;
-use torch_ext::kernels::adam::{Constants, Storage};
+use torch_ext::kernels::adam::{Constants, Moments, NarrowGradient, Weight, WeightFormat};
 
 pub(crate) use torch_ext::catch_scalar_panic;
 
@@ -46,8 +46,8 @@ impl FusedKernels for Kernels {
         adam: &AdamStep,
     ) -> Result<(), TchError> {
         let constants = constants(adam, -adam.step_size, key);
-        kernels::adam::full(&mut weight.shallow_clone(), storage(stored), gradient, (first, second), &constants)
-            .map_err(failed)
+        let weight = Weight { values: &mut weight.shallow_clone(), format: format(stored) };
+        kernels::adam::full(weight, gradient, Moments { first, second }, &constants).map_err(failed)
     }
 
     fn direction(
@@ -58,7 +58,7 @@ impl FusedKernels for Kernels {
         scale: f64,
     ) -> Result<(), TchError> {
         let constants = constants(adam, -adam.step_size * scale, key);
-        kernels::adam::direction(gradient, (first, second), &constants).map_err(failed)
+        kernels::adam::direction(gradient, Moments { first, second }, &constants).map_err(failed)
     }
 
     fn narrow_gradient(&self, gradient: &Tensor, out: &mut Tensor) -> Result<Tensor, TchError> {
@@ -77,7 +77,8 @@ impl FusedKernels for Kernels {
         let step = -adam.step_size * scale;
         let power = power_of_two_in(step);
         let constants = constants(adam, step / power, key);
-        kernels::adam::narrow_direction(gradient, largest, out, (first, second), &constants).map_err(failed)?;
+        let gradient = NarrowGradient { projected: gradient, largest };
+        kernels::adam::narrow_direction(gradient, out, Moments { first, second }, &constants).map_err(failed)?;
         Ok(power)
     }
 
@@ -87,7 +88,7 @@ impl FusedKernels for Kernels {
         factor: f64,
         master: &mut Tensor,
     ) -> Result<(), TchError> {
-        kernels::adam::read_master(weight, storage(stored), factor, master).map_err(failed)
+        kernels::adam::read_master(weight, format(stored), factor, master).map_err(failed)
     }
 
     fn write_master(
@@ -106,7 +107,8 @@ impl FusedKernels for Kernels {
             decay_before: 1.0,
             decay_after: factor,
         };
-        kernels::adam::write_master(master, &mut weight.shallow_clone(), storage(stored), &constants).map_err(failed)
+        let weight = Weight { values: &mut weight.shallow_clone(), format: format(stored) };
+        kernels::adam::write_master(master, weight, &constants).map_err(failed)
     }
 
     fn two_norm(&self, tensor: &Tensor) -> Result<Tensor, TchError> {
@@ -114,12 +116,12 @@ impl FusedKernels for Kernels {
     }
 }
 
-fn storage(stored: StoredWeight<'_>) -> Storage<'_> {
+fn format(stored: StoredWeight<'_>) -> WeightFormat<'_> {
     match stored {
-        StoredWeight::Float => Storage::Float,
-        StoredWeight::HiddenBits(hidden) => Storage::HiddenBits(hidden),
-        StoredWeight::Stochastic { key } => Storage::Stochastic { key },
-        StoredWeight::Nearest => Storage::Nearest,
+        StoredWeight::Float => WeightFormat::Float,
+        StoredWeight::HiddenBits(hidden) => WeightFormat::HiddenBits(hidden),
+        StoredWeight::Stochastic { key } => WeightFormat::Stochastic { key },
+        StoredWeight::Nearest => WeightFormat::Nearest,
     }
 }
 

@@ -6,7 +6,7 @@ use galore_optim::{
 };
 use std::path::PathBuf;
 use tch::{Device, Kind, Tensor};
-use torch_ext::HostMemory;
+use torch_ext::HostBufferPool;
 
 /// A small model with a new optimizer: a wide and a tall target, an embedding and a bias.
 struct Model {
@@ -71,7 +71,7 @@ impl Model {
 fn a_copied_state_file_is_that_of_its_step_and_the_next_copy_has_its_memory() {
     let setup = Setup::galore(Kind::BFloat16, WeightUpdate::Exact, ProjectionType::Std);
     let mut model = setup.model(&setup.start());
-    let (directory, memory) = (tempfile::tempdir().unwrap(), HostMemory::default());
+    let (directory, memory) = (tempfile::tempdir().unwrap(), HostBufferPool::default());
     model.train(0..1);
     for step in 1..4 {
         model.optimizer.save(&file(&directory)).unwrap();

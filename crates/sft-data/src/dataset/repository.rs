@@ -31,7 +31,7 @@ pub trait OpenRepository {
     /// [`Error::Repository`].
     ///
     /// [`Error::Repository`]: crate::Error::Repository
-    fn open(&self, name: &str, revision: &str) -> Result<Option<Box<dyn Repository>>, BoxError>;
+    fn open(&self, name: &str, revision: &str) -> Result<Option<Box<dyn Repository + '_>>, BoxError>;
 }
 
 /// Opens no repository: for programs that read local files only.
@@ -39,7 +39,7 @@ pub trait OpenRepository {
 pub struct LocalFiles;
 
 impl OpenRepository for LocalFiles {
-    fn open(&self, _name: &str, _revision: &str) -> Result<Option<Box<dyn Repository>>, BoxError> {
+    fn open(&self, _name: &str, _revision: &str) -> Result<Option<Box<dyn Repository + '_>>, BoxError> {
         Ok(None)
     }
 }

@@ -56,3 +56,27 @@ impl From<Vec<Value>> for Conversation {
         Self { messages, context: ChatContext::default() }
     }
 }
+
+impl From<&str> for Row {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl From<String> for Row {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<Conversation> for Row {
+    fn from(conversation: Conversation) -> Self {
+        Self::Messages(conversation)
+    }
+}
+
+impl From<PromptCompletion> for Row {
+    fn from(row: PromptCompletion) -> Self {
+        Self::PromptCompletion(Box::new(row))
+    }
+}

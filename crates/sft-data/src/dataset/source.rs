@@ -13,13 +13,13 @@ use std::{fmt, fs};
 const NUM_QUOTED: usize = 5;
 
 /// A dataset that exists.
-pub(super) enum Source {
+pub(super) enum Source<'a> {
     File(PathBuf),
     Folder { path: PathBuf, names: Vec<String> },
-    Hub(Box<dyn Repository>),
+    Hub(Box<dyn Repository + 'a>),
 }
 
-impl fmt::Display for Source {
+impl fmt::Display for Source<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) | Self::Folder { path, .. } => write!(f, "{}", path.display()),
@@ -28,8 +28,8 @@ impl fmt::Display for Source {
     }
 }
 
-impl Source {
-    pub(super) fn open(config: &DatasetConfig, hub: &dyn OpenRepository) -> Result<Self, Error> {
+impl<'a> Source<'a> {
+    pub(super) fn open(config: &DatasetConfig, hub: &'a dyn OpenRepository) -> Result<Self, Error> {
         let name = config.dataset_name.as_str();
         let path = Path::new(name);
         if path.is_dir() {

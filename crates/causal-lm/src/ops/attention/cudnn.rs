@@ -5,6 +5,7 @@ use crate::Error;
 use crate::row_layout::RowGroup;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tch::{Device, Kind, Tensor};
+use torch_ext::AttentionInputs;
 
 /// Shorter rows are left to the variable-length kernel. cuDNN's was measured for 1024 and 4096
 /// tokens.
@@ -39,10 +40,11 @@ pub(super) fn forward(inputs: Inputs<'_>) -> Result<Option<(Tensor, Saved)>, Err
         return Ok(None);
     };
     let view = |tensor| group_view(tensor, &rows);
-    match torch_ext::cudnn::forward(&view(query)?, &view(key)?, &view(value)?, scale) {
+    let inputs = AttentionInputs { query: &view(query)?, key: &view(key)?, value: &view(value)? };
+    match torch_ext::cudnn::forward(inputs, scale) {
         Ok(forward) => Ok(Some((flat(&forward.output)?, Saved { rows, forward }))),
         // Fewer rows may fit, so this does not rule out cuDNN.
-        Err(error) if torch_ext::OutOfMemory::recognise(&error.to_string()).is_some() => Err(error.into()),
+        Err(error) if torch_ext::AllocationFailure::recognise(&error.to_string()).is_some() => Err(error.into()),
         Err(error) => {
             REFUSED.store(true, Ordering::Relaxed);
             tracing::warn!(%error, "cuDNN's attention cannot be used, so libtorch's slower one is: {error}");
@@ -53,12 +55,12 @@ pub(super) fn forward(inputs: Inputs<'_>) -> Result<Option<(Tensor, Saved)>, Err
 
 pub(super) fn backward(
     d_output: &Tensor,
-    Inputs { query, key, value, scale, .. }: Inputs<'_>,
+    Inputs { query, key, value, .. }: Inputs<'_>,
     Saved { rows, forward }: &Saved,
 ) -> Result<Gradients, Error> {
     let view = |tensor| group_view(tensor, rows);
-    let inputs = (&view(query)?, &view(key)?, &view(value)?);
-    let (query, key, value) = torch_ext::cudnn::backward(&view(d_output)?, inputs, forward, scale)?;
+    let inputs = AttentionInputs { query: &view(query)?, key: &view(key)?, value: &view(value)? };
+    let (query, key, value) = torch_ext::cudnn::backward(&view(d_output)?, inputs, forward)?;
     Ok(Gradients { query: flat(&query)?, key: flat(&key)?, value: flat(&value)? })
 }
 

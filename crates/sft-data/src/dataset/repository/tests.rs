@@ -40,7 +40,7 @@ impl Hub {
 }
 
 impl OpenRepository for Hub {
-    fn open(&self, name: &str, revision: &str) -> Result<Option<Box<dyn Repository>>, BoxError> {
+    fn open(&self, name: &str, revision: &str) -> Result<Option<Box<dyn Repository + '_>>, BoxError> {
         match name {
             "org/data" if revision == "main" => Ok(Some(Box::new(Opened {
                 folder: self.folder.path().to_owned(),
