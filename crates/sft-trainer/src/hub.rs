@@ -26,6 +26,7 @@
 
 mod cache;
 mod connection;
+mod datasets;
 mod error;
 mod progress;
 mod repo;

@@ -66,7 +66,8 @@ fn nothing_is_connected_before_the_first_request() {
     println!("from_env took {:?}", start.elapsed());
 }
 
-/// Runs as a program of its own with the variables of [`proxies_and_the_token_come_from_the_environment`].
+/// Runs as a program of its own with the variables of
+/// [`proxies_and_the_token_come_from_the_environment`].
 #[test]
 #[ignore = "run by the test of proxies, with its environment"]
 fn fetch_with_the_environment() {

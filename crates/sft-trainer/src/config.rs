@@ -1,0 +1,176 @@
+//! One run as configuration: every option of the documented recipe under Hugging Face's name.
+//!
+//! The options of a part belong to the crate that uses them ([`DatasetConfig`], [`PrepareConfig`],
+//! [`TrainingArguments`], …). [`SftConfig`] puts the parts side by side, and
+//! [`SftConfig::from_options`] fills them from one flat map of names to values, as a configuration
+//! file or a command line has it.
+
+mod auto;
+mod model;
+mod optimizer;
+mod options;
+mod run;
+
+pub use auto::Auto;
+pub use model::ModelConfig;
+pub use optimizer::{OptimizerConfig, OptimizerName, WeightRounding};
+pub use run::{ResumeFrom, RunConfig};
+
+use crate::Error;
+use options::{Options, names};
+use serde_json::{Map, Value};
+use sft_data::{DatasetConfig, Evaluation, PrepareConfig, TokenizerOptions};
+use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use trainer_core::{IntervalStrategy, TrainingArguments};
+
+/// The dataset of the documented recipe.
+const RECIPE_DATASET: &str = "yimeng521/sunny_datasets";
+
+/// Everything that decides a run.
+///
+/// ```
+/// use sft_trainer::SftConfig;
+///
+/// let config = SftConfig::new("Qwen/Qwen1.5-0.5B-Chat", "out");
+/// assert_eq!(config.training.num_train_epochs, 10.0);
+/// assert_eq!(config.dataset.dataset_name, "yimeng521/sunny_datasets");
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct SftConfig {
+    /// Which model, and how it is held and computed.
+    pub model: ModelConfig,
+    /// Which rows.
+    pub dataset: DatasetConfig,
+    /// How rows become examples.
+    pub prepare: PrepareConfig,
+    /// What replaces parts of the model's tokenizer.
+    pub tokenizer: TokenizerOptions,
+    /// The optimizer and its constants.
+    pub optimizer: OptimizerConfig,
+    /// The loop: steps, schedule, evaluations, checkpoints. Its `output_dir` is the run's.
+    pub training: TrainingArguments,
+    /// What belongs to none of the parts above.
+    pub run: RunConfig,
+}
+
+impl SftConfig {
+    /// The documented recipe for a model (a folder or a hub id) and an output folder: GaLore AdamW
+    /// of rank 1024 in bfloat16, 10 epochs at 1e-5, evaluated and saved each epoch.
+    pub fn new(model_name: impl Into<String>, output_dir: impl Into<PathBuf>) -> Self {
+        let mut config = Self::documented_recipe();
+        config.model.model_name = model_name.into();
+        config.training.output_dir = output_dir.into();
+        config
+    }
+
+    /// The documented recipe without a model and an output folder.
+    fn documented_recipe() -> Self {
+        Self {
+            model: ModelConfig::default(),
+            dataset: DatasetConfig { dataset_name: RECIPE_DATASET.to_owned(), ..DatasetConfig::default() },
+            prepare: PrepareConfig::default(),
+            tokenizer: TokenizerOptions::default(),
+            optimizer: OptimizerConfig::default(),
+            training: TrainingArguments::documented_recipe(),
+            run: RunConfig::default(),
+        }
+    }
+
+    /// The documented recipe with these options in place of its own. Keys are the field names of
+    /// the parts. `null` unsets a field that can be unset, as in Python; for any other field it
+    /// keeps the recipe's value.
+    ///
+    /// # Errors
+    /// [`Error::Config`] lists every unknown key, every value of the wrong type and everything that
+    /// [`validate`](Self::validate) finds.
+    pub fn from_options(options: Map<String, Value>) -> Result<Self, Error> {
+        let mut config = Self::documented_recipe();
+        let mut options = Options::new(options);
+        options.apply_to(&mut config.model);
+        options.apply_to(&mut config.dataset);
+        options.apply_to(&mut config.prepare);
+        options.apply_to(&mut config.tokenizer);
+        options.apply_to(&mut config.optimizer);
+        options.apply_to(&mut config.training);
+        options.apply_to(&mut config.run);
+        let mut problems = options.problems();
+        config.resolve();
+        problems.extend(config.problems());
+        if problems.is_empty() { Ok(config) } else { Err(Error::Config { problems }) }
+    }
+
+    /// The names of all options.
+    pub fn option_names() -> BTreeSet<String> {
+        let Self { model, dataset, prepare, tokenizer, optimizer, training, run } = Self::documented_recipe();
+        [names(&model), names(&dataset), names(&prepare), names(&tokenizer), names(&optimizer), names(&training)]
+            .into_iter()
+            .chain([names(&run)])
+            .flatten()
+            .collect()
+    }
+
+    /// Checks everything that can be checked without reading a file.
+    ///
+    /// # Errors
+    /// [`Error::Config`] lists every problem, with field, value and remedy.
+    pub fn validate(&self) -> Result<(), Error> {
+        let problems = self.problems();
+        if problems.is_empty() { Ok(()) } else { Err(Error::Config { problems }) }
+    }
+
+    /// Carries out where one option decides another. Twice is as good as once.
+    pub(crate) fn resolve(&mut self) {
+        self.dataset.seed = self.training.seed;
+        // Hugging Face keeps all checkpoints without a limit; 0 says the same.
+        self.training.save_total_limit = self.training.save_total_limit.filter(|limit| *limit > 0);
+        if !self.run.do_eval {
+            self.training.eval_strategy = IntervalStrategy::No;
+            self.training.eval_on_start = false;
+        }
+        if !self.evaluates() {
+            self.dataset.evaluation = Evaluation::Off;
+        }
+    }
+
+    /// Whether the run evaluates at any time.
+    pub fn evaluates(&self) -> bool {
+        self.training.eval_strategy != IntervalStrategy::No || self.training.eval_on_start
+    }
+
+    /// What a batch is padded to a multiple of, or `None` where rows lie end to end.
+    pub fn padded_to_multiple_of(&self) -> Option<NonZeroUsize> {
+        let multiple = self.run.pad_to_multiple_of.and_then(NonZeroUsize::new);
+        match self.run.padding_free {
+            Auto(Some(true)) => None,
+            Auto(Some(false)) => Some(multiple.unwrap_or(NonZeroUsize::MIN)),
+            Auto(None) => multiple,
+        }
+    }
+
+    fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if self.model.model_name.is_empty() {
+            problems.push("`model_name` is missing: a model's folder or its hub id".to_owned());
+        }
+        problems.extend(self.model.problems());
+        problems.extend(self.optimizer.problems());
+        problems.extend(self.training.validate().err().map(|error| error.to_string()));
+        problems.extend(self.prepare.validate().err().map(|error| error.to_string()));
+        problems.extend(self.dataset.validate().err().map(|error| error.to_string()));
+        problems.extend(self.run.problems());
+        if self.padded_to_multiple_of().is_some() && self.prepare.packing {
+            let fix = "packed rows are not padded: leave out packing or padding";
+            problems.push(format!("padding_free is false: {fix}"));
+        }
+        if self.run.early_stopping_patience.is_some() && !self.evaluates() {
+            let fix = "needs evaluations: set eval_strategy to epoch or steps";
+            problems.push(format!("early_stopping_patience is set: {fix}"));
+        }
+        problems
+    }
+}
+
+#[cfg(test)]
+mod tests;

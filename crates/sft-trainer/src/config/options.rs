@@ -1,0 +1,56 @@
+//! From one flat map of options to the configuration structs of several crates.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use std::collections::BTreeSet;
+
+/// Options by name, and what was found wrong with them so far.
+pub(super) struct Options {
+    options: Map<String, Value>,
+    used: BTreeSet<String>,
+    problems: Vec<String>,
+}
+
+impl Options {
+    pub(super) fn new(options: Map<String, Value>) -> Self {
+        Self { options, used: BTreeSet::new(), problems: Vec::new() }
+    }
+
+    /// Sets the fields of `part` that are among the options. A name may be a field of several
+    /// parts, such as `seed`.
+    pub(super) fn apply_to<T: Serialize + DeserializeOwned>(&mut self, part: &mut T) {
+        let Ok(Value::Object(mut fields)) = serde_json::to_value(&*part) else { return };
+        for (name, value) in &self.options {
+            let Some(before) = fields.get(name).cloned() else { continue };
+            self.used.insert(name.clone());
+            // One at a time, so that the message can name it.
+            fields.insert(name.clone(), value.clone());
+            match serde_json::from_value(Value::Object(fields.clone())) {
+                Ok(changed) => *part = changed,
+                Err(error) => {
+                    fields.insert(name.clone(), before);
+                    // Python's None on a field that cannot be unset: the recipe's value stays.
+                    if !value.is_null() {
+                        self.problems.push(format!("{name} is {value}: {error}"));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Everything wrong, unknown names included.
+    pub(super) fn problems(self) -> Vec<String> {
+        let unknown = self.options.keys().filter(|name| !self.used.contains(*name));
+        let unknown: Vec<String> = unknown.map(|name| format!("unknown option {name}")).collect();
+        self.problems.into_iter().chain(unknown).collect()
+    }
+}
+
+/// The names of a part's options.
+pub(super) fn names<T: Serialize>(part: &T) -> Vec<String> {
+    match serde_json::to_value(part) {
+        Ok(Value::Object(fields)) => fields.into_iter().map(|(name, _)| name).collect(),
+        _ => Vec::new(),
+    }
+}

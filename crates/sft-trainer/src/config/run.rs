@@ -1,0 +1,138 @@
+//! Options that belong to no part alone.
+
+use super::Auto;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
+use std::convert::Infallible;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// A batch beyond this is a typing error, and products of two still fit every integer.
+const MOST_ROWS: usize = 1_000_000;
+
+/// Options of a run beside those of its parts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RunConfig {
+    /// Where to go on from. Default: nowhere, a new run.
+    pub resume_from_checkpoint: ResumeFrom,
+    /// Whether to evaluate at all. Default true.
+    pub do_eval: bool,
+    /// Lay rows end to end in place of padding them to the longest. Default `auto`: unless
+    /// `pad_to_multiple_of` is set.
+    pub padding_free: Auto<bool>,
+    /// With padding: round the width up to a multiple of this. Unset: 1.
+    pub pad_to_multiple_of: Option<usize>,
+    /// Stop after so many evaluations in a row without improvement. Unset: never.
+    pub early_stopping_patience: Option<u64>,
+    /// What counts as improvement. Unset: 0.
+    pub early_stopping_threshold: Option<f64>,
+    /// Warn when a logged loss is more than this many times the median before it. Unset: never.
+    pub loss_spike_factor: Option<f64>,
+    /// Where to report to besides the files: `none` is all there is.
+    #[serde(deserialize_with = "one_or_several")]
+    pub report_to: Vec<String>,
+}
+
+impl Default for RunConfig {
+    fn default() -> Self {
+        Self {
+            resume_from_checkpoint: ResumeFrom::Nothing,
+            do_eval: true,
+            padding_free: Auto(None),
+            pad_to_multiple_of: None,
+            early_stopping_patience: None,
+            early_stopping_threshold: None,
+            loss_spike_factor: None,
+            report_to: Vec::new(),
+        }
+    }
+}
+
+impl RunConfig {
+    pub(super) fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if let Some(multiple @ (0 | MOST_ROWS..)) = self.pad_to_multiple_of {
+            problems.push(format!("pad_to_multiple_of is {multiple}: use 1 to {}", MOST_ROWS - 1));
+        }
+        if let (Auto(Some(true)), Some(multiple)) = (self.padding_free, self.pad_to_multiple_of) {
+            problems.push(format!("pad_to_multiple_of is {multiple}: there is no padding with padding_free true"));
+        }
+        if let Some(factor) = self.loss_spike_factor.filter(|factor| !factor.is_finite() || *factor <= 1.0) {
+            problems.push(format!("loss_spike_factor is {factor}: use a number above 1"));
+        }
+        if let Some(threshold) = self.early_stopping_threshold {
+            if threshold.is_nan() || threshold < 0.0 {
+                problems.push(format!("early_stopping_threshold is {threshold}: use 0 or more"));
+            }
+            if self.early_stopping_patience.is_none() {
+                let fix = "has no effect without early_stopping_patience";
+                problems.push(format!("early_stopping_threshold is {threshold}: {fix}"));
+            }
+        }
+        if let Some(name) = self.report_to.iter().find(|name| *name != "none") {
+            problems.push(format!("report_to is {name}: only none is supported; metrics.jsonl has every figure"));
+        }
+        problems
+    }
+}
+
+/// Where a run goes on from. In files and flags: `false`, `true`, or a checkpoint's folder.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ResumeFrom {
+    /// It is a new run.
+    #[default]
+    Nothing,
+    /// The newest complete checkpoint in the output folder.
+    Newest,
+    /// This checkpoint.
+    Checkpoint(PathBuf),
+}
+
+impl FromStr for ResumeFrom {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(match text.to_ascii_lowercase().as_str() {
+            "true" | "1" | "yes" | "on" => Self::Newest,
+            "false" | "0" | "no" | "off" => Self::Nothing,
+            _ => Self::Checkpoint(text.into()),
+        })
+    }
+}
+
+impl Serialize for ResumeFrom {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Nothing => serializer.serialize_bool(false),
+            Self::Newest => serializer.serialize_bool(true),
+            Self::Checkpoint(path) => path.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for ResumeFrom {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Value::deserialize(deserializer)? {
+            Value::Bool(false) | Value::Null => Ok(Self::Nothing),
+            Value::Bool(true) => Ok(Self::Newest),
+            Value::String(text) => text.parse().map_err(|never: Infallible| match never {}),
+            _ => Err(serde::de::Error::custom("expected true, false or a checkpoint's folder")),
+        }
+    }
+}
+
+/// A list of names, or one name.
+fn one_or_several<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum OneOrSeveral {
+        One(String),
+        Several(Vec<String>),
+    }
+    Ok(match Option::deserialize(deserializer)? {
+        None => Vec::new(),
+        Some(OneOrSeveral::One(name)) => vec![name],
+        Some(OneOrSeveral::Several(names)) => names,
+    })
+}

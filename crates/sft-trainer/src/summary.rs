@@ -1,0 +1,127 @@
+//! What is told before training: what will run, on what.
+
+use causal_lm::{CausalLm, LoadReport};
+use sft_data::{PrepareReport, Splits};
+use tracing::info;
+use trainer_core::TrainingArguments;
+
+/// A number with thousands set apart.
+pub(crate) fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// One split: rows kept, cut and left out, and tokens.
+pub(crate) fn split_line(name: &str, report: &PrepareReport) -> String {
+    let PrepareReport { rows, kept, truncated, truncated_tokens, dropped_empty, dropped_truncated, .. } = report;
+    let mut line = format!("{name}: {} of {} rows", grouped(*kept), grouped(*rows));
+    if report.examples != *kept {
+        line += &format!(", packed into {}", grouped(report.examples));
+    }
+    line += &format!(", {} tokens, {} of them targets", grouped(report.tokens), grouped(report.target_tokens));
+    if *truncated > 0 {
+        line += &format!("; {} rows truncated ({} tokens cut off)", grouped(*truncated), grouped(*truncated_tokens));
+    }
+    if *dropped_empty > 0 {
+        line += &format!("; {} dropped as empty", grouped(*dropped_empty));
+    }
+    if *dropped_truncated > 0 {
+        line += &format!("; {} dropped because truncation left no target", grouped(*dropped_truncated));
+    }
+    line
+}
+
+/// The beginning and, if it is long, the end of a decoded example, on one line.
+pub(crate) fn excerpt(text: &str) -> String {
+    const SHOWN: usize = 120;
+    let escaped: Vec<char> =
+        text.escape_debug().collect::<String>().replace("\\'", "'").replace("\\\"", "\"").chars().collect();
+    if escaped.len() <= 2 * SHOWN {
+        return escaped.into_iter().collect();
+    }
+    let (head, tail) = (&escaped[..SHOWN], &escaped[escaped.len() - SHOWN..]);
+    format!("{} … {}", head.iter().collect::<String>(), tail.iter().collect::<String>())
+}
+
+/// Where the rows came from.
+pub(crate) fn source_line(splits: &Splits) -> String {
+    match &splits.eval_name {
+        Some(eval) => {
+            format!("dataset: {}, split {} to train on, {eval} to evaluate on", splits.source, splits.train_name)
+        }
+        None => format!("dataset: {}, split {} to train on, no evaluation", splits.source, splits.train_name),
+    }
+}
+
+/// The model, and what in its files is unusual.
+pub(crate) fn tell_model(model: &CausalLm, report: &LoadReport) {
+    let config = model.config();
+    info!(
+        "model: {:?}, {:.1}M parameters, {} layers of width {}, vocabulary {}; weights {:?}, arithmetic {:?} on {:?}",
+        config.family,
+        model.parameters().num_parameters() as f64 / 1e6,
+        config.num_hidden_layers,
+        config.hidden_size,
+        config.vocab_size,
+        model.parameters().flat_weights().kind(),
+        model.compute_dtype(),
+        model.options().device
+    );
+    if !report.extra_tensors.is_empty() {
+        info!("tensors in the files that the model does not use: {}", report.extra_tensors.join(", "));
+    }
+    if report.head_untied {
+        info!("lm_head.weight differs from the embedding: they are not tied, although config.json ties them");
+    }
+}
+
+/// What a step is made of, and where it goes.
+pub(crate) fn tell_training(training: &TrainingArguments) {
+    let TrainingArguments { per_device_train_batch_size, gradient_accumulation_steps, .. } = training;
+    info!(
+        "training: {} rows a step ({per_device_train_batch_size} × {gradient_accumulation_steps}), learning rate {:e} {}, \
+         saving to {}",
+        per_device_train_batch_size * gradient_accumulation_steps,
+        training.learning_rate,
+        training.lr_scheduler_type,
+        training.output_dir.display()
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_texts_stay_readable() {
+        assert_eq!(
+            ["0", "999", "1,000", "12,345,678"],
+            [0, 999, 1000, 12_345_678].map(grouped).each_ref().map(String::as_str)
+        );
+        assert_eq!(excerpt("a\nb \"c\" 'd' 你好"), "a\\nb \"c\" 'd' 你好");
+        let long = excerpt(&"x".repeat(1000));
+        assert_eq!(long.chars().count(), 243);
+        let report = PrepareReport {
+            rows: 5,
+            kept: 3,
+            truncated: 1,
+            truncated_tokens: 9,
+            dropped_empty: 2,
+            examples: 3,
+            tokens: 1234,
+            target_tokens: 1200,
+            ..Default::default()
+        };
+        assert_eq!(
+            split_line("train", &report),
+            "train: 3 of 5 rows, 1,234 tokens, 1,200 of them targets; 1 rows truncated (9 tokens cut off); 2 dropped as empty"
+        );
+    }
+}

@@ -1,0 +1,184 @@
+//! From a configuration to a run that can start.
+
+use super::{OwnRows, SftTrainer, SftTrainerBuilder};
+use crate::batches::{RowOrder, SplitBatches};
+use crate::config::{ResumeFrom, SftConfig};
+use crate::fingerprint::RunFile;
+use crate::hub::Hub;
+use crate::learner::SftLearner;
+use crate::{Error, memory, optimizer, summary};
+use causal_lm::{BucketPadding, CausalLm, Config};
+use checkpoint_callbacks::{
+    InputDir, OutputDirLock, OutputDirUse, Resume, SpaceNeeded, check_inputs, check_output_dir, check_space,
+    checkpoint_to_resume,
+};
+use sft_data::{ChatTokenizer, Example, PrepareReport, Row, SpecialTokensInText, Splits, load_splits, prepare};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tch::Device;
+use tracing::info;
+use trainer_core::{BatchSource, Plan, TrainingArguments};
+
+/// Where a set-up puts libtorch's CUDA libraries inside the cache folder.
+const CUDA_IN_CACHE: &str = "torch-2.11.0-cuda/torch/lib";
+
+pub(super) fn load(builder: SftTrainerBuilder<'_>) -> Result<SftTrainer<'_>, Error> {
+    let SftTrainerBuilder { config, rows, optimizer, hub, cache_folder } = builder;
+    config.validate()?;
+    let training = &config.training;
+    let checkpoint = match &config.run.resume_from_checkpoint {
+        ResumeFrom::Nothing => None,
+        ResumeFrom::Newest => Some(checkpoint_to_resume(&training.output_dir, &Resume::Newest)?),
+        ResumeFrom::Checkpoint(path) => Some(checkpoint_to_resume(&training.output_dir, &Resume::From(path.clone()))?),
+    };
+    let wanted_for = OutputDirUse::for_checkpoint(&training.output_dir, checkpoint.as_deref());
+    check_output_dir(&training.output_dir, wanted_for).map_err(|error| match error {
+        source @ checkpoint_callbacks::Error::OutputDirInUse { .. } => Error::EarlierRun { source },
+        error => error.into(),
+    })?;
+    let lock = OutputDirLock::take(&training.output_dir)?;
+    let device = choose_device(&config, cache_folder.as_deref())?;
+
+    let hub = hub.map_or_else(Hub::from_env, Ok)?;
+    let model_dir = hub.model_dir(&config.model.model_name, &config.model.model_revision)?;
+    check_inputs(
+        &training.output_dir,
+        &[
+            InputDir { what: "model", path: &model_dir },
+            InputDir { what: "dataset", path: Path::new(&config.dataset.dataset_name) },
+        ],
+    )?;
+    let model_config = Config::from_dir(&model_dir)?;
+    let tokenizer = ChatTokenizer::load(&model_dir, &config.tokenizer)?;
+    let splits = match rows {
+        Some(OwnRows { train, eval }) => own_splits(train, eval),
+        None => {
+            info!("reading the dataset {}", config.dataset.dataset_name);
+            load_splits(&config.dataset, &hub)?
+        }
+    };
+    info!("{}", summary::source_line(&splits));
+    let loading = LoadSplit { config: &config, tokenizer: &tokenizer, vocab_size: model_config.vocab_size, device };
+    let mut train = loading.train(&splits)?;
+    let eval = loading.eval(&splits)?;
+    if let Some(example) = train.examples.first() {
+        let text = tokenizer.decode(&example.input_ids, SpecialTokensInText::Keep)?;
+        info!("first row: {}", summary::excerpt(&text));
+    }
+
+    info!("loading the model's weights from {}", model_dir.display());
+    let (mut model, report) = CausalLm::load(&model_dir, config.model.options_on(device))?;
+    summary::tell_model(&model, &report);
+    let built = match optimizer {
+        None => optimizer::build(&mut model, &config)?,
+        Some((name, build)) => optimizer::custom(name, build(&mut model).map_err(Error::CustomOptimizer)?),
+    };
+    let mut optimizer = built.optimizer;
+    if config.model.chosen_recompute().is_none() {
+        // Weights, gradients and the optimizer's state have their memory by now.
+        memory::share_out(&mut model, &mut *optimizer, train.full_batch_tokens());
+    }
+    train.choose_graphs(&mut model, config.model.cuda_graphs.0);
+    let eval_examples = eval.as_ref().map(|eval| &*eval.examples);
+    let fingerprint = RunFile::new(&config, &model, built.fingerprint, (&train.examples, eval_examples))?;
+    let learner = SftLearner::new(model, optimizer, tokenizer, fingerprint);
+    let plan = Plan::new(training, train.num_batches());
+    check_space(&training.output_dir, &SpaceNeeded::for_run(training, &plan, learner.checkpoint_size()?))?;
+    summary::tell_training(training);
+    Ok(SftTrainer { config, learner, train, eval, checkpoint, lock, callbacks: Vec::new() })
+}
+
+/// The device to train on. CUDA is looked for in the cache too, and compiled kernels are kept
+/// there.
+fn choose_device(config: &SftConfig, cache_folder: Option<&Path>) -> Result<Device, Error> {
+    let cuda_folders: Vec<PathBuf> = cache_folder.map(|folder| folder.join(CUDA_IN_CACHE)).into_iter().collect();
+    let device = torch_ext::device::choose(config.model.chosen_device(), &cuda_folders)?;
+    if let Some(folder) = cache_folder.filter(|_| device.is_cuda()) {
+        torch_ext::kernels::keep_compiled_in(folder.join("kernels"));
+    }
+    Ok(device)
+}
+
+/// Rows that the caller brought.
+fn own_splits(train: Vec<Row>, eval: Option<Vec<Row>>) -> Splits {
+    let eval_name = eval.as_ref().map(|_| "test".to_owned());
+    Splits {
+        train,
+        train_numbers: None,
+        eval,
+        train_name: "train".to_owned(),
+        eval_name,
+        source: "rows of the program".to_owned(),
+    }
+}
+
+/// Turns the rows of a split into batches.
+struct LoadSplit<'a> {
+    config: &'a SftConfig,
+    tokenizer: &'a ChatTokenizer,
+    vocab_size: i64,
+    device: Device,
+}
+
+impl LoadSplit<'_> {
+    fn train(&self, splits: &Splits) -> Result<SplitBatches, Error> {
+        let TrainingArguments { per_device_train_batch_size, seed, .. } = self.config.training;
+        let mut train = self.batches(&splits.train_name, &splits.train, per_device_train_batch_size)?;
+        train.order = RowOrder::Shuffled { seed };
+        if let (Some(numbers), Some(examples)) = (&splits.train_numbers, Arc::get_mut(&mut train.examples)) {
+            name_rows_by(examples, numbers);
+        }
+        Ok(train)
+    }
+
+    fn eval(&self, splits: &Splits) -> Result<Option<SplitBatches>, Error> {
+        let Some(rows) = &splits.eval else { return Ok(None) };
+        let name = splits.eval_name.as_deref().unwrap_or("test");
+        self.batches(name, rows, self.config.training.per_device_eval_batch_size).map(Some)
+    }
+
+    fn batches(&self, name: &str, rows: &[Row], batch_size: usize) -> Result<SplitBatches, Error> {
+        let in_split = |source| Error::Split { split: name.to_owned(), source };
+        info!("tokenizing {} rows of split {name}", summary::grouped(rows.len()));
+        let prepared = prepare(rows, self.tokenizer, &self.config.prepare).map_err(in_split)?;
+        check_token_ids(name, &prepared.examples, self.vocab_size)?;
+        info!("{}", summary::split_line(name, &prepared.report));
+        check_targets(name, &prepared.report)?;
+        // A tokenizer may have gained a pad token that the model has no embedding for.
+        let has_embedding = |id: &u32| i64::from(*id) < self.vocab_size;
+        let pad_token_id = Some(self.tokenizer.pad_token_id()).filter(has_embedding);
+        let pad_token_id = pad_token_id.unwrap_or(self.tokenizer.eos_token_id());
+        Ok(SplitBatches {
+            examples: prepared.examples.into(),
+            batch_size,
+            order: RowOrder::Sequential,
+            padded_to_multiple_of: self.config.padded_to_multiple_of(),
+            // The CPU has no search for the best algorithm of a new size, and would compute the
+            // padding.
+            bucket: self.device.is_cuda().then(|| BucketPadding::for_gpu(i64::from(pad_token_id))),
+            pad_token_id,
+            device: self.device,
+        })
+    }
+}
+
+/// Rows that were set apart from others keep the numbers they had among them.
+fn name_rows_by(examples: &mut [Example], numbers: &[u64]) {
+    for row in examples.iter_mut().flat_map(|example| &mut example.rows) {
+        let index = usize::try_from(*row).ok().and_then(|row| row.checked_sub(1));
+        *row = index.and_then(|index| numbers.get(index)).copied().unwrap_or(*row);
+    }
+}
+
+/// A tokenizer of another model can give ids that this one has no embedding for.
+fn check_token_ids(split: &str, examples: &[Example], vocab_size: i64) -> Result<(), Error> {
+    let token_id = examples.iter().flat_map(|example| &example.input_ids).copied().max().unwrap_or(0);
+    if i64::from(token_id) < vocab_size {
+        return Ok(());
+    }
+    Err(Error::TokenId { split: split.to_owned(), token_id, vocab_size })
+}
+
+fn check_targets(split: &str, report: &PrepareReport) -> Result<(), Error> {
+    if report.target_tokens > 0 { Ok(()) } else { Err(Error::NoTargets { split: split.to_owned() }) }
+}
