@@ -1,4 +1,7 @@
-//! Which exit code an error means.
+//! Which exit code an error means, and how it is shown.
+
+use crate::flags::Flags;
+use clap::CommandFactory;
 
 /// Marks an error as found before training: bad arguments, configuration or input.
 #[derive(Debug)]
@@ -13,6 +16,11 @@ impl Failure {
     /// Marks any error as a usage error, its causes joined in one line.
     pub fn before_training(error: impl Into<anyhow::Error>) -> anyhow::Error {
         Self::usage(one_line(&error.into()))
+    }
+
+    /// An error of training: a usage error if it came before the first step.
+    pub fn by_phase(error: sft_trainer::Error) -> anyhow::Error {
+        if error.is_not_started() { Self::before_training(error) } else { error.into() }
     }
 }
 
@@ -29,7 +37,7 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
     if error.is::<Failure>() { 2 } else { 1 }
 }
 
-/// The error and its causes in one line; libtorch's own back-traces are left out.
+/// The error and its causes in one line, without libtorch's back-traces.
 pub fn one_line(error: &anyhow::Error) -> String {
     let mut parts: Vec<String> = Vec::new();
     for cause in error.chain() {
@@ -42,6 +50,15 @@ pub fn one_line(error: &anyhow::Error) -> String {
         }
     }
     parts.join(": ")
+}
+
+/// Libraries name an option by its field, as `` `test_size` ``. On the command line it is a flag.
+pub fn with_flags(message: &str) -> String {
+    let command = Flags::command();
+    command
+        .get_arguments()
+        .map(|argument| argument.get_id().as_str())
+        .fold(message.to_owned(), |message, name| message.replace(&format!("`{name}`"), &format!("--{name}")))
 }
 
 #[cfg(test)]
@@ -59,5 +76,10 @@ mod tests {
         assert_eq!(one_line(&torch), "step 3: out of memory");
         let usage: anyhow::Result<()> = Err(Failure::before_training(torch)).context("more");
         assert_eq!(exit_code(&usage.unwrap_err()), 2);
+    }
+
+    #[test]
+    fn options_are_shown_as_flags_and_other_names_stay() {
+        assert_eq!(with_flags("set `test_size`, not `text` or test_size"), "set --test_size, not `text` or test_size");
     }
 }

@@ -1,32 +1,20 @@
 //! `train_and_save`: continues training a causal language model and leaves the best checkpoint in
 //! `output_dir`.
 //!
-//! Everything of substance lives in the workspace's libraries; here they are wired together: flags
-//! → [`settings`] → dataset, tokenizer, model, optimizer ([`run`]) → the loop → results and exit
-//! code.
+//! The run is a library, `sft-trainer`. Here are the command line, the configuration file, the
+//! terminal, the signals and the exit codes; [`run`] reads as the documented run.
 
-mod ahead;
-mod batches;
 mod cli;
-mod device;
+mod config_file;
 mod failure;
 mod flags;
-mod graphs;
-mod identity;
-mod learner;
-mod memory;
-mod model_source;
-mod optimizer;
-mod recompute;
-mod results;
 mod run;
-mod settings;
-mod signals;
-mod summary;
 mod terminal;
 
 use cli::Request;
+use sft_trainer::callbacks::OnSignal;
 use std::process::ExitCode;
+use terminal::Terminal;
 
 fn main() -> ExitCode {
     let outcome = cli::parse(std::env::args_os()).and_then(|request| match request {
@@ -34,13 +22,19 @@ fn main() -> ExitCode {
             terminal::print(&text);
             Ok(run::Outcome::Complete)
         }
-        Request::Train(flags) => run::run(settings::Settings::resolve(*flags)?),
+        Request::Train { config, program } => {
+            let on_signal = if program.save_on_signal { OnSignal::Save } else { OnSignal::Leave };
+            let terminal = Terminal::open(program.log_format, program.disable_tqdm);
+            run::run(*config, on_signal, &terminal)
+        }
     });
     match outcome {
         Ok(run::Outcome::Complete) => ExitCode::SUCCESS,
         Ok(run::Outcome::Stopped { signal }) => ExitCode::from(128 + signal),
         Err(error) => {
-            terminal::say(&format!("error: {}", failure::one_line(&error)));
+            // Before the command line is understood nobody listens to events.
+            Terminal::open_default();
+            tracing::error!("{}", failure::with_flags(&failure::one_line(&error)));
             ExitCode::from(failure::exit_code(&error))
         }
     }

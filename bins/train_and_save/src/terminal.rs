@@ -1,21 +1,141 @@
-//! Words to the user. A closed pipe must not end a training run, so what cannot be written is
-//! dropped; `eprintln!` would panic.
+//! What the user reads. Events of all crates become lines on stderr, above the progress bars.
+//!
+//! A closed pipe must not end a training run, so what cannot be written is dropped; `eprintln!`
+//! would panic.
 
+use indicatif::{MultiProgress, ProgressDrawTarget};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use std::borrow::Cow;
+use std::fmt::Debug;
 use std::io::Write;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::{EnvFilter, registry};
 
-/// Longest line in bytes. What is said quotes files, and those may hold anything.
+/// Longest line in bytes. Messages quote files, and those may hold anything.
 const LONGEST_LINE: usize = 8 << 10;
+/// What is shown unless `RUST_LOG` says otherwise: what the crates of this workspace tell.
+const DEFAULT_FILTER: &str = "off,train_and_save=info,sft_trainer=info,trainer_core=info,checkpoint_callbacks=info,\
+                              causal_lm=info,galore_optim=info,sft_data=info,torch_ext=info";
 
-/// A line on stderr.
-pub fn say(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{}", harmless(line));
+/// How lines look.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// The message of an event.
+    #[default]
+    Text,
+    /// An object with the message, the fields and where they come from.
+    Json,
+}
+
+/// Shows events from [`open`](Self::open) on, for the rest of the process.
+pub struct Terminal {
+    bars: MultiProgress,
+}
+
+impl Terminal {
+    /// Shows events in this format. Bars appear where stderr is a terminal, unless they are
+    /// disabled or lines are for machines.
+    pub fn open(format: LogFormat, bars_disabled: bool) -> Self {
+        let bars = match bars_disabled || format == LogFormat::Json {
+            true => MultiProgress::with_draw_target(ProgressDrawTarget::hidden()),
+            false => MultiProgress::new(),
+        };
+        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
+        let lines = Lines { bars: bars.clone(), format };
+        // The first one stays.
+        let _ = tracing::subscriber::set_global_default(registry().with(filter).with(lines));
+        Self { bars }
+    }
+
+    /// Shows events as text, if nothing shows them yet.
+    pub fn open_default() {
+        Self::open(LogFormat::Text, true);
+    }
+
+    /// Where progress bars are drawn.
+    pub fn bars(&self) -> MultiProgress {
+        self.bars.clone()
+    }
 }
 
 /// Text on stdout, as it is.
 pub fn print(text: &str) {
     let mut stdout = std::io::stdout();
     let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+}
+
+/// Writes a line per event.
+struct Lines {
+    bars: MultiProgress,
+    format: LogFormat,
+}
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let line = match self.format {
+            LogFormat::Text => as_text(*event.metadata().level(), &fields.message),
+            LogFormat::Json => {
+                let spans = context.event_scope(event).into_iter().flat_map(|scope| scope.from_root());
+                let spans = spans.map(|span| Value::from(span.name())).collect();
+                as_json(event, spans, fields)
+            }
+        };
+        self.bars.suspend(|| drop(writeln!(std::io::stderr(), "{line}")));
+    }
+}
+
+fn as_text(level: Level, message: &str) -> String {
+    let prefix = match level {
+        Level::ERROR => "error: ",
+        Level::WARN => "warning: ",
+        _ => "",
+    };
+    format!("{prefix}{}", harmless(message))
+}
+
+fn as_json(event: &Event<'_>, spans: Vec<Value>, fields: Fields) -> String {
+    let mut timestamp = String::new();
+    let _ = SystemTime.format_time(&mut Writer::new(&mut timestamp));
+    let metadata = event.metadata();
+    let mut object = Map::from_iter([
+        ("timestamp".to_owned(), timestamp.into()),
+        ("level".to_owned(), metadata.level().as_str().to_ascii_lowercase().into()),
+        ("target".to_owned(), metadata.target().into()),
+        ("spans".to_owned(), spans.into()),
+        ("message".to_owned(), fields.message.into()),
+    ]);
+    object.extend(fields.others);
+    Value::Object(object).to_string()
+}
+
+/// The fields of an event.
+#[derive(Default)]
+struct Fields {
+    message: String,
+    others: Map<String, Value>,
+}
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        let text = format!("{value:?}");
+        match field.name() {
+            "message" => self.message = text,
+            // Numbers, quoted texts, and entries of the log history are JSON as they are.
+            name => {
+                let value = serde_json::from_str(&text).unwrap_or(Value::String(text));
+                self.others.insert(name.to_owned(), value);
+            }
+        }
+    }
 }
 
 /// The line without what a terminal obeys (a title, colours, the cursor), and cut where it is out
@@ -50,5 +170,12 @@ mod tests {
         assert_eq!(harmless("\u{1b}]0;owned\u{7} \u{9b}2J\r"), "\\u{1b}]0;owned\\u{7} \\u{9b}2J\\r");
         let long = harmless(&"é".repeat(LONGEST_LINE)).into_owned();
         assert_eq!(long, "é".repeat(LONGEST_LINE / 2) + " … (cut)");
+    }
+
+    #[test]
+    fn levels_are_words_before_the_message() {
+        assert_eq!(as_text(Level::INFO, "saved"), "saved");
+        assert_eq!(as_text(Level::WARN, "skipped"), "warning: skipped");
+        assert_eq!(as_text(Level::ERROR, "gone"), "error: gone");
     }
 }

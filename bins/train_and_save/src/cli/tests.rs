@@ -1,0 +1,170 @@
+use super::*;
+use clap::CommandFactory;
+use std::path::Path;
+use trainer_core::{IntervalStrategy, SaveStrategy, SchedulerType};
+
+/// The configuration from these arguments and the two required ones.
+fn config(arguments: &[&str]) -> SftConfig {
+    let required = ["train_and_save", "--model-name", "m", "--output-dir", "a-b"];
+    match parse(required.iter().chain(arguments).map(OsString::from)) {
+        Ok(Request::Train { config, .. }) => *config,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn error(arguments: &[&str]) -> String {
+    let required = ["train_and_save", "--model_name", "m", "--output_dir", "o"];
+    let error = parse(required.iter().chain(arguments).map(OsString::from)).unwrap_err();
+    assert_eq!(crate::failure::exit_code(&error), 2);
+    let message = format!("{error:#}");
+    assert!(!message.contains('\n'), "{message}");
+    message
+}
+
+#[test]
+fn old_and_new_spellings_dashes_and_booleans() {
+    let config = config(&[
+        "--evaluation_strategy=steps",
+        "--max-seq-length",
+        "12",
+        "--torch_dtype",
+        "float32",
+        "--bf16",
+        "--gradient_checkpointing",
+        "False",
+        "--max_steps",
+        "-1",
+        "--optim_target_modules",
+        "attn",
+        "mlp",
+        "--resume_from_checkpoint",
+        "--lr_scheduler_type",
+        "cosine",
+        "--padding_free",
+        "no",
+    ]);
+    assert_eq!(config.model.model_name, "m");
+    assert_eq!(config.training.output_dir, Path::new("a-b"));
+    assert_eq!(config.training.eval_strategy, IntervalStrategy::Steps);
+    assert_eq!(config.prepare.max_length, Some(12));
+    assert_eq!(config.model.dtype.to_string(), "float32");
+    assert_eq!((config.model.bf16, config.model.gradient_checkpointing), (Some(true), false));
+    assert_eq!(config.training.max_steps, -1);
+    assert_eq!(serde_json::to_value(config.optimizer.targets()).unwrap(), serde_json::json!(["attn", "mlp"]));
+    assert_eq!(config.run.resume_from_checkpoint, sft_trainer::config::ResumeFrom::Newest);
+    assert_eq!(config.training.lr_scheduler_type, SchedulerType::Cosine);
+    assert_eq!(config.padded_to_multiple_of().map(|multiple| multiple.get()), Some(1));
+}
+
+/// As with Python's argparse: scripts append overrides.
+#[test]
+fn the_last_of_a_flag_counts() {
+    let config =
+        config(&["--seed", "1", "--optim_target_modules", "attn", "--seed", "2", "--optim_target_modules", "mlp"]);
+    assert_eq!(config.training.seed, 2);
+    assert_eq!(serde_json::to_value(config.optimizer.targets()).unwrap(), serde_json::json!(["mlp"]));
+}
+
+#[test]
+fn unknown_flags_name_the_nearest() {
+    assert!(error(&["--learning_rat", "1"]).contains("--learning_rate"), "{}", error(&["--learning_rat", "1"]));
+    assert!(error(&["--seed", "-1"]).contains("--seed"));
+    assert!(error(&["--bf16", "maybe"]).contains("must be true or false"));
+    assert!(error(&["--lr_scheduler_type", "linea"]).contains("linea"));
+    assert!(error(&["--log_format", "xml"]).contains("xml"));
+    assert!(error(&["stray"]).contains("stray"));
+}
+
+#[test]
+fn flags_go_before_the_file_in_every_format() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in [
+        (
+            "c.yaml",
+            "learning-rate: 2e-5\nevaluation_strategy: steps\nnum_train_epochs: 3\noptim_target_modules: [attn]\nbf16: false\n",
+        ),
+        (
+            "c.toml",
+            "learning_rate = 2e-5\neval_strategy = \"steps\"\nnum_train_epochs = 3\noptim_target_modules = [\"attn\"]\nbf16 = false\n",
+        ),
+        (
+            "c.json",
+            r#"{"learning_rate": 2e-5, "eval_strategy": "steps", "num_train_epochs": 3, "optim_target_modules": ["attn"], "bf16": false}"#,
+        ),
+    ] {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        let config = config(&["--config", path.to_str().unwrap(), "--num_train_epochs", "5"]);
+        assert_eq!(config.training.learning_rate, 2e-5, "{name}");
+        assert_eq!(config.training.eval_strategy, IntervalStrategy::Steps);
+        assert_eq!(config.training.num_train_epochs, 5.0);
+        assert_eq!(serde_json::to_value(config.optimizer.targets()).unwrap(), serde_json::json!(["attn"]));
+        assert_eq!(config.model.bf16, Some(false));
+    }
+}
+
+#[test]
+fn values_that_yaml_reads_its_own_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c.yaml");
+    std::fs::write(&path, "eval_strategy: no\nsave_strategy: no\nreport_to: [none]\noptim_target_modules: attn mlp")
+        .unwrap();
+    let config = config(&["--config", path.to_str().unwrap(), "--seed", "1"]);
+    assert_eq!(config.training.eval_strategy, IntervalStrategy::No);
+    assert_eq!(config.training.save_strategy, SaveStrategy::No);
+    assert_eq!(config.run.report_to, ["none"]);
+    assert_eq!(serde_json::to_value(config.optimizer.targets()).unwrap(), serde_json::json!(["attn", "mlp"]));
+}
+
+#[test]
+fn targets_in_a_file_may_be_one_string() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c.yaml");
+    std::fs::write(&path, "optim_target_modules: all-linear").unwrap();
+    let config = config(&["--config", path.to_str().unwrap()]);
+    assert_eq!(serde_json::to_value(config.optimizer.targets()).unwrap(), serde_json::json!("all-linear"));
+}
+
+#[test]
+fn every_flag_and_alias_is_in_the_user_guide_and_means_something() {
+    let guide = include_str!("../../../../docs/usage.md");
+    let command = Flags::command();
+    let known = SftConfig::option_names();
+    let (_, unknown) = ProgramFlags::take_from(
+        command.get_arguments().map(|argument| (argument.get_id().to_string(), Value::Null)).collect(),
+    )
+    .unwrap();
+    for argument in command.get_arguments() {
+        let aliases = argument.get_all_aliases().unwrap_or_default();
+        for name in std::iter::once(argument.get_id().as_str()).chain(aliases) {
+            assert!(guide.contains(&format!("`--{name}`")), "docs/usage.md does not mention --{name}");
+        }
+        let name = argument.get_id().as_str();
+        let is_option = known.contains(name) || name == "config" || !unknown.contains_key(name);
+        assert!(is_option, "no configuration has a field {name}");
+    }
+}
+
+#[test]
+fn a_bad_file_is_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text, expected) in [
+        ("a.yaml", "learning_rte: 1", "unknown key learning_rte; did you mean learning_rate?"),
+        ("b.yaml", "learning_rate: fast", "learning_rate is \"fast\""),
+        ("c.json", "{", "is not valid JSON"),
+        ("d.toml", "a = ", "is not valid TOML"),
+        ("e.txt", "", "must end in .yaml"),
+        ("f.yaml", "- 1", "must hold one mapping"),
+        ("g.json", r#"{"max_length": 3, "max_seq_length": 4}"#, "max_length is given twice"),
+        ("h.yaml", "a: [", "is not valid YAML"),
+    ] {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        let message = error(&["--config", path.to_str().unwrap()]);
+        assert!(message.contains(expected), "{name}: {message}");
+    }
+    assert!(error(&["--config", "/nonexistent.yaml"]).contains("cannot read /nonexistent.yaml"));
+    let empty = folder.path().join("empty.yaml");
+    std::fs::write(&empty, "").unwrap();
+    assert_eq!(config(&["--config", empty.to_str().unwrap()]).training.learning_rate, 1e-5);
+}
