@@ -11,6 +11,9 @@ pub fn test() -> Result<()> {
     let libtorch = setup::ensure()?;
     let mut command = shell::cargo();
     command.args(["test", "--workspace", "--locked"]);
+    if let Some(cuda) = setup::cuda_libraries().filter(|_| std::env::var_os("TORCH_CUDA_LIB").is_none()) {
+        command.env("TORCH_CUDA_LIB", cuda);
+    }
     // cargo's configuration sets this variable only if the user has not set it.
     shell::run("tests", command.env("LD_LIBRARY_PATH", loader_path(&libtorch.join("lib"))?))
 }
@@ -26,6 +29,9 @@ pub fn lint() -> Result<()> {
     if has("clippy", "clippy")? {
         let arguments = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
         shell::run("clippy", shell::cargo().args(arguments))?;
+        // The workspace turns its feature on; other trainers use it without.
+        let arguments = ["clippy", "--package", "galore-optim", "--locked", "--", "-D", "warnings"];
+        shell::run("clippy of galore-optim alone", shell::cargo().args(arguments))?;
     }
     let mut command = shell::cargo();
     command.args(["doc", "--workspace", "--no-deps", "--locked"]);

@@ -31,6 +31,8 @@ use std::process::Command;
 
 /// The libtorch that pairs with the tch of this workspace.
 pub const VERSION: &str = "2.11.0";
+/// PyTorch with CUDA in the user's cache. Programs look for it under this name.
+const CUDA_FOLDER: &str = "torch-2.11.0-cuda";
 
 /// Space for the wheels, the unpacked folder and pip's temporary files.
 const NEEDED_BYTES: u64 = 2_000_000_000;
@@ -111,7 +113,7 @@ pub fn cuda() -> Result<()> {
     python::check_pip()?;
     let cache = cache_folder()?;
     let _lock = lock(&cache)?;
-    let folder = cache.join(format!("torch-{VERSION}-cuda"));
+    let folder = cache.join(CUDA_FOLDER);
     let lib = folder.join("torch/lib");
     if !lib.join("libtorch_cuda.so").is_file() {
         let staging = cache.join(format!("torch-{VERSION}-cuda.part"));
@@ -127,6 +129,11 @@ pub fn cuda() -> Result<()> {
     }
     println!("CUDA libraries: {}", lib.display());
     Ok(())
+}
+
+/// The folder with CUDA's libraries, if [`cuda`] has installed them.
+pub fn cuda_libraries() -> Option<PathBuf> {
+    cache_folder().ok().map(|cache| cache.join(CUDA_FOLDER).join("torch/lib")).filter(|lib| lib.is_dir())
 }
 
 fn check_compiler() -> Result<()> {
