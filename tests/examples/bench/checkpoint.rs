@@ -9,7 +9,7 @@ use galore_optim::{AdamConfig, AdamW, Optimizer, ParameterGroup, WeightUpdate};
 use std::path::Path;
 use std::time::{Duration, Instant};
 use tch::Kind;
-use torch_ext::HostMemory;
+use torch_ext::HostBufferPool;
 use trainer_core::CheckpointStore;
 use whole_program_tests::measure::Variant;
 
@@ -19,17 +19,20 @@ pub fn run(_: &Path) -> Result<()> {
     let mut model = models::qwen2_small(Kind::BFloat16)?;
     let (mut parameters, mut others) = models::parameters(&mut model)?;
     parameters.append(&mut others);
-    let group = ParameterGroup { parameters, adam: AdamConfig::torch_default() };
+    let group = ParameterGroup::new(parameters, AdamConfig::torch_default());
     let mut optimizer = AdamW::new(vec![group], WeightUpdate::Exact)?;
     model.forward_backward(&models::batch(&model, 1, 16)?, 1.0)?;
     optimizer.step(1e-3)?;
 
     let folder = tempfile::tempdir()?;
     let mut store = DirectoryStore::open(folder.path())?;
-    let memory = HostMemory::default();
+    let memory = HostBufferPool::default();
     let mut save = || -> Result<(Duration, Duration)> {
         let start = Instant::now();
-        let (files, state) = (model.snapshot(&memory)?, optimizer.snapshot(&memory)?);
+        let files = model.snapshot(&memory)?;
+        let state = optimizer.state_file()?;
+        let state_bytes = memory.copy(state.tensors())?;
+        let state_header = state.into_header();
         let pause = start.elapsed();
         store.save(
             1,
@@ -37,7 +40,10 @@ pub fn run(_: &Path) -> Result<()> {
                 for file in files {
                     folder.write_file(Path::new(file.name()), &mut |to| Ok(file.write_to(to)?))?;
                 }
-                folder.write_file(Path::new(OPTIMIZER_FILE), &mut |to| Ok(state.write_to(to)?))
+                folder.write_file(Path::new(OPTIMIZER_FILE), &mut |to| {
+                    to.write_all(&state_header)?;
+                    Ok(to.write_all(&state_bytes)?)
+                })
             }),
         );
         let saved = store.wait().context("nothing was saved")?;

@@ -3,7 +3,7 @@
 use crate::table::{TIME, Work, head, line};
 use anyhow::{Result, ensure};
 use sft_data::{
-    ChatTokenizer, DatasetConfig, Evaluation, HubConfig, PrepareConfig, SpecialTokensInText, collate, epoch_order,
+    ChatTokenizer, DatasetConfig, Evaluation, LocalFiles, PrepareConfig, SpecialTokensInText, collate, epoch_order,
     load_splits, prepare,
 };
 use std::path::Path;
@@ -18,8 +18,7 @@ pub fn run(demo: &Path) -> Result<()> {
         ..DatasetConfig::default()
     };
     let tokenizer = ChatTokenizer::from_dir(&demo.join("model"))?;
-    let hub = HubConfig::from_env();
-    let splits = load_splits(&dataset, &hub)?;
+    let splits = load_splits(&dataset, &LocalFiles)?;
     let config = PrepareConfig { max_length: None, ..PrepareConfig::default() };
     let prepared = prepare(&splits.train, &tokenizer, &config)?;
     let num_rows = splits.train.len();
@@ -33,7 +32,7 @@ pub fn run(demo: &Path) -> Result<()> {
     let tokens = prepared.report.tokens;
     head(&format!("data: {num_rows} rows of {:.0} tokens in the mean", tokens as f64 / num_rows as f64));
     let rows = Work::thousand(num_rows as f64, "k rows/s");
-    let read = || Ok(load_splits(&dataset, &hub)?);
+    let read = || Ok(load_splits(&dataset, &LocalFiles)?);
     line("reading", rows, vec![Variant::new("JSON lines", read)], TIME / 2)?;
     let tokenise = || Ok(prepare(&splits.train, &tokenizer, &config)?);
     line("tokenising", rows, vec![Variant::new("all cores", tokenise)], TIME)?;

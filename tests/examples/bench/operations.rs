@@ -7,7 +7,7 @@
 use crate::table::{TIME, Work, check_close, head, line};
 use anyhow::{Context, Result};
 use causal_lm::ops::{attention, cross_entropy, embedding, linear, rms_norm, rope, swiglu};
-use causal_lm::{AttentionKind, Rows};
+use causal_lm::{AttentionKind, RowLayout};
 use std::path::Path;
 use tch::{Device, Kind, Reduction, Tensor};
 use whole_program_tests::measure::Variant;
@@ -57,7 +57,7 @@ pub fn run(_: &Path) -> Result<()> {
     let (d_query, d_key, d_value) = (random(&[N, H, K])?, random(&[N, G, K])?, random(&[N, G, K])?);
     let packed = Tensor::f_cat(&[&query, &key, &value], 1)?;
     let d_packed = Tensor::f_cat(&[&d_query, &d_key, &d_value], 1)?;
-    let rows = Rows::new(&[LENGTH; ROWS], Device::Cpu)?;
+    let rows = RowLayout::new(&[LENGTH; ROWS], Device::Cpu)?;
     let rotations = {
         let positions = Tensor::f_arange(LENGTH as i64, (Kind::Float, Device::Cpu))?.f_repeat([ROWS as i64])?;
         let exponents = Tensor::f_arange(K / 2, (Kind::Float, Device::Cpu))? * (-2.0 / K as f64);
@@ -109,10 +109,11 @@ pub fn run(_: &Path) -> Result<()> {
         // backward.
         work: Work::flop(7.0 * n * LENGTH as f64 * h * k),
         ours: Box::new(|| {
-            let (inputs, scale) = ((&query, &key, &value), (K as f64).powf(-0.5));
-            let (y, saved) = attention::forward(AttentionKind::Flash, inputs, &rows, scale)?;
-            let (dq, dk, dv) = attention::backward(&d_query, inputs, &saved, &rows, scale)?;
-            Ok(vec![y, dq, dk, dv])
+            let scale = (K as f64).powf(-0.5);
+            let inputs = attention::Inputs { query: &query, key: &key, value: &value, rows: &rows, scale };
+            let (y, saved) = attention::forward(AttentionKind::Flash, inputs)?;
+            let attention::Gradients { query, key, value } = attention::backward(&d_query, inputs, &saved)?;
+            Ok(vec![y, query, key, value])
         }),
         inputs: vec![&query, &key, &value],
         dy: &d_query,
@@ -135,7 +136,11 @@ pub fn run(_: &Path) -> Result<()> {
         ours: Box::new(|| {
             let y = linear::forward(&x, &matrix, None)?;
             let mut gradients = linear::Gradients { weight: matrix.f_zeros_like()?, bias: None };
-            Ok(vec![y, linear::backward(&wide, &x, &matrix, &mut gradients)?, gradients.weight])
+            Ok(vec![
+                y,
+                linear::backward(&wide, linear::Saved { x: &x, weight: &matrix }, &mut gradients)?,
+                gradients.weight,
+            ])
         }),
         inputs: vec![&x, &matrix],
         dy: &wide,
@@ -170,7 +175,10 @@ pub fn run(_: &Path) -> Result<()> {
         work: Work::flop(6.0 * n * d * v),
         ours: Box::new(|| {
             let mut gradient = table.f_zeros_like()?;
-            let (sums, dx) = cross_entropy::forward_backward(&x, &table, &ids, &one, &mut gradient, 256)?;
+            let (sums, dx) = {
+                let inputs = cross_entropy::Inputs { x: &x, weight: &table, targets: &ids, chunk_tokens: 256 };
+                cross_entropy::forward_backward(inputs, &one, &mut gradient)?
+            };
             Ok(vec![sums.loss, dx, gradient])
         }),
         inputs: vec![&x, &table],

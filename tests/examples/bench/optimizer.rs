@@ -40,7 +40,7 @@ pub fn run(_: &Path) -> Result<()> {
         ("bfloat16, stochastic", Kind::BFloat16, WeightUpdate::Stochastic { seed: 0 }),
         ("bfloat16, nearest", Kind::BFloat16, WeightUpdate::Nearest),
     ] {
-        let group = ParameterGroup { parameters: weights(kind)?, adam: AdamConfig::torch_default() };
+        let group = ParameterGroup::new(weights(kind)?, AdamConfig::torch_default());
         let mut optimizer = AdamW::new(vec![group], update)?;
         variants.push(Variant::new(name, move || Ok(optimizer.step(LEARNING_RATE)?)));
     }
@@ -94,14 +94,14 @@ fn without_refresh(rank: i64) -> GaLoreConfig {
 fn galore(mut targets: Vec<Parameter>, config: &GaLoreConfig) -> Result<GaLoreAdamW> {
     let others = targets.iter().position(|parameter| parameter.weight.size() == EMBEDDING);
     let others = others.map_or_else(Vec::new, |index| targets.split_off(index));
-    let group = |parameters| ParameterGroup { parameters, adam: AdamConfig::galore_default() };
-    Ok(GaLoreAdamW::new(group(targets), vec![group(others)], config, WeightUpdate::Exact)?)
+    let group = |parameters| ParameterGroup::new(parameters, AdamConfig::galore_default());
+    Ok(GaLoreAdamW::new(vec![group(targets).with_galore(config.clone()), group(others)], WeightUpdate::Exact)?)
 }
 
 fn check_adamw() -> Result<()> {
     let (ours, reference) = (weights(Kind::Float)?, weights(Kind::Float)?);
     let mut plain = PlainAdamW::new(&reference)?;
-    let group = ParameterGroup { parameters: shared(&ours), adam: AdamConfig::torch_default() };
+    let group = ParameterGroup::new(shared(&ours), AdamConfig::torch_default());
     let mut optimizer = AdamW::new(vec![group], WeightUpdate::Exact)?;
     for _ in 0..STEPS {
         plain.step()?;

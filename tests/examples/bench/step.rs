@@ -78,13 +78,16 @@ impl Training {
         let optimizer: Box<dyn Optimizer> = match optim {
             Optim::AdamW => {
                 others.append(&mut targets);
-                let group = ParameterGroup { parameters: others, adam: AdamConfig::torch_default() };
+                let group = ParameterGroup::new(others, AdamConfig::torch_default());
                 Box::new(AdamW::new(vec![group], WeightUpdate::Exact)?)
             }
             Optim::GaLore => {
-                let group = |parameters| ParameterGroup { parameters, adam: AdamConfig::galore_default() };
+                let group = |parameters| ParameterGroup::new(parameters, AdamConfig::galore_default());
                 let galore = GaLoreConfig { rank: 64, update_proj_gap: i64::MAX, ..GaLoreConfig::default() };
-                Box::new(GaLoreAdamW::new(group(targets), vec![group(others)], &galore, WeightUpdate::Exact)?)
+                Box::new(GaLoreAdamW::new(
+                    vec![group(targets).with_galore(galore), group(others)],
+                    WeightUpdate::Exact,
+                )?)
             }
         };
         Ok(Self { model, optimizer, batch })

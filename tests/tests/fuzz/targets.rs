@@ -9,9 +9,10 @@ use causal_lm::{CausalLm, Config, ModelOptions, TokenBatch};
 use checkpoint_callbacks::{DirectoryStore, EarlyStopping, LossSpike, Publication, publish, verify};
 use galore_optim::{AdamConfig, AdamW, GaLoreAdamW, GaLoreConfig, Optimizer, Parameter, ParameterGroup, WeightUpdate};
 use sft_data::{
-    AddGenerationPrompt, AddSpecialTokens, ChatTokenizer, DatasetConfig, HubConfig, LossOn, Packing, PrepareConfig,
+    AddGenerationPrompt, AddSpecialTokens, ChatTokenizer, DatasetConfig, LocalFiles, PackingStrategy, PrepareConfig,
     Row, SpecialTokensInText,
 };
+use sft_trainer::{RUN_FILE, RunFile};
 use std::io::Write as _;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
@@ -112,14 +113,17 @@ fn checkpoint() {
         save_strategy: SaveStrategy::Epoch,
         logging_steps: 1.0,
         num_train_epochs: 2.0,
-        ..TrainingArguments::default()
+        ..TrainingArguments::documented_recipe()
     };
     let (rows, eval_rows) = (ToySource::new(20, 8), ToySource::new(4, 8));
     let mut store = PlainStore::new(folder.path());
-    Trainer::new(arguments.clone(), &mut ToyLearner::default(), &rows, Some(&eval_rows), &mut store)
+    Trainer::builder(arguments.clone(), &mut ToyLearner::default(), &rows)
+        .eval_source(&eval_rows)
+        .store(&mut store)
+        .callback(EarlyStopping::new(9))
+        .callback(LossSpike::new(2.0))
+        .build()
         .unwrap()
-        .with_callback(EarlyStopping::new(9))
-        .with_callback(LossSpike::new(2.0))
         .train()
         .unwrap();
     let file = |name| std::fs::read(store.path(3).join(name)).unwrap();
@@ -139,13 +143,16 @@ fn checkpoint() {
         read: Box::new(move |dir, _| {
             let arguments = TrainingArguments { save_strategy: SaveStrategy::No, ..arguments.clone() };
             let (mut learner, mut store) = (ToyLearner::default(), PlainStore::new(dir));
-            let mut trainer = Trainer::new(arguments, &mut learner, &rows, Some(&eval_rows), &mut store).unwrap();
+            let mut trainer = Trainer::builder(arguments, &mut learner, &rows)
+                .eval_source(&eval_rows)
+                .store(&mut store)
+                .callback(EarlyStopping::new(9))
+                .callback(LossSpike::new(2.0))
+                .callback(MetricsFile::new(dir.join(MetricsFile::FILE_NAME)))
+                .build()
+                .unwrap();
             if trainer.resume_from(dir).is_ok() {
-                let _ = trainer
-                    .with_callback(EarlyStopping::new(9))
-                    .with_callback(LossSpike::new(2.0))
-                    .with_callback(MetricsFile::new(dir.join(MetricsFile::FILE_NAME)))
-                    .train();
+                let _ = trainer.train();
             }
         }),
     };
@@ -173,10 +180,6 @@ fn manifest() {
     target.fuzz("manifest");
 }
 
-/// This module of the program is included as a file, because the program is not a library.
-#[path = "../../../bins/train_and_save/src/identity/saved.rs"]
-mod run_file;
-
 #[test]
 fn run_file() {
     let run = serde_json::json!({
@@ -188,9 +191,9 @@ fn run_file() {
             "adam": {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-6, "weight_decay": 0.0},
         },
     });
-    let run: run_file::Identity = serde_json::from_value(run).unwrap();
+    let run: RunFile = serde_json::from_value(run).unwrap();
     let target = Target {
-        seeds: vec![seed(run_file::RUN_FILE, run.to_text().unwrap().into_bytes(), Content::Json)],
+        seeds: vec![seed(RUN_FILE, run.to_text().unwrap().into_bytes(), Content::Json)],
         beside: vec![],
         bytes_per_byte: JSON,
         read: Box::new(move |dir, _| drop(run.check(dir))),
@@ -207,13 +210,15 @@ fn optimizer(galore: bool) -> Box<dyn Optimizer> {
         };
         shapes.iter().enumerate().map(parameter).collect::<Vec<_>>()
     };
-    let group =
-        |shapes: &[&[i64]]| ParameterGroup { parameters: parameters(shapes), adam: AdamConfig::galore_default() };
+    let group = |shapes: &[&[i64]]| ParameterGroup::new(parameters(shapes), AdamConfig::galore_default());
     let mut optimizer: Box<dyn Optimizer> = if galore {
         let config = GaLoreConfig { rank: 4, ..GaLoreConfig::default() };
         Box::new(
-            GaLoreAdamW::new(group(&[&[10, 16], &[16, 10]]), vec![group(&[&[9]])], &config, WeightUpdate::Exact)
-                .unwrap(),
+            GaLoreAdamW::new(
+                vec![group(&[&[10, 16], &[16, 10]]).with_galore(config), group(&[&[9]])],
+                WeightUpdate::Exact,
+            )
+            .unwrap(),
         )
     } else {
         Box::new(AdamW::new(vec![group(&[&[10, 16], &[9]])], WeightUpdate::Stochastic { seed: 3 }).unwrap())

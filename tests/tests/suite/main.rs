@@ -7,6 +7,7 @@ mod disk;
 mod disturbed;
 mod files;
 mod formats;
+mod library;
 mod parity;
 mod precision;
 mod repeat;

@@ -9,13 +9,16 @@ fn read_dataset(name: &Path) {
         test_size: Some(0.2),
         ..DatasetConfig::default()
     };
-    let hub = HubConfig::from_env();
-    let Ok(splits) = sft_data::load_splits(&config, &hub) else { return };
+    let Ok(splits) = sft_data::load_splits(&config, &LocalFiles) else { return };
     let tokenizer = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/sft-data/tests/goldens/tokenizers/qwen");
     let tokenizer = ChatTokenizer::from_dir(&tokenizer).unwrap();
-    let packed =
-        PrepareConfig { packing: Packing::BestFitDecreasingSplit, max_length: Some(16), ..PrepareConfig::default() };
-    let assistant = PrepareConfig { loss_on: LossOn::Assistant, ..PrepareConfig::default() };
+    let packed = PrepareConfig {
+        packing: true,
+        packing_strategy: PackingStrategy::BestFitDecreasingSplit,
+        max_length: Some(16),
+        ..PrepareConfig::default()
+    };
+    let assistant = PrepareConfig { assistant_only_loss: true, ..PrepareConfig::default() };
     for config in [PrepareConfig::default(), packed, assistant] {
         let _ = sft_data::prepare(&splits.train, &tokenizer, &config);
     }

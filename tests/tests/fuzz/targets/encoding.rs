@@ -162,7 +162,7 @@ fn chat_template() {
         read: Box::new(|dir, _| {
             let Ok(tokenizer) = ChatTokenizer::from_dir(dir) else { return };
             let _ = tokenizer.apply_chat_template(&messages(), AddGenerationPrompt::Yes);
-            let config = PrepareConfig { loss_on: LossOn::Assistant, ..PrepareConfig::default() };
+            let config = PrepareConfig { assistant_only_loss: true, ..PrepareConfig::default() };
             let _ = sft_data::prepare(&[Row::Messages(messages().into())], &tokenizer, &config);
         }),
     };
