@@ -3,10 +3,9 @@
 use crate::config_file;
 use crate::failure::{Failure, one_line};
 use crate::flags::{Flags, ProgramFlags};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::FromArgMatches;
 use serde_json::{Map, Value};
-use sft_trainer::SftConfig;
 use std::ffi::OsString;
 
 /// What the command line asks for.
@@ -14,8 +13,8 @@ use std::ffi::OsString;
 pub enum Request {
     /// Train.
     Train {
-        /// The run.
-        config: Box<SftConfig>,
+        /// Of the run, by name: see [`sft_trainer::SftConfig::from_options`].
+        options: Map<String, Value>,
         /// What concerns the program alone.
         program: ProgramFlags,
     },
@@ -43,9 +42,8 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request> {
     };
     let flags = Flags::from_arg_matches(&matches).map_err(|error| Failure::usage(clap_message(&error)))?;
     let options = merged(&flags).map_err(|error| Failure::usage(one_line(&error)))?;
-    let (program, options) = ProgramFlags::take_from(options).map_err(Failure::before_training)?;
-    let config = SftConfig::from_options(options).map_err(Failure::before_training)?;
-    Ok(Request::Train { config: Box::new(config), program })
+    let (program, options) = ProgramFlags::take_from(options).map_err(Failure::usage)?;
+    Ok(Request::Train { options, program })
 }
 
 /// The options of the file, with those of the command line over them.
@@ -54,7 +52,7 @@ fn merged(flags: &Flags) -> Result<Map<String, Value>> {
         Some(path) => config_file::read(path)?,
         None => Map::new(),
     };
-    let given = serde_json::to_value(flags)?;
+    let given = serde_json::to_value(flags).context("a path among the flags must be valid UTF-8")?;
     let given = given.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
     options.extend(given.map(|(name, value)| (name.clone(), value.clone())));
     Ok(options)

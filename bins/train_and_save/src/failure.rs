@@ -55,10 +55,10 @@ pub fn one_line(error: &anyhow::Error) -> String {
 /// Libraries name an option by its field, as `` `test_size` ``. On the command line it is a flag.
 pub fn with_flags(message: &str) -> String {
     let command = Flags::command();
-    command
-        .get_arguments()
-        .map(|argument| argument.get_id().as_str())
-        .fold(message.to_owned(), |message, name| message.replace(&format!("`{name}`"), &format!("--{name}")))
+    let names = command.get_arguments().map(|argument| argument.get_id().as_str());
+    // `bf16` is also a type's name, and `packing` a common one of a split.
+    let names = names.filter(|name| !["bf16", "packing"].contains(name));
+    names.fold(message.to_owned(), |message, name| message.replace(&format!("`{name}`"), &format!("--{name}")))
 }
 
 #[cfg(test)]

@@ -280,14 +280,20 @@ impl Flags {
     /// The command: every field is a flag of its name, and a boolean's value may be left out, as
     /// with Python's argparse.
     pub fn command_for_parsing() -> Command {
+        let mut order = 0;
         Self::command().mut_args(|argument| {
+            order += 1;
             let (name, of) = (argument.get_id().to_string(), argument.get_value_parser().type_id());
-            let (argument, is_named) = (argument.clone().long(name), argument.get_value_names().is_some());
+            let derived_name = name.to_ascii_uppercase();
+            let is_named = argument.get_value_names().is_some_and(|names| names[0].as_str() != derived_name);
+            let argument = argument.long(name).display_order(order);
             if of == TypeId::of::<bool>() {
                 return argument.num_args(0..=1).default_missing_value("true").value_parser(boolean).value_name("BOOL");
             }
-            let value_name = [(TypeId::of::<f64>(), "X"), (TypeId::of::<String>(), "NAME")];
-            let value_name = value_name.iter().find(|(kind, _)| of == *kind).map_or("N", |(_, name)| name);
+            if of == TypeId::of::<f64>() {
+                return argument.value_parser(finite).value_name("X");
+            }
+            let value_name = if of == TypeId::of::<String>() { "NAME" } else { "N" };
             if is_named { argument } else { argument.value_name(value_name) }
         })
     }
@@ -316,15 +322,27 @@ impl ProgramFlags {
     ///
     /// # Errors
     /// When one has a wrong value.
-    pub fn take_from(mut options: Map<String, Value>) -> serde_json::Result<(Self, Map<String, Value>)> {
-        let Value::Object(mut own) = serde_json::to_value(Self::default())? else {
-            return Ok((Self::default(), options));
-        };
-        for (name, value) in &mut own {
-            *value = options.remove(name).filter(|given| !given.is_null()).unwrap_or(value.take());
+    pub fn take_from(mut options: Map<String, Value>) -> Result<(Self, Map<String, Value>), String> {
+        let Ok(Value::Object(mut own)) = serde_json::to_value(Self::default()) else { return Ok(Default::default()) };
+        let mut problems = Vec::new();
+        for name in own.keys().cloned().collect::<Vec<_>>() {
+            let Some(value) = options.remove(&name).filter(|value| !value.is_null()) else { continue };
+            // One at a time, so that the message can name it.
+            let alone = Value::Object(Map::from_iter([(name.clone(), value.clone())]));
+            match serde_json::from_value::<Self>(alone) {
+                Ok(_) => drop(own.insert(name, value)),
+                Err(error) => problems.push(format!("{name} is {value}: {error}")),
+            }
         }
-        Ok((serde_json::from_value(Value::Object(own))?, options))
+        let own = serde_json::from_value(Value::Object(own)).map_err(|error| error.to_string())?;
+        if problems.is_empty() { Ok((own, options)) } else { Err(problems.join("; ")) }
     }
+}
+
+/// JSON has no NaN and no infinity, and no option means one.
+fn finite(text: &str) -> Result<f64, String> {
+    let number: f64 = text.parse().map_err(|_| "must be a number".to_owned())?;
+    if number.is_finite() { Ok(number) } else { Err("must be a finite number".to_owned()) }
 }
 
 fn boolean(text: &str) -> Result<bool, String> {

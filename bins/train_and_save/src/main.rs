@@ -12,6 +12,7 @@ mod run;
 mod terminal;
 
 use cli::Request;
+use sft_trainer::SftConfig;
 use sft_trainer::callbacks::OnSignal;
 use std::process::ExitCode;
 use terminal::Terminal;
@@ -22,19 +23,18 @@ fn main() -> ExitCode {
             terminal::print(&text);
             Ok(run::Outcome::Complete)
         }
-        Request::Train { config, program } => {
+        Request::Train { options, program } => {
             let on_signal = if program.save_on_signal { OnSignal::Save } else { OnSignal::Leave };
             let terminal = Terminal::open(program.log_format, program.disable_tqdm);
-            run::run(*config, on_signal, &terminal)
+            let config = SftConfig::from_options(options).map_err(failure::Failure::before_training)?;
+            run::run(config, on_signal, &terminal)
         }
     });
     match outcome {
         Ok(run::Outcome::Complete) => ExitCode::SUCCESS,
         Ok(run::Outcome::Stopped { signal }) => ExitCode::from(128 + signal),
         Err(error) => {
-            // Before the command line is understood nobody listens to events.
-            Terminal::open_default();
-            tracing::error!("{}", failure::with_flags(&failure::one_line(&error)));
+            terminal::error(&failure::with_flags(&failure::one_line(&error)));
             ExitCode::from(failure::exit_code(&error))
         }
     }

@@ -6,7 +6,6 @@ use anyhow::{Context, Result};
 use sft_trainer::callbacks::{
     BestModelCheckpointCallback, EarlyStopping, LossSpike, MetricsFile, OnSignal, Rotation, Signals,
 };
-use sft_trainer::hub::Hub;
 use sft_trainer::{SftConfig, SftTrainer, cache_folder};
 use std::time::Instant;
 use tracing::{error, info};
@@ -31,9 +30,8 @@ pub enum Outcome {
 pub fn run(config: SftConfig, on_signal: OnSignal, terminal: &Terminal) -> Result<Outcome> {
     let started = Instant::now();
     let signals = Signals::listen(on_signal).context("cannot listen for signals").map_err(Failure::before_training)?;
-    let hub = Hub::from_env().map_err(Failure::before_training)?.with_progress(terminal.bars());
     let trainer = SftTrainer::builder(config)
-        .hub(hub)
+        .progress_bars(terminal.bars())
         .cache_folder(cache_folder("train_and_save"))
         .load()
         .map_err(Failure::before_training)?;

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::fmt::Debug;
 use std::io::Write;
+use std::sync::OnceLock;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
@@ -22,6 +23,9 @@ const LONGEST_LINE: usize = 8 << 10;
 /// What is shown unless `RUST_LOG` says otherwise: what the crates of this workspace tell.
 const DEFAULT_FILTER: &str = "off,train_and_save=info,sft_trainer=info,trainer_core=info,checkpoint_callbacks=info,\
                               causal_lm=info,galore_optim=info,sft_data=info,torch_ext=info";
+
+/// The format in use, once the terminal is open.
+static FORMAT: OnceLock<LogFormat> = OnceLock::new();
 
 /// How lines look.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,16 +51,18 @@ impl Terminal {
             true => MultiProgress::with_draw_target(ProgressDrawTarget::hidden()),
             false => MultiProgress::new(),
         };
-        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
+        let _ = FORMAT.set(format);
+        let wanted = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|wanted| !wanted.trim().is_empty());
+        let filter = wanted.as_ref().and_then(|wanted| EnvFilter::try_new(wanted).ok());
+        let is_malformed = wanted.is_some() && filter.is_none();
         let lines = Lines { bars: bars.clone(), format };
-        // The first one stays.
+        let filter = filter.unwrap_or_else(|| EnvFilter::new(DEFAULT_FILTER));
+        // Fails if there is a subscriber already. Then that one stays.
         let _ = tracing::subscriber::set_global_default(registry().with(filter).with(lines));
+        if is_malformed {
+            tracing::warn!("RUST_LOG is not a filter, and has no effect");
+        }
         Self { bars }
-    }
-
-    /// Shows events as text, if nothing shows them yet.
-    pub fn open_default() {
-        Self::open(LogFormat::Text, true);
     }
 
     /// Where progress bars are drawn.
@@ -69,6 +75,19 @@ impl Terminal {
 pub fn print(text: &str) {
     let mut stdout = std::io::stdout();
     let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+}
+
+/// The error that ends the program. It is shown whatever `RUST_LOG` selects, in the format of all
+/// other lines.
+pub fn error(message: &str) {
+    let line = match FORMAT.get() {
+        Some(LogFormat::Json) => {
+            let fields = Fields { message: message.to_owned(), ..Fields::default() };
+            as_json(Level::ERROR, env!("CARGO_PKG_NAME"), Vec::new(), fields)
+        }
+        Some(LogFormat::Text) | None => as_text(Level::ERROR, message),
+    };
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// Writes a line per event.
@@ -86,7 +105,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
             LogFormat::Json => {
                 let spans = context.event_scope(event).into_iter().flat_map(|scope| scope.from_root());
                 let spans = spans.map(|span| Value::from(span.name())).collect();
-                as_json(event, spans, fields)
+                as_json(*event.metadata().level(), event.metadata().target(), spans, fields)
             }
         };
         self.bars.suspend(|| drop(writeln!(std::io::stderr(), "{line}")));
@@ -102,14 +121,13 @@ fn as_text(level: Level, message: &str) -> String {
     format!("{prefix}{}", harmless(message))
 }
 
-fn as_json(event: &Event<'_>, spans: Vec<Value>, fields: Fields) -> String {
+fn as_json(level: Level, target: &str, spans: Vec<Value>, fields: Fields) -> String {
     let mut timestamp = String::new();
     let _ = SystemTime.format_time(&mut Writer::new(&mut timestamp));
-    let metadata = event.metadata();
     let mut object = Map::from_iter([
         ("timestamp".to_owned(), timestamp.into()),
-        ("level".to_owned(), metadata.level().as_str().to_ascii_lowercase().into()),
-        ("target".to_owned(), metadata.target().into()),
+        ("level".to_owned(), level.as_str().to_ascii_lowercase().into()),
+        ("target".to_owned(), target.into()),
         ("spans".to_owned(), spans.into()),
         ("message".to_owned(), fields.message.into()),
     ]);
@@ -125,6 +143,14 @@ struct Fields {
 }
 
 impl Visit for Fields {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.others.insert(field.name().to_owned(), value.into());
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.others.insert(field.name().to_owned(), value.into());
+    }
+
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
         let text = format!("{value:?}");
         match field.name() {

@@ -116,7 +116,9 @@ impl SftConfig {
     /// # Errors
     /// [`Error::Config`] lists every problem, with field, value and remedy.
     pub fn validate(&self) -> Result<(), Error> {
-        let problems = self.problems();
+        let mut resolved = self.clone();
+        resolved.resolve();
+        let problems = resolved.problems();
         if problems.is_empty() { Ok(()) } else { Err(Error::Config { problems }) }
     }
 
@@ -129,14 +131,16 @@ impl SftConfig {
             self.training.eval_strategy = IntervalStrategy::No;
             self.training.eval_on_start = false;
         }
-        if !self.evaluates() {
-            self.dataset.evaluation = Evaluation::Off;
-        }
+        self.dataset.evaluation = match (self.evaluates(), self.dataset.evaluation) {
+            (false, _) => Evaluation::Off,
+            (true, Evaluation::Off) => Evaluation::Required,
+            (true, evaluation) => evaluation,
+        };
     }
 
     /// Whether the run evaluates at any time.
     pub fn evaluates(&self) -> bool {
-        self.training.eval_strategy != IntervalStrategy::No || self.training.eval_on_start
+        self.run.do_eval && (self.training.eval_strategy != IntervalStrategy::No || self.training.eval_on_start)
     }
 
     /// What a batch is padded to a multiple of, or `None` where rows lie end to end.

@@ -11,6 +11,7 @@ use crate::{Error, publish};
 use causal_lm::CausalLm;
 use checkpoint_callbacks::{DirectoryStore, OutputDirLock};
 use galore_optim::Optimizer;
+use indicatif::MultiProgress;
 use sft_data::Row;
 use std::path::PathBuf;
 use tracing::info;
@@ -40,6 +41,7 @@ pub struct SftTrainerBuilder<'a> {
     rows: Option<OwnRows>,
     optimizer: Option<(String, BuildOptimizer<'a>)>,
     hub: Option<Hub>,
+    bars: Option<MultiProgress>,
     cache_folder: Option<PathBuf>,
 }
 
@@ -77,10 +79,19 @@ impl<'a> SftTrainerBuilder<'a> {
         self
     }
 
-    /// Fetches models and datasets through this hub, in place of [`Hub::from_env`].
+    /// Fetches models and datasets through this hub. Without it [`Hub::from_env`] is used, if
+    /// anything has to be fetched.
     #[must_use]
     pub fn hub(mut self, hub: Hub) -> Self {
         self.hub = Some(hub);
+        self
+    }
+
+    /// Draws a bar for each file that is downloaded among these bars. Has no effect on a hub of the
+    /// caller's.
+    #[must_use]
+    pub fn progress_bars(mut self, bars: MultiProgress) -> Self {
+        self.bars = Some(bars);
         self
     }
 
@@ -117,7 +128,7 @@ impl<'a> SftTrainer<'a> {
 
     /// A run with rows, an optimizer or a hub of the caller's.
     pub fn builder(config: SftConfig) -> SftTrainerBuilder<'a> {
-        SftTrainerBuilder { config, rows: None, optimizer: None, hub: None, cache_folder: None }
+        SftTrainerBuilder { config, rows: None, optimizer: None, hub: None, bars: None, cache_folder: None }
     }
 
     /// What the run was loaded from.
@@ -199,5 +210,6 @@ impl Trained {
     /// checkpoints were due and none reached the disk. The model is in place then.
     pub fn publish(&self) -> Result<(), Error> {
         publish::publish(&self.config, &self.output, &self.learner)
+            .map_err(|error| with_advice(error, &self.config, Phase::Training))
     }
 }

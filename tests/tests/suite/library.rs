@@ -107,3 +107,15 @@ fn an_own_optimizer_trains_and_resumes_by_its_name_alone() -> Result<()> {
     ensure!(resumed.output().state.global_step == 6);
     Ok(())
 }
+
+/// A mirror's address without its scheme is a common mistake. A run that downloads nothing does not
+/// look at it.
+#[test]
+fn a_run_without_downloads_does_not_mind_the_settings_of_a_hub() -> Result<()> {
+    let case = Case::new()?;
+    let run = |training: Training| training.under("export HF_ENDPOINT=hf-mirror.example && exec \"$@\"").run();
+    let finished = run(case.training(Path::new("owner/name"), &goldens::words()))?;
+    ensure!(finished.failed_with(2)?.contains("HF_ENDPOINT is \"hf-mirror.example\""), "{}", finished.stderr);
+    run(case.training(&goldens::model("qwen2"), &goldens::words()).flags("--max_steps 1"))?.succeeded()?;
+    Ok(())
+}

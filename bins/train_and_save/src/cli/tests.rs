@@ -1,5 +1,6 @@
 use super::*;
 use clap::CommandFactory;
+use sft_trainer::SftConfig;
 use std::path::Path;
 use trainer_core::{IntervalStrategy, SaveStrategy, SchedulerType};
 
@@ -7,14 +8,18 @@ use trainer_core::{IntervalStrategy, SaveStrategy, SchedulerType};
 fn config(arguments: &[&str]) -> SftConfig {
     let required = ["train_and_save", "--model-name", "m", "--output-dir", "a-b"];
     match parse(required.iter().chain(arguments).map(OsString::from)) {
-        Ok(Request::Train { config, .. }) => *config,
+        Ok(Request::Train { options, .. }) => SftConfig::from_options(options).unwrap(),
         other => panic!("{other:?}"),
     }
 }
 
 fn error(arguments: &[&str]) -> String {
     let required = ["train_and_save", "--model_name", "m", "--output_dir", "o"];
-    let error = parse(required.iter().chain(arguments).map(OsString::from)).unwrap_err();
+    let error = match parse(required.iter().chain(arguments).map(OsString::from)) {
+        Ok(Request::Train { options, .. }) => Failure::before_training(SftConfig::from_options(options).unwrap_err()),
+        Ok(Request::Print(text)) => panic!("{text}"),
+        Err(error) => error,
+    };
     assert_eq!(crate::failure::exit_code(&error), 2);
     let message = format!("{error:#}");
     assert!(!message.contains('\n'), "{message}");
@@ -72,6 +77,9 @@ fn unknown_flags_name_the_nearest() {
     assert!(error(&["--bf16", "maybe"]).contains("must be true or false"));
     assert!(error(&["--lr_scheduler_type", "linea"]).contains("linea"));
     assert!(error(&["--log_format", "xml"]).contains("xml"));
+    assert!(error(&["--learning_rate", "nan"]).contains("--learning_rate"));
+    assert!(error(&["--max_grad_norm", "inf"]).contains("must be a finite number"));
+    assert!(error(&["--log_format", "xml"]).contains("log_format is \"xml\""));
     assert!(error(&["stray"]).contains("stray"));
 }
 

@@ -32,7 +32,11 @@ impl Options {
                     fields.insert(name.clone(), before);
                     // Python's None on a field that cannot be unset: the recipe's value stays.
                     if !value.is_null() {
-                        self.problems.push(format!("{name} is {value}: {error}"));
+                        let problem = format!("{name} is {value}: {error}");
+                        // A field of two parts is wrong in both.
+                        if !self.problems.contains(&problem) {
+                            self.problems.push(problem);
+                        }
                     }
                 }
             }

@@ -116,7 +116,7 @@ impl<'de> Deserialize<'de> for ResumeFrom {
         match Value::deserialize(deserializer)? {
             Value::Bool(false) | Value::Null => Ok(Self::Nothing),
             Value::Bool(true) => Ok(Self::Newest),
-            Value::String(text) => text.parse().map_err(|never: Infallible| match never {}),
+            Value::String(path) => Ok(Self::Checkpoint(path.into())),
             _ => Err(serde::de::Error::custom("expected true, false or a checkpoint's folder")),
         }
     }

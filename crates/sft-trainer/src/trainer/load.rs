@@ -12,7 +12,10 @@ use checkpoint_callbacks::{
     InputDir, OutputDirLock, OutputDirUse, Resume, SpaceNeeded, check_inputs, check_output_dir, check_space,
     checkpoint_to_resume,
 };
-use sft_data::{ChatTokenizer, Example, PrepareReport, Row, SpecialTokensInText, Splits, load_splits, prepare};
+use sft_data::{
+    ChatTokenizer, Example, LocalFiles, OpenRepository, PrepareReport, Row, SpecialTokensInText, Splits, load_splits,
+    prepare,
+};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tch::Device;
@@ -23,7 +26,7 @@ use trainer_core::{BatchSource, Plan, TrainingArguments};
 const CUDA_IN_CACHE: &str = "torch-2.11.0-cuda/torch/lib";
 
 pub(super) fn load(builder: SftTrainerBuilder<'_>) -> Result<SftTrainer<'_>, Error> {
-    let SftTrainerBuilder { config, rows, optimizer, hub, cache_folder } = builder;
+    let SftTrainerBuilder { config, rows, optimizer, hub, bars, cache_folder } = builder;
     config.validate()?;
     let training = &config.training;
     let checkpoint = match &config.run.resume_from_checkpoint {
@@ -39,8 +42,17 @@ pub(super) fn load(builder: SftTrainerBuilder<'_>) -> Result<SftTrainer<'_>, Err
     let lock = OutputDirLock::take(&training.output_dir)?;
     let device = choose_device(&config, cache_folder.as_deref())?;
 
-    let hub = hub.map_or_else(Hub::from_env, Ok)?;
-    let model_dir = hub.model_dir(&config.model.model_name, &config.model.model_revision)?;
+    let hub = match hub {
+        None if needs_hub(&config, rows.is_some()) => {
+            let hub = Hub::from_env()?;
+            Some(bars.into_iter().fold(hub, Hub::with_progress))
+        }
+        hub => hub,
+    };
+    let model_dir = match &hub {
+        Some(hub) => hub.model_dir(&config.model.model_name, &config.model.model_revision)?,
+        None => PathBuf::from(&config.model.model_name),
+    };
     check_inputs(
         &training.output_dir,
         &[
@@ -54,9 +66,13 @@ pub(super) fn load(builder: SftTrainerBuilder<'_>) -> Result<SftTrainer<'_>, Err
         Some(OwnRows { train, eval }) => own_splits(train, eval),
         None => {
             info!("reading the dataset {}", config.dataset.dataset_name);
-            load_splits(&config.dataset, &hub)?
+            load_splits(&config.dataset, hub.as_ref().map_or(&LocalFiles as &dyn OpenRepository, |hub| hub))?
         }
     };
+    if config.evaluates() && splits.eval.is_none() {
+        let problem = format!("eval_strategy is {}: there are no rows to evaluate on", training.eval_strategy);
+        return Err(Error::Config { problems: vec![problem] });
+    }
     info!("{}", summary::source_line(&splits));
     let loading = LoadSplit { config: &config, tokenizer: &tokenizer, vocab_size: model_config.vocab_size, device };
     let mut train = loading.train(&splits)?;
@@ -86,6 +102,13 @@ pub(super) fn load(builder: SftTrainerBuilder<'_>) -> Result<SftTrainer<'_>, Err
     check_space(&training.output_dir, &SpaceNeeded::for_run(training, &plan, learner.checkpoint_size()?))?;
     summary::tell_training(training);
     Ok(SftTrainer { config, learner, train, eval, checkpoint, lock, callbacks: Vec::new() })
+}
+
+/// Whether the model or the dataset is not here. A run without downloads must not fail over the
+/// settings of a hub.
+fn needs_hub(config: &SftConfig, has_rows: bool) -> bool {
+    let is_here = |name: &str| Path::new(name).exists();
+    !Path::new(&config.model.model_name).is_dir() || !(has_rows || is_here(&config.dataset.dataset_name))
 }
 
 /// The device to train on. CUDA is looked for in the cache too, and compiled kernels are kept
