@@ -1,4 +1,4 @@
-//! From the command line to a run's configuration: flag over file over the documented recipe.
+//! From the command line to a run's options: a flag takes precedence over the file.
 
 use crate::config_file;
 use crate::failure::{Failure, one_line};

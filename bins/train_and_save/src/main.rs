@@ -2,7 +2,7 @@
 //! `output_dir`.
 //!
 //! The run is a library, `sft-trainer`. Here are the command line, the configuration file, the
-//! terminal, the signals and the exit codes; [`run`] reads as the documented run.
+//! terminal and the exit codes; [`run`] reads as the documented run.
 
 mod cli;
 mod config_file;

@@ -122,7 +122,7 @@ impl SftConfig {
         if problems.is_empty() { Ok(()) } else { Err(Error::Config { problems }) }
     }
 
-    /// Carries out where one option decides another. Twice is as good as once.
+    /// Carries out where one option decides another. A second call changes nothing.
     pub(crate) fn resolve(&mut self) {
         self.dataset.seed = self.training.seed;
         // Hugging Face keeps all checkpoints without a limit; 0 says the same.

@@ -1,6 +1,5 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
-use std::str::FromStr;
 
 /// An option that `auto` leaves to the run: `None`, or a value that was named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,13 +28,5 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Auto<T> {
             Value::String(name) if name == NAME => Ok(Self(None)),
             value => T::deserialize(value).map(|value| Self(Some(value))).map_err(serde::de::Error::custom),
         }
-    }
-}
-
-impl<T: FromStr> FromStr for Auto<T> {
-    type Err = T::Err;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text == NAME { Ok(Self(None)) } else { text.parse().map(|value| Self(Some(value))) }
     }
 }

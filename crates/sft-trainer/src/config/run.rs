@@ -3,9 +3,7 @@
 use super::Auto;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
-use std::convert::Infallible;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 /// A batch beyond this is a typing error, and products of two still fit every integer.
 const MOST_ROWS: usize = 1_000_000;
@@ -87,18 +85,6 @@ pub enum ResumeFrom {
     Newest,
     /// This checkpoint.
     Checkpoint(PathBuf),
-}
-
-impl FromStr for ResumeFrom {
-    type Err = Infallible;
-
-    fn from_str(text: &str) -> Result<Self, Infallible> {
-        Ok(match text.to_ascii_lowercase().as_str() {
-            "true" | "1" | "yes" | "on" => Self::Newest,
-            "false" | "0" | "no" | "off" => Self::Nothing,
-            _ => Self::Checkpoint(text.into()),
-        })
-    }
 }
 
 impl Serialize for ResumeFrom {
