@@ -10,9 +10,9 @@ mod text;
 
 use super::format::Format;
 use crate::untrusted::content_size::Limited;
+use crate::untrusted::regular_file;
 use crate::{Error, Position};
 use serde_json::{Map, Value};
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -50,7 +50,7 @@ pub(super) fn columns(path: &Path, format: Format) -> Result<Vec<String>, Error>
 fn open(path: &Path) -> Result<BufReader<Box<dyn Read>>, Error> {
     const GZIP: [u8; 2] = [0x1f, 0x8b];
     const ZSTANDARD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
-    let file = File::open(path).map_err(|source| Error::io(path, source))?;
+    let file = regular_file::open(path).map_err(|source| Error::io(path, source))?;
     let size = file.metadata().map_err(|source| Error::io(path, source))?.len();
     let mut file = BufReader::new(file);
     let start = file.fill_buf().map_err(|source| Error::io(path, source))?;

@@ -6,11 +6,14 @@ use super::format::Format;
 use super::repository::{OpenRepository, Repository};
 use super::split_files::{self, SplitFiles};
 use crate::Error;
+use crate::untrusted::regular_file;
 use std::path::{Path, PathBuf};
 use std::{fmt, fs};
 
 /// Number of file names that an error quotes.
 const NUM_QUOTED: usize = 5;
+/// The largest dataset card that is read.
+const MAX_CARD_BYTES: u64 = 64 << 20;
 
 /// A dataset that exists.
 pub(super) enum Source<'a> {
@@ -77,7 +80,16 @@ impl<'a> Source<'a> {
     pub(super) fn fetch(&self, names: &[String]) -> Result<Vec<PathBuf>, Error> {
         match self {
             Self::File(path) => Ok(vec![path.clone()]),
-            Self::Folder { path, .. } => Ok(names.iter().map(|name| path.join(name)).collect()),
+            Self::Folder { path, .. } => {
+                let inside = |name: &String| {
+                    let file = path.join(name);
+                    match regular_file::contained(&file, path) {
+                        Ok(()) => Ok(file),
+                        Err(source) => Err(Error::io(file, source)),
+                    }
+                };
+                names.iter().map(inside).collect()
+            }
             Self::Hub(repository) => {
                 names.iter().map(|name| repository.fetch(name).map_err(Error::Repository)).collect()
             }
@@ -94,9 +106,10 @@ impl<'a> Source<'a> {
             Self::Hub(_) => None,
         };
         let readme = match readme {
-            Some(path) => {
-                String::from_utf8_lossy(&fs::read(&path).map_err(|source| Error::io(path, source))?).into_owned()
-            }
+            Some(path) => String::from_utf8_lossy(
+                &regular_file::read(&path, MAX_CARD_BYTES).map_err(|source| Error::io(path, source))?,
+            )
+            .into_owned(),
             None => String::new(),
         };
         card::declared_config(&readme, config.dataset_config.as_deref())

@@ -8,7 +8,7 @@
 mod pages;
 
 use super::content_size::max_content_bytes;
-use super::panics;
+use super::{panics, regular_file};
 use crate::Error;
 use pages::Column;
 use parquet::file::reader::{FileReader, SerializedFileReader};
@@ -45,7 +45,7 @@ impl<'a> RowBudget<'a> {
         columns: &[&str],
     ) -> Result<Self, Error> {
         let failed = |source| Error::io(path, source);
-        let file = File::open(path).map_err(failed)?;
+        let file = regular_file::open(path).map_err(failed)?;
         let file_bytes = file.metadata().map_err(failed)?.len();
         for chunk in reader.metadata().row_groups().iter().flat_map(|group| group.columns()) {
             let name = chunk.column_path().parts().first();

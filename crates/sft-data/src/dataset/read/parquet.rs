@@ -2,6 +2,7 @@
 
 use super::OnRecord;
 use crate::untrusted::parquet::{RowBudget, catch_panics};
+use crate::untrusted::regular_file;
 use crate::{Error, Position};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
@@ -46,7 +47,7 @@ fn read_rows(path: &Path, columns: &[&str], on_record: &mut OnRecord<'_>) -> Res
 }
 
 fn open(path: &Path) -> Result<Arc<SerializedFileReader<File>>, Error> {
-    let file = File::open(path).map_err(|source| Error::io(path, source))?;
+    let file = regular_file::open(path).map_err(|source| Error::io(path, source))?;
     SerializedFileReader::new(file).map(Arc::new).map_err(|error| damaged(path, &error))
 }
 
