@@ -3,6 +3,7 @@
 //! A pipe without a writer blocks whoever opens it, a device such as `/dev/zero` never ends, and a
 //! link in a folder of a stranger can lead to any file of the user.
 
+use super::content_size::HumanBytes;
 use std::fs::{File, FileType, Metadata, OpenOptions};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -34,8 +35,10 @@ pub(crate) fn read(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
     // Files in `/proc` state no size, so the content is limited too.
     open(path)?.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > max_bytes {
-        let most = max_bytes >> 20;
-        return Err(refused(format!("it is larger than {most} MiB, the most that such a file may have")));
+        return Err(refused(format!(
+            "it is larger than {}, the most that such a file may have",
+            HumanBytes(max_bytes)
+        )));
     }
     Ok(bytes)
 }
