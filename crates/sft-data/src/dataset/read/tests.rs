@@ -269,7 +269,7 @@ fn a_number_that_is_not_finite_is_an_error_in_a_used_column_only() {
 fn a_column_that_is_there_twice_is_named() {
     let folder = Folder::new();
     let twice = "{\"text\":\"a\"}\n{\"id\":1,\"id\":2,\"text\":\"b\"}\n";
-    let expected = "line 2: bad JSON in column 14: the column `id` is there twice";
+    let expected = "line 2: bad JSON in column 12: the column `id` is there twice";
     assert_eq!(folder.error("a.jsonl", twice), format!("a.jsonl, {expected}"));
     assert!(folder.error("b.json", "[{\"text\":\"a\",\"text\":\"b\"}]").ends_with("the column `text` is there twice"));
     // Python keeps the last value of a key inside a value.
@@ -316,6 +316,31 @@ fn a_line_without_end_is_refused() {
         let error = folder.error(name, long(start));
         assert!(error.ends_with(": has a line or a record of more than 256 MiB; is it damaged? Split it"), "{error}");
     }
+}
+
+#[test]
+fn a_row_of_very_many_values_is_refused() {
+    let folder = Folder::new();
+    let content = format!("{{\"text\":\"a\",\"x\":[{}0]}}", "0,".repeat(8_000_000));
+    assert!(folder.error("a.jsonl", &content).ends_with("a row of more than 8000000 values"));
+    assert!(folder.error("a.json", format!("[{content}]")).ends_with("a row of more than 8000000 values"));
+}
+
+#[test]
+fn progress_is_told_of_reading_and_not_of_a_sample() {
+    let folder = Folder::new();
+    let path = folder.file("a.jsonl", format!("{{\"text\":\"{}\"}}\n", "a".repeat(1000)).repeat(9000));
+    let size = fs::metadata(&path).unwrap().len();
+    let mut ignore = |_, _| Ok(ControlFlow::Continue(()));
+    let told = crate::testing::progress_of(|| Reader::new(Format::Json).read(&path, &[], &mut ignore).unwrap());
+    assert!(told.len() == 3 && told.iter().all(|(_, total)| *total == size), "{told:?}");
+    assert_eq!(told.last(), Some(&(size, size)));
+    let path = golden_path("files/rows_zstd.parquet");
+    let told =
+        crate::testing::progress_of(|| Reader::new(Format::Parquet).read(&path, &["text"], &mut ignore).unwrap());
+    assert_eq!(told, [(5, 5)]);
+    let told = crate::testing::progress_of(|| Reader::new(Format::Parquet).sample(&path, &[], &mut ignore).unwrap());
+    assert!(told.is_empty());
 }
 
 #[test]

@@ -1,11 +1,15 @@
-//! One JSON value, in which no column may occur twice.
+//! One JSON value of a limited size, in which no column may occur twice.
 
 use super::super::Record;
-use serde::de::value::SeqAccessDeserializer;
-use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, de};
 use serde_json::Value;
+use std::cell::Cell;
 use std::fmt;
+
+/// The most values that a record may hold, lists and objects included. Each takes some 70 bytes of
+/// memory and as little as two of the file.
+const MAX_VALUES: u64 = 8_000_000;
 
 /// A value that may be a record. If an object has a key twice, that is an error, because
 /// `serde_json` would keep the last value without a word. Objects inside it may have one: Python
@@ -14,13 +18,36 @@ pub(super) struct Item(pub(super) Value);
 
 impl<'de> Deserialize<'de> for Item {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ItemVisitor).map(Item)
+        let left = Cell::new(MAX_VALUES);
+        Part { left: &left, place: Place::Whole }.deserialize(deserializer).map(Item)
     }
 }
 
-struct ItemVisitor;
+/// A value, or a value inside it.
+#[derive(Clone, Copy)]
+struct Part<'a> {
+    /// How many more values there may be.
+    left: &'a Cell<u64>,
+    place: Place,
+}
 
-impl<'de> Visitor<'de> for ItemVisitor {
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Whole,
+    Inside,
+}
+
+impl<'de> DeserializeSeed<'de> for Part<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        let left = self.left.get().checked_sub(1);
+        self.left.set(left.ok_or_else(|| D::Error::custom(format_args!("a row of more than {MAX_VALUES} values")))?);
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Part<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -29,17 +56,21 @@ impl<'de> Visitor<'de> for ItemVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
         let mut record = Record::new();
-        while let Some((name, value)) = entries.next_entry::<String, Value>()? {
-            if record.contains_key(&name) {
+        while let Some(name) = entries.next_key::<String>()? {
+            if self.place == Place::Whole && record.contains_key(&name) {
                 return Err(Error::custom(format_args!("the column `{name}` is there twice")));
             }
-            record.insert(name, value);
+            record.insert(name, entries.next_value_seed(Part { place: Place::Inside, ..self })?);
         }
         Ok(Value::Object(record))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<Value, A::Error> {
-        Value::deserialize(SeqAccessDeserializer::new(items))
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element_seed(Part { place: Place::Inside, ..self })? {
+            list.push(item);
+        }
+        Ok(Value::Array(list))
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Value, E> {
@@ -80,7 +111,7 @@ pub(super) struct Items<'a, F> {
     pub(super) on_item: F,
 }
 
-impl<'de, F: FnMut(Value) -> bool> de::DeserializeSeed<'de> for &mut Items<'_, F> {
+impl<'de, F: FnMut(Value) -> bool> DeserializeSeed<'de> for &mut Items<'_, F> {
     /// Whether the array was found.
     type Value = bool;
 
