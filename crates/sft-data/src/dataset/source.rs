@@ -138,8 +138,7 @@ impl<'a> Source<'a> {
     fn small_file(&self, name: &str) -> Result<Option<PathBuf>, Error> {
         let is_there = match self {
             Self::File(_) => false,
-            // Only what is really there counts: a link to nothing is not.
-            Self::Folder { path, .. } => path.join(name).exists(),
+            Self::Folder { path, .. } => fs::metadata(path.join(name)).is_ok_and(|found| !found.is_dir()),
             Self::Hub(repository) => repository.files().iter().any(|file| file == name),
         };
         if !is_there {

@@ -15,6 +15,9 @@ use std::path::Path;
 /// Delimiters that are recognised in a header.
 const DELIMITERS: [u8; 4] = [b',', b';', b'\t', b'|'];
 
+/// The most columns that a file may have. More would take much memory for their names.
+const MAX_COLUMNS: usize = 100_000;
+
 /// A file of which the header has been read.
 struct CsvFile<'a> {
     path: &'a Path,
@@ -114,6 +117,10 @@ impl<'a> CsvFile<'a> {
         let mut file = Self { path, reader, record_bytes, columns, first: None, skipped_lines: csv.skipped_lines };
         let mut first = ByteRecord::new();
         let is_empty = !file.next(&mut first)?;
+        if first.len() > MAX_COLUMNS {
+            let problem = format!("{} columns; is this CSV with another delimiter?", first.len());
+            return Err(Error::BadRow { path: path.to_owned(), at: file.position(&first), problem });
+        }
         match (&csv.names, csv.header) {
             _ if is_empty => {}
             (names, Header::FirstLine) => {
