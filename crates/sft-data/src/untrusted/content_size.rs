@@ -73,10 +73,6 @@ impl<R> RecordLimited<R> {
         let bytes = Bytes::default();
         (Self { inner, bytes: bytes.clone() }, bytes)
     }
-
-    pub(crate) fn inner(&self) -> &R {
-        &self.inner
-    }
 }
 
 impl<R: Read> Read for RecordLimited<R> {

@@ -9,7 +9,7 @@ use crate::{Error, Position};
 use csv::{ByteRecord, Reader, ReaderBuilder};
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
-use std::io::{self, Read};
+use std::io::{Chain, Read};
 use std::path::Path;
 
 /// Delimiters that are recognised in a header.
@@ -18,10 +18,15 @@ const DELIMITERS: [u8; 4] = [b',', b';', b'\t', b'|'];
 /// The most columns that a file may have. More would take much memory for their names.
 const MAX_COLUMNS: usize = 100_000;
 
+/// What is read after the end of a file: a line that no file has. If a quote is still open, it
+/// becomes part of the last value.
+const END: &[u8] = "\n\u{fdd0}end".as_bytes();
+const END_RECORD: &[u8] = "\u{fdd0}end".as_bytes();
+
 /// A file of which the header has been read.
 struct CsvFile<'a> {
     path: &'a Path,
-    reader: Reader<RecordLimited<Input>>,
+    reader: Reader<RecordLimited<Chain<Text, &'static [u8]>>>,
     record_bytes: Bytes,
     columns: Vec<String>,
     /// The first row, if it was read to count its fields.
@@ -67,10 +72,8 @@ pub(super) fn read(
     let kept: Vec<(usize, &String)> =
         columns.iter().enumerate().filter(|(_, column)| wanted.contains(&column.as_str())).collect();
     let mut fields = ByteRecord::new();
-    let mut last = (Position::Line(1), false);
     while file.next(&mut fields)? {
         let at = file.position(&fields);
-        last = (at, fields.iter().next_back().is_some_and(|field| field.contains(&b'\n')));
         if fields.len() > columns.len() {
             let problem = format!("{} fields, but the header has {}", fields.len(), columns.len());
             return Err(Error::BadRow { path: path.to_owned(), at, problem });
@@ -85,15 +88,7 @@ pub(super) fn read(
             return Ok(());
         }
     }
-    // A field with a line break in it is quoted, so a file that ends with such a field ends with a
-    // quote.
-    match last {
-        (at, true) if Some(file.reader.get_ref().inner().last_byte) != options.csv.quote => {
-            let problem = "a quote is opened here and never closed, so the rest of the file is one value".to_owned();
-            Err(Error::BadRow { path: path.to_owned(), at, problem })
-        }
-        _ => Ok(()),
-    }
+    Ok(())
 }
 
 impl<'a> CsvFile<'a> {
@@ -104,7 +99,7 @@ impl<'a> CsvFile<'a> {
         for _ in 0..csv.skipped_lines {
             next_line(&mut text, &mut skipped, path)?;
         }
-        let (input, record_bytes) = RecordLimited::new(Input { inner: text, last_byte: 0 });
+        let (input, record_bytes) = RecordLimited::new(text.chain(END));
         let mut builder = ReaderBuilder::new();
         // A short row has missing values, as in pandas.
         builder.delimiter(csv.delimiter).flexible(true).has_headers(false);
@@ -150,6 +145,15 @@ impl<'a> CsvFile<'a> {
                 Ok(true) => {}
                 Ok(false) => return Ok(false),
                 Err(error) => return Err(self.failed(error)),
+            }
+            match fields.iter().next_back() {
+                Some(END_RECORD) if fields.len() == 1 => return Ok(false),
+                Some(last) if last.ends_with(END) => {
+                    let problem = "a quote is opened here and never closed, so the rest of the file is one value";
+                    let (path, at) = (self.path.to_owned(), self.position(fields));
+                    return Err(Error::BadRow { path, at, problem: problem.to_owned() });
+                }
+                _ => {}
             }
             let is_blank = |field: &[u8]| !field.is_empty() && field.iter().all(|byte| matches!(byte, b' ' | b'\t'));
             if fields.len() != 1 || !fields.get(0).is_some_and(is_blank) {
@@ -198,20 +202,4 @@ fn distinct(mut header: Vec<String>) -> Vec<String> {
         header[at] = name;
     }
     header
-}
-
-/// Remembers the last byte that is not part of a line end.
-struct Input {
-    inner: Text,
-    last_byte: u8,
-}
-
-impl Read for Input {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let length = self.inner.read(buffer)?;
-        if let Some(&byte) = buffer[..length].iter().rev().find(|byte| !matches!(byte, b'\n' | b'\r')) {
-            self.last_byte = byte;
-        }
-        Ok(length)
-    }
 }

@@ -137,6 +137,9 @@ fn csv_and_tsv_files_are_read() {
     assert_eq!(folder.error("d.csv", "id,text\n1,a\n2,b,c\n"), "d.csv, line 3: 3 fields, but the header has 2");
     let open = "id,text\n1,a\n2,\"b\n3,c\n4,d\n";
     assert!(folder.error("e.csv", open).starts_with("e.csv, line 3: a quote is opened here and never closed"));
+    assert!(folder.error("o.csv", "text,id\na,1\n\",").starts_with("o.csv, line 3: a quote is opened here"));
+    assert!(folder.error("p.csv", "\"text\n").starts_with("p.csv, line 1: a quote is opened here"));
+    assert_eq!(folder.texts("q.csv", "text,id\n\"a\nb\"c").unwrap(), ["a\nbc"]);
     assert_eq!(folder.texts("f.csv", "id,text\n1,\"a\nb\"\n\n").unwrap(), ["a\nb"]);
     assert_eq!(folder.texts("g.csv", "text,id\n\"a\nb\",5\" pipe\n").unwrap(), ["a\nb"]);
     assert!(folder.texts("empty.csv", "").unwrap().is_empty());
