@@ -1,5 +1,6 @@
 //! The crate's error type.
 
+use crate::ByteSize;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -110,9 +111,9 @@ pub enum Error {
     /// No column holds anything to train on.
     #[error(
         "{}: no column `{wanted}`, nor `messages`, `conversations` or `prompt` and `completion`; columns are {}: \
-         name one with `dataset_text_field`",
+         {advice}",
         path.display(),
-        columns.join(", ")
+        listed(columns)
     )]
     NoTextColumn {
         /// The file.
@@ -121,6 +122,48 @@ pub enum Error {
         wanted: String,
         /// The columns of the file.
         columns: Vec<String>,
+        /// What the columns look like, and what to do.
+        advice: String,
+    },
+    /// A file lacks a column that the first file of the dataset has.
+    #[error(
+        "{}: no column `{wanted}`, which the first file of the dataset has; columns are {}",
+        path.display(),
+        listed(columns)
+    )]
+    MissingColumn {
+        /// The file.
+        path: PathBuf,
+        /// The column that is missing.
+        wanted: String,
+        /// The columns of the file.
+        columns: Vec<String>,
+    },
+    /// The rows take more memory than they may.
+    #[error(
+        "{}: up to its row {} the dataset and its tokens need more than the {limit} of memory that they may take; \
+         train on fewer rows, or raise `max_dataset_memory`",
+        path.display(),
+        grouped(*rows)
+    )]
+    TooManyRows {
+        /// The file that was being read.
+        path: PathBuf,
+        /// Number of rows that had been read from it.
+        rows: u64,
+        /// What the rows may take.
+        limit: ByteSize,
+    },
+    /// The chat template leaves out a whole message.
+    #[error(
+        "the chat template leaves out message {number}, whose role is {role:?}: give it a role that the template \
+         knows, remove it, or name another template with `chat_template_path`"
+    )]
+    MessageLeftOut {
+        /// The number of the message in its chat, counted from 1.
+        number: usize,
+        /// Its role.
+        role: String,
     },
     /// A split that was asked for does not exist.
     #[error("{location}: no split `{wanted}`; splits are {}", available.join(", "))]
@@ -253,6 +296,29 @@ impl Error {
     pub(crate) fn of_problems(problems: Vec<ConfigProblem>) -> Result<(), Self> {
         if problems.is_empty() { Ok(()) } else { Err(Self::Config { problems }) }
     }
+}
+
+/// The names of columns. Of many, only the first.
+pub(crate) fn listed(names: &[String]) -> String {
+    const SHOWN: usize = 20;
+    let shown = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+/// A number with thousands set apart.
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }
 
 fn join(problems: &[ConfigProblem]) -> String {

@@ -11,7 +11,7 @@ fn row(value: &Value) -> Row {
     if let Some(text) = value.get("text") {
         Row::Text(text.as_str().unwrap().to_owned())
     } else if let Some(messages) = value.get("messages") {
-        Row::Messages(Conversation::from(messages.as_array().unwrap().clone()))
+        Row::from(Conversation::from(messages.as_array().unwrap().clone()))
     } else {
         Row::PromptCompletion(Box::new(PromptCompletion {
             prompt: turn(&value["prompt"]),
