@@ -266,10 +266,7 @@ pub enum Error {
         source: Box<Error>,
     },
     /// No row has a token to learn.
-    #[error(
-        "none of {rows} rows is left to train on: {empty} have no text or no token to learn, and `max_length` cuts off \
-         every such token of {truncated} more"
-    )]
+    #[error("{}", nothing_left(*rows, *empty, *truncated))]
     NothingLeft {
         /// Number of rows.
         rows: usize,
@@ -319,6 +316,20 @@ pub(crate) fn grouped(number: u64) -> String {
         text.push(digit);
     }
     text
+}
+
+fn nothing_left(rows: usize, empty: usize, truncated: usize) -> String {
+    let [all, empty_rows, truncated_rows] = [rows, empty, truncated].map(|number| grouped(number as u64));
+    match (rows, truncated) {
+        (0, _) => "there are no rows to train on".to_owned(),
+        (1, 0) => "the only row is not left to train on: it has no text or no token to learn".to_owned(),
+        (1, _) => "the only row is not left to train on: `max_length` cuts off every token to learn".to_owned(),
+        (_, 0) => format!("none of {all} rows is left to train on: all have no text or no token to learn"),
+        _ => format!(
+            "none of {all} rows is left to train on: {empty_rows} have no text or no token to learn, and `max_length` \
+             cuts off every such token of {truncated_rows} more"
+        ),
+    }
 }
 
 fn join(problems: &[ConfigProblem]) -> String {

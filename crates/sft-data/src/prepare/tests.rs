@@ -111,7 +111,7 @@ fn rows_are_counted() {
 fn nothing_left_is_an_error() {
     let config = PrepareConfig::default();
     let error = prepare(&[Row::Text(String::new())], &tokenizer("qwen"), &config).unwrap_err();
-    assert!(message(&error).starts_with("none of 1 rows is left to train on: 1 have no text"), "{error}");
+    assert!(message(&error).starts_with("the only row is not left to train on: it has no text"), "{error}");
     assert!(prepare(&[], &tokenizer("qwen"), &config).is_err());
 }
 

@@ -299,3 +299,20 @@ fn advice_is_never_to_train_on_one_half() {
     assert!(advice.starts_with("`messages` holds text that is not JSON of a list of messages"), "{advice}");
     assert!(advice.contains("json.dumps"), "{advice}");
 }
+
+#[test]
+fn a_message_that_is_not_to_count_is_refused() {
+    for (key, value) in [("weight", json!(0)), ("weight", json!(0.5)), ("train", json!(false)), ("loss", json!(false))]
+    {
+        for message in
+            [json!({"role": "user", "content": "a", key: value}), json!({"from": "gpt", "value": "a", key: value})]
+        {
+            let error = chat(json!({"messages": [message]})).unwrap_err();
+            let expected = format!("f, line 7: message 1 of column `messages` has `{key}`: {value}, but");
+            assert!(error.starts_with(&expected), "{error}");
+        }
+    }
+    for (key, value) in [("weight", json!(1)), ("weight", json!(null)), ("train", json!(true)), ("loss", json!("x"))] {
+        assert!(chat(json!({"messages": [{"role": "user", "content": "a", key: value}]})).is_ok());
+    }
+}

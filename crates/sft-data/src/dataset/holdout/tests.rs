@@ -26,7 +26,7 @@ fn impossible_sizes_are_refused() {
         let error = train_test_split(vec![(); 5], size, 0).unwrap_err();
         assert!(message(&error).starts_with("test_size = "), "{error}");
     }
-    for (rows, size) in [(5, 5.0), (1, 0.5), (0, 0.5)] {
+    for (rows, size) in [(5, 5.0), (2, 3.0), (0, 0.5)] {
         let error = train_test_split(vec![(); rows], size, 0).unwrap_err();
         assert!(message(&error).contains(&format!("less than the {rows} rows")), "{error}");
     }
