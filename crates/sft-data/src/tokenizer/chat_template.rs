@@ -6,20 +6,28 @@
 //! dictionaries, which `minijinja-contrib` provides.
 //! [`untrusted::template`](crate::untrusted::template) limits what a hostile template can do.
 
+mod arguments;
+mod dates;
+mod filters;
+mod formats;
+mod methods;
+mod objects;
+mod source;
+mod text;
 mod to_json;
+mod value_tests;
 
 use super::AddGenerationPrompt;
 use super::special::SpecialTokens;
 use crate::untrusted::template::{Failure, Sandbox};
 use crate::{ChatContext, Error};
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::Value;
-use minijinja::{Environment, Error as TemplateError, ErrorKind, State};
+use minijinja::value::{Rest, Value};
+use minijinja::{Environment, Error as TemplateError, ErrorKind};
 use serde_json::Value as Json;
-use std::fmt::Write as _;
+use source::Rewritten;
 use std::sync::Arc;
 
-const GENERATION_BLOCK: &str = "__generation_block";
 /// The variable that makes `{% generation %}` blocks leave marks.
 const MARK: &str = "__mark_generation";
 /// Unicode noncharacters, which are reserved for internal use.
@@ -43,10 +51,10 @@ pub(super) enum Marks {
 
 impl ChatTemplate {
     pub(super) fn compile(source: String) -> Result<Self, Error> {
-        let (source, has_generation_blocks) = replace_generation_tags(&source);
+        let Rewritten { text: source, has_generation_blocks } = source::rewrite(&source);
         let environment =
             environment().map_err(|source| Error::ChatTemplate { during: "setting up".to_owned(), source })?;
-        let sandbox = Sandbox::compile(environment, source).map_err(|failure| failed("parsing it", failure))?;
+        let sandbox = Sandbox::compile(environment, "chat_template", source, methods::call).map_err(|failure| failed("parsing it", failure))?;
         Ok(Self { sandbox: Arc::new(sandbox), has_generation_blocks })
     }
 
@@ -100,62 +108,21 @@ fn environment() -> Result<Environment<'static>, TemplateError> {
     let mut environment = Environment::new();
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
     environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-    environment.add_filter("tojson", to_json::to_json);
-    // In Python, `None` cannot be iterated over.
-    environment.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
+    environment.set_formatter(|out, state, value| {
+        let text = text::str_of(state, value)?;
+        out.write_str(&text).map_err(TemplateError::from)
+    });
+    environment.remove_global("debug");
+    environment.add_function("range", |args: Rest<Value>| objects::Range::call(&args));
     environment.add_function("raise_exception", raise_exception);
-    environment.add_function("strftime_now", strftime_now);
-    environment.add_filter(GENERATION_BLOCK, generation_block);
+    environment.add_function("strftime_now", dates::strftime_now);
+    filters::add_to(&mut environment);
+    value_tests::add_to(&mut environment);
     Ok(environment)
-}
-
-/// Replaces `{% generation %}` by a filter block, which the engine knows, and keeps its whitespace
-/// control. Returns the source and whether there was such a block. (transformers uses a call block.
-/// In this engine that is a macro, whose body cannot assign to a namespace outside of it.)
-fn replace_generation_tags(source: &str) -> (String, bool) {
-    let mut replaced = String::with_capacity(source.len() + 64);
-    let mut rest = source;
-    let mut found = false;
-    while let Some(start) = rest.find("{%") {
-        let Some(length) = rest[start + 2..].find("%}") else { break };
-        let end = start + 2 + length;
-        let tag = &rest[start + 2..end];
-        let bare = tag.trim_matches(['-', '+']).trim();
-        replaced.push_str(&rest[..start]);
-        if let Some(statement) = match bare {
-            "generation" => Some(format!("filter {GENERATION_BLOCK}")),
-            "endgeneration" => Some("endfilter".to_owned()),
-            _ => None,
-        } {
-            found = true;
-            let control =
-                |at: Option<char>| at.filter(|c| matches!(c, '-' | '+')).map(String::from).unwrap_or_default();
-            let (before, after) = (control(tag.chars().next()), control(tag.chars().last()));
-            let _ = write!(replaced, "{{%{before} {statement} {after}%}}");
-        } else {
-            replaced.push_str(&rest[start..end + 2]);
-        }
-        rest = &rest[end + 2..];
-    }
-    replaced.push_str(rest);
-    (replaced, found)
-}
-
-fn generation_block(state: &State, body: String) -> String {
-    let marked = state.lookup(MARK).is_some_and(|mark| mark.is_true());
-    if marked { format!("{GENERATION_START}{body}{GENERATION_END}") } else { body }
 }
 
 fn raise_exception(message: String) -> Result<Value, TemplateError> {
     Err(TemplateError::new(ErrorKind::InvalidOperation, message))
-}
-
-fn strftime_now(format: &str) -> Result<String, TemplateError> {
-    let mut text = String::new();
-    write!(text, "{}", chrono::Local::now().format(format)).map_err(|_| {
-        TemplateError::new(ErrorKind::InvalidOperation, format!("strftime_now: unknown date format {format:?}"))
-    })?;
-    Ok(text)
 }
 
 #[cfg(test)]

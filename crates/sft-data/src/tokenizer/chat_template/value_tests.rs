@@ -1,0 +1,55 @@
+//! The tests of Jinja2 (`x is …`) where the engine has none, or another one.
+
+use super::objects::{Generator, Method, is_dict, is_generator};
+use minijinja::Environment;
+use minijinja::value::{Value, ValueKind};
+
+pub(super) fn add_to(environment: &mut Environment<'static>) {
+    // Jinja2 has none of these.
+    for name in ["startingwith", "endingwith", "safe"] {
+        environment.remove_test(name);
+    }
+    environment.add_test("boolean", |value: &Value| value.kind() == ValueKind::Bool);
+    environment.add_test("callable", is_callable);
+    environment.add_test("float", |value: &Value| value.is_number() && !value.is_integer());
+    environment.add_test("integer", is_integer);
+    environment.add_test("iterable", is_iterable);
+    environment.add_test("mapping", is_dict);
+    environment.add_test("number", |value: &Value| matches!(value.kind(), ValueKind::Number | ValueKind::Bool));
+    environment.add_test("sequence", is_sequence);
+    environment.remove_test("int");
+}
+
+fn is_integer(value: &Value) -> bool {
+    value.kind() == ValueKind::Number && value.is_integer()
+}
+
+/// In Python, `None` cannot be iterated over, nor can a namespace.
+fn is_iterable(value: &Value) -> bool {
+    match value.kind() {
+        ValueKind::None => false,
+        ValueKind::Map => is_dict(value) || value.as_object().is_some_and(|object| object.type_name().ends_with("Loop")),
+        _ => value.try_iter().is_ok(),
+    }
+}
+
+/// Whatever has a length and can be indexed: texts and dictionaries too.
+fn is_sequence(value: &Value) -> bool {
+    match value.kind() {
+        ValueKind::String | ValueKind::Seq => true,
+        ValueKind::Map => is_dict(value),
+        ValueKind::Iterable => {
+            let is_view = value.downcast_object_ref::<super::objects::DictView>().is_some();
+            !is_view && !is_generator(value) && value.downcast_object_ref::<Generator>().is_none()
+        }
+        ValueKind::Undefined => true,
+        _ => false,
+    }
+}
+
+fn is_callable(value: &Value) -> bool {
+    let is_function = |name: &str| ["Function", "Macro", "Loop"].iter().any(|kind| name.contains(kind));
+    value.is_undefined()
+        || value.downcast_object_ref::<Method>().is_some()
+        || value.as_object().is_some_and(|object| is_function(object.type_name()))
+}
