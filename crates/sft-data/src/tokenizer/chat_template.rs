@@ -7,6 +7,7 @@
 //! [`untrusted::template`](crate::untrusted::template) limits what a hostile template can do.
 
 mod arguments;
+mod content;
 mod dates;
 mod filters;
 mod formats;
@@ -18,15 +19,17 @@ mod to_json;
 mod value_tests;
 
 use super::AddGenerationPrompt;
+use super::files::TemplateSource;
 use super::special::SpecialTokens;
 use crate::untrusted::template::{Failure, Sandbox};
 use crate::{ChatContext, Error};
+use content::ContentFormat;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Rest, Value};
 use minijinja::{Environment, Error as TemplateError, ErrorKind};
-use serde_json::Value as Json;
+use serde_json::{Map, Value as Json};
 use source::Rewritten;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// The variable that makes `{% generation %}` blocks leave marks.
 const MARK: &str = "__mark_generation";
@@ -39,6 +42,7 @@ pub(super) const GENERATION_END: char = '\u{fdd1}';
 pub(super) struct ChatTemplate {
     sandbox: Arc<Sandbox>,
     has_generation_blocks: bool,
+    content_format: Arc<OnceLock<ContentFormat>>,
 }
 
 /// Whether `{% generation %}` blocks leave [`GENERATION_START`] and [`GENERATION_END`] in the
@@ -50,12 +54,13 @@ pub(super) enum Marks {
 }
 
 impl ChatTemplate {
-    pub(super) fn compile(source: String) -> Result<Self, Error> {
-        let Rewritten { text: source, has_generation_blocks } = source::rewrite(&source);
+    pub(super) fn compile(source: TemplateSource) -> Result<Self, Error> {
+        let Rewritten { text, has_generation_blocks } = source::rewrite(&source.text);
         let environment =
             environment().map_err(|source| Error::ChatTemplate { during: "setting up".to_owned(), source })?;
-        let sandbox = Sandbox::compile(environment, "chat_template", source, methods::call).map_err(|failure| failed("parsing it", failure))?;
-        Ok(Self { sandbox: Arc::new(sandbox), has_generation_blocks })
+        let sandbox = Sandbox::compile(environment, &source.file, text, methods::call);
+        let sandbox = Arc::new(sandbox.map_err(|failure| failed("parsing it", failure))?);
+        Ok(Self { sandbox, has_generation_blocks, content_format: Arc::default() })
     }
 
     /// Whether the template itself marks what the assistant wrote.
@@ -81,27 +86,65 @@ impl ChatTemplate {
         prompt: AddGenerationPrompt,
         marks: Marks,
     ) -> Result<String, Error> {
-        let mut variables = special.roles().clone();
-        variables.insert("messages".to_owned(), Json::from(messages));
-        // An empty list counts as no tools: Llama's template would write its tool preamble for
-        // `[]`.
-        let tools = context.tools.clone().filter(|tools| tools.as_array().is_none_or(|tools| !tools.is_empty()));
-        variables.insert("tools".to_owned(), tools.unwrap_or(Json::Null));
-        variables.insert("documents".to_owned(), Json::Null);
-        variables.insert("add_generation_prompt".to_owned(), Json::Bool(prompt == AddGenerationPrompt::Yes));
-        variables.insert(MARK.to_owned(), Json::Bool(marks == Marks::Leave));
-        variables.extend(context.template_kwargs.clone());
         let during = || format!("given {} messages", messages.len());
-        self.sandbox.render(variables).map_err(|failure| failed(during(), failure))
+        let render = |messages: &[Json]| self.sandbox.render(variables(messages, context, special, prompt, marks));
+        let messages_of_text;
+        let messages = if content::has_parts(messages)
+            && *self.content_format.get_or_init(|| content::probe(render)) == ContentFormat::Text
+        {
+            messages_of_text = content::joined(messages)
+                .map_err(|problem| failed(during(), TemplateError::new(ErrorKind::InvalidOperation, problem).into()))?;
+            &messages_of_text
+        } else {
+            messages
+        };
+        render(messages).map_err(|failure| failed(during(), failure))
     }
+}
+
+/// The tools of a chat. An empty list counts as none: Llama's template would write its tool
+/// preamble for `[]`.
+pub(super) fn tools_of(context: &ChatContext) -> Option<&Json> {
+    let is_empty = |tools: &Json| tools.is_null() || tools.as_array().is_some_and(Vec::is_empty);
+    context.tools.as_ref().filter(|tools| !is_empty(tools))
+}
+
+fn variables(
+    messages: &[Json],
+    context: &ChatContext,
+    special: &SpecialTokens,
+    prompt: AddGenerationPrompt,
+    marks: Marks,
+) -> Map<String, Json> {
+    let mut variables = special.roles().clone();
+    variables.insert("messages".to_owned(), Json::from(messages));
+    variables.insert("tools".to_owned(), tools_of(context).cloned().unwrap_or(Json::Null));
+    variables.insert("documents".to_owned(), Json::Null);
+    variables.insert("add_generation_prompt".to_owned(), Json::Bool(prompt == AddGenerationPrompt::Yes));
+    variables.insert(MARK.to_owned(), Json::Bool(marks == Marks::Leave));
+    variables.extend(context.template_kwargs.clone());
+    variables
 }
 
 fn failed(during: impl Into<String>, failure: Failure) -> Error {
     let during = during.into();
     match failure {
-        Failure::Template(source) => Error::ChatTemplate { during, source },
+        Failure::Template(source) => Error::ChatTemplate { during, source: printable(source) },
         Failure::Stopped(reason) => Error::ChatTemplateStopped { during, reason },
     }
+}
+
+/// The error with escapes in place of characters that a terminal would act on. A template quotes
+/// messages in its errors.
+fn printable(error: TemplateError) -> TemplateError {
+    let is_plain = |c: char| c == ' ' || text::is_printable(c);
+    let Some(detail) = error.detail().filter(|detail| !detail.chars().all(is_plain)) else { return error };
+    let escaped = |c: char| if is_plain(c) { c.to_string() } else { c.escape_debug().to_string() };
+    let mut detail: String = detail.chars().map(escaped).collect();
+    if let (Some(name), Some(line)) = (error.name(), error.line()) {
+        detail.push_str(&format!(" (in {name}:{line})"));
+    }
+    TemplateError::new(error.kind(), detail)
 }
 
 fn environment() -> Result<Environment<'static>, TemplateError> {

@@ -690,7 +690,6 @@ strftime_now('%f')|length
 strftime_now('%-d')|length > 0
 strftime_now('plain %%')
 raise_exception('no')
-self
 loop
 caller
 varargs
@@ -739,6 +738,211 @@ yes and 'a' ~ 'b' or 'c' ~ 'd'
 'a' ~ none is none
 d.values()|first ~ ''
 d.items()|first
+'a' in none
+'a' in nothing
+none + 'a'
+'a' + none
+'a' + 1
+none * 2
+none[0]
+none.strip()
+-none
+none|first
+none|last
+none|tojson
+none|trim
+none|replace('o', 'a')
+none|map('upper')|list
+none|selectattr('a')|list
+none|sum
+none|sort
+none|reverse
+none|dictsort
+none|items|list
+none|indent
+none|int
+none|float
+none|title
+none|unique|list
+none|max
+none|batch(2)|list
+none|groupby('a')
+none|round
+none|abs
+none|default('a', true)
+none is iterable
+none == false
+none|select|list
+5|map('upper')|list
+5|sort
+5|first
+5|reverse
+5|last
+missing|sort
+missing|first
+missing|last
+missing|reverse
+missing|sum
+missing|map('upper')|list
+missing|int
+missing|trim
+missing|replace('a', 'b')
+missing|tojson(indent=2)
+missing|dictsort
+missing == false
+missing[0]
+missing()
+missing.a.b
+-missing
+missing * 2
+missing in ['a']
+missing|join
+missing|string|length
+missing|selectattr('a')|list
+missing|unique|list
+d.nope.deeper
+d.nope|length
+d|map('upper')|list
+d|select|list
+d|sort
+d|unique|list
+d|max
+d|sum
+'abc'|map('upper')|list
+'cab'|sort
+'abc'|unique|list
+'abc'|max
+'abc' in d
+d == d
+d == {'b': 1}
+[1, 2] == (1, 2)
+(1, 2) == (1, 2)
+[1] in [[1]]
+{'a': 1} == {'a': 1.0}
+[1] + none
+[1] + (2,)
+d + d
+d * 2
+d - 1
+'a' - 'b'
+'3' * 2
+2 * '3'
+'a' * 1.5
+[1] * 'a'
+true and 'x'
+'' or none or 'z'
+messages and 1
+{} or 'empty'
+0.0 or 'zero'
+range(0) or 'none'
+d.items() and 1
+'a'.upper().lower().title()
+messages[1]['content'].split()[0]
+messages[1].content.split("'")[1:]|join("'")
+messages[1].content|length
+messages[1].content[:10]|upper
+messages[1].content.find('今')
+messages[0].content.strip().split(' ')
+messages|length > 3 and messages[-1].role == 'tool'
+messages[-1].content is iterable and messages[-1].content is not mapping
+messages[2].tool_calls is defined and messages[2].tool_calls is not none
+messages[2].get('tool_calls', [])|length
+messages[0].get('tool_calls')
+messages[0].get('tool_calls') or 'no'
+'tool_calls' in messages[2]
+messages[2].tool_calls[0]['function']['name']
+messages[2].tool_calls[0].function.arguments is mapping
+messages[2].tool_calls[0].function.arguments is string
+messages[2].tool_calls[0].function.arguments.lr
+messages[2].tool_calls[0].function.arguments.whole|int
+messages[2].tool_calls[0].function.arguments['n'] + 1
+messages[2].tool_calls[0].function.arguments|length
+messages[2].tool_calls[0].function.arguments|dictsort|first
+messages[2].tool_calls[0]|tojson|replace('"', "'")
+1.5|int + 1
+x[4]|int
+x[7]|int
+x[3]|round(8)
+x[14] * 3
+x[15] + x[15] + x[15]
+x[13] // 1
+x[5] + 1
+100 * 1.1
+10 ** 20
+10 ** 16 / 1
+2 ** 64
+-7 // 2.0
+7 % -3
+1e16 // 1
+0.1 * 3 ~ ''
+'%.2f'|format(3.14159)
+'%d%%'|format(50)
+'%5d|%-5d|'|format(42, 42)
+'%s and %s'|format('a', [1, 'b'])
+'%(x)s-%(y)s'|format(x=1.5, y=none)
+'{} {}'.format(1e-05, [1e-05])
+'{x}'.format(x={'a': 1e16})
+'{:>8}'.format(1.5)
+'{:d}'.format(3)
+'{:08.3f}'.format(3.14159)
+words|join(', ')|title
+words|map('lower')|unique|list
+words|map('lower')|sort|join
+words|select('in', ['a', 'b'])|list
+words|reject('equalto', 'a')|list
+people|map(attribute='age')|select('>', 1)|list
+people|selectattr('name', 'string')|list|length
+people|rejectattr('age', 'odd')|map(attribute='name')|first
+people|map(attribute='name')|map('upper')|join('/')
+people|groupby('city')|length
+people|map('items')|map('list')|first
+people[0].items()|list
+people|min(attribute='age')
+lines|indent(2)
+lines|indent(2, true, true)
+lines.split('\n')|length
+'a\n\n'|indent
+'x'|indent(2, true)
+'abc'|batch(2)|list
+'abc'|slice(2)|list
+(1, 2)|list
+(1, 2)[-1]
+((1, 2), 3)|string
+{'a': (1,)}
+{(1, 2): 'a'}
+{1: 'a', '1': 'b'}
+{'a': 1, 'a': 2}
+[1, 2,]
+{'a': 1,}
+[*words]
+[x for x in words]
+words | length
+'é'|upper
+'straße'|upper
+'İ'|lower
+'ﬁ'|upper
+'ﬁx'|title
+'ﬁx'.title()
+'ǆx'.capitalize()
+'ŉa'.capitalize()
+'a1b2'.title()
+'éa èb'.title()
+'今天 abc'.title()
+'x-y_z'.title()
+'x-y_z'|title
+"they're bill's"|title
+"they're bill's".title()
+'HELLO wORLD'|title
+'HELLO wORLD'.capitalize()
+'١'.isdigit()
+'一'.isnumeric()
+'ª'.isalpha()
+'ʰ'.islower()
+'Ⅷ'.isupper()
+'\u0345'.isalpha()
+'a\u0301'.isalpha()
+'_'.isalnum()
+'a b'.isalpha()
 """ .strip("\n").split("\n")
 
 # Statements.
@@ -808,6 +1012,9 @@ TEMPLATES = [
     "{{ 1 -}}   x   {{- 2 }}",
     "{% if yes -%}  a  {%- endif %}",
     "  {# c #}\nx\n  {#- c #}\ny",
+    "a {#+ c +#} b\n  {#+ c #}\n {# a\n b #}\nc {#- {{ x }} -#}  d{##}e",
+    "{#- first -#}\n\n{% set y = 1 %}\n{# second #}\n{{ y }}",
+    "{% for m in words -%}\n  {#- note #}\n  {{ m }}\n{% endfor %}",
     "{{ 'a' }}\n",
     "{{ 'a' }}\n\n",
     "a{% if yes %}   \nb{% endif %}",

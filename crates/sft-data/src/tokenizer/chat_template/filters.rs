@@ -7,7 +7,7 @@ use super::source::{ATTRIBUTE, CONCAT, DICT_METHODS, GENERATION_BLOCK, ITERATE};
 use super::text::str_of;
 use super::{GENERATION_END, GENERATION_START, MARK, formats, to_json};
 use crate::untrusted::template::{charge_bytes, charge_values};
-use minijinja::value::{Rest, Value, ValueKind, ValueOrKwargs};
+use minijinja::value::{Kwargs, Rest, Value, ValueKind, ValueOrKwargs};
 use minijinja::{Environment, Error as TemplateError, ErrorKind, State, filters};
 use std::borrow::Cow;
 
@@ -51,28 +51,67 @@ pub(super) fn add_to(environment: &mut Environment<'static>) {
 
 /// These filters return generators in Jinja2. Only their items are what the engine returns.
 fn add_generators(environment: &mut Environment<'static>) {
-    environment.add_filter("map", |state: &mut State, value: Value, args: Args| {
-        generator(filters::map(state, iterable(value)?, args)?)
-    });
     type Test<'a> = Option<Cow<'a, str>>;
+    type Name<'a> = Cow<'a, str>;
+    environment.add_filter("map", |state: &mut State, value: Value, args: Args| {
+        generator(filters::map(state, optional(value)?, args)?)
+    });
     environment.add_filter("select", |state: &mut State, value: Value, test: Test, args: Args| {
-        generator(filters::select(state, iterable(value)?, test, args)?)
+        generator(filters::select(state, optional(value)?, test, args)?)
     });
     environment.add_filter("reject", |state: &mut State, value: Value, test: Test, args: Args| {
-        generator(filters::reject(state, iterable(value)?, test, args)?)
+        generator(filters::reject(state, optional(value)?, test, args)?)
+    });
+    environment.add_filter("selectattr", |state: &mut State, value: Value, name: Name, test: Test, args: Args| {
+        generator(filters::selectattr(state, optional(value)?, name, test, args)?)
+    });
+    environment.add_filter("rejectattr", |state: &mut State, value: Value, name: Name, test: Test, args: Args| {
+        generator(filters::rejectattr(state, optional(value)?, name, test, args)?)
+    });
+    environment.add_filter("unique", |state: &State, value: Value, args: Args| {
+        let args = named("unique", args, ["case_sensitive", "attribute"])?;
+        let unique = filters::unique(state, iterable(value)?, args)?;
+        generator(unique.try_iter()?.checked().collect::<Result<_>>()?)
+    });
+    environment.add_filter("batch", |state: &State, value: Value, count: usize, fill: Option<Value>| {
+        let batches = filters::batch(state, iterable(value)?, count, fill)?;
+        generator(batches.try_iter()?.checked().collect::<Result<_>>()?)
+    });
+    environment.add_filter("slice", |state: &State, value: Value, count: usize, fill: Option<Value>| {
+        let slices = filters::slice(state, iterable(value)?, count, fill)?;
+        generator(slices.try_iter()?.checked().collect::<Result<_>>()?)
+    });
+    environment.add_filter("sort", |state: &State, value: Value, args: Args| {
+        let args = named("sort", args, ["reverse", "case_sensitive", "attribute"])?;
+        filters::sort(state, iterable(value)?, args)
+    });
+    environment.add_filter("dictsort", |state: &State, value: Value, args: Args| {
+        charge_values(state, value.len().unwrap_or(0).saturating_mul(8))?;
+        filters::dictsort(&value, named("dictsort", args, ["case_sensitive", "by", "reverse"])?)
+    });
+    environment.add_filter("min", |state: &State, value: Value, args: Args| {
+        filters::min(state, iterable(value)?, named("min", args, ["case_sensitive", "attribute"])?)
+    });
+    environment.add_filter("max", |state: &State, value: Value, args: Args| {
+        filters::max(state, iterable(value)?, named("max", args, ["case_sensitive", "attribute"])?)
     });
     environment.add_filter(
-        "selectattr",
-        |state: &mut State, value: Value, name: Cow<'_, str>, test: Test, args: Args| {
-            generator(filters::selectattr(state, iterable(value)?, name, test, args)?)
+        "sum",
+        |state: &State, value: Value, attribute: Option<&str>, start: Option<Value>, args: Kwargs| {
+            filters::sum(state, iterable(value)?, attribute, start, args)
         },
     );
-    environment.add_filter(
-        "rejectattr",
-        |state: &mut State, value: Value, name: Cow<'_, str>, test: Test, args: Args| {
-            generator(filters::rejectattr(state, iterable(value)?, name, test, args)?)
-        },
-    );
+}
+
+/// The arguments of a filter of the engine that takes them by name only.
+fn named<const N: usize>(filter: &str, args: Args, names: [&'static str; N]) -> Result<Kwargs> {
+    let bound = bind(filter, &args.into_values(), names)?;
+    Ok(names.into_iter().zip(bound).filter_map(|(name, value)| Some((name, value?))).collect())
+}
+
+/// Like [`iterable`], but `None` counts as empty.
+fn optional(value: Value) -> Result<Value> {
+    if value.is_none() { Ok(value) } else { iterable(value) }
 }
 
 fn generator(items: Vec<Value>) -> Result<Value> {
@@ -83,20 +122,15 @@ fn failed(problem: impl Into<Cow<'static, str>>) -> TemplateError {
     TemplateError::new(ErrorKind::InvalidOperation, problem)
 }
 
-/// `a ~ b`. As in Jinja2, texts that are marked as safe make the others escaped.
-fn concat(state: &State, values: Rest<Value>) -> Result<Value> {
-    let is_safe = values.iter().any(Value::is_safe);
+/// `a ~ b`.
+fn concat(state: &State, values: Rest<Value>) -> Result<String> {
     let mut text = String::new();
     for value in values.iter() {
         let part = str_of(state, value)?;
         charge_bytes(state, part.len())?;
-        if is_safe && !value.is_safe() {
-            escape_into(&mut text, &part);
-        } else {
-            text.push_str(&part);
-        }
+        text.push_str(&part);
     }
-    Ok(if is_safe { Value::from_safe_string(text) } else { Value::from(text) })
+    Ok(text)
 }
 
 /// What a loop runs over. In Python, `None` and numbers cannot be iterated over.
@@ -213,7 +247,9 @@ fn int(value: Value, args: Args) -> Result<Value> {
                 (0 | 8, Some("0o")) => (&lower[2..], 8),
                 (0 | 2, Some("0b")) => (&lower[2..], 2),
                 (0, _) => (lower.as_str(), 10),
-                (base, _) => (lower.as_str(), u32::try_from(base).ok().filter(|base| (2..=36).contains(base)).unwrap_or(10)),
+                (base, _) => {
+                    (lower.as_str(), u32::try_from(base).ok().filter(|base| (2..=36).contains(base)).unwrap_or(10))
+                }
             };
             let whole = i128::from_str_radix(digits, base).ok().filter(|_| !digits.starts_with(['+', '-']));
             let whole = whole.map(|whole| Value::from(if text.starts_with('-') { -whole } else { whole }));
@@ -225,6 +261,7 @@ fn int(value: Value, args: Args) -> Result<Value> {
             float if float.is_nan() => Ok(default),
             float => truncated(float).ok_or_else(|| failed("int: the number is too large")),
         },
+        ValueKind::Undefined => Err(TemplateError::from(ErrorKind::UndefinedError)),
         _ => Ok(default),
     }
 }
@@ -237,6 +274,7 @@ fn float(value: Value, args: Args) -> Result<Value> {
         }
         ValueKind::Bool => Some(f64::from(u8::from(value.is_true()))),
         ValueKind::Number => f64::try_from(value).ok(),
+        ValueKind::Undefined => return Err(TemplateError::from(ErrorKind::UndefinedError)),
         _ => None,
     };
     Ok(parsed.map(Value::from).or(default).unwrap_or_else(|| Value::from(0.0)))
@@ -294,7 +332,7 @@ fn indent(state: &State, value: Value, args: Args) -> Result<String> {
         },
     };
     // Jinja2 appends a line end, so that one at the end of the text starts an empty line.
-    let text = str_of(state, &value)?.into_owned() + "\n";
+    let text = text("indent", Some(&value))?.to_owned() + "\n";
     let lines: Vec<&str> = split_lines(&text);
     charge_bytes(state, lines.len().saturating_mul(indention.len()))?;
     let mut result = String::with_capacity(text.len());

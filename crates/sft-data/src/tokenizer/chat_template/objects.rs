@@ -91,8 +91,10 @@ impl Range {
         if step == 0 {
             return Err(invalid("has a step of 0"));
         }
-        let distance = if step > 0 { i128::from(stop) - i128::from(start) } else { i128::from(start) - i128::from(stop) };
-        let length = (distance + i128::from(step.unsigned_abs()) - 1).div_euclid(i128::from(step.unsigned_abs())).max(0);
+        let distance =
+            if step > 0 { i128::from(stop) - i128::from(start) } else { i128::from(start) - i128::from(stop) };
+        let length =
+            (distance + i128::from(step.unsigned_abs()) - 1).div_euclid(i128::from(step.unsigned_abs())).max(0);
         let length = i64::try_from(length).ok().filter(|&length| length <= MAX_RANGE);
         let length = length.ok_or_else(|| invalid("has too many elements"))?;
         Ok(Value::from_object(Self { start, stop, step, length }))

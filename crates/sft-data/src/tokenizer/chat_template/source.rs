@@ -1,14 +1,15 @@
 //! Prepares a template's source for the engine.
 //!
 //! Jinja2 reads every line end as `\n`, and transformers adds the block `{% generation %}`. Some
-//! constructs of Jinja2 do something else in the engine, and no setting changes that. They become
-//! calls of functions that do what Python does:
+//! constructs of Jinja2 do something else in the engine, and no setting changes that. Most of them
+//! become calls of functions that do what Python does:
 //!
 //! | source | becomes |
 //! |---|---|
 //! | `a ~ b ~ c` | `__concat(a, b, c)`: numbers are written as in Python |
 //! | `{% for x in y %}` | `{% for x in __iterate((y)) %}`: `None` cannot be iterated over |
 //! | `a.items` without a call | `__attribute(a, "items")`: the method of a dictionary, not its key |
+//! | `{# a comment #}` | `{% set __comment = none %}` |
 //!
 //! A source that cannot be split into tokens is left as it is, because the engine reports the error.
 
@@ -25,10 +26,11 @@ pub(super) const ITERATE: &str = "__iterate";
 pub(super) const ATTRIBUTE: &str = "__attribute";
 /// The filter that replaces `{% generation %}`.
 pub(super) const GENERATION_BLOCK: &str = "__generation_block";
+/// A variable that nothing reads.
+const COMMENT: &str = "__comment";
 /// The methods of Python's dictionaries.
-pub(super) const DICT_METHODS: [&str; 11] = [
-    "clear", "copy", "fromkeys", "get", "items", "keys", "pop", "popitem", "setdefault", "update", "values",
-];
+pub(super) const DICT_METHODS: [&str; 11] =
+    ["clear", "copy", "fromkeys", "get", "items", "keys", "pop", "popitem", "setdefault", "update", "values"];
 
 /// A source that the engine can compile.
 #[derive(Debug, PartialEq, Eq)]
@@ -44,11 +46,7 @@ pub(super) fn rewrite(source: &str) -> Rewritten {
     while let Some(at) = next_tag(rest) {
         rewritten.text.push_str(&rest[..at]);
         rest = &rest[at..];
-        let length = if rest.starts_with("{#") {
-            rest.find("#}").map(|end| end + 2)
-        } else {
-            rewritten.push_tag(rest)
-        };
+        let length = if rest.starts_with("{#") { rewritten.push_comment(rest) } else { rewritten.push_tag(rest) };
         match length {
             Some(length) => rest = &rest[length..],
             None => break,
@@ -64,6 +62,17 @@ fn next_tag(text: &str) -> Option<usize> {
 }
 
 impl Rewritten {
+    /// Appends a statement in place of the comment that `rest` starts with: Jinja2 removes the
+    /// whitespace around both by the same rules, the engine does not. Returns the comment's length.
+    fn push_comment(&mut self, rest: &str) -> Option<usize> {
+        let length = rest[2..].find("#}")? + 4;
+        let comment = &rest[..length];
+        let (before, after) = whitespace_control(comment);
+        let lines = "\n".repeat(comment.matches('\n').count());
+        let _ = write!(self.text, "{{%{before} set {COMMENT} = none{lines} {after}%}}");
+        Some(length)
+    }
+
     /// Appends the tag that `rest` starts with. Returns its length, or `None` if it is malformed.
     fn push_tag(&mut self, rest: &str) -> Option<usize> {
         let mut tag = Tag::scan(rest)?;
@@ -88,6 +97,11 @@ impl Rewritten {
             Some("endgeneration") => {
                 let (before, after) = whitespace_control(whole);
                 let _ = write!(self.text, "{{%{before} endwith %}}{{% endfilter {after}%}}");
+            }
+            // transformers does not turn these on, or what they need.
+            name if matches!(tag.first_name(), Some("autoescape" | "do")) || tag.ignores_missing() => {
+                let name = name.or(tag.first_name()).unwrap_or_default();
+                let _ = write!(self.text, "{{% unsupported_statement_{name} %}}");
             }
             _ => {
                 tag.rewrite_expressions();

@@ -28,7 +28,9 @@ fn is_integer(value: &Value) -> bool {
 fn is_iterable(value: &Value) -> bool {
     match value.kind() {
         ValueKind::None => false,
-        ValueKind::Map => is_dict(value) || value.as_object().is_some_and(|object| object.type_name().ends_with("Loop")),
+        ValueKind::Map => {
+            is_dict(value) || value.as_object().is_some_and(|object| object.type_name().ends_with("Loop"))
+        }
         _ => value.try_iter().is_ok(),
     }
 }

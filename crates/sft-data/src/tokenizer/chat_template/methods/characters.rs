@@ -69,6 +69,8 @@ fn title_case(c: char) -> String {
             // A letter that becomes several keeps only the first in upper case: "ß" is "Ss".
             let upper: Vec<char> = c.to_uppercase().collect();
             match upper.as_slice() {
+                // An apostrophe before the letter.
+                [first, ..] if !is_cased(*first) => upper.iter().collect(),
                 [first, rest @ ..] => {
                     let rest = rest.iter().flat_map(|c| c.to_lowercase());
                     std::iter::once(*first).chain(rest).collect()

@@ -13,7 +13,8 @@ use minijinja::{Error as TemplateError, ErrorKind, State};
 use regex::Regex;
 
 /// Digits that belong to no decimal system, such as superscripts, as ranges of a regular expression.
-const OTHER_DIGITS: &str = "²³¹፩-፱᧚⁰⁴-⁹₀-₉①-⑨⑴-⑼⒈-⒐⓪⓵-⓽⓿❶-❾➀-➈➊-➒\u{10a40}-\u{10a43}\u{10e60}-\u{10e68}\u{11052}-\u{1105a}🄀-🄊";
+const OTHER_DIGITS: &str =
+    "²³¹፩-፱᧚⁰⁴-⁹₀-₉①-⑨⑴-⑼⒈-⒐⓪⓵-⓽⓿❶-❾➀-➈➊-➒\u{10a40}-\u{10a43}\u{10e60}-\u{10e68}\u{11052}-\u{1105a}🄀-🄊";
 /// The Han characters that Python counts as numbers.
 const HAN_NUMERALS: &str = "㐅㒃㠪㭍一七万三九二五亖亿什仟仨伍佰億兆兩八六十千卄卅卌叁参參叄四壱壹幺廾廿弌弍弎弐拾捌柒漆玖百肆萬貮貳贰阡陆陌陸零𠀁𠁤𠃢𠄡𠤪𠦃𠦌𠦜𠫪𠫽𠬙𢎐𢦘𣬛𦉭";
 
@@ -36,7 +37,13 @@ pub(super) fn call(state: &State, s: &str, name: &str, args: &[Value]) -> Result
         "strip" | "lstrip" | "rstrip" => {
             let [characters] = bind(name, args, [""])?;
             let characters = given(&characters).map(|characters| text(name, Some(characters))).transpose()?;
-            let strip = if name == "strip" { trim } else if name == "lstrip" { trim_start } else { trim_end };
+            let strip = if name == "strip" {
+                trim
+            } else if name == "lstrip" {
+                trim_start
+            } else {
+                trim_end
+            };
             Ok(Value::from(strip(s, characters)))
         }
         "split" | "rsplit" => split(s, name, args),

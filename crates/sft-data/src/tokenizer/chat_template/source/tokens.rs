@@ -79,6 +79,11 @@ impl<'a> Tag<'a> {
         self.tokens.first().filter(|token| token.kind == Kind::Name).map(|token| &self.source[token.place.clone()])
     }
 
+    /// Whether this is an `include` that may find nothing.
+    pub(super) fn ignores_missing(&self) -> bool {
+        self.first_name() == Some("include") && (1..self.tokens.len()).any(|index| self.text(index) == "ignore")
+    }
+
     /// The tag with everything that was rewritten.
     pub(super) fn write(&self) -> String {
         let mut text = String::with_capacity(self.length + 32);
