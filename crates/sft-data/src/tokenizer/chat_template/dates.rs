@@ -45,3 +45,26 @@ pub(super) fn strftime(time: &DateTime<Local>, format: &str) -> Result<String, T
     text.push_str(rest);
     Ok(text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::TimeZone;
+
+    #[test]
+    fn codes_mean_what_they_mean_in_python() {
+        let time = Local.with_ymd_and_hms(2026, 3, 5, 4, 7, 9).unwrap() + chrono::TimeDelta::microseconds(42);
+        for (format, expected) in [
+            ("%d %b %Y", "05 Mar 2026"),
+            ("%-d %B, %A %H:%M:%S.%f", "5 March, Thursday 04:07:09.000042"),
+            ("%z|%Z|%%|%j", "||%|064"),
+            ("%e %y %I %p", " 5 26 04 AM"),
+            ("今 %x %X %c", "今 03/05/26 04:07:09 Thu Mar  5 04:07:09 2026"),
+        ] {
+            assert_eq!(strftime(&time, format).unwrap(), expected);
+        }
+        for format in ["%", "%-", "%!", "%3f", "%.f", "%+", "%:z", "%Q"] {
+            assert!(strftime(&time, format).is_err(), "{format}");
+        }
+    }
+}
