@@ -22,8 +22,8 @@ pub(super) fn has_parts(messages: &[Value]) -> bool {
 }
 
 /// Finds out which content a template expects. A template that takes lists writes the text of a
-/// part; another one fails, writes nothing, or writes the list itself. One that also writes texts in
-/// quotes writes whatever it is given.
+/// part; another one fails, writes nothing, or writes the list itself. One that also writes texts
+/// in quotes writes whatever it is given.
 pub(super) fn probe(render: impl Fn(&[Value]) -> Result<String, Failure>) -> ContentFormat {
     let rendered = |content: Value| render(&[json!({"role": "user", "content": content})]);
     let quotes_probe = |text: &str| ["'", "\""].iter().any(|quote| text.contains(&format!("{quote}{PROBE}{quote}")));

@@ -115,7 +115,7 @@ fn optional(value: Value) -> Result<Value> {
 }
 
 fn generator(items: Vec<Value>) -> Result<Value> {
-    Ok(Generator::new(items))
+    Ok(Generator::of(items))
 }
 
 fn failed(problem: impl Into<Cow<'static, str>>) -> TemplateError {

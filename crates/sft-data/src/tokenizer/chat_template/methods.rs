@@ -31,7 +31,7 @@ fn dict_method(state: &State, value: &Value, name: &str, args: &[Value]) -> Resu
         state.consume_fuel(value.len().unwrap_or(0) as u64)?;
         value.try_iter()?.map(|key| Ok((key.clone(), value.get_item(&key)?))).collect()
     };
-    let view = |method, items: Vec<Value>| Ok(DictView::new(method, items));
+    let view = |method, items: Vec<Value>| Ok(DictView::of(method, items));
     match name {
         "keys" => view("keys", entries()?.into_iter().map(|(key, _)| key).collect()),
         "values" => view("values", entries()?.into_iter().map(|(_, value)| value).collect()),

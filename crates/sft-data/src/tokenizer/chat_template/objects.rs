@@ -26,7 +26,7 @@ pub(super) fn is_generator(value: &Value) -> bool {
 pub(super) struct Generator(Mutex<std::vec::IntoIter<Value>>);
 
 impl Generator {
-    pub(super) fn new(items: Vec<Value>) -> Value {
+    pub(super) fn of(items: Vec<Value>) -> Value {
         Value::from_object(Self(Mutex::new(items.into_iter())))
     }
 
@@ -133,7 +133,7 @@ pub(super) struct DictView {
 }
 
 impl DictView {
-    pub(super) fn new(method: &'static str, items: Vec<Value>) -> Value {
+    pub(super) fn of(method: &'static str, items: Vec<Value>) -> Value {
         Value::from_object(Self { items, method })
     }
 

@@ -11,7 +11,8 @@
 //! | `a.items` without a call | `__attribute(a, "items")`: the method of a dictionary, not its key |
 //! | `{# a comment #}` | `{% set __comment = none %}` |
 //!
-//! A source that cannot be split into tokens is left as it is, because the engine reports the error.
+//! A source that cannot be split into tokens is left as it is, because the engine reports the
+//! error.
 
 mod tokens;
 

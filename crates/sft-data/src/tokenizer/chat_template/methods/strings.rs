@@ -2,7 +2,7 @@
 
 use super::super::arguments::{bind, given, integer, text};
 use super::super::formats;
-use super::super::text::{is_printable, str_of};
+use super::super::text::is_printable;
 use super::characters::{
     capitalize, is_cased, is_space, is_title, lines, swap_case, title, trim, trim_end, trim_start, without_end,
 };
@@ -12,7 +12,8 @@ use minijinja::value::{Tuple, Value, ValueKind};
 use minijinja::{Error as TemplateError, ErrorKind, State};
 use regex::Regex;
 
-/// Digits that belong to no decimal system, such as superscripts, as ranges of a regular expression.
+/// Digits that belong to no decimal system, such as superscripts, as ranges of a regular
+/// expression.
 const OTHER_DIGITS: &str =
     "²³¹፩-፱᧚⁰⁴-⁹₀-₉①-⑨⑴-⑼⒈-⒐⓪⓵-⓽⓿❶-❾➀-➈➊-➒\u{10a40}-\u{10a43}\u{10e60}-\u{10e68}\u{11052}-\u{1105a}🄀-🄊";
 /// The Han characters that Python counts as numbers.
@@ -162,7 +163,6 @@ pub(super) fn call(state: &State, s: &str, name: &str, args: &[Value]) -> Result
             Ok(Value::from(cased.peek().is_some() && cased.all(accepted)))
         }
         "istitle" => bind(name, args, []).map(|[]| Value::from(is_title(s))),
-        "__str__" => bind(name, args, []).and_then(|[]| Ok(Value::from(str_of(state, &Value::from(s))?.into_owned()))),
         _ => Err(TemplateError::from(ErrorKind::UnknownMethod)),
     }
 }

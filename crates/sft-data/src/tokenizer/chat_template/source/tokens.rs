@@ -232,7 +232,7 @@ impl<'a> Tag<'a> {
             Kind::Operator => self.closes(index),
             Kind::Name => {
                 let is_word = ["and", "or", "not", "in", "is", "if", "else"].contains(&self.text(index));
-                !(is_word && self.is_keyword(index, self.text(index))) && !(self.is_statement && index == 0)
+                !(is_word && self.is_keyword(index, self.text(index)) || self.is_statement && index == 0)
             }
             Kind::Number | Kind::Text => true,
         }
