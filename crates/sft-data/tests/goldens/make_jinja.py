@@ -943,6 +943,19 @@ words | length
 'a\u0301'.isalpha()
 '_'.isalnum()
 'a b'.isalpha()
+1e-05|safe
+x|safe
+1e-05 is lower
+x is lower
+none is upper
+'abc'|format(1)
+'%s'|format(1, 2)
+'%*d'|format(5, 1)
+'abc' is odd
+'abc' is divisibleby(2)
+none is even
+true is odd
+2.0 is even
 """ .strip("\n").split("\n")
 
 # Statements.
@@ -960,6 +973,8 @@ TEMPLATES = [
     "{% for m in messages[0].missing %}x{% else %}none{% endfor %}",
     "{% for m in 5 %}x{% endfor %}",
     "{% for m in 'abc' %}{{ m }},{% endfor %}",
+    "{% for m in 'äbc' %}{{ m }}{{ loop.last }}{{ loop.length }}{{ loop.revindex }}{{ loop.nextitem }},{% endfor %}",
+    "{% for m in words|map('upper') %}{{ m }}{{ loop.last }}{{ loop.length }}{{ loop.revindex }},{% endfor %}",
     "{% for k in d %}{{ k }},{% endfor %}",
     "{% for k, v in d.items() %}{{ k }}={{ v }};{% endfor %}",
     "{% for k, v in d|items %}{{ k }}={{ v }};{% endfor %}",

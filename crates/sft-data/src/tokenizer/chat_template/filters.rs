@@ -43,6 +43,7 @@ pub(super) fn add_to(environment: &mut Environment<'static>) {
     environment.add_filter("indent", indent);
     environment.add_filter("replace", replace);
     environment.add_filter("wordcount", wordcount);
+    environment.add_filter("safe", safe);
     for name in ["e", "escape", "forceescape"] {
         environment.add_filter(name, escape);
     }
@@ -136,15 +137,16 @@ fn concat(state: &State, values: Rest<Value>) -> Result<String> {
 /// What a loop runs over. In Python, `None` and numbers cannot be iterated over.
 fn iterate(state: &State, value: Value) -> Result<Value> {
     let value = iterable(value)?;
-    match value.downcast_object_ref::<Generator>() {
-        // Jinja2 reads ahead, so that `loop.last` is known.
-        Some(generator) => {
-            let items = generator.take();
-            charge_values(state, items.len())?;
-            Ok(Value::from(items))
-        }
-        None => Ok(value),
-    }
+    // With a list, the engine knows `loop.last` and `loop.length`.
+    let items: Vec<Value> = if let Some(generator) = value.downcast_object_ref::<Generator>() {
+        generator.take()
+    } else if let Some(text) = value.as_str() {
+        charge_values(state, text.len())?;
+        text.chars().map(Value::from).collect()
+    } else {
+        return Ok(value);
+    };
+    Ok(Value::from(items))
 }
 
 fn iterable(value: Value) -> Result<Value> {
@@ -363,6 +365,10 @@ fn replace(state: &mut State, value: Value, args: Args) -> Result<Value> {
 fn wordcount(state: &State, value: Value) -> Result<usize> {
     let text = str_of(state, &value)?;
     Ok(text.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty()).count())
+}
+
+fn safe(state: &State, value: Value) -> Result<Value> {
+    Ok(Value::from_safe_string(str_of(state, &value)?.into_owned()))
 }
 
 fn escape(state: &State, value: Value) -> Result<Value> {

@@ -17,6 +17,11 @@ pub(super) fn percent_format(
 ) -> Result<Value, TemplateError> {
     let format = str_of(state, &value)?.into_owned();
     let args = as_written(state, &args.into_values(), percent_asks_for_text(&format))?;
+    let most = format.replace("%%", "").matches(['%', '*']).count();
+    if args.last().is_some_and(|last| !last.is_kwargs()) && args.len() > most {
+        let problem = format!("format: {} values for {most} conversions", args.len());
+        return Err(TemplateError::new(ErrorKind::InvalidOperation, problem));
+    }
     let args = Rest(args.into_iter().map(ValueOrKwargs::from).collect());
     minijinja::filters::format(state, &Value::from(format), args)
 }

