@@ -1,6 +1,6 @@
 //! The crate's error type. Every message is one line that names the path and says what to do.
 
-use crate::MANIFEST_FILE_NAME;
+use crate::{LockHolder, MANIFEST_FILE_NAME};
 use std::path::{Path, PathBuf};
 use trainer_core::BoxError;
 
@@ -125,10 +125,15 @@ pub enum Error {
         checkpoint_bytes: u64,
     },
     /// Another run holds the lock of the output folder.
-    #[error("output_dir {} is in use by another run; wait until it ends, or choose another folder", .path.display())]
+    #[error(
+        "output_dir {} is in use by another run{}; wait until it ends, or choose another folder",
+        .path.display(), in_brackets(holder.as_ref())
+    )]
     OutputDirLocked {
         /// The folder.
         path: PathBuf,
+        /// The run, as far as the lock file tells.
+        holder: Option<LockHolder>,
     },
     /// The output folder contains checkpoints of another run.
     #[error(
@@ -148,4 +153,8 @@ impl Error {
     pub(crate) fn file(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         move |source| Self::File { action, path: path.to_owned(), source }
     }
+}
+
+fn in_brackets(holder: Option<&LockHolder>) -> String {
+    holder.map_or_else(String::new, |holder| format!(" ({holder})"))
 }
