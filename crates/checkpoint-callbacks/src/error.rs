@@ -82,6 +82,17 @@ pub enum Error {
         /// Why it failed.
         source: BoxError,
     },
+    /// A file could not be written after the last step. [`Error::after_training`] makes it.
+    #[error("{source}{}", to_resume_from(newest.as_ref(), best.as_ref()))]
+    AfterTraining {
+        /// What failed.
+        source: Box<Error>,
+        /// The newest complete checkpoint. A run that is resumed from it trains no more and only
+        /// publishes, if it is that of the last step.
+        newest: Option<PathBuf>,
+        /// The checkpoint of the best evaluation.
+        best: Option<PathBuf>,
+    },
     /// The output folder, or one of its parents, is a file.
     #[error("output_dir {} is a file; choose a folder", .path.display())]
     OutputDirIsAFile {
@@ -149,6 +160,17 @@ pub enum Error {
 }
 
 impl Error {
+    /// Adds to an error after the last step, such as that of [`publish`](crate::publish) on a full
+    /// disk, which checkpoints there are: the newest one, to resume from, and the best one.
+    #[must_use]
+    pub fn after_training(self, newest: Option<&Path>, best: Option<&Path>) -> Self {
+        Self::AfterTraining {
+            source: Box::new(self),
+            newest: newest.map(Path::to_owned),
+            best: best.map(Path::to_owned),
+        }
+    }
+
     /// Turns the IO error of `action` on `path` into [`Error::File`]; for `map_err`.
     pub(crate) fn file(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         move |source| Self::File { action, path: path.to_owned(), source }
@@ -157,4 +179,17 @@ impl Error {
 
 fn in_brackets(holder: Option<&LockHolder>) -> String {
     holder.map_or_else(String::new, |holder| format!(" ({holder})"))
+}
+
+/// The end of a message: which checkpoints there are, and what to do with them.
+fn to_resume_from(newest: Option<&PathBuf>, best: Option<&PathBuf>) -> String {
+    let best = best.filter(|best| Some(*best) != newest);
+    let best = best.map_or_else(String::new, |best| format!(", and the best one is {}", best.display()));
+    match newest {
+        None => format!("; training has ended, and there is no checkpoint to resume from{best}"),
+        Some(newest) => format!(
+            "; training has ended, and the newest good checkpoint is {}{best}; remove the cause, and resume to publish",
+            newest.display()
+        ),
+    }
 }

@@ -128,8 +128,10 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
         let saved = self.wait_for_save();
         let outcome = outcome.and(saved).and_then(|()| self.finish());
         let ended = self.emit(Callbacks::on_train_end);
-        let metrics = outcome?;
-        ended?;
+        let metrics = outcome.and_then(|metrics| ended.map(|()| metrics)).map_err(|error| {
+            let newest = self.process.saves.last_checkpoint.as_ref();
+            error.with_checkpoints(newest, self.state.best_model_checkpoint.as_ref())
+        })?;
         let eval_metrics = self.state.log_history.iter().rev().find(|entry| entry.contains_key("eval_loss")).cloned();
         let ProcessState { num_steps, saves, .. } = self.process;
         Ok(TrainOutput { state: self.state, metrics, eval_metrics, num_steps_this_session: num_steps, saves })
@@ -300,8 +302,14 @@ fn callback_error(error: BoxError) -> Error {
     match error.downcast::<CallbackFailure>() {
         Ok(failure) => {
             let CallbackFailure { callback, event, source } = *failure;
-            Error::Callback { callback, event, source }
+            Error::Callback { callback, event, source, checkpoint: None, best: None }
         }
-        Err(source) => Error::Callback { callback: "callbacks".to_owned(), event: "an event", source },
+        Err(source) => Error::Callback {
+            callback: "callbacks".to_owned(),
+            event: "an event",
+            source,
+            checkpoint: None,
+            best: None,
+        },
     }
 }
