@@ -74,9 +74,9 @@ serde_plain::derive_fromstr_from_deserialize!(StepTiming);
 /// rounded up to whole steps.
 ///
 /// A missing field has its default when the arguments are read from a file. An unknown field is an
-/// error. Values are read as Hugging Face's parser reads them: a number may be in quotes (`"2e-5"`),
-/// and `"yes"` is true. `null` means what `None` means in transformers; where that is an error, it
-/// is one here.
+/// error. Values are read as Hugging Face's parser reads them: a number may be in quotes
+/// (`"2e-5"`), and `"yes"` is true. `null` means what `None` means in transformers; where that is
+/// an error, it is one here.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "an object of training arguments")]
 pub struct TrainingArguments {
@@ -108,8 +108,8 @@ pub struct TrainingArguments {
     /// Parameters of the schedule. Default: none.
     #[serde(deserialize_with = "parse::scheduler_kwargs")]
     pub lr_scheduler_kwargs: SchedulerKwargs,
-    /// The part of the run that warms up, between 0 and 1. It counts when `warmup_steps` is not set.
-    /// Default 0, which `null` means too.
+    /// The part of the run that warms up, between 0 and 1. It counts when `warmup_steps` is not
+    /// set. Default 0, which `null` means too.
     #[serde(deserialize_with = "parse::number_or_zero")]
     pub warmup_ratio: f64,
     /// Steps of warm-up. A number below 1 is a ratio of the run, and 0 is no warm-up. Default:

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 ///
 /// A run that starts from the beginning starts with an empty file. A resumed run first rewrites the
 /// file from the log history of its checkpoint, so the file has no entries from after the
-/// checkpoint and no half-written line. A resumed run that was already complete only takes away half
-/// a last line, because the file holds a summary that no checkpoint has.
+/// checkpoint and no half-written line. A resumed run that was already complete only takes away
+/// half a last line, because the file holds a summary that no checkpoint has.
 ///
 /// A full disk does not end a run. A line that is half written is taken back, so the file can be
 /// read at any time. After a line that could not be written, the next entry rewrites the whole file

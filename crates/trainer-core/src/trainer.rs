@@ -5,9 +5,9 @@ use crate::plan::Due;
 use crate::progress::{DataIdentity, Progress};
 use crate::timing::StepClock;
 use crate::{
-    BatchInfo, BatchSource, Batches, BoxError, Callback, CallbackContext, CheckpointStore, Error, EventResult,
-    IntervalStrategy, Learner, LogEntry, OutOfMemory, Plan, Requests, Result, SaveStrategy, Schedule, StepRequest,
-    StepTiming, TrainerState, TrainingArguments, WriteCheckpoint, log_line,
+    BatchInfo, BatchSource, Batches, BoxError, Callback, CallbackContext, CheckpointStore, Error, EvaluationProgress,
+    EventResult, IntervalStrategy, Learner, LogEntry, OutOfMemory, Plan, Requests, Result, SaveStrategy, Schedule,
+    StepRequest, StepTiming, TrainerState, TrainingArguments, WriteCheckpoint, log_line,
 };
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
@@ -49,6 +49,9 @@ type Callbacks<'a> = Vec<Box<dyn Callback + 'a>>;
 /// is a line for the terminal, such as `step 85/540  epoch 1.57  loss 2.714  …`. Its fields are
 /// `step`, `epoch`, and `entry`: the entry as JSON text. What the user should know beyond that is a
 /// WARN event. A span or an event that no subscriber wants costs one comparison.
+///
+/// An evaluation tells how far it is in INFO events with the target `progress` and the fields
+/// `stage` (`evaluating`), `done`, `total` and `unit` (`batches`), at most two in a second.
 ///
 /// [`LOG_TARGET`]: crate::LOG_TARGET
 pub struct Trainer<'a, L: Learner, S: BatchSource<Batch = L::Batch>> {
