@@ -1,5 +1,6 @@
 //! The crate's error type. Every message is one line that names the path and says what to do.
 
+use crate::units::in_units;
 use crate::{LockHolder, MANIFEST_FILE_NAME};
 use std::path::{Path, PathBuf};
 use trainer_core::BoxError;
@@ -120,8 +121,8 @@ pub enum Error {
     },
     /// The file system of the output folder has too little free space.
     #[error(
-        "output_dir {}: {needed} bytes are needed, for {num_checkpoints} checkpoints of {checkpoint_bytes} bytes at the same time and the model, and {free} bytes are free; free some space, choose another folder, or lower save_total_limit or the number of saves",
-        .path.display()
+        "output_dir {}: {} are needed, for {} at the same time and the model, and {} are free; free some space, choose another folder, or lower save_total_limit or the number of saves",
+        .path.display(), in_units(*needed), checkpoints(*num_checkpoints, *checkpoint_bytes), in_units(*free)
     )]
     OutputDirFull {
         /// The folder.
@@ -175,6 +176,11 @@ impl Error {
     pub(crate) fn file(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         move |source| Self::File { action, path: path.to_owned(), source }
     }
+}
+
+/// `3 checkpoints of 1.3 GB`
+fn checkpoints(count: u64, bytes: u64) -> String {
+    format!("{count} {} of {}", if count == 1 { "checkpoint" } else { "checkpoints" }, in_units(bytes))
 }
 
 fn in_brackets(holder: Option<&LockHolder>) -> String {

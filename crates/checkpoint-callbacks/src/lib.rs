@@ -78,6 +78,7 @@ mod space;
 mod store;
 #[cfg(test)]
 mod testing;
+mod units;
 mod untrusted;
 
 pub use best::BestModelCheckpointCallback;
