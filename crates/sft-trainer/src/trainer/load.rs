@@ -29,6 +29,9 @@ pub(super) fn load(builder: SftTrainerBuilder<'_>) -> Result<SftTrainer<'_>, Err
     let SftTrainerBuilder { config, rows, optimizer, hub, bars, cache_folder } = builder;
     config.validate()?;
     let training = &config.training;
+    // The first check: a folder that another run is writing to has checkpoints, which this run must
+    // not take for those of a run that has ended.
+    let lock = OutputDirLock::take(&training.output_dir)?;
     let checkpoint = match &config.run.resume_from_checkpoint {
         ResumeFrom::Nothing => None,
         ResumeFrom::Newest => Some(checkpoint_to_resume(&training.output_dir, &Resume::Newest)?),
@@ -39,7 +42,6 @@ pub(super) fn load(builder: SftTrainerBuilder<'_>) -> Result<SftTrainer<'_>, Err
         source @ checkpoint_callbacks::Error::OutputDirInUse { .. } => Error::EarlierRun { source },
         error => error.into(),
     })?;
-    let lock = OutputDirLock::take(&training.output_dir)?;
     let device = choose_device(&config, cache_folder.as_deref())?;
 
     let hub = match hub {
