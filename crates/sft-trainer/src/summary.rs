@@ -2,7 +2,7 @@
 
 use causal_lm::{CausalLm, LoadReport};
 use sft_data::{PrepareReport, Splits};
-use tracing::info;
+use tracing::{info, warn};
 use trainer_core::TrainingArguments;
 
 /// A number with thousands set apart.
@@ -76,6 +76,9 @@ pub(crate) fn tell_model(model: &CausalLm, report: &LoadReport) {
     );
     if !report.extra_tensors.is_empty() {
         info!("tensors in the files that the model does not use: {}", report.extra_tensors.join(", "));
+    }
+    if !report.ignored_fields.is_empty() {
+        warn!("config.json has settings that are not known or not used: {}", report.ignored_fields.join(", "));
     }
     if report.head_untied {
         info!("lm_head.weight differs from the embedding: they are not tied, although config.json ties them");
