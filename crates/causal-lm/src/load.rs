@@ -7,12 +7,15 @@
 use crate::finite::is_finite;
 use crate::untrusted::files::{self, FileLimit};
 use crate::untrusted::weights::{FileTensor, TensorsByName, header_problem, kind_of, matching, shard_path};
-use crate::{CausalLm, Config, Error, ModelOptions, WeightDtype};
+use crate::{CausalLm, Config, Error, ModelOptions, ParameterSpec, WeightDtype};
 use safetensors::SafeTensors;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 use torch_ext::MappedFile;
+
+/// Weights that are copied at a time.
+const PIECE_ELEMENTS: usize = 1 << 20;
 
 /// What a load found beside the model.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -71,28 +74,39 @@ impl CausalLm {
     /// finite.
     fn copy_weights(&self, tensors: &[FileTensor<'_, '_>]) -> Result<(), Error> {
         let parameters = self.parameters();
+        let on_host = self.options.device == Device::Cpu;
         let mut progress = LoadingProgress::new(tensors.iter().map(|tensor| tensor.view.data().len()).sum());
-        for ((spec, weight), FileTensor { view, kind, .. }) in
-            parameters.specs().iter().zip(parameters.weights()).zip(tensors)
-        {
-            let tensor = Tensor::f_from_data_size(view.data(), &spec.shape, *kind)?;
-            weight.shallow_clone().f_copy_(&tensor)?;
-            progress.add(view.data().len());
+        for ((spec, weight), tensor) in parameters.specs().iter().zip(parameters.weights()).zip(tensors) {
+            let (flat, element_bytes) = (weight.f_view([-1])?, tensor.kind.elt_size_in_bytes());
+            let mut start = 0;
+            for bytes in tensor.view.data().chunks(PIECE_ELEMENTS * element_bytes) {
+                let length = (bytes.len() / element_bytes) as i64;
+                let mut piece = flat.f_narrow(0, start, length)?;
+                piece.f_copy_(&Tensor::f_from_data_size(bytes, &[length], tensor.kind)?)?;
+                // A piece that was just written is still in the cache.
+                if on_host && !is_finite(&piece)? {
+                    return Err(not_finite(spec, tensor, weight)?);
+                }
+                start += length;
+                progress.add(bytes.len());
+            }
         }
-        // All at once, because each check waits for the device.
-        if is_finite(parameters.flat_weights())? {
+        // On a GPU all at once, because each check waits for the device.
+        if on_host || is_finite(parameters.flat_weights())? {
             return Ok(());
         }
-        for ((spec, weight), FileTensor { path, .. }) in
-            parameters.specs().iter().zip(parameters.weights()).zip(tensors)
-        {
+        for ((spec, weight), tensor) in parameters.specs().iter().zip(parameters.weights()).zip(tensors) {
             if !is_finite(weight)? {
-                let dtype = WeightDtype::from_kind(weight.f_kind()?).unwrap_or_default().to_string();
-                return Err(Error::TensorNotFinite { path: path.to_path_buf(), name: spec.name.clone(), dtype });
+                return Err(not_finite(spec, tensor, weight)?);
             }
         }
         Ok(())
     }
+}
+
+fn not_finite(spec: &ParameterSpec, tensor: &FileTensor<'_, '_>, weight: &Tensor) -> Result<Error, Error> {
+    let dtype = WeightDtype::from_kind(weight.f_kind()?).unwrap_or_default().to_string();
+    Ok(Error::TensorNotFinite { path: tensor.path.to_path_buf(), name: spec.name.clone(), dtype })
 }
 
 /// Tells how many bytes of the weights have been read.
@@ -226,3 +240,6 @@ fn own_dtype(config: &Config, tensors: &TensorsByName<'_>, dir: &Path) -> Result
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

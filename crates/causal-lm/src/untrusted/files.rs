@@ -65,7 +65,8 @@ fn is_blob(file: &Path) -> bool {
     blobs.as_deref() == Some("blobs") && repository.is_some_and(|name| name.starts_with("models--"))
 }
 
-#[cfg(all(test, unix))]
+#[cfg(unix)]
+#[cfg(test)]
 mod tests {
     use super::*;
     use std::fs;
