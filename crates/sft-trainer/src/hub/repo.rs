@@ -11,8 +11,8 @@ use hf_hub::progress::Progress;
 use sha2::{Digest, Sha256};
 use std::error::Error;
 use std::fmt;
-use std::fs::{File, self};
-use std::io::{Read, Write, self};
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// A repository at a commit: the names of its files, and how to get them.
@@ -92,7 +92,7 @@ impl<'h> HubRepo<'h> {
                     repo_id,
                     revision,
                     commit = repo.commit,
-                    "{error}: {}. Using commit {} of {repo_id} at {revision} from the cache, which may be outdated",
+                    "{error}: {}. Using commit {} of {repo_id} at {revision} from the cache, which may be outdated or lack files",
                     error.source().map(innermost).unwrap_or_default(),
                     repo.commit
                 );
