@@ -86,12 +86,10 @@ pub enum Error {
     },
     /// A split of a repository is not complete. Without a network, only the files in the cache are
     /// there.
-    #[error("{location}: split `{split}` is not complete: {missing}; fetch the rest while the hub can be reached")]
+    #[error("{location} is not complete: {missing}; fetch the rest while the hub can be reached")]
     MissingShards {
         /// The repository.
         location: String,
-        /// The split.
-        split: String,
         /// Which files are missing.
         missing: String,
     },

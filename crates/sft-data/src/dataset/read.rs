@@ -91,7 +91,10 @@ impl Reader {
             && let Some(delimiter) = csv::recognised_delimiter(path, &self.options, fits)?
         {
             let shown = char::from(delimiter).escape_default();
-            tracing::info!("{}: the header shows that `{shown}` separates the values, so it does", path.display());
+            tracing::info!(
+                "{}: the header has `{shown}` between the names, so the file is read with that delimiter",
+                path.display()
+            );
             self.options.csv.delimiter = delimiter;
         }
         Ok(())

@@ -80,7 +80,6 @@ impl<'a> Source<'a> {
         let splits = split_files::find(names, declared);
         let (format, splits) = split_files::choose_format(splits)
             .ok_or_else(|| Error::NoDataFiles { location: self.to_string(), found: describe(names) })?;
-        self.check_shards(&splits)?;
         let reader = match card {
             Some((path, declared)) => Reader::declared(format, &declared.options).map_err(|problem| {
                 Error::BadFile { path, problem: format!("configuration `{}`: {problem}", declared.name) }
@@ -90,8 +89,9 @@ impl<'a> Source<'a> {
         Ok((reader, splits))
     }
 
-    /// Local paths of files, which are downloaded if necessary.
+    /// Local paths of the files of a split, which are downloaded if necessary.
     pub(super) fn fetch(&self, names: &[String]) -> Result<Vec<PathBuf>, Error> {
+        self.check_shards(names)?;
         match self {
             Self::File(path) => Ok(vec![path.clone()]),
             Self::Folder { path, .. } => {
@@ -149,15 +149,17 @@ impl<'a> Source<'a> {
 
     /// `-of-00003` in the name of a shard tells how many there are. Some may have been left out on
     /// purpose, but not where only those are there that have been downloaded before.
-    fn check_shards(&self, splits: &SplitFiles) -> Result<(), Error> {
-        for (split, files) in splits {
-            let Some(missing) = split_files::missing_shards(files) else { continue };
-            if matches!(self, Self::Hub(repository) if repository.is_partial()) {
-                return Err(Error::MissingShards { location: self.to_string(), split: split.clone(), missing });
+    fn check_shards(&self, names: &[String]) -> Result<(), Error> {
+        match (split_files::missing_shards(names), self) {
+            (None, _) => Ok(()),
+            (Some(missing), Self::Hub(repository)) if repository.is_partial() => {
+                Err(Error::MissingShards { location: self.to_string(), missing })
             }
-            tracing::warn!("{self}: split `{split}` is not complete: {missing}. Training on what is there");
+            (Some(missing), _) => {
+                tracing::warn!("{self} is not complete: {missing}. Training on what is there");
+                Ok(())
+            }
         }
-        Ok(())
     }
 }
 

@@ -92,7 +92,7 @@ impl<'h> HubRepo<'h> {
                     repo_id,
                     revision,
                     commit = repo.commit,
-                    "{error}: {}. Using commit {} of {repo_id} at {revision} from the cache, which may be outdated",
+                    "{error}: {}. Using commit {} of {repo_id} at {revision} from the cache, which may be outdated or lack files",
                     error.source().map(innermost).unwrap_or_default(),
                     repo.commit
                 );

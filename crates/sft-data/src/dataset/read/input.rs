@@ -35,7 +35,7 @@ pub(super) fn open(path: &Path, encoding: Encoding, purpose: Purpose) -> Result<
     };
     if let Some(utf16) = utf16 {
         if purpose == Purpose::Rows {
-            tracing::info!("{} is {} and is read as that", path.display(), utf16.name());
+            tracing::info!("{} is {}, which is converted to UTF-8", path.display(), utf16.name());
         }
         let inner: Box<dyn Read> = Box::new(Utf16::new(text, utf16));
         text = BufReader::with_capacity(BUFFER_BYTES, inner);

@@ -111,21 +111,19 @@ fn a_part_of_the_shards_of_a_repository_is_not_the_whole() {
         }
     }
     let files = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-    let split_files = |names: &[&str], is_partial: bool| {
+    let fetch = |names: &[&str], is_partial: bool| {
         let source = Source::Hub(Box::new(Cached(files(names), is_partial)));
-        source.split_files(&DatasetConfig::default()).map(|(_, splits)| splits).map_err(|error| message(&error))
+        message(&source.fetch(&files(names)).unwrap_err())
     };
-    let some = ["train-00000-of-00003.jsonl", "test-00000-of-00001.jsonl"];
-    let error = split_files(&some, true).unwrap_err();
+    let some = ["train-00000-of-00003.jsonl", "more.jsonl"];
     assert_eq!(
-        error,
-        "org/data@1a2b: split `train` is not complete: 2 of 3 files train-*-of-00003.jsonl missing (00001, 00002); \
-         fetch the rest while the hub can be reached"
+        fetch(&some, true),
+        "org/data@1a2b is not complete: 2 of 3 files train-*-of-00003.jsonl missing (00001, 00002); fetch the rest \
+         while the hub can be reached"
     );
-    let all = ["train-00000-of-00002.jsonl", "train-00001-of-00002.jsonl"];
-    assert_eq!(split_files(&all, true).unwrap(), [("train".to_owned(), files(&all))]);
+    assert_eq!(fetch(&["train-00000-of-00002.jsonl", "train-00001-of-00002.jsonl"], true), "not fetched");
     // If its author has left some out, it may be meant. The same holds for a folder.
-    assert_eq!(split_files(&some, false).unwrap().len(), 2);
+    assert_eq!(fetch(&some, false), "not fetched");
     let folder = Folder::with(&[("train-00000-of-00003.jsonl", ROW)]);
     assert_eq!(folder.load("").unwrap().train.len(), 1);
 }
