@@ -1,11 +1,11 @@
-//! The one place that knows whether the feature `cuda-kernels` is on. With it, the functions here
+//! The one place that knows whether the feature `fused-kernels` is on. With it, the functions here
 //! call torch-ext. Without it, they give the plain answer: no kernel takes anything, eigenvectors
 //! come from libtorch's own solver, products stay in float32, and memory is not measured.
 
-#![cfg_attr(not(feature = "cuda-kernels"), expect(dead_code, reason = "only kernels read their operands"))]
+#![cfg_attr(not(feature = "fused-kernels"), expect(dead_code, reason = "only kernels read their operands"))]
 
-#[cfg_attr(feature = "cuda-kernels", path = "accelerated/with_torch_ext.rs")]
-#[cfg_attr(not(feature = "cuda-kernels"), path = "accelerated/plain.rs")]
+#[cfg_attr(feature = "fused-kernels", path = "accelerated/with_torch_ext.rs")]
+#[cfg_attr(not(feature = "fused-kernels"), path = "accelerated/plain.rs")]
 mod backend;
 
 use crate::adam::AdamStep;
@@ -32,6 +32,16 @@ pub(crate) struct KernelMoments<'a> {
     pub(crate) second: &'a mut Tensor,
     /// Keys the random bits that bfloat16 moments are rounded with in this step.
     pub(crate) key: u64,
+}
+
+/// The random bits that a stack of weights is rounded with in one step.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StackKeys<'a> {
+    /// A number for each parameter, int64, on the device of the stack.
+    pub(crate) parameters: &'a Tensor,
+    pub(crate) seed: u64,
+    /// The step, mixed as in [`Noise::key`](crate::master::Noise::key).
+    pub(crate) step: u64,
 }
 
 /// A step by fused kernels. Each makes one pass over memory where the plain path makes a dozen.
@@ -83,7 +93,11 @@ pub(crate) trait FusedKernels {
     /// The weight ← `master` (float32) times `factor`.
     fn write_master(&self, master: &Tensor, weight: (&Tensor, StoredWeight<'_>), factor: f64) -> Result<(), TchError>;
 
-    /// The 2-norm of a tensor, a float32 scalar.
+    /// As [`FusedKernels::write_master`] for each weight of a stack on a GPU, bfloat16 and rounded
+    /// stochastically.
+    fn write_stack(&self, master: &Tensor, weights: &Tensor, keys: StackKeys<'_>, factor: f64) -> Result<(), TchError>;
+
+    /// The 2-norm of a tensor on a GPU, a float32 scalar.
     fn two_norm(&self, tensor: &Tensor) -> Result<Tensor, TchError>;
 }
 

@@ -30,8 +30,8 @@ fn norm_of_all(gradients: &[&Tensor]) -> Result<Tensor, Error> {
 /// The 2-norm of one tensor.
 fn norm(tensor: &Tensor) -> Result<Tensor, TchError> {
     match fused_kernels(&[tensor]) {
-        Some(kernels) => kernels.two_norm(tensor),
-        None => norm_in_pieces(tensor),
+        Some(kernels) if tensor.device().is_cuda() => kernels.two_norm(tensor),
+        _ => norm_in_pieces(tensor),
     }
 }
 

@@ -30,14 +30,13 @@
 //! other 16 bits of a float32 beside each weight. Moments and bases are float32 or 16 bits wide, by
 //! [`MomentDtype`].
 //!
-//! A step allocates nothing large. It does not wait for the device, except for decompositions. On
-//! the CPU the elementwise part works on ranges that stay in the cache.
+//! A step allocates nothing large. It does not wait for the device, except for decompositions.
 //!
-//! # The feature `cuda-kernels`
+//! # The feature `fused-kernels`
 //!
 //! Without it, the crate needs only tch and runs plain tensor operations on CPU and CUDA. With it,
-//! torch-ext provides fused kernels, eigenvectors of many matrices at a time, TF32 products and
-//! memory statistics on CUDA. The state files are the same.
+//! torch-ext provides fused kernels on both, and on CUDA eigenvectors of many matrices at a time,
+//! TF32 products and memory statistics. The state files are the same.
 //!
 //! # Telling
 //!

@@ -154,8 +154,13 @@ impl MasterWeight {
 
     /// The seed of stochastic rounding, if it is used.
     pub(crate) fn seed(&self) -> Option<u64> {
+        self.noise().map(|noise| noise.seed)
+    }
+
+    /// The random bits of stochastic rounding, if it is used.
+    pub(crate) fn noise(&self) -> Option<&Noise> {
         match &self.storage {
-            Storage::Stochastic(noise) => Some(noise.seed),
+            Storage::Stochastic(noise) => Some(noise),
             _ => None,
         }
     }

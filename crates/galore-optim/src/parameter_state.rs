@@ -123,7 +123,7 @@ impl ParameterState {
         }
         let whole = (0, self.master.numel());
         let mut master = match self.master.for_kernel(self.num_steps) {
-            Some(KernelWeight { kernels, flat, stored: stored @ StoredWeight::HiddenBits(_) }) => {
+            Some(KernelWeight { kernels, flat, stored }) if !matches!(stored, StoredWeight::Float) => {
                 let mut master = scratch.floats(Slot::Master, self.master.numel())?;
                 kernels.read_master((flat, stored), 1.0, &mut master)?;
                 master
@@ -134,11 +134,9 @@ impl ParameterState {
         projector.add_back(&low_rank, &mut master.f_view(&gradient.size()[..])?, scratch)?;
         decay(&mut master, adam.decay_after)?;
         match self.master.for_kernel(self.num_steps) {
-            Some(KernelWeight {
-                kernels,
-                flat,
-                stored: stored @ (StoredWeight::HiddenBits(_) | StoredWeight::Stochastic { .. }),
-            }) => kernels.write_master(&master, (flat, stored), 1.0),
+            Some(KernelWeight { kernels, flat, stored }) if !matches!(stored, StoredWeight::Float) => {
+                kernels.write_master(&master, (flat, stored), 1.0)
+            }
             _ => self.master.finish(whole, &master, self.num_steps, scratch),
         }
     }

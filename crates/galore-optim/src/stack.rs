@@ -6,10 +6,10 @@
 //! buffer that they are views into. The state of the members is then made adjacent too. Names,
 //! shapes and state files stay those of single parameters.
 
-use crate::accelerated::{KernelMoments, StoredWeight, allow_tf32, catch_scalar_panic, fused_kernels};
+use crate::accelerated::{KernelMoments, StackKeys, StoredWeight, allow_tf32, catch_scalar_panic, fused_kernels};
 use crate::adam::{AdamFormula, AdamStep};
 use crate::error::OnParameter;
-use crate::master::KernelWeight;
+use crate::master::{KernelWeight, Noise};
 use crate::parameter_state::{ParameterState, decay, decomposition_error};
 use crate::projector::{self, OneSide, Projector};
 use crate::scratch::{Scratch, Slot};
@@ -32,6 +32,8 @@ pub(crate) struct Stack {
     gradients: Tensor,
     /// int16 of the weights' shape, or empty if there are no hidden bits.
     hidden: Tensor,
+    /// int64 `[count]`: what each member adds to its random bits.
+    noise: Tensor,
     /// `[count, …]`, shaped as the projected gradients.
     first_moments: Tensor,
     second_moments: Tensor,
@@ -79,6 +81,8 @@ impl Stack {
             matches!(first.master.for_kernel(0), Some(KernelWeight { stored: StoredWeight::HiddenBits(_), .. }));
         let hidden_shape = if has_hidden { weights.size() } else { vec![0] };
         let hidden = Tensor::f_zeros(hidden_shape, (Kind::Int16, device))?;
+        let noise = members.iter().map(|member| member.master.noise().map_or(0, Noise::parameter) as i64);
+        let noise = Tensor::f_from_slice(&noise.collect::<Vec<_>>())?.f_to_device(device)?;
         for (member, index) in members.iter_mut().zip(0..) {
             let place = |stacked: &Tensor| stacked.f_select(0, index)?.f_view([-1]);
             member.moments.move_to(place(&first_moments)?, place(&second_moments)?)?;
@@ -90,7 +94,7 @@ impl Stack {
             }
         }
         let members = start..start + members.len();
-        Ok(Some(Stack { members, side, weights, gradients, hidden, first_moments, second_moments, bases }))
+        Ok(Some(Stack { members, side, weights, gradients, hidden, noise, first_moments, second_moments, bases }))
     }
 
     /// Whether all members are at the same step. After a state file was read they may not be.
@@ -271,13 +275,12 @@ impl Stack {
             StoredWeight::HiddenBits(_) | StoredWeight::Nearest => {
                 kernels.write_master(&master, (&weights, stored_all), factor)
             }
-            // Each parameter draws its own random bits.
-            StoredWeight::Stochastic { .. } => (0..count).try_for_each(|index| {
-                let member = &members[(start + index) as usize];
-                let KernelWeight { kernels, flat, stored } =
-                    member.master.for_kernel(member.num_steps).ok_or_else(no_kernel)?;
-                kernels.write_master(&master.f_select(0, index)?.f_view([-1])?, (flat, stored), factor)
-            }),
+            StoredWeight::Stochastic { .. } => {
+                let parameters = part(&self.noise)?;
+                let seed = leader.master.seed().unwrap_or_default();
+                let keys = StackKeys { parameters: &parameters, seed, step: Noise::mixed(leader.num_steps) };
+                kernels.write_stack(&master, &weights, keys, factor)
+            }
         }
     }
 }

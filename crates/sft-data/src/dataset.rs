@@ -20,8 +20,7 @@ mod split_files;
 
 use crate::Error;
 use columns::RowColumns;
-use format::Format;
-use read::Record;
+use read::{Reader, Record};
 use serde_json::Value;
 use source::Source;
 use std::ops::ControlFlow;
@@ -66,12 +65,15 @@ const RECORDS_FOR_SAMPLE: u32 = 100;
 pub fn load_splits(config: &DatasetConfig, hub: &dyn OpenRepository) -> Result<Splits, Error> {
     config.validate()?;
     let source = Source::open(config, hub)?;
-    let (format, splits) = source.split_files(config)?;
+    let (mut files, splits) = source.split_files(config)?;
     let (train_name, eval_name) = choose_splits(config, &source, &splits)?;
     let files_of = |name: &str| splits.iter().find(|(split, _)| split == name).map(|(_, files)| files.as_slice());
 
-    let reader = SplitReader { source: &source, format, text_field: &config.dataset_text_field };
     let train_files = source.fetch(files_of(&train_name).unwrap_or_default())?;
+    if let Some(first) = train_files.first() {
+        files.recognise_delimiter(first, &|columns| has_rows(columns, &config.dataset_text_field))?;
+    }
+    let reader = SplitReader { source: &source, files, text_field: &config.dataset_text_field };
     let row_columns = reader.detect_columns(&train_files, &train_name)?;
     let mut train = reader.rows(&train_files, &row_columns, &train_name)?;
     let mut train_numbers = None;
@@ -118,10 +120,16 @@ fn choose_splits(
     Ok((train, eval))
 }
 
+/// Whether there are columns that rows can be made of.
+fn has_rows(columns: &[String], text_field: &str) -> bool {
+    let has = |name: &str| columns.iter().any(|column| column == name);
+    has(text_field) || has("messages") || has("conversations") || has("prompt") && has("completion")
+}
+
 /// Reads the files of a split one after the other.
 struct SplitReader<'a> {
     source: &'a Source<'a>,
-    format: Format,
+    files: Reader,
     text_field: &'a str,
 }
 
@@ -131,7 +139,7 @@ impl SplitReader<'_> {
         for file in files {
             let mut sample = Record::new();
             let mut num_records = 0;
-            read::read(file, self.format, &candidates, &mut |_, record| {
+            self.files.sample(file, &candidates, &mut |_, record| {
                 num_records += 1;
                 for (name, value) in record {
                     let known = sample.entry(name).or_insert(Value::Null);
@@ -142,7 +150,7 @@ impl SplitReader<'_> {
                 Ok(if num_records < RECORDS_FOR_SAMPLE { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
             })?;
             if num_records > 0 {
-                let columns = read::columns(file, self.format)?;
+                let columns = self.files.columns(file)?;
                 return RowColumns::detect(&columns, &sample, self.text_field)
                     .ok_or_else(|| self.no_text_column(file, columns));
             }
@@ -156,13 +164,13 @@ impl SplitReader<'_> {
         for file in files {
             let before = rows.len();
             let mut has_column = false;
-            read::read(file, self.format, &columns, &mut |at, record| {
+            self.files.read(file, &columns, &mut |at, record| {
                 has_column |= columns.first().is_some_and(|&column| record.contains_key(column));
                 rows.push(row_columns.row(record, file, at)?);
                 Ok(ControlFlow::Continue(()))
             })?;
             if rows.len() > before && !has_column {
-                return Err(self.no_text_column(file, read::columns(file, self.format)?));
+                return Err(self.no_text_column(file, self.files.columns(file)?));
             }
         }
         if rows.is_empty() { Err(self.no_rows(split)) } else { Ok(rows) }

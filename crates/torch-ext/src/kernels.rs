@@ -9,6 +9,9 @@
 //! variable `TORCH_EXT_KERNELS=off`), use plain operations. Their results differ only by rounding:
 //! a kernel rounds to 16 bits once, a chain of operations after each operation.
 //!
+//! [`adam`] has CPU versions too, because libtorch's operations leave most of a CPU's memory
+//! bandwidth unused there.
+//!
 //! Launches go to torch's current stream, and memory comes from torch's allocator.
 
 pub mod adam;
@@ -48,6 +51,11 @@ pub fn available(operands: &[&Tensor]) -> bool {
     operands.iter().all(fits) && functions::works(device)
 }
 
+/// Whether the environment switches kernels off.
+fn switched_off() -> bool {
+    std::env::var_os("TORCH_EXT_KERNELS").is_some_and(|value| value == "off")
+}
+
 /// A translation unit and the options to compile it with.
 struct Source<'a> {
     name: &'static str,
@@ -81,8 +89,23 @@ fn optional(tensor: Option<&Tensor>) -> Argument {
     Argument::Pointer(tensor.map_or(std::ptr::null_mut::<c_void>(), Tensor::data_ptr))
 }
 
-/// Refuses an operand whose end the kernel would cross, or that is not where the kernel runs.
+/// Refuses an operand whose end the kernel would cross, or that is not on the GPU of `like`.
 fn check(
+    kernel: &'static str,
+    operand: &'static str,
+    tensor: &Tensor,
+    like: &Tensor,
+    kind: Kind,
+    numel: i64,
+) -> Result<(), Error> {
+    match like.device() {
+        Device::Cuda(_) => check_on_any_device(kernel, operand, tensor, like, kind, numel),
+        _ => Err(misfit(kernel, operand, tensor, like, kind, numel)),
+    }
+}
+
+/// Refuses an operand whose end the kernel would cross, or that is not on the device of `like`.
+fn check_on_any_device(
     kernel: &'static str,
     operand: &'static str,
     tensor: &Tensor,
@@ -94,17 +117,24 @@ fn check(
     let fits = found_kind == kind
         && tensor.numel() as i64 == numel
         && tensor.is_contiguous()
-        && tensor.device() == like.device()
-        && like.device().is_cuda();
-    if fits {
-        return Ok(());
-    }
-    Err(Error::Operand {
+        && tensor.device() == like.device();
+    if fits { Ok(()) } else { Err(misfit(kernel, operand, tensor, like, kind, numel)) }
+}
+
+fn misfit(
+    kernel: &'static str,
+    operand: &'static str,
+    tensor: &Tensor,
+    like: &Tensor,
+    kind: Kind,
+    numel: i64,
+) -> Error {
+    Error::Operand {
         kernel,
         operand,
         expected: format!("{numel} contiguous elements of {kind:?} on {:?}", like.device()),
-        found: format!("{:?} of {found_kind:?} on {:?}", tensor.size(), tensor.device()),
-    })
+        found: format!("{:?} of {:?} on {:?}", tensor.size(), tensor.f_kind(), tensor.device()),
+    }
 }
 
 fn torch<T>(operation: &'static str, result: Result<T, tch::TchError>) -> Result<T, Error> {

@@ -1,20 +1,20 @@
 //! Kernels, solvers and statistics of torch-ext.
 
-use super::{DeviceMemory, FusedKernels, KernelMoments, StoredWeight};
+use super::{DeviceMemory, FusedKernels, KernelMoments, StackKeys, StoredWeight};
 use crate::adam::AdamStep;
 use tch::{Kind, TchError, Tensor};
 use torch_ext::cuda::AllowTf32;
 use torch_ext::kernels;
-use torch_ext::kernels::adam::{Constants, Moments, NarrowGradient, Weight, WeightFormat};
+use torch_ext::kernels::adam::{Constants, Moments, NarrowGradient, StackNoise, Weight, WeightFormat};
 
 pub(crate) use torch_ext::catch_scalar_panic;
 
 struct Kernels;
 
-/// The fused kernels, if they take these operands: all on one GPU where kernels can be compiled,
-/// contiguous, float32 or bfloat16.
+/// The fused kernels, if they take these operands: contiguous, float32 or bfloat16, all on the CPU
+/// or all on one GPU where kernels can be compiled.
 pub(crate) fn fused_kernels(operands: &[&Tensor]) -> Option<&'static dyn FusedKernels> {
-    kernels::available(operands).then_some(&Kernels)
+    kernels::adam::available(operands).then_some(&Kernels)
 }
 
 /// Float32 products of tensors on a GPU round their operands to TF32 while the result lives. An
@@ -109,6 +109,17 @@ impl FusedKernels for Kernels {
         };
         let weight = Weight { values: &mut weight.shallow_clone(), format: format(stored) };
         kernels::adam::write_master(master, weight, &constants).map_err(failed)
+    }
+
+    fn write_stack(
+        &self,
+        master: &Tensor,
+        weights: &Tensor,
+        StackKeys { parameters, seed, step }: StackKeys<'_>,
+        factor: f64,
+    ) -> Result<(), TchError> {
+        let noise = StackNoise { matrices: parameters, seed, step };
+        kernels::adam::write_stack(master, &mut weights.shallow_clone(), noise, factor).map_err(failed)
     }
 
     fn two_norm(&self, tensor: &Tensor) -> Result<Tensor, TchError> {

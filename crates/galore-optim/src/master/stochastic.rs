@@ -40,7 +40,17 @@ impl Noise {
 
     /// The key of one step's bits.
     pub(crate) fn key(&self, step: i64) -> u64 {
-        mix(self.seed ^ mix(self.parameter ^ mix(step as u64)))
+        mix(self.seed ^ mix(self.parameter ^ Self::mixed(step)))
+    }
+
+    /// What the step adds to a [`Self::key`].
+    pub(crate) fn mixed(step: i64) -> u64 {
+        mix(step as u64)
+    }
+
+    /// What the parameter adds to a [`Self::key`].
+    pub(crate) fn parameter(&self) -> u64 {
+        self.parameter
     }
 
     /// Murmur3's 32-bit finaliser over the element's index, keyed at the start and in the middle.

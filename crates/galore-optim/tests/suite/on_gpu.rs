@@ -1,4 +1,4 @@
-//! A step on a GPU against the plain float32 step on the CPU. With the feature `cuda-kernels` the
+//! A step on a GPU against the plain float32 step on the CPU. With the feature `fused-kernels` the
 //! GPU uses fused kernels and TF32 products. Without a GPU there is nothing to test.
 
 use crate::{group, parameter, random};

@@ -1,13 +1,38 @@
 //! Adam in one pass, for whole weights or in a subspace, and the conversion of weights to and from
-//! float32 masters.
+//! float32 masters. These kernels also exist for the CPU, except those of float16 gradients and of
+//! stacks.
 
-use super::{Argument, Grid, Source, THREADS, Width, blocks_for, check, element_kind, launch, optional, pointer};
+mod host;
+
+use super::{
+    Argument, Grid, Source, THREADS, Width, blocks_for, check_on_any_device as check, element_kind, launch, optional,
+    pointer,
+};
 use crate::Error;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 const NAME: &str = "adam";
 /// The number of elements for each thread: 16 bytes of float32.
 const WIDEST: i64 = 4;
+/// The kernel's number for [`WeightFormat::Stochastic`].
+const STOCHASTIC: i64 = 2;
+
+/// Returns whether the kernels of this module can take these operands: contiguous, float32 or
+/// bfloat16, and either all on the CPU or all on one GPU, as for [`kernels::available`].
+///
+/// [`kernels::available`]: super::available
+pub fn available(operands: &[&Tensor]) -> bool {
+    let fits = |tensor: &&Tensor| {
+        tensor.device() == Device::Cpu
+            && tensor.is_contiguous()
+            && matches!(tensor.f_kind(), Ok(Kind::Float | Kind::BFloat16))
+    };
+    match operands {
+        [] => false,
+        operands if operands.iter().all(fits) => !super::switched_off(),
+        operands => super::available(operands),
+    }
+}
 
 /// The format of a weight.
 #[derive(Debug, Clone, Copy)]
@@ -95,6 +120,10 @@ pub fn full(
     check_weight(weight, format, numel)?;
     check(NAME, "gradient", gradient, weight, kind, numel)?;
     let moments = check_moments(first, second, weight, numel)?;
+    if weight.device() == Device::Cpu {
+        host::full((weight, format), (gradient, kind), (Moments { first, second }, moments), constants);
+        return Ok(());
+    }
     let arguments = [
         pointer(weight),
         optional(hidden(format)),
@@ -120,6 +149,10 @@ pub fn direction(
     let numel = gradient.numel() as i64;
     check(NAME, "gradient", gradient, gradient, Kind::Float, numel)?;
     let moments = check_moments(first, second, gradient, numel)?;
+    if gradient.device() == Device::Cpu {
+        host::direction(gradient, (Moments { first, second }, moments), constants);
+        return Ok(());
+    }
     let format = WeightFormat::Float;
     let arguments =
         [pointer(gradient), pointer(first), pointer(second), Argument::Long(numel), constants.argument(format)];
@@ -189,6 +222,10 @@ pub fn read_master(weight: &Tensor, format: WeightFormat<'_>, factor: f64, maste
     let numel = weight.numel() as i64;
     check_weight(weight, format, numel)?;
     check(NAME, "master", master, weight, Kind::Float, numel)?;
+    if weight.device() == Device::Cpu {
+        host::read_master(weight, format, factor, master);
+        return Ok(());
+    }
     let arguments = [
         pointer(weight),
         optional(hidden(format)),
@@ -211,9 +248,63 @@ pub fn write_master(
     let numel = weight.numel() as i64;
     check_weight(weight, format, numel)?;
     check(NAME, "master", master, weight, Kind::Float, numel)?;
+    if weight.device() == Device::Cpu {
+        host::write_master(master, (weight, format), constants);
+        return Ok(());
+    }
     let arguments =
         [pointer(master), pointer(weight), optional(hidden(format)), Argument::Long(numel), constants.argument(format)];
     run("write_master", (Kind::Float, Kind::Float), format, &[weight, master], numel, &arguments)
+}
+
+/// The random bits of matrices that lie end to end. The key of matrix `i` is
+/// `mix(seed ^ mix(matrices[i] ^ step))`, with SplitMix64's finaliser as `mix`.
+#[derive(Debug, Clone, Copy)]
+pub struct StackNoise<'a> {
+    /// A number for each matrix, int64, on the GPU of the weight.
+    pub matrices: &'a Tensor,
+    /// The seed of the run.
+    pub seed: u64,
+    /// A number of this step.
+    pub step: u64,
+}
+
+/// Writes `master` (float32) times `factor` to matrices of one shape that lie end to end, bfloat16,
+/// each rounded stochastically with bits of its own. It does the same as [`write_master`] for each
+/// of them, in one launch.
+///
+/// # Errors
+/// The same as for [`full`], and if the tensors are not on a GPU.
+pub fn write_stack(master: &Tensor, weight: &mut Tensor, noise: StackNoise<'_>, factor: f64) -> Result<(), Error> {
+    let numel = weight.numel() as i64;
+    let count = noise.matrices.numel() as i64;
+    check_weight(weight, WeightFormat::Nearest, numel)?;
+    check(NAME, "master", master, weight, Kind::Float, numel)?;
+    check(NAME, "numbers of the matrices", noise.matrices, weight, Kind::Int64, count)?;
+    if count == 0 || numel % count != 0 {
+        return Err(Error::Operand {
+            kernel: NAME,
+            operand: "weight",
+            expected: format!("{count} matrices of one size"),
+            found: format!("{numel} elements"),
+        });
+    }
+    let each = numel / count;
+    let width = Width::of(&[master, weight], Kind::Float, each, WIDEST);
+    let blocks_each = blocks_for(each / width.0);
+    let definitions = [("WEIGHT_FORMAT", STOCHASTIC), ("NARROW_MOMENTS", 0)];
+    let source = source(Kind::Float, width, &definitions);
+    let arguments = [
+        pointer(master),
+        pointer(weight),
+        pointer(noise.matrices),
+        Argument::Long(each),
+        Argument::Long(blocks_each),
+        Argument::Long(noise.seed as i64),
+        Argument::Long(noise.step as i64),
+        Argument::Float(factor as f32),
+    ];
+    launch(&source, "write_stack", Grid { blocks: blocks_each * count, threads: THREADS }, weight, &arguments)
 }
 
 fn hidden<'a>(format: WeightFormat<'a>) -> Option<&'a Tensor> {
@@ -236,6 +327,10 @@ fn check_weight(weight: &Tensor, format: WeightFormat<'_>, numel: i64) -> Result
     }
 }
 
+fn source<'a>(kind: Kind, width: Width, definitions: &'a [(&'static str, i64)]) -> Source<'a> {
+    Source { name: NAME, text: include_str!("adam/kernel.cu"), kind, width, definitions }
+}
+
 fn run(
     function: &'static str,
     (kind, moments): (Kind, Kind),
@@ -251,11 +346,11 @@ fn run(
     let number = match format {
         WeightFormat::Float => 0,
         WeightFormat::HiddenBits(_) => 1,
-        WeightFormat::Stochastic { .. } => 2,
+        WeightFormat::Stochastic { .. } => STOCHASTIC,
         WeightFormat::Nearest => 3,
     };
     let definitions = [("WEIGHT_FORMAT", number), ("NARROW_MOMENTS", i64::from(moments == Kind::BFloat16))];
-    let source = Source { name: NAME, text: include_str!("adam/kernel.cu"), kind, width, definitions: &definitions };
+    let source = source(kind, width, &definitions);
     let blocks = blocks_for((numel + width.0 - 1) / width.0);
     launch(&source, function, Grid { blocks, threads: THREADS }, operands[0], arguments)
 }

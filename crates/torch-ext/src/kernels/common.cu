@@ -5,6 +5,7 @@
 
 typedef unsigned int u32;
 typedef unsigned short u16;
+typedef unsigned long long u64;
 typedef long long i64;
 
 #if BF16

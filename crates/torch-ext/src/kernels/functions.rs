@@ -15,8 +15,7 @@ pub(super) fn works(device: usize) -> bool {
     if let Some((_, works)) = known.iter().find(|(index, _)| *index == device) {
         return *works;
     }
-    let switched_off = std::env::var_os("TORCH_EXT_KERNELS").is_some_and(|value| value == "off");
-    let works = !switched_off
+    let works = !super::switched_off()
         && match function(device, &PROBE, "probe") {
             Ok(_) => true,
             Err(error) => {

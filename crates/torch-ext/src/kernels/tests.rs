@@ -268,6 +268,44 @@ fn a_narrow_gradient_and_its_direction() {
     });
 }
 
+/// One launch for a stack of matrices rounds each as a launch of its own does.
+#[test]
+fn a_stack_is_rounded_with_the_bits_of_its_matrices() {
+    let Some(device) = gpu() else { return };
+    let mix = |value: u64| {
+        let z = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    };
+    for (count, rows, cols) in [(1, 1, 1), (3, 5, 7), (4, 33, 64), (5, 512, 200)] {
+        let master = random(&[count, rows, cols], Kind::Float, device);
+        let numbers: Vec<i64> = (0..count).map(|index| (mix(index as u64) as i64) ^ 7).collect();
+        let (seed, step) = (42, mix(17));
+        let mut stacked = Tensor::zeros([count, rows, cols], (Kind::BFloat16, device));
+        let matrices = Tensor::from_slice(&numbers).to_device(device);
+        let noise = adam::StackNoise { matrices: &matrices, seed, step };
+        adam::write_stack(&master, &mut stacked, noise, 0.5).unwrap();
+        for (number, index) in numbers.iter().zip(0..) {
+            let mut values = Tensor::zeros([rows, cols], (Kind::BFloat16, device));
+            let key = mix(seed ^ mix(*number as u64 ^ step));
+            let constants = adam::Constants {
+                beta1: 0.0,
+                beta2: 0.0,
+                epsilon: 0.0,
+                step: 0.0,
+                moments_key: 0,
+                root: 1.0,
+                decay_before: 1.0,
+                decay_after: 0.5,
+            };
+            let weight = adam::Weight { values: &mut values, format: adam::WeightFormat::Stochastic { key } };
+            adam::write_master(&master.select(0, index), weight, &constants).unwrap();
+            assert_eq!(values.equal(&stacked.select(0, index)), true, "{count} {rows} {cols}: matrix {index}");
+        }
+    }
+}
+
 #[test]
 fn embedding_gradients_are_summed_by_id() {
     each(|kind, device| {

@@ -77,3 +77,18 @@ impl MapBits for Vec<f32> {
         self.iter().map(|value| value.to_bits()).collect()
     }
 }
+
+/// A run may continue on a machine without kernels, and a stack takes one launch: the bits are the
+/// same.
+#[test]
+fn a_kernel_draws_the_same_bits() {
+    let noise = Noise::new(3, "a");
+    let master = Tensor::randn([LENGTH], (Kind::Float, Device::Cpu));
+    let empty = |kind| Tensor::empty([LENGTH], (kind, Device::Cpu));
+    let (mut plain, fused) = (empty(Kind::BFloat16), empty(Kind::BFloat16));
+    noise.round(&master, &mut plain, (5, 0), [&mut empty(Kind::Int), &mut empty(Kind::Int)]).unwrap();
+    let Some(kernels) = crate::accelerated::fused_kernels(&[&master]) else { return };
+    let stored = crate::accelerated::StoredWeight::Stochastic { key: noise.key(5) };
+    kernels.write_master(&master, (&fused, stored), 1.0).unwrap();
+    assert_eq!(plain, fused);
+}

@@ -273,3 +273,29 @@ write_master(const float* master, W* weight, u16* hidden, i64 n, Constants c) {
     for (i64 k = i; k < n; ++k) write<1>(master, weight, hidden, k, c);
   }
 }
+
+#if WEIGHT_FORMAT == 2
+// SplitMix64's finaliser.
+__device__ __forceinline__ u64 mix(u64 z) {
+  z += 0x9e3779b97f4a7c15ull;
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
+  return z ^ (z >> 31);
+}
+
+// Matrices of `each` elements that lie end to end. Each has `blocks_each` blocks and its own random
+// bits: element i of a matrix rounds as element i of `write_master` with the matrix's key.
+extern "C" __global__ void __launch_bounds__(256)
+write_stack(const float* master, W* weight, const u64* matrices, i64 each, i64 blocks_each, u64 seed, u64 step,
+            float factor) {
+  const i64 matrix = quotient(blockIdx.x, blocks_each);
+  const i64 i = ((blockIdx.x - matrix * blocks_each) * blockDim.x + threadIdx.x) * VEC;
+  if (i >= each) return;
+  const u64 key = mix(seed ^ mix(matrices[matrix] ^ step));
+  Constants c;
+  c.after = factor;
+  c.key_low = static_cast<u32>(key);
+  c.key_high = static_cast<u32>(key >> 32);
+  write<VEC>(master + matrix * each, weight + matrix * each, nullptr, i, c);
+}
+#endif
