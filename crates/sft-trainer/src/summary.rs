@@ -1,8 +1,9 @@
 //! What is told before training: what will run, on what.
 
-use causal_lm::{CausalLm, LoadReport};
+use causal_lm::{CausalLm, LoadReport, WeightDtype};
 use sft_data::{PrepareReport, Splits};
-use tracing::info;
+use tch::{Device, Kind};
+use tracing::{info, warn};
 use trainer_core::TrainingArguments;
 
 /// A number with thousands set apart.
@@ -18,16 +19,22 @@ pub(crate) fn grouped(number: usize) -> String {
     text
 }
 
+/// A number with the name of what it counts: `1 row`, `2 rows`.
+pub(crate) fn counted(number: usize, name: &str) -> String {
+    format!("{} {name}{}", grouped(number), if number == 1 { "" } else { "s" })
+}
+
 /// One split: rows kept, cut and left out, and tokens.
 pub(crate) fn split_line(name: &str, report: &PrepareReport) -> String {
     let PrepareReport { rows, kept, truncated, truncated_tokens, dropped_empty, dropped_truncated, .. } = report;
-    let mut line = format!("{name}: {} of {} rows", grouped(*kept), grouped(*rows));
+    let mut line = format!("{name}: {} of {}", grouped(*kept), counted(*rows, "row"));
     if report.examples != *kept {
         line += &format!(", packed into {}", grouped(report.examples));
     }
-    line += &format!(", {} tokens, {} of them targets", grouped(report.tokens), grouped(report.target_tokens));
+    line += &format!(", {}, {} of them targets", counted(report.tokens, "token"), grouped(report.target_tokens));
     if *truncated > 0 {
-        line += &format!("; {} rows truncated ({} tokens cut off)", grouped(*truncated), grouped(*truncated_tokens));
+        let (rows, tokens) = (counted(*truncated, "row"), counted(*truncated_tokens, "token"));
+        line += &format!("; {rows} truncated ({tokens} cut off)");
     }
     if *dropped_empty > 0 {
         line += &format!("; {} dropped as empty", grouped(*dropped_empty));
@@ -60,22 +67,46 @@ pub(crate) fn source_line(splits: &Splits) -> String {
     }
 }
 
+/// Columns that nothing is taken from, if there are any.
+pub(crate) fn unused_columns_line(splits: &Splits) -> Option<String> {
+    const SHOWN: usize = 20;
+    let names = &splits.unused_columns;
+    let shown = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match names.len() {
+        0 => None,
+        1..=SHOWN => Some(format!("columns not used: {shown}")),
+        all => Some(format!("columns not used: {shown} and {} more", all - SHOWN)),
+    }
+}
+
+/// A type by the name that config.json gives it.
+fn dtype_name(kind: Kind) -> String {
+    WeightDtype::from_kind(kind).map_or_else(|| format!("{kind:?}"), |dtype| dtype.to_string())
+}
+
 /// The model, and what in its files is unusual.
 pub(crate) fn tell_model(model: &CausalLm, report: &LoadReport) {
     let config = model.config();
     info!(
-        "model: {:?}, {:.1}M parameters, {} layers of width {}, vocabulary {}; weights {:?}, arithmetic {:?} on {:?}",
+        "model: {:?}, {:.1}M parameters, {} layers of width {}, vocabulary {}; weights in {}, arithmetic in {} on {}",
         config.family,
         model.parameters().num_parameters() as f64 / 1e6,
         config.num_hidden_layers,
         config.hidden_size,
         config.vocab_size,
-        model.parameters().flat_weights().kind(),
-        model.compute_dtype(),
-        model.options().device
+        dtype_name(model.parameters().flat_weights().kind()),
+        dtype_name(model.compute_dtype()),
+        match model.options().device {
+            Device::Cuda(index) => format!("GPU {index}"),
+            Device::Cpu => "the CPU".to_owned(),
+            other => format!("{other:?}"),
+        }
     );
     if !report.extra_tensors.is_empty() {
         info!("tensors in the files that the model does not use: {}", report.extra_tensors.join(", "));
+    }
+    if !report.ignored_fields.is_empty() {
+        warn!("config.json has settings that are not known or not used: {}", report.ignored_fields.join(", "));
     }
     if report.head_untied {
         info!("lm_head.weight differs from the embedding: they are not tied, although config.json ties them");
@@ -108,6 +139,7 @@ mod tests {
         assert_eq!(excerpt("a\nb \"c\" 'd' 你好"), "a\\nb \"c\" 'd' 你好");
         let long = excerpt(&"x".repeat(1000));
         assert_eq!(long.chars().count(), 243);
+        assert_eq!([0, 1, 2000].map(|number| counted(number, "row")), ["0 rows", "1 row", "2,000 rows"]);
         let report = PrepareReport {
             rows: 5,
             kept: 3,
@@ -121,7 +153,7 @@ mod tests {
         };
         assert_eq!(
             split_line("train", &report),
-            "train: 3 of 5 rows, 1,234 tokens, 1,200 of them targets; 1 rows truncated (9 tokens cut off); 2 dropped as empty"
+            "train: 3 of 5 rows, 1,234 tokens, 1,200 of them targets; 1 row truncated (9 tokens cut off); 2 dropped as empty"
         );
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::Error;
 use crate::untrusted::panics::catch_in_tokenizers;
-use crate::untrusted::tokenizer_expansion;
+use crate::untrusted::{regular_file, tokenizer_expansion};
 use serde_json::{Map, Value};
 use std::ffi::OsStr;
 use std::fs;
@@ -29,6 +29,8 @@ pub const TOKENIZER_FILES: [&str; 14] = [
 ];
 const CONFIG_FILE: &str = "tokenizer_config.json";
 const TEMPLATE_FILE: &str = "chat_template.jinja";
+/// The largest file of a tokenizer. Real ones have up to 100 MB.
+const MAX_FILE_BYTES: u64 = 1 << 30;
 /// A folder with further, named templates.
 const EXTRA_TEMPLATES: &str = "additional_chat_templates";
 /// The name of the template that is used unless there is a more special one.
@@ -255,9 +257,45 @@ impl TokenizerFiles {
 }
 
 fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, Error> {
-    match fs::read(path) {
+    // Its bytes are published with the model, so a link must not lead to another file of the user.
+    let folder = path.parent().unwrap_or(path);
+    let folder = if folder.ends_with(EXTRA_TEMPLATES) { folder.parent().unwrap_or(folder) } else { folder };
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    match regular_file::contained(path, folder).and_then(|()| regular_file::read(path, MAX_FILE_BYTES)) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(Error::io(path, source)),
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use crate::testing::{message, tokenizer};
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn links_out_of_the_folder_are_refused_by_name() {
+        let place = tempfile::tempdir().unwrap();
+        let outside = place.path().join("secret");
+        fs::write(&outside, "not for everybody").unwrap();
+        for name in ["merges.txt", "additional_chat_templates/tool.jinja", "special_tokens_map.json"] {
+            let dir = tempfile::tempdir().unwrap();
+            tokenizer("qwen").save(dir.path()).unwrap();
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            let _ = fs::remove_file(&path);
+            symlink(&outside, &path).unwrap();
+            let found = message(&TokenizerFiles::read(dir.path()).unwrap_err());
+            assert!(found.contains(name) && found.contains("outside of its folder"), "{found}");
+            fs::remove_file(&path).unwrap();
+            fs::write(dir.path().join("inside"), "{}").unwrap();
+            symlink(dir.path().join("inside"), &path).unwrap();
+            TokenizerFiles::read(dir.path()).unwrap();
+        }
+        let dir = tempfile::tempdir().unwrap();
+        tokenizer("qwen").save(dir.path()).unwrap();
+        symlink("/dev", dir.path().join(EXTRA_TEMPLATES)).unwrap();
+        TokenizerFiles::read(dir.path()).unwrap();
     }
 }
