@@ -179,6 +179,7 @@ impl Pace {
     }
 
     /// Time since training began.
+    #[cfg(feature = "progress-bar")]
     pub fn elapsed(&self) -> Duration {
         self.now().saturating_sub(self.started)
     }

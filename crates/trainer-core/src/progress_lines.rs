@@ -14,7 +14,7 @@ mod tests;
 const EVERY: Duration = Duration::from_secs(30);
 
 /// Tells how far a run is, in a `tracing` event with a line about every 30 seconds. Use it where
-/// [`ProgressBar`](crate::ProgressBar) cannot be drawn.
+/// `ProgressBar` (feature `progress-bar`) cannot be drawn.
 ///
 /// A line is such as `step 85/540  epoch 1.57  loss 2.714  12.3k tok/s  4m10s left`. In an
 /// evaluation `evaluating 12/40` is in place of the epoch. Loss and speed are means over the last
