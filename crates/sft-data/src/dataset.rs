@@ -22,9 +22,8 @@ mod split_files;
 
 use crate::Error;
 use columns::{RowColumns, advice, says_something};
-use format::Format;
 use memory::RowMemory;
-use read::Record;
+use read::{Reader, Record};
 use source::Source;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -71,17 +70,20 @@ const RECORDS_FOR_SAMPLE: u32 = 100;
 pub fn load_splits(config: &DatasetConfig, hub: &dyn OpenRepository) -> Result<Splits, Error> {
     config.validate()?;
     let source = Source::open(config, hub)?;
-    let (format, splits) = source.split_files(config)?;
+    let (mut files, splits) = source.split_files(config)?;
     let (train_name, eval_name) = choose_splits(config, &source, &splits)?;
     let files_of = |name: &str| splits.iter().find(|(split, _)| split == name).map(|(_, files)| files.as_slice());
 
+    let train_files = source.fetch(files_of(&train_name).unwrap_or_default())?;
+    if let Some(first) = train_files.first() {
+        files.recognise_delimiter(first, &|columns| has_rows(columns, &config.dataset_text_field))?;
+    }
     let mut reader = SplitReader {
         source: &source,
-        format,
+        files,
         text_field: &config.dataset_text_field,
         memory: RowMemory::new(config.max_dataset_memory),
     };
-    let train_files = source.fetch(files_of(&train_name).unwrap_or_default())?;
     let (row_columns, unused_columns) = reader.detect_columns(&train_files, &train_name)?;
     let mut train = reader.rows(&train_files, &row_columns, &train_name)?;
     let mut train_numbers = None;
@@ -129,10 +131,16 @@ fn choose_splits(
     Ok((train, eval))
 }
 
+/// Whether there are columns that rows can be made of.
+fn has_rows(columns: &[String], text_field: &str) -> bool {
+    let has = |name: &str| columns.iter().any(|column| column == name);
+    has(text_field) || has("messages") || has("conversations") || has("prompt") && has("completion")
+}
+
 /// Reads the files of a split one after the other.
 struct SplitReader<'a> {
     source: &'a Source<'a>,
-    format: Format,
+    files: Reader,
     text_field: &'a str,
     /// What the rows of all splits may still take.
     memory: RowMemory,
@@ -145,7 +153,7 @@ impl SplitReader<'_> {
         for file in files {
             let mut sample = Record::new();
             let mut num_records = 0;
-            read::read(file, self.format, &candidates, &mut |_, record| {
+            self.files.sample(file, &candidates, &mut |_, record| {
                 num_records += 1;
                 for (name, value) in record {
                     if says_something(&value) {
@@ -155,7 +163,7 @@ impl SplitReader<'_> {
                 Ok(if num_records < RECORDS_FOR_SAMPLE { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
             })?;
             if num_records > 0 {
-                let columns = read::columns(file, self.format)?;
+                let columns = self.files.columns(file)?;
                 let Some(found) = RowColumns::detect(&columns, &sample, self.text_field) else {
                     let advice = advice(&columns, &sample);
                     let wanted = self.text_field.to_owned();
@@ -175,7 +183,7 @@ impl SplitReader<'_> {
         for file in files {
             let before = rows.len();
             let mut missing = required.clone();
-            read::read(file, self.format, &columns, &mut |at, record| {
+            self.files.read(file, &columns, &mut |at, record| {
                 missing.retain(|&column| !record.contains_key(column));
                 let row = row_columns.row(record, file, at)?;
                 self.memory.spend(&row, file, (rows.len() - before) as u64 + 1)?;
@@ -185,7 +193,7 @@ impl SplitReader<'_> {
             if rows.len() > before
                 && let Some(&wanted) = missing.first()
             {
-                let columns = read::columns(file, self.format)?;
+                let columns = self.files.columns(file)?;
                 return Err(Error::MissingColumn { path: file.clone(), wanted: wanted.to_owned(), columns });
             }
         }

@@ -84,6 +84,17 @@ pub enum Error {
         /// What is there instead.
         found: String,
     },
+    /// A split of a repository is not complete. Without a network, only the files in the cache are
+    /// there.
+    #[error("{location}: split `{split}` is not complete: {missing}; fetch the rest while the hub can be reached")]
+    MissingShards {
+        /// The repository.
+        location: String,
+        /// The split.
+        split: String,
+        /// Which files are missing.
+        missing: String,
+    },
     /// A split has no rows.
     #[error("{location}: empty, there are no rows to train on")]
     NoRows {

@@ -13,6 +13,8 @@ mod special;
 
 use crate::untrusted::panics::catch_in_tokenizers;
 use crate::{ChatContext, Error};
+use assistant::Chat;
+pub(crate) use assistant::Rendered;
 use chat_template::ChatTemplate;
 pub use files::TOKENIZER_FILES;
 use files::TokenizerFiles;
@@ -21,8 +23,6 @@ use special::SpecialTokens;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokenizers::{Encoding, Tokenizer};
-
-pub(crate) use assistant::Rendered;
 
 /// The tokenizer of a model folder. Cloning is cheap.
 #[derive(Debug, Clone)]
@@ -224,7 +224,14 @@ impl ChatTokenizer {
         messages: &[Value],
         context: &ChatContext,
     ) -> Result<Rendered, Error> {
-        assistant::render_with_spans(self.chat_template()?, messages, context, &self.special)
+        let template = self.chat_template()?;
+        assistant::render_with_spans(&Chat {
+            template,
+            messages,
+            context,
+            special: &self.special,
+            tokenizer: &self.tokenizer,
+        })
     }
 
     fn chat_template(&self) -> Result<&ChatTemplate, Error> {
