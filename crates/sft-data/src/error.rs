@@ -258,9 +258,7 @@ pub enum Error {
         source: minijinja::Error,
     },
     /// The chat template was stopped because it exceeded a limit.
-    #[error(
-        "chat template, {during}: stopped, as {reason}; is it damaged or hostile? `chat_template_path` names another"
-    )]
+    #[error("chat template, {during}: stopped, as {reason}; `chat_template_path` names another template")]
     ChatTemplateStopped {
         /// What was being done.
         during: String,

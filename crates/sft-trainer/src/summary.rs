@@ -1,8 +1,9 @@
 //! What is told before training: what will run, on what.
 
-use causal_lm::{CausalLm, LoadReport};
+use causal_lm::{CausalLm, LoadReport, WeightDtype};
 use sft_data::{PrepareReport, Splits};
-use tracing::info;
+use tch::{Device, Kind};
+use tracing::{info, warn};
 use trainer_core::TrainingArguments;
 
 /// A number with thousands set apart.
@@ -78,22 +79,34 @@ pub(crate) fn unused_columns_line(splits: &Splits) -> Option<String> {
     }
 }
 
+/// A type by the name that config.json gives it.
+fn dtype_name(kind: Kind) -> String {
+    WeightDtype::from_kind(kind).map_or_else(|| format!("{kind:?}"), |dtype| dtype.to_string())
+}
+
 /// The model, and what in its files is unusual.
 pub(crate) fn tell_model(model: &CausalLm, report: &LoadReport) {
     let config = model.config();
     info!(
-        "model: {:?}, {:.1}M parameters, {} layers of width {}, vocabulary {}; weights {:?}, arithmetic {:?} on {:?}",
+        "model: {:?}, {:.1}M parameters, {} layers of width {}, vocabulary {}; weights in {}, arithmetic in {} on {}",
         config.family,
         model.parameters().num_parameters() as f64 / 1e6,
         config.num_hidden_layers,
         config.hidden_size,
         config.vocab_size,
-        model.parameters().flat_weights().kind(),
-        model.compute_dtype(),
-        model.options().device
+        dtype_name(model.parameters().flat_weights().kind()),
+        dtype_name(model.compute_dtype()),
+        match model.options().device {
+            Device::Cuda(index) => format!("GPU {index}"),
+            Device::Cpu => "the CPU".to_owned(),
+            other => format!("{other:?}"),
+        }
     );
     if !report.extra_tensors.is_empty() {
         info!("tensors in the files that the model does not use: {}", report.extra_tensors.join(", "));
+    }
+    if !report.ignored_fields.is_empty() {
+        warn!("config.json has settings that are not known or not used: {}", report.ignored_fields.join(", "));
     }
     if report.head_untied {
         info!("lm_head.weight differs from the embedding: they are not tied, although config.json ties them");

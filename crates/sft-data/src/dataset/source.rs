@@ -5,7 +5,7 @@ use super::card::{ChooseError, Configurations, DeclaredConfig};
 use super::format::Format;
 use super::read::Reader;
 use super::repository::{OpenRepository, Repository};
-use super::split_files::{SplitFiles, self};
+use super::split_files::{self, SplitFiles};
 use crate::Error;
 use crate::untrusted::regular_file;
 use std::path::{Path, PathBuf};
