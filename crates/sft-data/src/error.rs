@@ -163,6 +163,15 @@ pub enum Error {
         /// What the rows may take.
         limit: ByteSize,
     },
+    /// The chat template leaves out what a message calls.
+    #[error(
+        "the chat template leaves out the tool calls of message {number}: name a template that writes them with \
+         `chat_template_path`, or remove them"
+    )]
+    ToolCallsLeftOut {
+        /// The number of the message in its chat, counted from 1.
+        number: usize,
+    },
     /// The chat template leaves out a whole message.
     #[error(
         "the chat template leaves out message {number}, whose role is {role:?}: give it a role that the template \

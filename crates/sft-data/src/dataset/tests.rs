@@ -252,12 +252,12 @@ fn rows_beyond_the_memory_that_they_may_take_are_an_error() {
     let load = |bytes| folder.load("", |config| config.max_dataset_memory = Some(ByteSize(bytes)));
     assert_eq!(load(1 << 20).unwrap().train.len(), 1000);
     let advice = "that they may take; train on fewer rows, or raise `max_dataset_memory`";
-    // Every row counts as 396 bytes.
+    // Every row counts as 308 bytes.
     let error = load(256 << 10).unwrap_err();
-    let expected = "train.jsonl: up to its row 662 the dataset and its tokens need more than the 256 KiB of memory";
+    let expected = "train.jsonl: up to its row 852 the dataset and its tokens need more than the 256 KiB of memory";
     assert_eq!(error, format!("{expected} {advice}"));
     let error = load(512 << 10).unwrap_err();
-    let expected = "test.jsonl: up to its row 324 the dataset and its tokens need more than the 512 KiB of memory";
+    let expected = "test.jsonl: up to its row 703 the dataset and its tokens need more than the 512 KiB of memory";
     assert_eq!(error, format!("{expected} {advice}"));
     let one_text = Folder::with(&[("train.txt", &"word ".repeat(100_000)), ("test.txt", "a")]);
     let error = one_text.load("", |config| config.max_dataset_memory = Some(ByteSize(1 << 20))).unwrap_err();

@@ -103,7 +103,7 @@ pub(super) fn add_system(messages: &mut Vec<Value>, system: Value) -> Result<(),
     };
     let first = messages.first().filter(|message| message["role"] == "system").map(|message| &message["content"]);
     match first {
-        Some(content) if *content == Value::from(system.as_str()) => Ok(()),
+        Some(content) if *content == system => Ok(()),
         Some(_) => Err("has a system message and another text in column `system`; leave one of them out".to_owned()),
         // A row without messages stays empty.
         None if messages.is_empty() => Ok(()),
