@@ -92,6 +92,9 @@ pub struct Data {
     test_size: Option<f64>,
     /// Column that holds the text [default: text]
     dataset_text_field: Option<String>,
+    /// Memory that the rows and their tokens may take, such as 8GiB [default: half of what is free]
+    #[arg(value_name = "SIZE")]
+    max_dataset_memory: Option<String>,
     /// Longest row in tokens; the rest is cut off. 0: no limit [default: 1024]
     #[arg(alias = "max_seq_length")]
     max_length: Option<usize>,
@@ -189,8 +192,9 @@ pub struct OptimizerFlags {
     adam_epsilon: Option<f64>,
     /// Scale gradients down to this norm; 0: never [default: 1]
     max_grad_norm: Option<f64>,
-    /// How 16-bit weights take a float32 update: exact (16 hidden bits a weight), stochastic, or
-    /// nearest (loses most of a small learning rate's updates) [default: exact]
+    /// How 16-bit weights take a float32 update: stochastic (rounded up or down so that the mean is
+    /// right), exact (16 hidden bits a weight), or nearest (loses most of a small learning rate's
+    /// updates) [default: stochastic for bfloat16, exact for float16]
     bf16_weight_update: Option<String>,
     /// Type of Adam's moments: float32, or bfloat16 for half the memory (GaLore's bases are then
     /// float16) [default: auto: bfloat16 on CUDA for bfloat16 weights, else float32]

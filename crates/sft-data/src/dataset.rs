@@ -6,11 +6,13 @@
 //! how a record becomes a row ([`columns`]). If there is only one split, part of it can be set
 //! aside ([`holdout`]).
 
+mod byte_size;
 mod card;
 mod columns;
 mod config;
 mod format;
 mod holdout;
+mod memory;
 mod patterns;
 mod read;
 mod repository;
@@ -19,14 +21,14 @@ mod source;
 mod split_files;
 
 use crate::Error;
-use columns::RowColumns;
-use format::Format;
-use read::Record;
-use serde_json::Value;
+use columns::{RowColumns, advice, says_something};
+use memory::RowMemory;
+use read::{Reader, Record};
 use source::Source;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+pub use byte_size::ByteSize;
 pub use config::{DatasetConfig, Evaluation};
 pub(crate) use format::KNOWN_FORMATS;
 pub use repository::{LocalFiles, OpenRepository, Repository};
@@ -48,6 +50,8 @@ pub struct Splits {
     pub eval_name: Option<String>,
     /// Where the rows come from and from which columns, for people to read.
     pub source: String,
+    /// Columns of the first file that nothing is taken from.
+    pub unused_columns: Vec<String>,
 }
 
 /// Names of splits to evaluate on. The first that exists is used.
@@ -66,13 +70,21 @@ const RECORDS_FOR_SAMPLE: u32 = 100;
 pub fn load_splits(config: &DatasetConfig, hub: &dyn OpenRepository) -> Result<Splits, Error> {
     config.validate()?;
     let source = Source::open(config, hub)?;
-    let (format, splits) = source.split_files(config)?;
+    let (mut files, splits) = source.split_files(config)?;
     let (train_name, eval_name) = choose_splits(config, &source, &splits)?;
     let files_of = |name: &str| splits.iter().find(|(split, _)| split == name).map(|(_, files)| files.as_slice());
 
-    let reader = SplitReader { source: &source, format, text_field: &config.dataset_text_field };
     let train_files = source.fetch(files_of(&train_name).unwrap_or_default())?;
-    let row_columns = reader.detect_columns(&train_files, &train_name)?;
+    if let Some(first) = train_files.first() {
+        files.recognise_delimiter(first, &|columns| has_rows(columns, &config.dataset_text_field))?;
+    }
+    let mut reader = SplitReader {
+        source: &source,
+        files,
+        text_field: &config.dataset_text_field,
+        memory: RowMemory::new(config.max_dataset_memory),
+    };
+    let (row_columns, unused_columns) = reader.detect_columns(&train_files, &train_name)?;
     let mut train = reader.rows(&train_files, &row_columns, &train_name)?;
     let mut train_numbers = None;
     let (eval, eval_name) = match (eval_name, config.test_size) {
@@ -89,7 +101,8 @@ pub fn load_splits(config: &DatasetConfig, hub: &dyn OpenRepository) -> Result<S
         }
         _ => (None, None),
     };
-    Ok(Splits { train, train_numbers, eval, train_name, eval_name, source: format!("{source}, {row_columns}") })
+    let source = format!("{source}, {row_columns}");
+    Ok(Splits { train, train_numbers, eval, train_name, eval_name, source, unused_columns })
 }
 
 fn choose_splits(
@@ -118,58 +131,74 @@ fn choose_splits(
     Ok((train, eval))
 }
 
+/// Whether there are columns that rows can be made of.
+fn has_rows(columns: &[String], text_field: &str) -> bool {
+    let has = |name: &str| columns.iter().any(|column| column == name);
+    has(text_field) || has("messages") || has("conversations") || has("prompt") && has("completion")
+}
+
 /// Reads the files of a split one after the other.
 struct SplitReader<'a> {
     source: &'a Source<'a>,
-    format: Format,
+    files: Reader,
     text_field: &'a str,
+    /// What the rows of all splits may still take.
+    memory: RowMemory,
 }
 
 impl SplitReader<'_> {
-    fn detect_columns(&self, files: &[PathBuf], split: &str) -> Result<RowColumns, Error> {
+    /// How rows are made, and the columns that are not used.
+    fn detect_columns(&self, files: &[PathBuf], split: &str) -> Result<(RowColumns, Vec<String>), Error> {
         let candidates = [self.text_field, "text", "prompt", "completion", "messages", "conversations"];
         for file in files {
             let mut sample = Record::new();
             let mut num_records = 0;
-            read::read(file, self.format, &candidates, &mut |_, record| {
+            self.files.sample(file, &candidates, &mut |_, record| {
                 num_records += 1;
                 for (name, value) in record {
-                    let known = sample.entry(name).or_insert(Value::Null);
-                    if known.is_null() {
-                        *known = value;
+                    if says_something(&value) {
+                        sample.entry(name).or_insert(value);
                     }
                 }
                 Ok(if num_records < RECORDS_FOR_SAMPLE { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
             })?;
             if num_records > 0 {
-                let columns = read::columns(file, self.format)?;
-                return RowColumns::detect(&columns, &sample, self.text_field)
-                    .ok_or_else(|| self.no_text_column(file, columns));
+                let columns = self.files.columns(file)?;
+                let Some(found) = RowColumns::detect(&columns, &sample, self.text_field) else {
+                    let advice = advice(&columns, &sample);
+                    let wanted = self.text_field.to_owned();
+                    return Err(Error::NoTextColumn { path: file.clone(), wanted, columns, advice });
+                };
+                let unused = found.unused(&columns, &sample);
+                return Ok((found, unused));
             }
         }
         Err(self.no_rows(split))
     }
 
-    fn rows(&self, files: &[PathBuf], row_columns: &RowColumns, split: &str) -> Result<Vec<Row>, Error> {
+    fn rows(&mut self, files: &[PathBuf], row_columns: &RowColumns, split: &str) -> Result<Vec<Row>, Error> {
         let columns = row_columns.columns();
+        let required = row_columns.required();
         let mut rows = Vec::new();
         for file in files {
             let before = rows.len();
-            let mut has_column = false;
-            read::read(file, self.format, &columns, &mut |at, record| {
-                has_column |= columns.first().is_some_and(|&column| record.contains_key(column));
-                rows.push(row_columns.row(record, file, at)?);
+            let mut missing = required.clone();
+            self.files.read(file, &columns, &mut |at, record| {
+                missing.retain(|&column| !record.contains_key(column));
+                let row = row_columns.row(record, file, at)?;
+                self.memory.spend(&row, file, (rows.len() - before) as u64 + 1)?;
+                rows.push(row);
                 Ok(ControlFlow::Continue(()))
             })?;
-            if rows.len() > before && !has_column {
-                return Err(self.no_text_column(file, read::columns(file, self.format)?));
+            if rows.len() > before
+                && let Some(&wanted) = missing.first()
+            {
+                let columns = self.files.columns(file)?;
+                return Err(Error::MissingColumn { path: file.clone(), wanted: wanted.to_owned(), columns });
             }
         }
+        rows.shrink_to_fit();
         if rows.is_empty() { Err(self.no_rows(split)) } else { Ok(rows) }
-    }
-
-    fn no_text_column(&self, file: &Path, columns: Vec<String>) -> Error {
-        Error::NoTextColumn { path: file.to_owned(), wanted: self.text_field.to_owned(), columns }
     }
 
     fn no_rows(&self, split: &str) -> Error {

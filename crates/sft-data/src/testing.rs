@@ -8,7 +8,7 @@ use std::fmt::Debug;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Once;
-use tracing::field::Field;
+use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 
@@ -70,26 +70,54 @@ impl Random {
 thread_local! {
     /// The spans that this thread has opened.
     static SPANS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+    /// The progress that this thread has told.
+    static PROGRESS: RefCell<Vec<(u64, u64)>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Runs `work` and returns the spans that it opens on this thread: name, field and value.
 pub(crate) fn spans_of<T>(work: impl FnOnce() -> T) -> Vec<String> {
+    record();
+    SPANS.take();
+    work();
+    SPANS.take()
+}
+
+/// Runs `work` and returns the progress that it tells on this thread: `done` and `total`.
+pub(crate) fn progress_of<T>(work: impl FnOnce() -> T) -> Vec<(u64, u64)> {
+    record();
+    PROGRESS.take();
+    work();
+    PROGRESS.take()
+}
+
+fn record() {
     static INSTALL: Once = Once::new();
     // A subscriber of one thread would miss spans whose call sites another thread registers.
     INSTALL.call_once(|| {
         tracing::subscriber::set_global_default(SpanRecorder).unwrap();
         tracing::callsite::rebuild_interest_cache();
     });
-    SPANS.take();
-    work();
-    SPANS.take()
+}
+
+struct ProgressFields<'a>(&'a mut u64, &'a mut u64);
+
+impl Visit for ProgressFields<'_> {
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        match field.name() {
+            "done" => *self.0 = value,
+            "total" => *self.1 = value,
+            _ => {}
+        }
+    }
+
+    fn record_debug(&mut self, _field: &Field, _value: &dyn Debug) {}
 }
 
 struct SpanRecorder;
 
 impl Subscriber for SpanRecorder {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.is_span() && metadata.target().starts_with("sft_data")
+        metadata.is_span() && metadata.target().starts_with("sft_data") || metadata.target() == "progress"
     }
 
     fn new_span(&self, attributes: &Attributes<'_>) -> Id {
@@ -101,7 +129,11 @@ impl Subscriber for SpanRecorder {
 
     fn record(&self, _span: &Id, _values: &Record<'_>) {}
     fn record_follows_from(&self, _span: &Id, _follows: &Id) {}
-    fn event(&self, _event: &Event<'_>) {}
+    fn event(&self, event: &Event<'_>) {
+        let (mut done, mut total) = (0, 0);
+        event.record(&mut ProgressFields(&mut done, &mut total));
+        PROGRESS.with_borrow_mut(|progress| progress.push((done, total)));
+    }
     fn enter(&self, _span: &Id) {}
     fn exit(&self, _span: &Id) {}
 }

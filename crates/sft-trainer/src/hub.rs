@@ -99,7 +99,14 @@ impl Hub {
     /// # Errors
     /// If `HF_ENDPOINT` is not an `http` or `https` address.
     pub fn from_env() -> Result<Self, HubError> {
-        Self::from_variables(&|name| std::env::var(name).ok())
+        // Without HOME, the system knows the user's home folder, as Python does.
+        let home = || std::env::home_dir().map(|home| home.to_string_lossy().into_owned());
+        Self::from_variables(&|name| {
+            std::env::var(name)
+                .ok()
+                .filter(|value| name != "HOME" || !value.is_empty())
+                .or_else(|| if name == "HOME" { home() } else { None })
+        })
     }
 
     /// Like [`from_env`](Self::from_env), with the variables from elsewhere. Only the proxies still
@@ -142,7 +149,10 @@ impl Hub {
         revision: &str,
         wanted: &dyn Fn(&str) -> bool,
     ) -> Result<PathBuf, HubError> {
-        let repo = self.open(kind, repo_id, revision)?;
+        self.fetch_all(&self.open(kind, repo_id, revision)?, wanted)
+    }
+
+    fn fetch_all(&self, repo: &HubRepo<'_>, wanted: &dyn Fn(&str) -> bool) -> Result<PathBuf, HubError> {
         let files: Vec<&String> = repo.files().iter().filter(|name| wanted(name)).collect();
         if files.is_empty() {
             return Err(repo.no_file_wanted());
@@ -158,8 +168,8 @@ impl Hub {
     /// safetensors.
     ///
     /// # Errors
-    /// If `name` is neither a folder nor the name of a repository, and as for
-    /// [`snapshot`](Self::snapshot).
+    /// If `name` is neither a folder nor the name of a repository, the hub is not asked and the
+    /// cache lacks some of the files with weights, and as for [`snapshot`](Self::snapshot).
     pub fn model_dir(&self, name: &str, revision: &str) -> Result<PathBuf, HubError> {
         let path = Path::new(name);
         if path.is_dir() {
@@ -171,7 +181,9 @@ impl Hub {
         if !is_repo_id(name) {
             return Err(HubError::ModelNotFound { name: name.to_owned() });
         }
-        self.snapshot(RepoKind::Model, name, revision, &is_model_file)
+        let repo = self.open(RepoKind::Model, name, revision)?;
+        repo.check_weights()?;
+        self.fetch_all(&repo, &is_model_file)
     }
 
     fn connection(&self) -> Result<&Connection, HubError> {

@@ -35,7 +35,7 @@ pub(crate) fn custom(name: String, optimizer: Box<dyn Optimizer>) -> BuiltOptimi
 pub(crate) fn build(model: &mut CausalLm, config: &SftConfig) -> Result<BuiltOptimizer, Error> {
     let settings = &config.optimizer;
     let galore = settings.galore()?;
-    let weight_update = settings.weight_update(config.training.seed);
+    let weight_update = settings.weight_update(model.parameters().flat_weights().kind(), config.training.seed);
     let moments = settings.optim_state_dtype.0.unwrap_or_else(|| default_moments(model));
     let adam = AdamConfig { moments, ..settings.adam() };
     let fingerprint = OptimizerFingerprint::new(settings, galore.as_ref(), moments, weight_update)?;

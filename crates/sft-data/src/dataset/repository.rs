@@ -12,6 +12,12 @@ pub trait Repository: Display {
     /// Names of all files, relative to the repository's root, with `/` between folders.
     fn files(&self) -> &[String];
 
+    /// Whether files may be missing from [`files`](Self::files), because only a cache of the
+    /// repository can be reached. False by default.
+    fn is_partial(&self) -> bool {
+        false
+    }
+
     /// Returns the path of a local copy of one file. It is called once for each file that is read.
     ///
     /// # Errors

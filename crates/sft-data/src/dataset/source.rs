@@ -1,16 +1,24 @@
 //! Where a dataset is: a file, a folder, or a hub repository.
 
 use super::DatasetConfig;
-use super::card::{self, DeclaredConfig};
+use super::card::{ChooseError, Configurations, DeclaredConfig};
 use super::format::Format;
+use super::read::Reader;
 use super::repository::{OpenRepository, Repository};
 use super::split_files::{self, SplitFiles};
 use crate::Error;
+use crate::untrusted::regular_file;
 use std::path::{Path, PathBuf};
 use std::{fmt, fs};
 
 /// Number of file names that an error quotes.
 const NUM_QUOTED: usize = 5;
+/// The dataset card.
+const CARD: &str = "README.md";
+/// A card without text, whose keys replace those of the other.
+const STANDALONE: &str = ".huggingface.yaml";
+/// The largest dataset card that is read.
+const MAX_CARD_BYTES: u64 = 64 << 20;
 
 /// A dataset that exists.
 pub(super) enum Source<'a> {
@@ -48,68 +56,121 @@ impl<'a> Source<'a> {
         repository.map(Self::Hub).ok_or_else(|| Error::DatasetNotFound { name: name.to_owned() })
     }
 
-    /// The files of every split, all of one format.
-    pub(super) fn split_files(&self, config: &DatasetConfig) -> Result<(Format, SplitFiles), Error> {
+    /// The files of every split, all of one format, and how to read them.
+    pub(super) fn split_files(&self, config: &DatasetConfig) -> Result<(Reader, SplitFiles), Error> {
         let names = match self {
             Self::File(path) => {
                 let name = path.to_string_lossy().into_owned();
                 let format = Format::of(&name).ok_or_else(|| Error::UnknownFormat { path: path.clone() })?;
-                return Ok((format, vec![("train".to_owned(), vec![name])]));
+                return Ok((Reader::new(format), vec![("train".to_owned(), vec![name])]));
             }
             Self::Folder { names, .. } => names.as_slice(),
             Self::Hub(repository) => repository.files(),
         };
-        let declared = self.declared(config)?;
+        let card = self.card(config)?;
+        let declared = card.as_ref().map(|(_, declared)| declared);
         if let Some(missing) = declared
-            .iter()
+            .into_iter()
             .flat_map(DeclaredConfig::named_files)
             .find(|file| !names.iter().any(|name| name == file || name.starts_with(&format!("{file}/"))))
         {
             let found = format!("its README.md names {missing}, which is not there");
             return Err(Error::NoDataFiles { location: self.to_string(), found });
         }
-        let splits = split_files::find(names, declared.as_ref());
-        split_files::choose_format(splits)
-            .ok_or_else(|| Error::NoDataFiles { location: self.to_string(), found: describe(names) })
+        let splits = split_files::find(names, declared);
+        let (format, splits) = split_files::choose_format(splits)
+            .ok_or_else(|| Error::NoDataFiles { location: self.to_string(), found: describe(names) })?;
+        self.check_shards(&splits)?;
+        let reader = match card {
+            Some((path, declared)) => Reader::declared(format, &declared.options).map_err(|problem| {
+                Error::BadFile { path, problem: format!("configuration `{}`: {problem}", declared.name) }
+            })?,
+            None => Reader::new(format),
+        };
+        Ok((reader, splits))
     }
 
     /// Local paths of files, which are downloaded if necessary.
     pub(super) fn fetch(&self, names: &[String]) -> Result<Vec<PathBuf>, Error> {
         match self {
             Self::File(path) => Ok(vec![path.clone()]),
-            Self::Folder { path, .. } => Ok(names.iter().map(|name| path.join(name)).collect()),
+            Self::Folder { path, .. } => {
+                let inside = |name: &String| {
+                    let file = path.join(name);
+                    match regular_file::contained(&file, path) {
+                        Ok(()) => Ok(file),
+                        Err(source) => Err(Error::io(file, source)),
+                    }
+                };
+                names.iter().map(inside).collect()
+            }
             Self::Hub(repository) => {
                 names.iter().map(|name| repository.fetch(name).map_err(Error::Repository)).collect()
             }
         }
     }
 
-    fn declared(&self, config: &DatasetConfig) -> Result<Option<DeclaredConfig>, Error> {
-        let readme = match self {
-            Self::File(_) => None,
-            Self::Folder { path, .. } => Some(path.join("README.md")).filter(|path| path.is_file()),
-            Self::Hub(repository) if repository.files().iter().any(|name| name == "README.md") => {
-                Some(repository.fetch("README.md").map_err(Error::Repository)?)
+    /// The configuration that the dataset card declares, and the file that declares it.
+    fn card(&self, config: &DatasetConfig) -> Result<Option<(PathBuf, DeclaredConfig)>, Error> {
+        let mut path = PathBuf::from(CARD);
+        let mut found = Configurations::default();
+        for name in [CARD, STANDALONE] {
+            let Some(file) = self.small_file(name)? else { continue };
+            let bad = |problem| Error::BadFile { path: file.clone(), problem };
+            let bytes = regular_file::read(&file, MAX_CARD_BYTES).map_err(|source| Error::io(&file, source))?;
+            let text = String::from_utf8_lossy(&bytes);
+            let configurations = match name {
+                CARD => Configurations::of_card(&text),
+                _ => Configurations::of_yaml(&text, 0),
+            };
+            if let Some(configurations) = configurations.map_err(bad)? {
+                (path, found) = (file, configurations);
             }
-            Self::Hub(_) => None,
+        }
+        match found.choose(config.dataset_config.as_deref()) {
+            Ok(declared) => Ok(declared.map(|declared| (path, declared))),
+            Err(ChooseError::Card(problem)) => Err(Error::BadFile { path, problem }),
+            Err(ChooseError::Wanted(error)) => Err(error),
+        }
+    }
+
+    /// The local path of a file that need not exist.
+    fn small_file(&self, name: &str) -> Result<Option<PathBuf>, Error> {
+        let is_there = match self {
+            Self::File(_) => false,
+            Self::Folder { path, .. } => fs::metadata(path.join(name)).is_ok_and(|found| !found.is_dir()),
+            Self::Hub(repository) => repository.files().iter().any(|file| file == name),
         };
-        let readme = match readme {
-            Some(path) => {
-                String::from_utf8_lossy(&fs::read(&path).map_err(|source| Error::io(path, source))?).into_owned()
+        if !is_there {
+            return Ok(None);
+        }
+        Ok(self.fetch(&[name.to_owned()])?.pop())
+    }
+
+    /// `-of-00003` in the name of a shard tells how many there are. Some may have been left out on
+    /// purpose, but not where only those are there that have been downloaded before.
+    fn check_shards(&self, splits: &SplitFiles) -> Result<(), Error> {
+        for (split, files) in splits {
+            let Some(missing) = split_files::missing_shards(files) else { continue };
+            if matches!(self, Self::Hub(repository) if repository.is_partial()) {
+                return Err(Error::MissingShards { location: self.to_string(), split: split.clone(), missing });
             }
-            None => String::new(),
-        };
-        card::declared_config(&readme, config.dataset_config.as_deref())
+            tracing::warn!("{self}: split `{split}` is not complete: {missing}. Training on what is there");
+        }
+        Ok(())
     }
 }
 
 /// Collects the names of all files below a folder, relative to it. Links are followed, hidden files
 /// are left out. `above` holds the folders on the path, because following a link back to one of
-/// them would never end.
+/// them would never end. The first of them is the whole folder, which no link may leave.
 fn list(folder: &Path, prefix: &str, above: &mut Vec<PathBuf>, names: &mut Vec<String>) -> Result<(), Error> {
     let place = folder.canonicalize().map_err(|source| Error::io(folder, source))?;
     if above.contains(&place) {
         return Ok(());
+    }
+    if let Some(whole) = above.first() {
+        regular_file::contained(folder, whole).map_err(|source| Error::io(folder, source))?;
     }
     above.push(place);
     for entry in fs::read_dir(folder).map_err(|source| Error::io(folder, source))? {
@@ -146,3 +207,6 @@ fn describe(names: &[String]) -> String {
     }
     named
 }
+
+#[cfg(test)]
+mod tests;

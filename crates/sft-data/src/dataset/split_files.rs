@@ -8,7 +8,7 @@
 use super::card::DeclaredConfig;
 use super::format::Format;
 use super::patterns::Pattern;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The files of each split in the order in which they are read. The splits are in the order train,
 /// validation, test, others.
@@ -20,6 +20,8 @@ const SPLIT_KEYWORDS: [(&str, &[&str]); 3] = [
     ("validation", &["validation", "valid", "dev", "val"]),
     ("test", &["test", "testing", "eval", "evaluation"]),
 ];
+/// Number of missing shards that are named.
+const NUM_QUOTED: usize = 5;
 const SHARDED: &str = "data/*-[0-9][0-9][0-9][0-9][0-9]-of-[0-9][0-9][0-9][0-9][0-9]*.*";
 /// The set of characters that may be next to a keyword.
 const SEPARATORS: &str = "[-._ 0-9]";
@@ -34,11 +36,61 @@ pub(super) fn find(names: &[String], declared: Option<&DeclaredConfig>) -> Split
     let mut names: Vec<&str> = names.iter().map(String::as_str).filter(|name| is_data(name)).collect();
     names.sort_unstable();
     match declared {
-        Some(declared) => {
+        Some(declared) if !declared.splits.is_empty() => {
             by_patterns(&names, declared.splits.iter().map(|(split, patterns)| (split.as_str(), patterns.clone())))
         }
-        None => guess(&names),
+        Some(DeclaredConfig { folder: Some(folder), .. }) => guess_in(folder, &names),
+        _ => guess(&names),
     }
+}
+
+/// Guesses from the names below a folder.
+fn guess_in(folder: &str, names: &[&str]) -> SplitFiles {
+    let below = |name: &&str| name.strip_prefix(folder)?.strip_prefix('/').map(str::len);
+    let names: Vec<&str> =
+        names.iter().filter_map(|name| below(name).map(|length| &name[name.len() - length..])).collect();
+    let mut splits = guess(&names);
+    for name in splits.iter_mut().flat_map(|(_, files)| files) {
+        *name = format!("{folder}/{name}");
+    }
+    splits
+}
+
+/// Says which shards are missing among the files of a split. `None` if none is. In a name such as
+/// `train-00001-of-00003.parquet`, the second number is that of all shards.
+pub(super) fn missing_shards(files: &[String]) -> Option<String> {
+    let mut sets: BTreeMap<(&str, u64, &str), BTreeSet<u64>> = BTreeMap::new();
+    for file in files {
+        if let Some((before, number, total, after)) = shard(file) {
+            sets.entry((before, total, after)).or_default().insert(number);
+        }
+    }
+    let missing: Vec<String> = sets
+        .iter()
+        .filter(|((_, total, _), numbers)| (numbers.len() as u64) < *total)
+        .map(|((before, total, after), numbers)| {
+            let missing = (0..*total).filter(|number| !numbers.contains(number));
+            let named: Vec<String> = missing.take(NUM_QUOTED).map(|number| format!("{number:05}")).collect();
+            let num_missing = total - numbers.len() as u64;
+            let more = if num_missing > NUM_QUOTED as u64 { ", …" } else { "" };
+            format!(
+                "{num_missing} of {total} files {before}-*-of-{total:05}{after} missing ({}{more})",
+                named.join(", ")
+            )
+        })
+        .collect();
+    (!missing.is_empty()).then(|| missing.join("; "))
+}
+
+/// What comes before the number of a shard, the two numbers, and the rest.
+fn shard(name: &str) -> Option<(&str, u64, u64, &str)> {
+    let at = name.rfind("-of-")?;
+    let digits =
+        |text: &str| (text.len() == 5 && text.bytes().all(|byte| byte.is_ascii_digit())).then(|| text.parse().ok())?;
+    let (before, number) = name[..at].rsplit_once('-')?;
+    let total = name.get(at + 4..at + 9)?;
+    let (number, total) = (digits(number)?, digits(total)?);
+    (number < total).then(|| (before, number, total, &name[at + 9..]))
 }
 
 /// Reduces all splits to the files of the most common format. `None` if no file has a known format.

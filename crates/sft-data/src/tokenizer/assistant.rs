@@ -1,16 +1,39 @@
 //! Finds the parts of a rendered chat that the assistant wrote.
 //!
 //! A template can mark them with `{% generation %}` blocks. Most templates have none. Then the chat
-//! is rendered twice for each message of the assistant: up to the start of that turn, and including
-//! the message. The difference is what the assistant wrote. This needs a template that renders the
-//! first messages of a chat to the start of the chat's text; for other templates it is an error.
+//! is rendered once more with marks inside the texts of the messages ([`marks`]), and the marks say
+//! where in the text each message is. A turn of the assistant ([`turns`])
+//!
+//! - starts after the header that the generation prompt writes. A thinking block that the generation
+//!   prompt opens is not part of the header: templates also write it around answers.
+//! - ends with the first EOS after the message, or else with the token that ends the turn.
+//!
+//! The marks count only if the text without them is exactly the text of the chat. So a template may
+//! strip texts, split them at tags, drop the reasoning of earlier turns or add an empty one. If the
+//! marks change the text, a turn is found by rendering the messages before it ([`prefix`]), and if
+//! that does not work either, it is an error.
+
+mod marks;
+mod prefix;
+mod turns;
 
 use super::AddGenerationPrompt;
 use super::chat_template::{ChatTemplate, GENERATION_END, GENERATION_START, Marks};
 use super::special::SpecialTokens;
 use crate::{ChatContext, Error};
+use marks::{Marked, Texts};
 use serde_json::Value;
 use std::ops::Range;
+use tokenizers::Tokenizer;
+
+/// What opens and closes a thinking block in the templates of reasoning models.
+const THINKING: [(&str, &str); 5] = [
+    ("<think>", "</think>"),
+    ("<thinking>", "</thinking>"),
+    ("[THINK]", "[/THINK]"),
+    ("<seed:think>", "</seed:think>"),
+    ("<|channel>thought", "<channel|>"),
+];
 
 /// A rendered chat, and the byte ranges that the assistant wrote, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,20 +42,56 @@ pub(crate) struct Rendered {
     pub(crate) assistant: Vec<Range<usize>>,
 }
 
-pub(super) fn render_with_spans(
-    template: &ChatTemplate,
-    messages: &[Value],
-    context: &ChatContext,
-    special: &SpecialTokens,
-) -> Result<Rendered, Error> {
-    let text = template.render(messages, context, special, AddGenerationPrompt::No)?;
-    let assistant = if template.has_generation_blocks() {
+/// A chat and what turns it into text.
+#[derive(Clone, Copy)]
+pub(super) struct Chat<'a> {
+    pub(super) template: &'a ChatTemplate,
+    pub(super) messages: &'a [Value],
+    pub(super) context: &'a ChatContext,
+    pub(super) special: &'a SpecialTokens,
+    pub(super) tokenizer: &'a Tokenizer,
+}
+
+impl Chat<'_> {
+    fn render(&self, messages: &[Value], prompt: AddGenerationPrompt) -> Result<String, Error> {
+        self.template.render(messages, self.context, self.special, prompt)
+    }
+
+    fn is_assistant(&self, index: usize) -> bool {
+        self.messages.get(index).is_some_and(|message| role(message) == Some("assistant"))
+    }
+
+    /// Where EOS first is in a text.
+    fn find_eos(&self, text: &str) -> Option<Range<usize>> {
+        let eos = self.special.get("eos_token").filter(|eos| !eos.is_empty())?;
+        text.find(eos).map(|start| start..start + eos.len())
+    }
+
+    /// Where added tokens are in a text, in order. Templates mark turns with them.
+    fn added_tokens(&self, text: &str) -> Vec<Range<usize>> {
+        let tokens = self.tokenizer.get_added_vocabulary().get_vocab().keys();
+        let tokens = tokens.filter(|token| !token.trim().is_empty());
+        let mut found: Vec<Range<usize>> =
+            tokens.flat_map(|token| text.match_indices(token).map(|(start, _)| start..start + token.len())).collect();
+        found.sort_by_key(|token| token.start);
+        found
+    }
+}
+
+fn role(message: &Value) -> Option<&str> {
+    message.get("role").and_then(Value::as_str)
+}
+
+pub(super) fn render_with_spans(chat: &Chat<'_>) -> Result<Rendered, Error> {
+    let text = chat.render(chat.messages, AddGenerationPrompt::No)?;
+    let assistant = if chat.template.has_generation_blocks() {
+        let Chat { template, messages, context, special, .. } = *chat;
         let marked = template.render_marked(messages, context, special, AddGenerationPrompt::No, Marks::Leave)?;
         marked_spans(&marked, &text).ok_or_else(|| Error::AssistantMask {
             problem: "the chat template's {% generation %} blocks do not match its text".to_owned(),
         })?
     } else {
-        spans_by_prefix(template, messages, context, special, &text)?
+        unmarked_spans(chat, &text)?
     };
     Ok(Rendered { text, assistant })
 }
@@ -58,36 +117,50 @@ fn marked_spans(marked: &str, text: &str) -> Option<Vec<Range<usize>>> {
     (length == text.len() && start.is_none()).then_some(spans)
 }
 
-fn spans_by_prefix(
-    template: &ChatTemplate,
-    messages: &[Value],
-    context: &ChatContext,
-    special: &SpecialTokens,
-    text: &str,
-) -> Result<Vec<Range<usize>>, Error> {
-    let mut spans = Vec::new();
-    for (index, message) in messages.iter().enumerate() {
-        if message.get("role").and_then(Value::as_str) != Some("assistant") {
-            continue;
-        }
-        let before = template.render(&messages[..index], context, special, AddGenerationPrompt::Yes)?;
-        let after = template.render(&messages[..=index], context, special, AddGenerationPrompt::No)?;
-        if !(after.starts_with(&before) && text.starts_with(&after)) {
-            return Err(Error::AssistantMask {
-                problem: format!(
-                    "the chat template renders message {} differently with and without the messages after it, so the \
-                     assistant's tokens cannot be found; mark them in the template with {{% generation %}}",
-                    index + 1
-                ),
-            });
-        }
-        // The text after the last EOS is the layout between turns, which the model never generates.
-        let turn = &after[before.len()..];
-        let eos = special.get("eos_token").unwrap_or_default();
-        let length = turn.rfind(eos).filter(|_| !eos.is_empty()).map_or(turn.len(), |at| at + eos.len());
-        spans.push(before.len()..before.len() + length);
+fn unmarked_spans(chat: &Chat<'_>, text: &str) -> Result<Vec<Range<usize>>, Error> {
+    if !(0..chat.messages.len()).any(|index| chat.is_assistant(index)) {
+        return Ok(Vec::new());
     }
-    Ok(spans)
+    let mut problem = None;
+    for texts in [Texts::AllAndEmpty, Texts::All, Texts::Content, Texts::AssistantContent] {
+        let Some(marked) = Marked::of(chat, text, texts) else { continue };
+        match turns::spans(chat, text, &marked) {
+            Ok(spans) => return Ok(spans),
+            Err(message) => problem = problem.or(Some(message)),
+        }
+    }
+    prefix::spans(chat, text).map_err(|message| {
+        let message = problem.unwrap_or(message) + 1;
+        Error::AssistantMask {
+            problem: format!(
+                "the chat template renders message {message} differently with and without the messages after it, so \
+                 the assistant's tokens cannot be found; mark them in the template with {{% generation %}}"
+            ),
+        }
+    })
+}
+
+/// The start that two texts have in common.
+fn common_prefix<'a>(a: &'a str, b: &str) -> &'a str {
+    let length = a.chars().zip(b.chars()).take_while(|(a, b)| a == b).map(|(c, _)| c.len_utf8()).sum();
+    a.get(..length).unwrap_or_default()
+}
+
+/// The end that two texts have in common.
+fn common_suffix<'a>(a: &'a str, b: &str) -> &'a str {
+    let length: usize =
+        a.chars().rev().zip(b.chars().rev()).take_while(|(a, b)| a == b).map(|(c, _)| c.len_utf8()).sum();
+    a.get(a.len() - length..).unwrap_or_default()
+}
+
+/// A prompt without the open or empty thinking block that it ends with.
+fn without_thinking(prompt: &str) -> &str {
+    let end = prompt.trim_end();
+    let opened = THINKING.iter().find_map(|(open, close)| {
+        let end = end.strip_suffix(close).unwrap_or(end).trim_end();
+        end.strip_suffix(open)
+    });
+    opened.unwrap_or(prompt)
 }
 
 #[cfg(test)]

@@ -7,8 +7,8 @@
 
 mod pages;
 
-use super::content_size::max_content_bytes;
-use super::panics;
+use super::content_size::{HumanBytes, max_content_bytes};
+use super::{panics, regular_file};
 use crate::Error;
 use pages::Column;
 use parquet::file::reader::{FileReader, SerializedFileReader};
@@ -45,7 +45,7 @@ impl<'a> RowBudget<'a> {
         columns: &[&str],
     ) -> Result<Self, Error> {
         let failed = |source| Error::io(path, source);
-        let file = File::open(path).map_err(failed)?;
+        let file = regular_file::open(path).map_err(failed)?;
         let file_bytes = file.metadata().map_err(failed)?.len();
         for chunk in reader.metadata().row_groups().iter().flat_map(|group| group.columns()) {
             let name = chunk.column_path().parts().first();
@@ -69,7 +69,7 @@ impl<'a> RowBudget<'a> {
         let bytes = entries_bytes(record).max(OVERHEAD_BYTES);
         self.bytes_left = self.bytes_left.checked_sub(bytes).ok_or_else(|| {
             let problem =
-                format!("row {row} is more than a file of {} bytes may hold; is it damaged?", self.file_bytes);
+                format!("row {row} is more than a file of {} may hold; is it damaged?", HumanBytes(self.file_bytes));
             Error::BadFile { path: self.path.to_owned(), problem }
         })?;
         Ok(())
@@ -102,7 +102,7 @@ mod tests {
         let rows = (1..).take_while(|&number| budget.spend(number, row.as_object().unwrap()).is_ok()).count();
         assert!((1900..=2056).contains(&rows), "{rows}");
         let error = budget.spend(9, row.as_object().unwrap()).unwrap_err();
-        assert_eq!(error.to_string(), "f: row 9 is more than a file of 1048576 bytes may hold; is it damaged?");
+        assert_eq!(error.to_string(), "f: row 9 is more than a file of 1 MiB may hold; is it damaged?");
     }
 
     #[test]

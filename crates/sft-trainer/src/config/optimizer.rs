@@ -5,6 +5,7 @@ use galore_optim::{
     AdamConfig, GaLoreConfig, MomentDtype, RefreshTiming, SubspaceSolver, TargetModules, WeightUpdate, parse_optim_args,
 };
 use serde::{Deserialize, Deserializer, Serialize};
+use tch::Kind;
 
 /// `optim_args` of the documented recipe.
 const RECIPE_OPTIM_ARGS: &str = "rank=1024, update_proj_gap=500, scale=1.8";
@@ -21,13 +22,15 @@ pub enum OptimizerName {
     AdamW,
 }
 
-/// How bfloat16 weights take a float32 update.
+/// How 16-bit weights take a float32 update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WeightRounding {
-    /// Without loss: 16 hidden bits beside each weight.
+    /// Without loss: 16 hidden bits beside each weight. The model computes with the nearest
+    /// bfloat16, which hides most of what a small learning rate has learnt.
     Exact,
-    /// Up or down at random, so that the mean is right.
+    /// Up or down at random, so that the mean is right and the model computes with it. Only for
+    /// bfloat16.
     Stochastic,
     /// To nearest, as Hugging Face does: most of a small learning rate's updates are lost.
     Nearest,
@@ -63,8 +66,9 @@ pub struct OptimizerConfig {
     pub adam_epsilon: Option<f64>,
     /// Decoupled weight decay; biases and norms have none. Default 0.
     pub weight_decay: f64,
-    /// How bfloat16 weights take an update. Default exact.
-    pub bf16_weight_update: WeightRounding,
+    /// How 16-bit weights take an update. Unset: stochastic for bfloat16, which trains as float32
+    /// arithmetic does in the least memory, and exact for float16. No effect on float32.
+    pub bf16_weight_update: Option<WeightRounding>,
     /// Type of the moments. Default `auto`: bfloat16 on CUDA for bfloat16 weights, else float32.
     pub optim_state_dtype: Auto<MomentDtype>,
 }
@@ -82,7 +86,7 @@ impl Default for OptimizerConfig {
             adam_beta2: beta2,
             adam_epsilon: None,
             weight_decay,
-            bf16_weight_update: WeightRounding::Exact,
+            bf16_weight_update: None,
             optim_state_dtype: Auto(None),
         }
     }
@@ -123,9 +127,10 @@ impl OptimizerConfig {
         }
     }
 
-    /// How weights take an update; `seed` is that of stochastic rounding.
-    pub fn weight_update(&self, seed: u64) -> WeightUpdate {
-        match self.bf16_weight_update {
+    /// How weights of this type take an update; `seed` is that of stochastic rounding.
+    pub fn weight_update(&self, weights: Kind, seed: u64) -> WeightUpdate {
+        let default = if weights == Kind::BFloat16 { WeightRounding::Stochastic } else { WeightRounding::Exact };
+        match self.bf16_weight_update.unwrap_or(default) {
             WeightRounding::Exact => WeightUpdate::Exact,
             WeightRounding::Stochastic => WeightUpdate::Stochastic { seed },
             WeightRounding::Nearest => WeightUpdate::Nearest,

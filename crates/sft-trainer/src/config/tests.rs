@@ -2,6 +2,7 @@ use super::*;
 use causal_lm::{AttentionKind, CudaGraphs, Recompute, WeightDtype};
 use galore_optim::{AdamConfig, RefreshTiming, SubspaceSolver, TargetModules, WeightUpdate};
 use serde_json::json;
+use tch::Kind;
 
 fn resolve(options: Value) -> Result<SftConfig, Error> {
     let Value::Object(mut all) = json!({ "model_name": "m", "output_dir": "o" }) else { panic!() };
@@ -25,7 +26,8 @@ fn the_two_required_options_are_the_documented_recipe() {
     assert_eq!((galore.rank, galore.update_proj_gap, galore.scale), (1024, 500, 1.8));
     assert_eq!(config.optimizer.targets(), TargetModules::List(vec!["attn".into(), "mlp".into()]));
     assert_eq!(config.optimizer.adam(), AdamConfig::galore_default());
-    assert_eq!(config.optimizer.weight_update(42), WeightUpdate::Exact);
+    assert_eq!(config.optimizer.weight_update(Kind::BFloat16, 42), WeightUpdate::Stochastic { seed: 42 });
+    assert_eq!(config.optimizer.weight_update(Kind::Half, 42), WeightUpdate::Exact);
     assert_eq!(config.prepare.max_length, Some(1024));
     let recipe = TrainingArguments::documented_recipe();
     assert_eq!(config.training, TrainingArguments { output_dir: "o".into(), ..recipe });

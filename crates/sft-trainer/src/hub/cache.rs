@@ -2,10 +2,17 @@
 
 use super::RepoKind;
 use super::error::HubError;
+use serde_json::Value;
+use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The file that names the shards of a model.
+const INDEX: &str = "model.safetensors.index.json";
+/// More than the index of any model.
+const MAX_INDEX_BYTES: u64 = 256 << 20;
 
 /// The folders of one repository in the cache.
 #[derive(Debug)]
@@ -84,6 +91,28 @@ impl RepoCache {
         Ok(path)
     }
 
+    /// The files that hold the weights of a model in shards, as far as the `files` of its snapshot
+    /// tell. They need not be there.
+    pub(super) fn expected_weights(&self, commit: &str, files: &[String]) -> BTreeSet<String> {
+        let index = File::open(self.snapshot(commit).join(INDEX)).and_then(|file| {
+            let mut text = String::new();
+            file.take(MAX_INDEX_BYTES).read_to_string(&mut text).map(|_| text)
+        });
+        let index: Option<Value> = index.ok().and_then(|text| serde_json::from_str(&text).ok());
+        let files_of = |index: &Value| {
+            let map = index.get("weight_map")?.as_object()?;
+            Some(map.values().filter_map(Value::as_str).map(str::to_owned).collect())
+        };
+        // The loader says what is wrong with an index that cannot be read.
+        let mut expected: BTreeSet<String> = index.as_ref().and_then(files_of).unwrap_or_default();
+        for (before, total) in files.iter().filter_map(|name| shards_of(name)) {
+            expected.extend((1..=total).map(|number| format!("{before}-{number:05}-of-{total:05}.safetensors")));
+        }
+        // Names with folders in them are those of other formats.
+        expected.retain(|name| is_safe_name(name));
+        expected
+    }
+
     /// Sorted names of the files in a snapshot.
     pub(super) fn files(&self, commit: &str) -> Vec<String> {
         let mut names = Vec::new();
@@ -91,6 +120,17 @@ impl RepoCache {
         names.sort_unstable();
         names
     }
+}
+
+/// What comes before the number in the name of a shard of weights, and how many shards there are.
+fn shards_of(name: &str) -> Option<(&str, u32)> {
+    let (before, total) = name.strip_suffix(".safetensors")?.rsplit_once("-of-")?;
+    let (before, number) = before.rsplit_once('-')?;
+    let is_number = |text: &str| text.len() == 5 && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_number(number) || !is_number(total) {
+        return None;
+    }
+    Some((before, total.parse().ok()?))
 }
 
 /// Writes a sibling file and renames it, so that a reader sees the old content or the new content,
@@ -127,7 +167,8 @@ pub(super) fn cache_error(path: &Path, source: io::Error) -> HubError {
     HubError::Cache { path: path.to_owned(), source }
 }
 
-/// Collects the files whose content is there. A link without its blob does not count.
+/// Collects the files. A link without its blob counts: to leave it out would hide that the content
+/// is missing.
 fn list(folder: &Path, prefix: &str, names: &mut Vec<String>) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
@@ -135,7 +176,7 @@ fn list(folder: &Path, prefix: &str, names: &mut Vec<String>) {
         let path = entry.path();
         if path.is_dir() {
             list(&path, &format!("{name}/"), names);
-        } else if path.exists() {
+        } else {
             names.push(name);
         }
     }

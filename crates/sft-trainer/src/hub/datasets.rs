@@ -9,6 +9,10 @@ impl Repository for HubRepo<'_> {
         HubRepo::files(self)
     }
 
+    fn is_partial(&self) -> bool {
+        self.cache_only().is_some()
+    }
+
     fn fetch(&self, name: &str) -> Result<PathBuf, BoxError> {
         Ok(HubRepo::fetch(self, name)?)
     }

@@ -1,5 +1,6 @@
 //! What can go wrong with the hub.
 
+use indicatif::{HumanBytes, HumanCount};
 use std::error::Error;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,10 +17,30 @@ pub enum HubError {
         repo_id: String,
     },
     /// The address of the hub is malformed.
-    #[error("HF_ENDPOINT is {endpoint:?}: it has to be an address that starts with http:// or https://")]
+    #[error(
+        "HF_ENDPOINT is {endpoint:?}: it has to be an address that starts with http:// or https://{}",
+        example(endpoint)
+    )]
     InvalidEndpoint {
         /// The address as given.
         endpoint: String,
+    },
+    /// Nothing says where the cache is.
+    #[error("no folder for the hub's cache: HOME is not set; set HF_HOME to a folder, or give local paths")]
+    NoCacheFolder,
+    /// A model's index names files that are not in the cache, and the hub is not asked.
+    #[error("{repo_id} at {revision}: {} of {total} files with weights are not in the cache ({}) and {reason}", missing.len(), first_few(missing))]
+    MissingShards {
+        /// The repository.
+        repo_id: String,
+        /// The revision asked for.
+        revision: String,
+        /// The files that are missing.
+        missing: Vec<String>,
+        /// The number of files that hold the weights.
+        total: usize,
+        /// Why only the cache was searched.
+        reason: CacheOnly,
     },
     /// The model is neither a folder nor a name that the hub could know.
     #[error("model {name}: there is no such folder, and it is not the name of a hub repository (`owner/name`)")]
@@ -138,8 +159,8 @@ pub enum HubError {
     },
     /// A transfer broke off repeatedly.
     #[error(
-        "{file} broke off after {bytes_done} bytes (revision {}): run the same command again to continue from there",
-        file.revision
+        "{file} broke off after {} (revision {}): run the same command again to continue from there",
+        HumanBytes(*bytes_done), file.revision
     )]
     BrokenTransfer {
         /// The file.
@@ -152,8 +173,8 @@ pub enum HubError {
     },
     /// More or fewer bytes arrived than the hub announced.
     #[error(
-        "{file} has {found} bytes where the hub announced {expected} (revision {}): fetch it again",
-        file.revision
+        "{file} has {} bytes where the hub announced {} (revision {}): fetch it again",
+        HumanCount(*found), HumanCount(*expected), file.revision
     )]
     WrongSize {
         /// The file.
@@ -237,6 +258,19 @@ impl fmt::Display for CacheOnly {
             Self::Unreachable => "the hub cannot be reached: check the network, or set HF_ENDPOINT to a mirror",
         })
     }
+}
+
+/// What an address without a scheme probably means.
+fn example(endpoint: &str) -> String {
+    let is_host = endpoint.contains('.') && !endpoint.contains([' ', '/', ':', '@']);
+    if is_host { format!(", for example https://{endpoint}") } else { String::new() }
+}
+
+/// The first names of a list.
+fn first_few(names: &[String]) -> String {
+    const FEW: usize = 3;
+    let more = if names.len() > FEW { ", …" } else { "" };
+    format!("{}{more}", names.iter().take(FEW).map(String::as_str).collect::<Vec<_>>().join(", "))
 }
 
 /// The last of a chain of errors, which says what happened.

@@ -49,7 +49,9 @@ impl FileProgress {
             let size = bytes_total.map_or_else(|| "of unknown size".to_owned(), |size| HumanBytes(size).to_string());
             match bytes_done {
                 0 => tracing::info!(bytes_total, "fetching {label} ({size})"),
-                done => tracing::info!(bytes_total, "fetching {label} ({size}) from byte {done} on"),
+                done => {
+                    tracing::info!(bytes_total, "fetching {label} ({size}), of which {} are there", HumanBytes(done))
+                }
             }
         }
         let now = Instant::now();

@@ -57,6 +57,9 @@ impl<'h> HubRepo<'h> {
         if !is_repo_id(repo_id) {
             return Err(HubError::InvalidRepoId { repo_id: repo_id.to_owned() });
         }
+        if hub.settings.cache_dir.as_os_str().is_empty() {
+            return Err(HubError::NoCacheFolder);
+        }
         let cache = RepoCache::new(&hub.settings.cache_dir, kind, repo_id);
         let mut repo = Self {
             hub,
@@ -119,6 +122,28 @@ impl<'h> HubRepo<'h> {
     /// The folder in the cache that [`fetch`](Self::fetch) puts files into.
     pub fn folder(&self) -> PathBuf {
         self.cache.snapshot(&self.commit)
+    }
+
+    /// Why the files are those of the cache. `None` if they are those of the hub.
+    pub(super) fn cache_only(&self) -> Option<CacheOnly> {
+        match self.source {
+            Source::Hub(_) => None,
+            Source::Nowhere(reason) => Some(reason),
+        }
+    }
+
+    /// Checks that all files with weights are in the cache, where the hub cannot bring the others.
+    /// The index names them, and so do names such as `model-00001-of-00003.safetensors`.
+    pub(super) fn check_weights(&self) -> Result<(), HubError> {
+        let Some(reason) = self.cache_only() else { return Ok(()) };
+        let expected = self.cache.expected_weights(&self.commit, &self.files);
+        let total = expected.len();
+        let missing: Vec<String> = expected.into_iter().filter(|name| !self.folder().join(name).exists()).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let (repo_id, revision) = (self.repo_id.clone(), self.revision.clone());
+        Err(HubError::MissingShards { repo_id, revision, missing, total, reason })
     }
 
     /// The error for a repository that has none of the wanted files.

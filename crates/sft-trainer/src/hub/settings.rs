@@ -12,7 +12,8 @@ const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
 pub(super) struct Settings {
     /// Address of the hub, without a trailing slash.
     pub(super) endpoint: Url,
-    /// The cache folder, shared with Python's `huggingface_hub`.
+    /// The cache folder, shared with Python's `huggingface_hub`. Empty if neither a variable nor a
+    /// home folder says where it is.
     pub(super) cache_dir: PathBuf,
     pub(super) token: Option<String>,
     /// Use only the cache, send no request.
@@ -47,26 +48,27 @@ impl Settings {
         let is_on = |name: &str| {
             get(name).is_some_and(|value| matches!(value.to_ascii_uppercase().as_str(), "1" | "ON" | "YES" | "TRUE"))
         };
-        let home_folder = first(&["HOME", "USERPROFILE"]).map_or_else(|| PathBuf::from("."), PathBuf::from);
+        let home_folder = first(&["HOME", "USERPROFILE"]).map(PathBuf::from);
+        // Without a home folder, nothing can be said about a path that starts there.
         let expand = |path: String| match path.strip_prefix("~/") {
-            Some(rest) => home_folder.join(rest),
-            None => PathBuf::from(path),
+            Some(rest) => home_folder.as_ref().map(|home| home.join(rest)),
+            None => Some(PathBuf::from(path)),
         };
-        let hf_home = get("HF_HOME").map(expand).unwrap_or_else(|| {
-            let cache = get("XDG_CACHE_HOME").map(expand).unwrap_or_else(|| home_folder.join(".cache"));
-            cache.join("huggingface")
-        });
-        let cache_dir = first(&["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"]).map(expand);
-        let token_path = get("HF_TOKEN_PATH").map(expand).unwrap_or_else(|| hf_home.join("token"));
+        let folder = |names: &[&str], otherwise: Option<PathBuf>| first(names).map_or(otherwise, expand);
+        let user_cache = folder(&["XDG_CACHE_HOME"], home_folder.as_ref().map(|home| home.join(".cache")));
+        let hf_home = folder(&["HF_HOME"], user_cache.map(|cache| cache.join("huggingface")));
+        let in_hf_home = |name: &str| hf_home.as_ref().map(|folder| folder.join(name));
+        let cache_dir = folder(&["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"], in_hf_home("hub"));
+        let token_path = folder(&["HF_TOKEN_PATH"], in_hf_home("token"));
         let token = if is_on("HF_HUB_DISABLE_IMPLICIT_TOKEN") {
             None
         } else {
-            first(&["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"]).or_else(|| read_token(&token_path))
+            first(&["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"]).or_else(|| read_token(&token_path?))
         };
-        let ca_bundle = first(&["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"]).map(expand);
+        let ca_bundle = folder(&["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"], None);
         Ok(Self {
             endpoint: parse_endpoint(get("HF_ENDPOINT").as_deref().unwrap_or(DEFAULT_ENDPOINT))?,
-            cache_dir: cache_dir.unwrap_or_else(|| hf_home.join("hub")),
+            cache_dir: cache_dir.unwrap_or_default(),
             token,
             is_offline: ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"].into_iter().any(is_on),
             // The Xet client knows the system's certificates and `SSL_CERT_FILE` only.

@@ -185,6 +185,69 @@ fn out_of_reach_the_cache_stands_in() {
 }
 
 #[test]
+fn a_part_of_a_model_is_not_the_whole() {
+    let world = World::new();
+    let shard = |number: u32| format!("model-0000{number}-of-00003.safetensors");
+    let map: String = (1..=3).map(|number| format!("\"w{number}\":\"{}\",", shard(number))).collect();
+    let index = format!("{{\"weight_map\":{{{}}}}}", map.trim_end_matches(','));
+    for name in [shard(1), shard(2), shard(3)] {
+        world.server.add("models", "org/large", &name, "w");
+    }
+    world.server.add("models", "org/large", "model.safetensors.index.json", index);
+    world.server.add("models", "org/large", "config.json", "{}");
+    let mut offline = world.hub();
+    offline.settings.is_offline = true;
+    let error = || message(&offline.model_dir("org/large", "main").unwrap_err());
+    let mut expected = "org/large at main: 2 of 3 files with weights are not in the cache \
+         (model-00002-of-00003.safetensors, model-00003-of-00003.safetensors) and HF_HUB_OFFLINE is set"
+        .to_owned();
+    // The name of a shard is enough, and so is the index.
+    world.get_with(&world.hub(), "org/large", "main", "00001").unwrap();
+    assert!(error().starts_with(&expected), "{}", error());
+    world.get_with(&world.hub(), "org/large", "main", "index").unwrap();
+    assert!(error().starts_with(&expected), "{}", error());
+    let mut unreachable = world.hub();
+    unreachable.settings.endpoint = "http://127.0.0.1:9".parse().unwrap();
+    expected = expected.replace("HF_HUB_OFFLINE is set", "the hub cannot be reached");
+    let log = log_of(|| {
+        let error = message(&unreachable.model_dir("org/large", "main").unwrap_err());
+        assert!(error.starts_with(&expected), "{error}");
+    });
+    assert!(log.contains("WARN") && log.contains("from the cache"), "{log}");
+
+    let folder = world.hub().model_dir("org/large", "main").unwrap();
+    assert_eq!(offline.model_dir("org/large", "main").unwrap(), folder);
+    // An interrupted clean-up can leave a link without its content.
+    fs::remove_file(folder.join("config.json").canonicalize().unwrap()).unwrap();
+    assert!(error().starts_with("org/large: config.json at main is not in the cached snapshot"), "{}", error());
+}
+
+#[test]
+fn a_part_of_a_dataset_is_not_the_whole() {
+    let world = World::new();
+    for number in 0..3 {
+        let name = format!("train-0000{number}-of-00003.jsonl");
+        world.server.add("datasets", "org/data", &name, "{\"text\":\"a\"}\n");
+    }
+    let config = sft_data::DatasetConfig {
+        dataset_name: "org/data".to_owned(),
+        evaluation: sft_data::Evaluation::Off,
+        ..Default::default()
+    };
+    let hub = world.hub();
+    hub.open(RepoKind::Dataset, "org/data", "main").unwrap().fetch("train-00000-of-00003.jsonl").unwrap();
+    let mut unreachable = world.hub();
+    unreachable.settings.endpoint = "http://127.0.0.1:9".parse().unwrap();
+    let log = log_of(|| {
+        let error = message(&sft_data::load_splits(&config, &unreachable).unwrap_err());
+        assert!(error.contains("2 of 3 files train-*-of-00003.jsonl missing (00001, 00002)"), "{error}");
+    });
+    assert!(log.contains("WARN") && log.contains("from the cache"), "{log}");
+    assert_eq!(sft_data::load_splits(&config, &hub).unwrap().train.len(), 3);
+    assert_eq!(sft_data::load_splits(&config, &unreachable).unwrap().train.len(), 3);
+}
+
+#[test]
 fn a_refusal_says_what_to_do() {
     let world = World::new();
     let list = "/api/models/org/tiny/revision/main";

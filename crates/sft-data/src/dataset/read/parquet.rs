@@ -1,13 +1,16 @@
 //! Parquet, read row by row.
 
 use super::OnRecord;
+use super::progress::{Progress, Purpose};
 use crate::untrusted::parquet::{RowBudget, catch_panics};
+use crate::untrusted::regular_file;
 use crate::{Error, Position};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, Row};
 use parquet::schema::types::Type;
 use serde_json::{Map, Value};
+use std::collections::HashSet;
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
@@ -20,12 +23,14 @@ pub(super) fn columns(path: &Path) -> Result<Vec<String>, Error> {
     })
 }
 
-pub(super) fn read(path: &Path, columns: &[&str], on_record: &mut OnRecord<'_>) -> Result<(), Error> {
-    catch_panics(path, || read_rows(path, columns, on_record))
+pub(super) fn read(path: &Path, columns: &[&str], purpose: Purpose, on_record: &mut OnRecord<'_>) -> Result<(), Error> {
+    catch_panics(path, || read_rows(path, columns, purpose, on_record))
 }
 
-fn read_rows(path: &Path, columns: &[&str], on_record: &mut OnRecord<'_>) -> Result<(), Error> {
+fn read_rows(path: &Path, columns: &[&str], purpose: Purpose, on_record: &mut OnRecord<'_>) -> Result<(), Error> {
     let reader = open(path)?;
+    let num_rows = u64::try_from(reader.metadata().file_metadata().num_rows()).unwrap_or(0);
+    let mut progress = Progress::of_rows(num_rows, purpose);
     let mut budget = RowBudget::after_page_check(path, &reader, columns)?;
     let schema = reader.metadata().file_metadata().schema();
     let wanted = schema.get_fields().iter().filter(|field| columns.contains(&field.name())).cloned().collect();
@@ -38,6 +43,7 @@ fn read_rows(path: &Path, columns: &[&str], on_record: &mut OnRecord<'_>) -> Res
         let row = row.map_err(|error| bad(error.to_string()))?;
         let record = object(&row).map_err(bad)?;
         budget.spend(number, &record)?;
+        progress.advance(1);
         if on_record(at, record)?.is_break() {
             break;
         }
@@ -46,8 +52,17 @@ fn read_rows(path: &Path, columns: &[&str], on_record: &mut OnRecord<'_>) -> Res
 }
 
 fn open(path: &Path) -> Result<Arc<SerializedFileReader<File>>, Error> {
-    let file = File::open(path).map_err(|source| Error::io(path, source))?;
-    SerializedFileReader::new(file).map(Arc::new).map_err(|error| damaged(path, &error))
+    let file = regular_file::open(path).map_err(|source| Error::io(path, source))?;
+    let reader = SerializedFileReader::new(file).map(Arc::new).map_err(|error| damaged(path, &error))?;
+    let fields = reader.metadata().file_metadata().schema().get_fields();
+    let mut names = HashSet::new();
+    match fields.iter().find(|field| !names.insert(field.name())) {
+        Some(field) => {
+            let problem = format!("has two columns `{}`; rename one of them", field.name());
+            Err(Error::BadFile { path: path.to_owned(), problem })
+        }
+        None => Ok(reader),
+    }
 }
 
 fn damaged(path: &Path, error: &ParquetError) -> Error {
@@ -55,7 +70,8 @@ fn damaged(path: &Path, error: &ParquetError) -> Error {
 }
 
 fn object(row: &Row) -> Result<Map<String, Value>, String> {
-    row.get_column_iter().map(|(name, field)| Ok((name.clone(), json(field)?))).collect()
+    let value = |field, name| json(field).map_err(|problem| format!("column `{name}`: {problem}"));
+    row.get_column_iter().map(|(name, field)| Ok((name.clone(), value(field, name)?))).collect()
 }
 
 fn json(field: &Field) -> Result<Value, String> {

@@ -5,9 +5,17 @@ use ::parquet::file::writer::SerializedFileWriter;
 use ::parquet::schema::parser::parse_message_type;
 use serde_json::json;
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read, Write as _};
 use std::path::PathBuf;
 use std::sync::Arc;
+
+fn read(path: &Path, format: Format, columns: &[&str], on_record: &mut OnRecord<'_>) -> Result<(), Error> {
+    Reader::new(format).read(path, columns, on_record)
+}
+
+fn columns(path: &Path, format: Format) -> Result<Vec<String>, Error> {
+    Reader::new(format).columns(path)
+}
 
 fn all(path: &Path) -> Result<Vec<(Position, Record)>, Error> {
     let format = Format::of(&path.to_string_lossy()).unwrap();
@@ -115,7 +123,6 @@ fn bad_utf8_is_located() {
     );
     assert_eq!(folder.error("a.csv", b"text,b\nab\xff,1\n"), format!("a.csv, {expected}"));
     assert_eq!(folder.error("a.json", b"[\"a\",\n\"\xff\"]"), "a.json, line 2: not UTF-8; convert the file to UTF-8");
-    assert_eq!(folder.error("b.txt", b"\xff\xfea\0"), "b.txt: is UTF-16; convert it to UTF-8");
 }
 
 #[test]
@@ -126,10 +133,13 @@ fn csv_and_tsv_files_are_read() {
         ["a, \"b\"\nc", "(none)", "(none)"].map(str::to_owned).to_vec()
     );
     assert_eq!(folder.texts("b.tsv", "text\tid\na,b\t1\n\nc\t2\n").unwrap(), ["a,b", "c"]);
-    assert_eq!(folder.texts("c.csv", "\u{feff}text\nNA\nnull\n").unwrap(), ["NA", "null"]);
+    assert_eq!(folder.texts("c.csv", "\u{feff}text\nNA\nnull\n").unwrap(), ["(none)", "(none)"]);
     assert_eq!(folder.error("d.csv", "id,text\n1,a\n2,b,c\n"), "d.csv, line 3: 3 fields, but the header has 2");
     let open = "id,text\n1,a\n2,\"b\n3,c\n4,d\n";
     assert!(folder.error("e.csv", open).starts_with("e.csv, line 3: a quote is opened here and never closed"));
+    assert!(folder.error("o.csv", "text,id\na,1\n\",").starts_with("o.csv, line 3: a quote is opened here"));
+    assert!(folder.error("p.csv", "\"text\n").starts_with("p.csv, line 1: a quote is opened here"));
+    assert_eq!(folder.texts("q.csv", "text,id\n\"a\nb\"c").unwrap(), ["a\nbc"]);
     assert_eq!(folder.texts("f.csv", "id,text\n1,\"a\nb\"\n\n").unwrap(), ["a\nb"]);
     assert_eq!(folder.texts("g.csv", "text,id\n\"a\nb\",5\" pipe\n").unwrap(), ["a\nb"]);
     assert!(folder.texts("empty.csv", "").unwrap().is_empty());
@@ -233,4 +243,138 @@ fn columns_of_json_are_those_of_all_first_records() {
         Ok(ControlFlow::Continue(()))
     })
     .unwrap();
+}
+
+#[test]
+fn a_number_that_is_not_finite_is_an_error_in_a_used_column_only() {
+    let folder = Folder::new();
+    let path = folder.file("a.jsonl", "{\"text\":\"a\",\"score\":1}\n{\"text\":\"b\",\"score\":[{\"x\":-Infinity}]}\n");
+    let read_columns = |columns: &[&str]| {
+        let mut texts = Vec::new();
+        read(&path, Format::Json, columns, &mut |_, record| {
+            texts.push(record["text"].clone());
+            Ok(ControlFlow::Continue(()))
+        })
+        .map(|()| texts)
+        .map_err(|error| message(&error))
+    };
+    assert_eq!(read_columns(&["text"]).unwrap(), ["a", "b"]);
+    let error = read_columns(&["text", "score"]).unwrap_err();
+    assert!(error.ends_with("a.jsonl, line 2: column `score` holds NaN or Infinity; replace it by null or a text"));
+    let path = folder.file("a.json", "[{\"text\":\"a\"},\n{\"text\":NaN}]");
+    let error = read(&path, Format::Json, &["text"], &mut |_, _| Ok(ControlFlow::Continue(()))).unwrap_err();
+    assert!(
+        message(&error).ends_with("a.json, row 2: column `text` holds NaN or Infinity; replace it by null or a text")
+    );
+}
+
+#[test]
+fn a_column_that_is_there_twice_is_named() {
+    let folder = Folder::new();
+    let twice = "{\"text\":\"a\"}\n{\"id\":1,\"id\":2,\"text\":\"b\"}\n";
+    let expected = "line 2: bad JSON in column 12: the column `id` is there twice";
+    assert_eq!(folder.error("a.jsonl", twice), format!("a.jsonl, {expected}"));
+    assert!(folder.error("b.json", "[{\"text\":\"a\",\"text\":\"b\"}]").ends_with("the column `text` is there twice"));
+    // Python keeps the last value of a key inside a value.
+    assert_eq!(folder.texts("c.jsonl", "{\"text\":\"a\",\"x\":{\"y\":1,\"y\":2}}").unwrap(), ["a"]);
+    let error = all(&golden_path("readers/twice.parquet")).unwrap_err();
+    assert!(message(&error).ends_with("twice.parquet: has two columns `text`; rename one of them"));
+}
+
+#[test]
+fn other_encodings_are_read_or_refused() {
+    let folder = Folder::new();
+    let utf16 = |text: &str, bytes: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(bytes).collect::<Vec<u8>>();
+    let lines = "\u{feff}{\"text\":\"中文 🙂\"}\r\n{\"text\":\"b\"}\r\n";
+    for (name, bytes) in
+        [("little.jsonl", utf16(lines, u16::to_le_bytes)), ("big.jsonl", utf16(lines, u16::to_be_bytes))]
+    {
+        assert_eq!(folder.texts(name, &bytes).unwrap(), ["中文 🙂", "b"], "{name}");
+        let error = folder.error(name, &bytes[..bytes.len() - 1]);
+        assert!(error.contains("is not valid UTF-16; is it damaged or cut off?"), "{error}");
+        let error = folder.error(name, &bytes[2..]);
+        assert!(error.ends_with("seems to be UTF-16 without a byte order mark; convert it to UTF-8"), "{error}");
+    }
+    let little = utf16(lines, u16::to_le_bytes);
+    assert_eq!(
+        folder.texts("packed.jsonl", zstd::encode_all(little.as_slice(), 1).unwrap()).unwrap(),
+        ["中文 🙂", "b"]
+    );
+    for start in [&b"\xff\xfe\0\0{\0\0\0"[..], &b"\0\0\xfe\xff\0\0\0{"[..]] {
+        assert_eq!(folder.error("a.jsonl", start), "a.jsonl: is UTF-32; convert it to UTF-8");
+    }
+}
+
+#[test]
+fn a_line_without_end_is_refused() {
+    let folder = Folder::new();
+    // A few kilobytes that hold one long line or record.
+    let long = |start: &str| {
+        let content = Read::chain(start.as_bytes(), std::io::repeat(b'a').take(300 << 20));
+        let mut packed = Vec::new();
+        zstd::stream::copy_encode(content, &mut packed, 1).unwrap();
+        packed
+    };
+    for (name, start) in [("a.txt", ""), ("a.jsonl", "{\"text\":\""), ("a.json", "[\""), ("a.csv", "text\n\"")] {
+        let error = folder.error(name, long(start));
+        assert!(error.ends_with(": has a line or a record of more than 256 MiB; is it damaged? Split it"), "{error}");
+    }
+}
+
+#[test]
+fn a_row_of_very_many_values_is_refused() {
+    let folder = Folder::new();
+    let content = format!("{{\"text\":\"a\",\"x\":[{}0]}}", "0,".repeat(8_000_000));
+    assert!(folder.error("a.jsonl", &content).ends_with("a row of more than 8000000 values"));
+    assert!(folder.error("a.json", format!("[{content}]")).ends_with("a row of more than 8000000 values"));
+}
+
+#[test]
+fn progress_is_told_of_reading_and_not_of_a_sample() {
+    let folder = Folder::new();
+    let path = folder.file("a.jsonl", format!("{{\"text\":\"{}\"}}\n", "a".repeat(1000)).repeat(9000));
+    let size = fs::metadata(&path).unwrap().len();
+    let mut ignore = |_, _| Ok(ControlFlow::Continue(()));
+    let told = crate::testing::progress_of(|| Reader::new(Format::Json).read(&path, &[], &mut ignore).unwrap());
+    assert!(told.len() == 3 && told.iter().all(|(_, total)| *total == size), "{told:?}");
+    assert_eq!(told.last(), Some(&(size, size)));
+    let path = golden_path("files/rows_zstd.parquet");
+    let told =
+        crate::testing::progress_of(|| Reader::new(Format::Parquet).read(&path, &["text"], &mut ignore).unwrap());
+    assert_eq!(told, [(5, 5)]);
+    let told = crate::testing::progress_of(|| Reader::new(Format::Parquet).sample(&path, &[], &mut ignore).unwrap());
+    assert!(told.is_empty());
+}
+
+#[test]
+fn the_delimiter_is_recognised_from_the_header() {
+    let folder = Folder::new();
+    let fits = |columns: &[String]| columns.iter().any(|column| column == "text");
+    for (name, content, expected) in [
+        ("a.csv", "text;label\nhello world;1\nsecond;2\n", ["hello world", "second"]),
+        ("b.csv", "id\ttext\n1\tx,y\n2\tz\n", ["x,y", "z"]),
+        ("c.csv", "id|text\n1|x;y\n2|z\n", ["x;y", "z"]),
+        ("d.tsv", "id,text\n1,x\n2,z\n", ["x", "z"]),
+        ("e.csv", "text,a;text\nx,1\ny,2\n", ["x", "y"]),
+    ] {
+        let path = folder.file(name, content);
+        let mut reader = Reader::new(Format::of(name).unwrap());
+        reader.recognise_delimiter(&path, &fits).unwrap();
+        let mut texts = Vec::new();
+        reader
+            .read(&path, &["text"], &mut |_, mut record| {
+                texts.push(record["text"].take());
+                Ok(ControlFlow::Continue(()))
+            })
+            .unwrap();
+        assert_eq!(texts, expected, "{name}");
+    }
+    // What the card declares holds, and where nothing fits, nothing changes.
+    let path = folder.file("f.csv", "text;label\na;b\n");
+    let mut declared = Reader::declared(Format::Csv, json!({"sep": ","}).as_object().unwrap()).unwrap();
+    declared.recognise_delimiter(&path, &fits).unwrap();
+    assert_eq!(declared.columns(&path).unwrap(), ["text;label"]);
+    let mut reader = Reader::new(Format::Csv);
+    reader.recognise_delimiter(&path, &|_| false).unwrap();
+    assert_eq!(reader, Reader::new(Format::Csv));
 }

@@ -1,12 +1,20 @@
 //! Plain text: each line is a row, in the column `text`.
 
-use super::{OnRecord, Record, next_line, open, utf8};
+use super::input::{next_line, open, utf8};
+use super::options::Options;
+use super::progress::Purpose;
+use super::{OnRecord, Record};
 use crate::{Error, Position};
 use serde_json::Value;
 use std::path::Path;
 
-pub(super) fn read(path: &Path, on_record: &mut OnRecord<'_>) -> Result<(), Error> {
-    let mut reader = open(path)?;
+pub(super) fn read(
+    path: &Path,
+    options: &Options,
+    purpose: Purpose,
+    on_record: &mut OnRecord<'_>,
+) -> Result<(), Error> {
+    let mut reader = open(path, options.encoding, purpose)?;
     let mut buffer = Vec::new();
     let mut number = 0;
     while let Some(line) = next_line(&mut reader, &mut buffer, path)? {

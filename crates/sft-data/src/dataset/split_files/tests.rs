@@ -42,3 +42,15 @@ fn the_card_takes_precedence_over_file_names() {
     assert_eq!(splits[0], ("train".to_owned(), vec!["a/2.jsonl".to_owned(), "a/test.jsonl".to_owned()]));
     assert_eq!(splits[1], ("test".to_owned(), vec!["b.jsonl".to_owned()]));
 }
+
+#[test]
+fn missing_shards_are_named() {
+    let missing = |names: &[&str]| missing_shards(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+    assert_eq!(missing(&["a-00000-of-00002.parquet", "a-00001-of-00002.parquet", "b.parquet", "x-of-y.parquet"]), None);
+    assert_eq!(
+        missing(&["data/train-00001-of-00003.jsonl.gz", "data/more-00000-of-00001.jsonl.gz"]).unwrap(),
+        "2 of 3 files data/train-*-of-00003.jsonl.gz missing (00000, 00002)"
+    );
+    let many = missing(&["a-00000-of-99999-1a2b.parquet"]).unwrap();
+    assert_eq!(many, "99998 of 99999 files a-*-of-99999-1a2b.parquet missing (00001, 00002, 00003, 00004, 00005, …)");
+}

@@ -50,6 +50,33 @@ fn an_address_of_another_kind_is_refused_at_once() {
 }
 
 #[test]
+fn an_address_without_a_scheme_is_completed_in_the_message() {
+    let error_of = |address: &str| {
+        let set = |name: &str| (name == "HF_ENDPOINT").then(|| address.to_owned());
+        Hub::from_variables(&set).unwrap_err().to_string()
+    };
+    assert!(error_of("hf-mirror.com").ends_with("http:// or https://, for example https://hf-mirror.com"));
+    assert!(error_of("localhost:8080").ends_with("http:// or https://"));
+}
+
+#[test]
+fn without_a_home_folder_the_cache_has_to_be_named() {
+    let hub = |set: &[(&str, &str)]| {
+        let of = |name: &str| set.iter().find(|(set, _)| *set == name).map(|(_, value)| (*value).to_owned());
+        Hub::from_variables(&of).unwrap()
+    };
+    for set in [&[][..], &[("HF_HOME", "~/hf")], &[("HF_HUB_CACHE", "~/cache"), ("HF_TOKEN", "t")]] {
+        let error = hub(set).open(RepoKind::Model, "org/tiny", "main").unwrap_err();
+        assert!(error.to_string().contains("HOME is not set; set HF_HOME to a folder"), "{error}");
+        // A model in a folder needs no cache.
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(hub(set).model_dir(&folder.path().to_string_lossy(), "main").unwrap(), folder.path());
+    }
+    assert_eq!(hub(&[("HF_HOME", "/hf")]).settings.cache_dir, Path::new("/hf/hub"));
+    assert_eq!(hub(&[("XDG_CACHE_HOME", "/x")]).settings.cache_dir, Path::new("/x/huggingface/hub"));
+}
+
+#[test]
 fn xet_is_left_out_where_it_cannot_work() {
     let uses_xet = |names: &[&str]| {
         Settings::from_variables(&|name| names.contains(&name).then(|| "1".to_owned())).unwrap().uses_xet
