@@ -4,8 +4,8 @@ use super::RepoKind;
 use super::error::HubError;
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::fs::{File, self};
-use std::io::{Read, self};
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -11,8 +11,8 @@ use hf_hub::progress::Progress;
 use sha2::{Digest, Sha256};
 use std::error::Error;
 use std::fmt;
-use std::fs::{File, self};
-use std::io::{Read, Write, self};
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// A repository at a commit: the names of its files, and how to get them.

@@ -6,7 +6,7 @@ use super::*;
 use server::{Failure, Server, commit_of, sha256};
 use std::error::Error;
 use std::fs;
-use std::io::{Write, self};
+use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
