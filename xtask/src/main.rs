@@ -38,7 +38,9 @@ cargo xtask <verb>
   torture [kills] [seed]
                 kill runs at random instants and resume them, 200 times
   validate      test, then demo: run it before a release
-  install       build train_and_save in release mode and put it into cargo's bin folder
+  install [--prefix <folder>]
+                build train_and_save in release mode and put it into <folder>/bin and its libraries into
+                <folder>/lib/train_and_save, by default in cargo's own folder
   help          this text
 
 LIBTORCH=<folder> or LIBTORCH_USE_PYTORCH=1 in the environment: use that libtorch 2.11.0 and download nothing.";
@@ -56,7 +58,8 @@ fn main() -> ExitCode {
         ["lint"] => checks::lint(),
         ["validate"] => checks::test().and_then(|()| demo::run()),
         ["torture", ref rest @ ..] if rest.len() <= 2 => torture::run(rest),
-        ["install"] => install::run(),
+        ["install"] => install::run(None),
+        ["install", "--prefix", prefix] => install::run(Some(prefix)),
         ["help" | "--help" | "-h"] => {
             println!("{HELP}");
             Ok(())

@@ -93,6 +93,9 @@ pub struct Data {
     test_size: Option<f64>,
     /// Column that holds the text [default: text]
     dataset_text_field: Option<String>,
+    /// Memory that the rows and their tokens may take, such as 8GiB [default: half of what is free]
+    #[arg(value_name = "SIZE")]
+    max_dataset_memory: Option<String>,
     /// Longest row in tokens; the rest is cut off. 0: no limit [default: 1024]
     #[arg(alias = "max_seq_length")]
     max_length: Option<usize>,

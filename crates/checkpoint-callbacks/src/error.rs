@@ -1,6 +1,7 @@
 //! The crate's error type. Every message is one line that names the path and says what to do.
 
-use crate::MANIFEST_FILE_NAME;
+use crate::units::in_units;
+use crate::{LockHolder, MANIFEST_FILE_NAME};
 use std::path::{Path, PathBuf};
 use trainer_core::BoxError;
 
@@ -82,6 +83,17 @@ pub enum Error {
         /// Why it failed.
         source: BoxError,
     },
+    /// A file could not be written after the last step. [`Error::after_training`] makes it.
+    #[error("{source}{}", to_resume_from(newest.as_ref(), best.as_ref()))]
+    AfterTraining {
+        /// What failed.
+        source: Box<Error>,
+        /// The newest complete checkpoint. A run that is resumed from it trains no more and only
+        /// publishes, if it is that of the last step.
+        newest: Option<PathBuf>,
+        /// The checkpoint of the best evaluation.
+        best: Option<PathBuf>,
+    },
     /// The output folder, or one of its parents, is a file.
     #[error("output_dir {} is a file; choose a folder", .path.display())]
     OutputDirIsAFile {
@@ -109,8 +121,8 @@ pub enum Error {
     },
     /// The file system of the output folder has too little free space.
     #[error(
-        "output_dir {}: {needed} bytes are needed, for {num_checkpoints} checkpoints of {checkpoint_bytes} bytes at the same time and the model, and {free} bytes are free; free some space, choose another folder, or lower save_total_limit or the number of saves",
-        .path.display()
+        "output_dir {}: {} are needed, for {} at the same time and the model, and {} are free; free some space, choose another folder, or lower save_total_limit or the number of saves",
+        .path.display(), in_units(*needed), checkpoints(*num_checkpoints, *checkpoint_bytes), in_units(*free)
     )]
     OutputDirFull {
         /// The folder.
@@ -125,10 +137,15 @@ pub enum Error {
         checkpoint_bytes: u64,
     },
     /// Another run holds the lock of the output folder.
-    #[error("output_dir {} is in use by another run; wait until it ends, or choose another folder", .path.display())]
+    #[error(
+        "output_dir {} is in use by another run{}; wait until it ends, or choose another folder",
+        .path.display(), in_brackets(holder.as_ref())
+    )]
     OutputDirLocked {
         /// The folder.
         path: PathBuf,
+        /// The run, as far as the lock file tells.
+        holder: Option<LockHolder>,
     },
     /// The output folder contains checkpoints of another run.
     #[error(
@@ -144,8 +161,41 @@ pub enum Error {
 }
 
 impl Error {
+    /// Adds to an error after the last step, such as that of [`publish`](crate::publish) on a full
+    /// disk, which checkpoints there are: the newest one, to resume from, and the best one.
+    #[must_use]
+    pub fn after_training(self, newest: Option<&Path>, best: Option<&Path>) -> Self {
+        Self::AfterTraining {
+            source: Box::new(self),
+            newest: newest.map(Path::to_owned),
+            best: best.map(Path::to_owned),
+        }
+    }
+
     /// Turns the IO error of `action` on `path` into [`Error::File`]; for `map_err`.
     pub(crate) fn file(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         move |source| Self::File { action, path: path.to_owned(), source }
+    }
+}
+
+/// `3 checkpoints of 1.3 GB`
+fn checkpoints(count: u64, bytes: u64) -> String {
+    format!("{count} {} of {}", if count == 1 { "checkpoint" } else { "checkpoints" }, in_units(bytes))
+}
+
+fn in_brackets(holder: Option<&LockHolder>) -> String {
+    holder.map_or_else(String::new, |holder| format!(" ({holder})"))
+}
+
+/// The end of a message: which checkpoints there are, and what to do with them.
+fn to_resume_from(newest: Option<&PathBuf>, best: Option<&PathBuf>) -> String {
+    let best = best.filter(|best| Some(*best) != newest);
+    let best = best.map_or_else(String::new, |best| format!(", and the best one is {}", best.display()));
+    match newest {
+        None => format!("; training has ended, and there is no checkpoint to resume from{best}"),
+        Some(newest) => format!(
+            "; training has ended, and the newest good checkpoint is {}{best}; remove the cause, and resume to publish",
+            newest.display()
+        ),
     }
 }

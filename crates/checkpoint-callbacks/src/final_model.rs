@@ -41,7 +41,7 @@ fn publish_final_on(
     publication: Publication<'_>,
 ) -> Result<Vec<PathBuf>> {
     let lock = OutputDirLock::take(&output_dir.join(FINAL_MODEL))?;
-    let mut store = DirectoryStore::open_on(Arc::clone(&disk), lock)?;
+    let mut store = DirectoryStore::open_on(Arc::clone(&disk), lock)?.quiet();
     store.save(global_step, write);
     let saved = store.wait().map_or_else(|| Err("nothing was saved".into()), |saved| saved.outcome);
     let published = saved

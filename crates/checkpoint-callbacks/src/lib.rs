@@ -78,6 +78,7 @@ mod space;
 mod store;
 #[cfg(test)]
 mod testing;
+mod units;
 mod untrusted;
 
 pub use best::BestModelCheckpointCallback;
@@ -86,7 +87,7 @@ pub use error::{Error, Result};
 pub use final_model::{publish_final, remove_final_model};
 pub use find::{Checkpoint, Newest, Skipped, find_checkpoints, newest_complete};
 pub use input_dirs::{InputDir, check_inputs};
-pub use lock::OutputDirLock;
+pub use lock::{LockHolder, OutputDirLock};
 pub use loss_spike::{LossSpike, OnSpike};
 pub use manifest::{MANIFEST_FILE_NAME, verify};
 pub use output_dir::{OutputDirUse, check_output_dir};

@@ -52,7 +52,7 @@ pub fn check_output_dir(output_dir: &Path, wanted_for: OutputDirUse) -> Result<(
 
 /// Writes a trial file into the nearest existing folder. Permissions alone do not reveal read-only
 /// file systems.
-fn check_writable(output_dir: &Path) -> Result<()> {
+pub(crate) fn check_writable(output_dir: &Path) -> Result<()> {
     // The last ancestor of a relative path is the empty path, which stands for the current folder.
     let here = Path::new(".");
     let ancestors = output_dir.ancestors().map(|path| if path.as_os_str().is_empty() { here } else { path });

@@ -165,7 +165,7 @@ mod tests {
         check_space(&output_dir, &room(0)).unwrap();
         let message = check_space(&output_dir, &room(2)).unwrap_err().to_string();
         assert!(
-            message.contains("2251799813685258 bytes are needed") && message.contains("bytes are free"),
+            message.contains(": 2.3 PB are needed, for 2 checkpoints of 1.1 PB at") && message.contains("B are free"),
             "{message}"
         );
 

@@ -5,11 +5,13 @@ use crate::durable::{self, NewFile};
 use crate::manifest::{FileEntry, Manifest};
 use crate::names::{Sibling, checkpoint_path};
 use crate::recover::siblings;
+use crate::units::in_units;
 use crate::untrusted::contained_path;
 use crate::{Error, OutputDirLock, Result};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 use trainer_core::{BoxError, CheckpointFolder, CheckpointStore, Saved, WriteCheckpoint, WriteContent};
 
 #[cfg(test)]
@@ -26,11 +28,15 @@ mod tests;
 /// checkpoints are unchanged.
 ///
 /// A thread of the store does this, for one checkpoint at a time. Dropping the store waits for it.
+/// When a checkpoint is complete, a `tracing` event tells its size and how long it took.
 #[derive(Debug)]
 pub struct DirectoryStore {
     output_dir: PathBuf,
     disk: Arc<dyn Disk>,
     pending: Option<PendingSave>,
+    /// Whether complete checkpoints are told. Their user does not know of those that are only a
+    /// step on the way to something else.
+    tells: bool,
     /// Held while the store exists.
     _lock: OutputDirLock,
 }
@@ -39,7 +45,24 @@ pub struct DirectoryStore {
 struct PendingSave {
     global_step: u64,
     /// An error when the system could not start a thread.
-    thread: std::io::Result<JoinHandle<Result<PathBuf, BoxError>>>,
+    thread: std::io::Result<JoinHandle<Result<Written, BoxError>>>,
+}
+
+/// A checkpoint that is complete.
+#[derive(Debug)]
+struct Written {
+    path: PathBuf,
+    /// Of its files.
+    num_bytes: u64,
+    /// From its snapshot until it was flushed to the disk.
+    time: Duration,
+}
+
+impl Written {
+    fn tell(&self) {
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
+        tracing::info!("saved {name} ({} in {:.1} s)", in_units(self.num_bytes), self.time.as_secs_f64());
+    }
 }
 
 impl DirectoryStore {
@@ -67,7 +90,13 @@ impl DirectoryStore {
         for (_, leftover) in siblings(lock.output_dir())? {
             durable::remove_folder(&*disk, &leftover.path)?;
         }
-        Ok(Self { output_dir: lock.output_dir().to_owned(), disk, pending: None, _lock: lock })
+        Ok(Self { output_dir: lock.output_dir().to_owned(), disk, pending: None, tells: true, _lock: lock })
+    }
+
+    /// Does not tell of its checkpoints.
+    pub(crate) fn quiet(mut self) -> Self {
+        self.tells = false;
+        self
     }
 }
 
@@ -89,7 +118,12 @@ impl CheckpointStore for DirectoryStore {
     fn wait(&mut self) -> Option<Saved> {
         let PendingSave { global_step, thread } = self.pending.take()?;
         let outcome = match thread.map(JoinHandle::join) {
-            Ok(Ok(outcome)) => outcome,
+            Ok(Ok(outcome)) => outcome.map(|written| {
+                if self.tells {
+                    written.tell();
+                }
+                written.path
+            }),
             Ok(Err(_)) => Err("the thread that wrote the checkpoint panicked".into()),
             Err(error) => Err(format!("cannot start a thread: {error}").into()),
         };
@@ -108,26 +142,31 @@ impl Drop for DirectoryStore {
 }
 
 /// Writes a checkpoint and gives it its name. After an error nothing of it is left.
-fn save(disk: &dyn Disk, output_dir: &Path, global_step: u64, write: WriteCheckpoint) -> Result<PathBuf, BoxError> {
+fn save(disk: &dyn Disk, output_dir: &Path, global_step: u64, write: WriteCheckpoint) -> Result<Written, BoxError> {
+    let started = Instant::now();
     let staging = Sibling::Partial.path(output_dir, global_step);
     let outcome = write_files(disk, &staging, global_step, write)
-        .and_then(|()| Ok(move_into_place(disk, output_dir, &staging, global_step)?));
+        .and_then(|num_bytes| Ok((num_bytes, move_into_place(disk, output_dir, &staging, global_step)?)));
     if outcome.is_err() {
         // The first error is the one to report.
         let _ = durable::remove_folder(disk, &staging);
     }
-    outcome
+    let (num_bytes, path) = outcome?;
+    Ok(Written { path, num_bytes, time: started.elapsed() })
 }
 
-fn write_files(disk: &dyn Disk, staging: &Path, global_step: u64, write: WriteCheckpoint) -> Result<(), BoxError> {
+/// Returns the bytes of the files.
+fn write_files(disk: &dyn Disk, staging: &Path, global_step: u64, write: WriteCheckpoint) -> Result<u64, BoxError> {
     durable::remove_folder(disk, staging)?;
     disk.create_folder(staging).map_err(Error::file("create", staging))?;
     let mut folder = Folder { disk, path: staging, files: Vec::new() };
     write(&mut folder)?;
     let mut files = folder.files;
     files.sort_by(|one, other| one.path.cmp(&other.path));
+    let num_bytes = files.iter().map(|file| file.size).sum();
     Manifest { global_step, files }.write(disk, staging)?;
-    Ok(durable::sync_folders(disk, staging)?)
+    durable::sync_folders(disk, staging)?;
+    Ok(num_bytes)
 }
 
 fn move_into_place(disk: &dyn Disk, output_dir: &Path, staging: &Path, global_step: u64) -> Result<PathBuf> {

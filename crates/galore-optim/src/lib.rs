@@ -99,6 +99,8 @@ pub use optimizer::{AdamW, GaLoreAdamW, Optimizer};
 pub use parameter::{Parameter, ParameterGroup};
 pub use state::StateFile;
 pub use targets::{TargetModules, select_targets};
+/// The release of tch that this crate is built with. Tensors of another release are other types.
+pub use tch;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -6,11 +6,13 @@
 //! how a record becomes a row ([`columns`]). If there is only one split, part of it can be set
 //! aside ([`holdout`]).
 
+mod byte_size;
 mod card;
 mod columns;
 mod config;
 mod format;
 mod holdout;
+mod memory;
 mod patterns;
 mod read;
 mod repository;
@@ -19,13 +21,14 @@ mod source;
 mod split_files;
 
 use crate::Error;
-use columns::RowColumns;
+use columns::{RowColumns, advice, says_something};
+use memory::RowMemory;
 use read::{Reader, Record};
-use serde_json::Value;
 use source::Source;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+pub use byte_size::ByteSize;
 pub use config::{DatasetConfig, Evaluation};
 pub(crate) use format::KNOWN_FORMATS;
 pub use repository::{LocalFiles, OpenRepository, Repository};
@@ -47,6 +50,8 @@ pub struct Splits {
     pub eval_name: Option<String>,
     /// Where the rows come from and from which columns, for people to read.
     pub source: String,
+    /// Columns of the first file that nothing is taken from.
+    pub unused_columns: Vec<String>,
 }
 
 /// Names of splits to evaluate on. The first that exists is used.
@@ -73,8 +78,13 @@ pub fn load_splits(config: &DatasetConfig, hub: &dyn OpenRepository) -> Result<S
     if let Some(first) = train_files.first() {
         files.recognise_delimiter(first, &|columns| has_rows(columns, &config.dataset_text_field))?;
     }
-    let reader = SplitReader { source: &source, files, text_field: &config.dataset_text_field };
-    let row_columns = reader.detect_columns(&train_files, &train_name)?;
+    let mut reader = SplitReader {
+        source: &source,
+        files,
+        text_field: &config.dataset_text_field,
+        memory: RowMemory::new(config.max_dataset_memory),
+    };
+    let (row_columns, unused_columns) = reader.detect_columns(&train_files, &train_name)?;
     let mut train = reader.rows(&train_files, &row_columns, &train_name)?;
     let mut train_numbers = None;
     let (eval, eval_name) = match (eval_name, config.test_size) {
@@ -91,7 +101,8 @@ pub fn load_splits(config: &DatasetConfig, hub: &dyn OpenRepository) -> Result<S
         }
         _ => (None, None),
     };
-    Ok(Splits { train, train_numbers, eval, train_name, eval_name, source: format!("{source}, {row_columns}") })
+    let source = format!("{source}, {row_columns}");
+    Ok(Splits { train, train_numbers, eval, train_name, eval_name, source, unused_columns })
 }
 
 fn choose_splits(
@@ -131,10 +142,13 @@ struct SplitReader<'a> {
     source: &'a Source<'a>,
     files: Reader,
     text_field: &'a str,
+    /// What the rows of all splits may still take.
+    memory: RowMemory,
 }
 
 impl SplitReader<'_> {
-    fn detect_columns(&self, files: &[PathBuf], split: &str) -> Result<RowColumns, Error> {
+    /// How rows are made, and the columns that are not used.
+    fn detect_columns(&self, files: &[PathBuf], split: &str) -> Result<(RowColumns, Vec<String>), Error> {
         let candidates = [self.text_field, "text", "prompt", "completion", "messages", "conversations"];
         for file in files {
             let mut sample = Record::new();
@@ -142,42 +156,49 @@ impl SplitReader<'_> {
             self.files.sample(file, &candidates, &mut |_, record| {
                 num_records += 1;
                 for (name, value) in record {
-                    let known = sample.entry(name).or_insert(Value::Null);
-                    if known.is_null() {
-                        *known = value;
+                    if says_something(&value) {
+                        sample.entry(name).or_insert(value);
                     }
                 }
                 Ok(if num_records < RECORDS_FOR_SAMPLE { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
             })?;
             if num_records > 0 {
                 let columns = self.files.columns(file)?;
-                return RowColumns::detect(&columns, &sample, self.text_field)
-                    .ok_or_else(|| self.no_text_column(file, columns));
+                let Some(found) = RowColumns::detect(&columns, &sample, self.text_field) else {
+                    let advice = advice(&columns, &sample);
+                    let wanted = self.text_field.to_owned();
+                    return Err(Error::NoTextColumn { path: file.clone(), wanted, columns, advice });
+                };
+                let unused = found.unused(&columns, &sample);
+                return Ok((found, unused));
             }
         }
         Err(self.no_rows(split))
     }
 
-    fn rows(&self, files: &[PathBuf], row_columns: &RowColumns, split: &str) -> Result<Vec<Row>, Error> {
+    fn rows(&mut self, files: &[PathBuf], row_columns: &RowColumns, split: &str) -> Result<Vec<Row>, Error> {
         let columns = row_columns.columns();
+        let required = row_columns.required();
         let mut rows = Vec::new();
         for file in files {
             let before = rows.len();
-            let mut has_column = false;
+            let mut missing = required.clone();
             self.files.read(file, &columns, &mut |at, record| {
-                has_column |= columns.first().is_some_and(|&column| record.contains_key(column));
-                rows.push(row_columns.row(record, file, at)?);
+                missing.retain(|&column| !record.contains_key(column));
+                let row = row_columns.row(record, file, at)?;
+                self.memory.spend(&row, file, (rows.len() - before) as u64 + 1)?;
+                rows.push(row);
                 Ok(ControlFlow::Continue(()))
             })?;
-            if rows.len() > before && !has_column {
-                return Err(self.no_text_column(file, self.files.columns(file)?));
+            if rows.len() > before
+                && let Some(&wanted) = missing.first()
+            {
+                let columns = self.files.columns(file)?;
+                return Err(Error::MissingColumn { path: file.clone(), wanted: wanted.to_owned(), columns });
             }
         }
+        rows.shrink_to_fit();
         if rows.is_empty() { Err(self.no_rows(split)) } else { Ok(rows) }
-    }
-
-    fn no_text_column(&self, file: &Path, columns: Vec<String>) -> Error {
-        Error::NoTextColumn { path: file.to_owned(), wanted: self.text_field.to_owned(), columns }
     }
 
     fn no_rows(&self, split: &str) -> Error {

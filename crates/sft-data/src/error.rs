@@ -1,5 +1,6 @@
 //! The crate's error type.
 
+use crate::ByteSize;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -121,9 +122,9 @@ pub enum Error {
     /// No column holds anything to train on.
     #[error(
         "{}: no column `{wanted}`, nor `messages`, `conversations` or `prompt` and `completion`; columns are {}: \
-         name one with `dataset_text_field`",
+         {advice}",
         path.display(),
-        columns.join(", ")
+        listed(columns)
     )]
     NoTextColumn {
         /// The file.
@@ -132,6 +133,48 @@ pub enum Error {
         wanted: String,
         /// The columns of the file.
         columns: Vec<String>,
+        /// What the columns look like, and what to do.
+        advice: String,
+    },
+    /// A file lacks a column that the first file of the dataset has.
+    #[error(
+        "{}: no column `{wanted}`, which the first file of the dataset has; columns are {}",
+        path.display(),
+        listed(columns)
+    )]
+    MissingColumn {
+        /// The file.
+        path: PathBuf,
+        /// The column that is missing.
+        wanted: String,
+        /// The columns of the file.
+        columns: Vec<String>,
+    },
+    /// The rows take more memory than they may.
+    #[error(
+        "{}: up to its row {} the dataset and its tokens need more than the {limit} of memory that they may take; \
+         train on fewer rows, or raise `max_dataset_memory`",
+        path.display(),
+        grouped(*rows)
+    )]
+    TooManyRows {
+        /// The file that was being read.
+        path: PathBuf,
+        /// Number of rows that had been read from it.
+        rows: u64,
+        /// What the rows may take.
+        limit: ByteSize,
+    },
+    /// The chat template leaves out a whole message.
+    #[error(
+        "the chat template leaves out message {number}, whose role is {role:?}: give it a role that the template \
+         knows, remove it, or name another template with `chat_template_path`"
+    )]
+    MessageLeftOut {
+        /// The number of the message in its chat, counted from 1.
+        number: usize,
+        /// Its role.
+        role: String,
     },
     /// A split that was asked for does not exist.
     #[error("{location}: no split `{wanted}`; splits are {}", available.join(", "))]
@@ -206,9 +249,7 @@ pub enum Error {
         source: minijinja::Error,
     },
     /// The chat template was stopped because it exceeded a limit.
-    #[error(
-        "chat template, {during}: stopped, as {reason}; is it damaged or hostile? `chat_template_path` names another"
-    )]
+    #[error("chat template, {during}: stopped, as {reason}; `chat_template_path` names another template")]
     ChatTemplateStopped {
         /// What was being done.
         during: String,
@@ -234,10 +275,7 @@ pub enum Error {
         source: Box<Error>,
     },
     /// No row has a token to learn.
-    #[error(
-        "none of {rows} rows is left to train on: {empty} have no text or no token to learn, and `max_length` cuts off \
-         every such token of {truncated} more"
-    )]
+    #[error("{}", nothing_left(*rows, *empty, *truncated))]
     NothingLeft {
         /// Number of rows.
         rows: usize,
@@ -263,6 +301,43 @@ impl Error {
 
     pub(crate) fn of_problems(problems: Vec<ConfigProblem>) -> Result<(), Self> {
         if problems.is_empty() { Ok(()) } else { Err(Self::Config { problems }) }
+    }
+}
+
+/// The names of columns. Of many, only the first.
+pub(crate) fn listed(names: &[String]) -> String {
+    const SHOWN: usize = 20;
+    let shown = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+/// A number with thousands set apart.
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+fn nothing_left(rows: usize, empty: usize, truncated: usize) -> String {
+    let [all, empty_rows, truncated_rows] = [rows, empty, truncated].map(|number| grouped(number as u64));
+    match (rows, truncated) {
+        (0, _) => "there are no rows to train on".to_owned(),
+        (1, 0) => "the only row is not left to train on: it has no text or no token to learn".to_owned(),
+        (1, _) => "the only row is not left to train on: `max_length` cuts off every token to learn".to_owned(),
+        (_, 0) => format!("none of {all} rows is left to train on: all have no text or no token to learn"),
+        _ => format!(
+            "none of {all} rows is left to train on: {empty_rows} have no text or no token to learn, and `max_length` \
+             cuts off every such token of {truncated_rows} more"
+        ),
     }
 }
 

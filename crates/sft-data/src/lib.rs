@@ -10,9 +10,10 @@
 //! ```
 //!
 //! For the same files, rows and seed, the ids, labels, packs, splits and orders are those of TRL
-//! 1.16, datasets 5.2, transformers 5.17 and torch 2.11; golden tests check this. There are two
-//! deliberate differences: a row without a token to learn is dropped and counted, and a file that
-//! two patterns match is read once.
+//! 1.16, datasets 5.2, transformers 5.17 and torch 2.11; golden tests check this. The deliberate
+//! differences: a row without a token to learn is dropped and counted, a file that two patterns
+//! match is read once, the names of ShareGPT become those that templates know, messages may be JSON
+//! text, and a message that a template leaves out as a whole is an error.
 //!
 //! This crate has no tensors, models or training, and uses no network. To read datasets from a hub,
 //! a program implements [`OpenRepository`]. Every file is treated as untrusted: a damaged or
@@ -60,8 +61,8 @@ mod untrusted;
 
 pub use batch::{Batch, IGNORE_INDEX, collate};
 pub use dataset::{
-    ChatContext, Conversation, DatasetConfig, Evaluation, LocalFiles, OpenRepository, PromptCompletion, Repository,
-    Row, Splits, Turn, load_splits,
+    ByteSize, ChatContext, Conversation, DatasetConfig, Evaluation, LocalFiles, OpenRepository, PromptCompletion,
+    Repository, Row, Splits, Turn, load_splits,
 };
 pub use error::{BoxError, ConfigProblem, Error, Position};
 pub use order::epoch_order;

@@ -11,6 +11,7 @@
 //! nothing to the loss but takes a place in the order of rows.
 
 mod config;
+mod left_out;
 mod pack;
 mod tokenize;
 

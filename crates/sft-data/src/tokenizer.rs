@@ -2,12 +2,17 @@
 //!
 //! [`ChatTokenizer::from_dir`] reads `tokenizer.json` and the files in the same folder:
 //! `tokenizer_config.json` and `special_tokens_map.json` name the special tokens and hold the chat
-//! template, `chat_template.jinja` overrides that template, and `generation_config.json` or
-//! `config.json` name EOS if the tokenizer does not. As in transformers 5, only `tokenizer.json`
-//! decides which special tokens are added around a text.
+//! templates, `chat_template.jinja` and `additional_chat_templates` override those, and
+//! `generation_config.json` or `config.json` name EOS if the tokenizer does not. As in transformers
+//! 5, only `tokenizer.json` decides which special tokens are added around a text.
+//!
+//! The normalizer, the pre-tokenizer and the model are those of `tokenizer.json`, whatever
+//! `tokenizer_class` says. (For the class `LlamaTokenizer`, transformers 5 makes its own: a text
+//! that begins with a space gets no `▁` before it, and byte-level tokenizers give other tokens.)
 
 mod assistant;
 mod chat_template;
+mod chat_templates;
 mod files;
 mod special;
 
@@ -16,6 +21,7 @@ use crate::{ChatContext, Error};
 use assistant::Chat;
 pub(crate) use assistant::Rendered;
 use chat_template::ChatTemplate;
+use chat_templates::ChatTemplates;
 pub use files::TOKENIZER_FILES;
 use files::TokenizerFiles;
 use serde_json::Value;
@@ -30,7 +36,7 @@ pub struct ChatTokenizer {
     dir: PathBuf,
     tokenizer: Arc<Tokenizer>,
     special: Arc<SpecialTokens>,
-    template: Option<ChatTemplate>,
+    templates: ChatTemplates,
     files: Arc<TokenizerFiles>,
     eos_token_id: u32,
     pad_token_id: u32,
@@ -42,7 +48,7 @@ pub struct ChatTokenizer {
 pub struct TokenizerOptions {
     /// The end-of-sequence token, in place of the tokenizer's own. It must be in the vocabulary.
     pub eos_token: Option<String>,
-    /// A file with a Jinja chat template, in place of the tokenizer's own.
+    /// A file with a Jinja chat template, in place of all that the tokenizer has.
     pub chat_template_path: Option<PathBuf>,
 }
 
@@ -104,6 +110,9 @@ impl ChatTokenizer {
         special.add_to(&mut tokenizer)?;
         let (eos_token, eos_token_id) = special.resolve_eos(&files, &tokenizer)?;
         special.set_eos_token(&eos_token);
+        if options.eos_token.is_none() {
+            special::check_generation_config(&files, &eos_token, eos_token_id)?;
+        }
         let pad_token_id = special.get("pad_token").and_then(|token| tokenizer.token_to_id(token));
         if special.get("pad_token").is_none() {
             // Without a pad token in the saved files, transformers may add one that the model has
@@ -114,15 +123,12 @@ impl ChatTokenizer {
         if let Some(path) = &options.chat_template_path {
             files.override_chat_template(path)?;
         }
-        let template = match files.chat_template()? {
-            Some(source) => Some(ChatTemplate::compile(source)?),
-            None => None,
-        };
+        let templates = ChatTemplates::compile(files.chat_templates()?)?;
         Ok(Self {
             dir: dir.to_owned(),
             tokenizer: Arc::new(tokenizer),
             special: Arc::new(special),
-            template,
+            templates,
             files: Arc::new(files),
             eos_token_id,
             pad_token_id: pad_token_id.unwrap_or(eos_token_id),
@@ -162,7 +168,7 @@ impl ChatTokenizer {
 
     /// Whether there is a chat template.
     pub fn has_chat_template(&self) -> bool {
-        self.template.is_some()
+        !self.templates.is_empty()
     }
 
     /// The end-of-sequence token.
@@ -215,7 +221,7 @@ impl ChatTokenizer {
         context: &ChatContext,
         prompt: AddGenerationPrompt,
     ) -> Result<String, Error> {
-        self.chat_template()?.render(messages, context, &self.special, prompt)
+        self.chat_template(context)?.render(messages, context, &self.special, prompt)
     }
 
     /// Renders a chat, and returns which of its bytes the assistant says.
@@ -224,7 +230,7 @@ impl ChatTokenizer {
         messages: &[Value],
         context: &ChatContext,
     ) -> Result<Rendered, Error> {
-        let template = self.chat_template()?;
+        let template = self.chat_template(context)?;
         assistant::render_with_spans(&Chat {
             template,
             messages,
@@ -234,8 +240,17 @@ impl ChatTokenizer {
         })
     }
 
-    fn chat_template(&self) -> Result<&ChatTemplate, Error> {
-        self.template.as_ref().ok_or_else(|| Error::NoChatTemplate { dir: self.dir.clone() })
+    fn chat_template(&self, context: &ChatContext) -> Result<&ChatTemplate, Error> {
+        self.templates.choose(context).map_err(|names| match names.as_slice() {
+            [] => Error::NoChatTemplate { dir: self.dir.clone() },
+            names => Error::Tokenizer {
+                path: self.dir.clone(),
+                problem: format!(
+                    "the chat templates are named {}, and none `default`: name a file with `chat_template_path`",
+                    names.join(", ")
+                ),
+            },
+        })
     }
 }
 

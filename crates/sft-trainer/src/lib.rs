@@ -55,6 +55,8 @@ pub use config::SftConfig;
 pub use error::Error;
 pub use fingerprint::{RUN_FILE, RunFile};
 pub use sft_data::{ChatContext, Conversation, PromptCompletion, Row, Turn};
+/// The release of tch that this crate is built with. Tensors of another release are other types.
+pub use tch;
 pub use torch_ext::cache_folder;
 pub use trainer::{SftTrainer, SftTrainerBuilder, Trained};
 

@@ -11,6 +11,16 @@ use tracing::info;
 use trainer_core::{SaveReport, SaveStrategy, TrainOutput, TrainerState};
 
 pub(crate) fn publish(config: &SftConfig, output: &TrainOutput, learner: &SftLearner) -> Result<(), Error> {
+    write_all(config, output, learner).map_err(|error| match error {
+        Error::Checkpoints(source) => {
+            let newest = output.saves.last_checkpoint.as_deref();
+            Error::Checkpoints(source.after_training(newest, output.state.best_model_checkpoint.as_deref()))
+        }
+        other => other,
+    })
+}
+
+fn write_all(config: &SftConfig, output: &TrainOutput, learner: &SftLearner) -> Result<(), Error> {
     let output_dir = &config.training.output_dir;
     let state = &output.state;
     if output.num_steps_this_session == 0 && was_finished(output_dir, state) {

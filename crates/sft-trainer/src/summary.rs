@@ -19,16 +19,22 @@ pub(crate) fn grouped(number: usize) -> String {
     text
 }
 
+/// A number with the name of what it counts: `1 row`, `2 rows`.
+pub(crate) fn counted(number: usize, name: &str) -> String {
+    format!("{} {name}{}", grouped(number), if number == 1 { "" } else { "s" })
+}
+
 /// One split: rows kept, cut and left out, and tokens.
 pub(crate) fn split_line(name: &str, report: &PrepareReport) -> String {
     let PrepareReport { rows, kept, truncated, truncated_tokens, dropped_empty, dropped_truncated, .. } = report;
-    let mut line = format!("{name}: {} of {} rows", grouped(*kept), grouped(*rows));
+    let mut line = format!("{name}: {} of {}", grouped(*kept), counted(*rows, "row"));
     if report.examples != *kept {
         line += &format!(", packed into {}", grouped(report.examples));
     }
-    line += &format!(", {} tokens, {} of them targets", grouped(report.tokens), grouped(report.target_tokens));
+    line += &format!(", {}, {} of them targets", counted(report.tokens, "token"), grouped(report.target_tokens));
     if *truncated > 0 {
-        line += &format!("; {} rows truncated ({} tokens cut off)", grouped(*truncated), grouped(*truncated_tokens));
+        let (rows, tokens) = (counted(*truncated, "row"), counted(*truncated_tokens, "token"));
+        line += &format!("; {rows} truncated ({tokens} cut off)");
     }
     if *dropped_empty > 0 {
         line += &format!("; {} dropped as empty", grouped(*dropped_empty));
@@ -58,6 +64,18 @@ pub(crate) fn source_line(splits: &Splits) -> String {
             format!("dataset: {}, split {} to train on, {eval} to evaluate on", splits.source, splits.train_name)
         }
         None => format!("dataset: {}, split {} to train on, no evaluation", splits.source, splits.train_name),
+    }
+}
+
+/// Columns that nothing is taken from, if there are any.
+pub(crate) fn unused_columns_line(splits: &Splits) -> Option<String> {
+    const SHOWN: usize = 20;
+    let names = &splits.unused_columns;
+    let shown = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match names.len() {
+        0 => None,
+        1..=SHOWN => Some(format!("columns not used: {shown}")),
+        all => Some(format!("columns not used: {shown} and {} more", all - SHOWN)),
     }
 }
 
@@ -135,6 +153,7 @@ mod tests {
         assert_eq!(excerpt("a\nb \"c\" 'd' 你好"), "a\\nb \"c\" 'd' 你好");
         let long = excerpt(&"x".repeat(1000));
         assert_eq!(long.chars().count(), 243);
+        assert_eq!([0, 1, 2000].map(|number| counted(number, "row")), ["0 rows", "1 row", "2,000 rows"]);
         let report = PrepareReport {
             rows: 5,
             kept: 3,
@@ -148,7 +167,7 @@ mod tests {
         };
         assert_eq!(
             split_line("train", &report),
-            "train: 3 of 5 rows, 1,234 tokens, 1,200 of them targets; 1 rows truncated (9 tokens cut off); 2 dropped as empty"
+            "train: 3 of 5 rows, 1,234 tokens, 1,200 of them targets; 1 row truncated (9 tokens cut off); 2 dropped as empty"
         );
     }
 }

@@ -5,6 +5,7 @@ use crate::schedule::{SchedulerKwargs, SchedulerType};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
+mod parse;
 mod validate;
 pub use validate::ArgumentProblem;
 
@@ -73,7 +74,9 @@ serde_plain::derive_fromstr_from_deserialize!(StepTiming);
 /// rounded up to whole steps.
 ///
 /// A missing field has its default when the arguments are read from a file. An unknown field is an
-/// error.
+/// error. Values are read as Hugging Face's parser reads them: a number may be in quotes
+/// (`"2e-5"`), and `"yes"` is true. `null` means what `None` means in transformers; where that is
+/// an error, it is one here.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "an object of training arguments")]
 pub struct TrainingArguments {
@@ -81,70 +84,94 @@ pub struct TrainingArguments {
     /// empty, which is an error. It must be valid UTF-8, because JSON files record it.
     pub output_dir: PathBuf,
     /// Passes over the training split. A fraction ends the run within an epoch. Default 3.
+    #[serde(deserialize_with = "parse::number")]
     pub num_train_epochs: f64,
     /// Optimizer steps of the run. A positive number replaces `num_train_epochs`. Default -1.
+    #[serde(deserialize_with = "parse::signed")]
     pub max_steps: i64,
     /// Rows in a training micro-batch, at most 1,000,000. Default 8. The loop does not make
     /// batches: the [`BatchSource`](crate::BatchSource) must use the same number. A resumed run
     /// must not change it.
+    #[serde(deserialize_with = "parse::count")]
     pub per_device_train_batch_size: usize,
     /// Rows in an evaluation batch, at most 1,000,000. Default 8. The metrics do not depend on it.
+    #[serde(deserialize_with = "parse::count")]
     pub per_device_eval_batch_size: usize,
     /// Micro-batches in an optimizer step, at most 1,000,000. Default 1.
+    #[serde(deserialize_with = "parse::count")]
     pub gradient_accumulation_steps: usize,
     /// The highest learning rate of the schedule. Default 5e-5.
+    #[serde(deserialize_with = "parse::number")]
     pub learning_rate: f64,
     /// The shape of the schedule. Default linear.
     pub lr_scheduler_type: SchedulerType,
     /// Parameters of the schedule. Default: none.
+    #[serde(deserialize_with = "parse::scheduler_kwargs")]
     pub lr_scheduler_kwargs: SchedulerKwargs,
-    /// The part of the run that warms up, between 0 and 1. It counts when `warmup_steps` is 0.
-    /// Default 0.
+    /// The part of the run that warms up, between 0 and 1. It counts when `warmup_steps` is not
+    /// set. Default 0, which `null` means too.
+    #[serde(deserialize_with = "parse::number_or_zero")]
     pub warmup_ratio: f64,
-    /// Steps of warm-up. A number below 1 is a ratio of the run; 0 leaves it to `warmup_ratio`.
-    /// Default 0.
-    pub warmup_steps: f64,
-    /// A gradient with a larger norm is scaled down to this norm. 0 turns clipping off. Default 1.
+    /// Steps of warm-up. A number below 1 is a ratio of the run, and 0 is no warm-up. Default:
+    /// not set, which leaves it to `warmup_ratio`.
+    #[serde(deserialize_with = "parse::number_if_given")]
+    pub warmup_steps: Option<f64>,
+    /// A gradient with a larger norm is scaled down to this norm. 0 turns clipping off, and so does
+    /// `null`. Default 1.
+    #[serde(deserialize_with = "parse::number_or_zero")]
     pub max_grad_norm: f64,
     /// The run ends after this many bad steps in a row. A step is bad when its loss or its gradient
     /// norm is NaN or infinite; it updates nothing. To find a bad step before its update, the host
     /// waits for the device in each step. With 0 the host does not wait: the loop looks at the
     /// figures when a log is due, and the first bad step ends the run. Default 3.
+    #[serde(deserialize_with = "parse::count")]
     pub max_bad_steps: u64,
     /// When memory runs out, continue with micro-batches of half as many rows, and twice as many
     /// micro-batches in an optimizer step. Default false.
+    #[serde(deserialize_with = "parse::truth")]
     pub auto_find_batch_size: bool,
     /// When to log. Default steps.
     pub logging_strategy: IntervalStrategy,
     /// Optimizer steps between logs. Default 500.
+    #[serde(deserialize_with = "parse::number")]
     pub logging_steps: f64,
     /// Log the first step as well. Default false.
+    #[serde(deserialize_with = "parse::truth")]
     pub logging_first_step: bool,
     /// When to evaluate. Default no.
     pub eval_strategy: IntervalStrategy,
-    /// Optimizer steps between evaluations. Default: `logging_steps`.
+    /// Optimizer steps between evaluations. Default: `logging_steps`, which 0 in a file means too.
+    #[serde(deserialize_with = "parse::steps_unless_zero")]
     pub eval_steps: Option<f64>,
     /// Do not evaluate before this many epochs (strategy `epoch`) or steps (strategy `steps`).
     /// Default 0.
+    #[serde(deserialize_with = "parse::number")]
     pub eval_delay: f64,
     /// Evaluate before the first step. Default false.
+    #[serde(deserialize_with = "parse::truth")]
     pub eval_on_start: bool,
     /// When to save a checkpoint. Default steps.
     pub save_strategy: SaveStrategy,
     /// Optimizer steps between checkpoints. Default 500.
+    #[serde(deserialize_with = "parse::number")]
     pub save_steps: f64,
-    /// How many checkpoints to keep, in addition to the best one. Default: all. The loop deletes
-    /// nothing itself; a callback that deletes checkpoints reads this field.
+    /// How many checkpoints to keep, in addition to the best one. Default: all, which a number of 0
+    /// or less in a file means too. The loop deletes nothing itself; a callback that deletes
+    /// checkpoints reads this field.
+    #[serde(deserialize_with = "parse::limit")]
     pub save_total_limit: Option<usize>,
     /// Load the best checkpoint into the learner when training has ended. Default false.
+    #[serde(deserialize_with = "parse::truth")]
     pub load_best_model_at_end: bool,
     /// The evaluation metric that decides which checkpoint is the best: one of
     /// [`TrainingArguments::BEST_METRICS`], with or without the prefix `eval_`. Default: `loss`.
     pub metric_for_best_model: Option<String>,
     /// Whether a greater metric is better. Default: false for a metric whose name ends in `loss`
     /// and for the perplexity, true for others.
+    #[serde(deserialize_with = "parse::truth_if_given")]
     pub greater_is_better: Option<bool>,
     /// The seed of the row order and of everything else that is random. Default 42.
+    #[serde(deserialize_with = "parse::count")]
     pub seed: u64,
     /// How step times are measured. Default step.
     pub step_timing: StepTiming,
@@ -164,7 +191,7 @@ impl Default for TrainingArguments {
             lr_scheduler_type: SchedulerType::Linear,
             lr_scheduler_kwargs: SchedulerKwargs::default(),
             warmup_ratio: 0.0,
-            warmup_steps: 0.0,
+            warmup_steps: None,
             max_grad_norm: 1.0,
             max_bad_steps: 3,
             auto_find_batch_size: false,

@@ -1,6 +1,6 @@
 //! The events of a run.
 
-use crate::{BoxError, LogEntry, Requests, TrainerState, TrainingArguments};
+use crate::{BoxError, EvaluationProgress, LogEntry, Requests, TrainerState, TrainingArguments, WindowFigures};
 use serde_json::Value;
 use std::path::Path;
 
@@ -34,11 +34,12 @@ pub type EventResult = Result<(), BoxError>;
 ///     on_step_begin                        before the first micro-batch of an optimizer step
 ///       on_substep_end                     after each micro-batch except the last
 ///       on_pre_optimizer_step              gradients are complete
+///       on_window_figures                  loss and gradient norm are known, unless max_bad_steps is 0
 ///       on_optimizer_step                  weights are updated, or the step was skipped
 ///     on_step_end                          global_step and epoch count the step
-///     [on_log] [on_log on_evaluate] [on_save]
+///     [on_log] [on_prediction_step … on_log on_evaluate] [on_save]
 ///   on_epoch_end
-///   [on_log] [on_log on_evaluate] [on_save]
+///   [on_log] [on_prediction_step … on_log on_evaluate] [on_save]
 /// on_log                                   the summary of the run
 /// on_train_end                             once, also after an error
 /// ```
@@ -146,6 +147,23 @@ pub trait Callback {
         Ok(())
     }
 
+    /// The loss and the gradient norm of the step are known, before its update. They may be NaN or
+    /// infinite; the step is then skipped. There is no such event if
+    /// [`max_bad_steps`](TrainingArguments::max_bad_steps) is 0, or if the learner does not know
+    /// the figures yet. HF has no such event.
+    ///
+    /// # Errors
+    ///
+    /// An error ends the run.
+    fn on_window_figures(
+        &mut self,
+        _context: &CallbackContext<'_>,
+        _figures: WindowFigures,
+        _requests: &mut Requests,
+    ) -> EventResult {
+        Ok(())
+    }
+
     /// The optimizer step was taken, or it was skipped because its loss or gradient is not finite.
     /// `global_step` does not count it yet.
     ///
@@ -172,6 +190,20 @@ pub trait Callback {
     ///
     /// An error ends the run.
     fn on_log(&mut self, _context: &CallbackContext<'_>, _entry: &LogEntry, _requests: &mut Requests) -> EventResult {
+        Ok(())
+    }
+
+    /// An evaluation batch was given to the learner. The device may not have finished it.
+    ///
+    /// # Errors
+    ///
+    /// An error ends the run.
+    fn on_prediction_step(
+        &mut self,
+        _context: &CallbackContext<'_>,
+        _progress: EvaluationProgress,
+        _requests: &mut Requests,
+    ) -> EventResult {
         Ok(())
     }
 

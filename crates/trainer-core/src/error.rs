@@ -173,7 +173,7 @@ pub enum Error {
         source: BoxError,
     },
     /// A callback failed.
-    #[error("callback {callback} failed in {event}: {source}")]
+    #[error("callback {callback} failed in {event}: {source}{}", to_resume_from(checkpoint.as_ref(), best.as_ref()))]
     Callback {
         /// Its [`crate::Callback::name`].
         callback: String,
@@ -181,6 +181,10 @@ pub enum Error {
         event: &'static str,
         /// The error of the callback.
         source: BoxError,
+        /// The newest complete checkpoint.
+        checkpoint: Option<PathBuf>,
+        /// The checkpoint of the best evaluation.
+        best: Option<PathBuf>,
     },
     /// A checkpoint could not be written. It does not end the run: this is the message of
     /// `save_error` in the log history.
@@ -250,6 +254,31 @@ pub(crate) fn last_checkpoint(path: Option<&PathBuf>) -> String {
         || "no checkpoint was saved before".to_owned(),
         |path| format!("the last good checkpoint is {}", path.display()),
     )
+}
+
+/// The end of a message about something other than the model: the checkpoints of the run, if there
+/// are any.
+fn to_resume_from(newest: Option<&PathBuf>, best: Option<&PathBuf>) -> String {
+    let best = best.filter(|best| Some(*best) != newest);
+    match (newest, best) {
+        (None, None) => String::new(),
+        (Some(path), None) | (None, Some(path)) => format!("; the last good checkpoint is {}", path.display()),
+        (Some(newest), Some(best)) => {
+            format!("; the last good checkpoint is {}, the best one is {}", newest.display(), best.display())
+        }
+    }
+}
+
+impl Error {
+    /// Adds the checkpoints that a user can resume from to the error of a callback.
+    pub(crate) fn with_checkpoints(self, newest: Option<&PathBuf>, best_one: Option<&PathBuf>) -> Self {
+        match self {
+            Self::Callback { callback, event, source, .. } => {
+                Self::Callback { callback, event, source, checkpoint: newest.cloned(), best: best_one.cloned() }
+            }
+            other => other,
+        }
+    }
 }
 
 fn join(problems: &[ArgumentProblem]) -> String {

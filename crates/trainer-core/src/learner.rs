@@ -176,6 +176,15 @@ pub struct WindowFigures {
     pub grad_norm: f64,
 }
 
+/// How far an evaluation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EvaluationProgress {
+    /// Batches that were evaluated.
+    pub batches_done: u64,
+    /// Batches of the evaluation split.
+    pub num_batches: u64,
+}
+
 /// The figures of one optimizer step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepRecord {

@@ -55,11 +55,13 @@ mod learner;
 mod log_line;
 mod metrics_file;
 mod out_of_memory;
+mod pace;
 mod plan;
 mod prefetch;
 mod progress;
 #[cfg(feature = "progress-bar")]
 mod progress_bar;
+mod progress_lines;
 mod requests;
 mod schedule;
 mod source;
@@ -76,7 +78,7 @@ pub use error::{BoxError, Error, Result};
 /// The crate that draws [`ProgressBar`], in the version that it uses.
 #[cfg(feature = "progress-bar")]
 pub use indicatif;
-pub use learner::{EvalSums, Learner, StepRecord, StepRequest, WindowFigures};
+pub use learner::{EvalSums, EvaluationProgress, Learner, StepRecord, StepRequest, WindowFigures};
 pub use log_line::LOG_TARGET;
 pub use metrics_file::MetricsFile;
 pub use out_of_memory::OutOfMemory;
@@ -85,6 +87,7 @@ pub use prefetch::{Prefetch, prefetch};
 pub use progress::{PROGRESS_FILE_NAME, TRAINING_ARGS_FILE_NAME};
 #[cfg(feature = "progress-bar")]
 pub use progress_bar::ProgressBar;
+pub use progress_lines::ProgressLines;
 pub use requests::Requests;
 pub use schedule::{Schedule, SchedulerKwargs, SchedulerType};
 pub use source::{BatchInfo, BatchSource, Batches};

@@ -3,18 +3,18 @@
 use crate::{Callback, CallbackContext, EventResult, LogEntry, Requests, atomic_file};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Writes each log entry as one line of JSON, at once.
 ///
 /// A run that starts from the beginning starts with an empty file. A resumed run first rewrites the
 /// file from the log history of its checkpoint, so the file has no entries from after the
-/// checkpoint and no half-written line. A resumed run that was already complete does not change the
-/// file, which holds a summary that no checkpoint has.
+/// checkpoint and no half-written line. A resumed run that was already complete only takes away
+/// half a last line, because the file holds a summary that no checkpoint has.
 ///
-/// A full disk does not end a run. After a line that could not be written, the next entry rewrites
-/// the whole file from the log history. If lines are still missing at the end of the run, that is
-/// an error.
+/// A full disk does not end a run. A line that is half written is taken back, so the file can be
+/// read at any time. After a line that could not be written, the next entry rewrites the whole file
+/// from the log history. If lines are still missing at the end of the run, that is an error.
 #[derive(Debug)]
 pub struct MetricsFile {
     path: PathBuf,
@@ -62,6 +62,47 @@ fn write_line(to: &mut impl Write, entry: &LogEntry) -> std::io::Result<()> {
     to.write_all(&line)
 }
 
+/// A file that is open for appending.
+trait Appendable: Write {
+    /// Its length in bytes.
+    fn length(&self) -> std::io::Result<u64>;
+
+    /// Cuts it to `length` bytes.
+    fn cut(&self, length: u64) -> std::io::Result<()>;
+}
+
+impl Appendable for File {
+    fn length(&self) -> std::io::Result<u64> {
+        self.metadata().map(|found| found.len())
+    }
+
+    fn cut(&self, length: u64) -> std::io::Result<()> {
+        self.set_len(length)
+    }
+}
+
+/// Appends a line as a whole. The part that a full disk took is taken back.
+fn append_line(file: &mut impl Appendable, entry: &LogEntry) -> std::io::Result<()> {
+    let before = file.length()?;
+    let written = write_line(file, entry);
+    if written.is_err() {
+        // The write's error is the one to report. A resumed run takes half a line back too.
+        let _ = file.cut(before);
+    }
+    written
+}
+
+/// Cuts off what comes after the last line feed of a file, if it exists. A killed process may have
+/// written half a line.
+fn cut_half_a_line(path: &Path) -> std::io::Result<()> {
+    let text = match std::fs::read(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        text => text?,
+    };
+    let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    if whole == text.len() { Ok(()) } else { OpenOptions::new().write(true).open(path)?.set_len(whole as u64) }
+}
+
 impl Callback for MetricsFile {
     fn on_train_begin(&mut self, context: &CallbackContext<'_>, _requests: &mut Requests) -> EventResult {
         if context.resumed_from.is_none() {
@@ -83,7 +124,7 @@ impl Callback for MetricsFile {
         let path = self.path.display().to_string();
         let written = self
             .open_once(earlier)
-            .and_then(|file| write_line(file, entry).map_err(|error| format!("{path}: {error}")));
+            .and_then(|file| append_line(file, entry).map_err(|error| format!("{path}: {error}")));
         if written.is_err() {
             self.file = None;
         }
@@ -94,6 +135,8 @@ impl Callback for MetricsFile {
     fn on_train_end(&mut self, context: &CallbackContext<'_>, _requests: &mut Requests) -> EventResult {
         if self.failure.take().is_some() {
             self.open_once(&context.state.log_history)?;
+        } else if self.file.is_none() && context.resumed_from.is_some() {
+            cut_half_a_line(&self.path).map_err(|error| self.describe(&error))?;
         }
         Ok(())
     }
@@ -103,7 +146,6 @@ impl Callback for MetricsFile {
 mod tests {
     use super::*;
     use crate::{TrainerState, TrainingArguments};
-    use std::path::Path;
 
     fn entry(step: u64) -> LogEntry {
         LogEntry::from_iter([("loss".to_owned(), 0.5.into()), ("step".to_owned(), step.into())])
@@ -179,6 +221,75 @@ mod tests {
         file.file = Some(OpenOptions::new().append(true).open("/dev/full").unwrap());
         log(&mut file, 6);
         file.on_train_end(&context, &mut Requests::default()).unwrap_err();
+    }
+
+    /// A file on a disk that has room for some bytes more.
+    struct AlmostFull {
+        file: File,
+        room: usize,
+    }
+
+    impl Write for AlmostFull {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            let part = &bytes[..bytes.len().min(self.room)];
+            if part.is_empty() {
+                return Err(std::io::ErrorKind::StorageFull.into());
+            }
+            self.room -= part.len();
+            self.file.write(part)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Appendable for AlmostFull {
+        fn length(&self) -> std::io::Result<u64> {
+            self.file.length()
+        }
+
+        fn cut(&self, length: u64) -> std::io::Result<()> {
+            self.file.cut(length)
+        }
+    }
+
+    #[test]
+    fn a_line_that_does_not_fit_is_taken_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(MetricsFile::FILE_NAME);
+        let line = "{\"loss\":0.5,\"step\":1}\n";
+        for room in 0..line.len() {
+            std::fs::write(&path, line).unwrap();
+            let file = OpenOptions::new().append(true).open(&path).unwrap();
+            append_line(&mut AlmostFull { file, room }, &entry(1)).unwrap_err();
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), line, "{room} bytes of room");
+        }
+        let file = OpenOptions::new().append(true).open(&path).unwrap();
+        append_line(&mut AlmostFull { file, room: line.len() }, &entry(1)).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), line.repeat(2));
+    }
+
+    #[test]
+    fn a_complete_run_that_is_resumed_takes_half_a_line_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(MetricsFile::FILE_NAME);
+        let arguments = TrainingArguments::default();
+        let state = TrainerState { log_history: vec![entry(1)], ..Default::default() };
+        let resumed_from = Some(Path::new("checkpoint-1"));
+        let context = CallbackContext { arguments: &arguments, state: &state, resumed_from };
+        for (before, after) in
+            [("{}\n{\"train_runtime\":1}\n{\"lo", "{}\n{\"train_runtime\":1}\n"), ("{}\n", "{}\n"), ("{\"a", "")]
+        {
+            std::fs::write(&path, before).unwrap();
+            let mut file = MetricsFile::new(&path);
+            file.on_train_begin(&context, &mut Requests::default()).unwrap();
+            file.on_train_end(&context, &mut Requests::default()).unwrap();
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), after);
+        }
+        std::fs::remove_file(&path).unwrap();
+        MetricsFile::new(&path).on_train_end(&context, &mut Requests::default()).unwrap();
+        assert!(!path.exists());
     }
 
     #[test]

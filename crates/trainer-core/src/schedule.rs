@@ -155,11 +155,11 @@ impl Schedule {
 }
 
 /// The number of warm-up steps. `warmup_steps` is a count when it is 1 or more, and a ratio of the
-/// run below 1. When it is 0, `warmup_ratio` is used.
+/// run below 1. When it is not set, `warmup_ratio` is used.
 fn warmup_steps(arguments: &TrainingArguments, training_steps: u64) -> u64 {
-    if arguments.warmup_steps >= 1.0 {
-        return arguments.warmup_steps as u64;
+    let steps = arguments.warmup_steps.unwrap_or(arguments.warmup_ratio);
+    if arguments.warmup_steps.is_some() && steps >= 1.0 {
+        return steps as u64;
     }
-    let ratio = if arguments.warmup_steps > 0.0 { arguments.warmup_steps } else { arguments.warmup_ratio };
-    (training_steps as f64 * ratio).ceil() as u64
+    (training_steps as f64 * steps).ceil() as u64
 }

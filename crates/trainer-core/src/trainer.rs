@@ -5,9 +5,9 @@ use crate::plan::Due;
 use crate::progress::{DataIdentity, Progress};
 use crate::timing::StepClock;
 use crate::{
-    BatchInfo, BatchSource, Batches, BoxError, Callback, CallbackContext, CheckpointStore, Error, EventResult,
-    IntervalStrategy, Learner, LogEntry, OutOfMemory, Plan, Requests, Result, SaveStrategy, Schedule, StepRequest,
-    StepTiming, TrainerState, TrainingArguments, WriteCheckpoint, log_line,
+    BatchInfo, BatchSource, Batches, BoxError, Callback, CallbackContext, CheckpointStore, Error, EvaluationProgress,
+    EventResult, IntervalStrategy, Learner, LogEntry, OutOfMemory, Plan, Requests, Result, SaveStrategy, Schedule,
+    StepRequest, StepTiming, TrainerState, TrainingArguments, WriteCheckpoint, log_line,
 };
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
@@ -49,6 +49,9 @@ type Callbacks<'a> = Vec<Box<dyn Callback + 'a>>;
 /// is a line for the terminal, such as `step 85/540  epoch 1.57  loss 2.714  …`. Its fields are
 /// `step`, `epoch`, and `entry`: the entry as JSON text. What the user should know beyond that is a
 /// WARN event. A span or an event that no subscriber wants costs one comparison.
+///
+/// An evaluation tells how far it is in INFO events with the target `progress` and the fields
+/// `stage` (`evaluating`), `done`, `total` and `unit` (`batches`), at most two in a second.
 ///
 /// [`LOG_TARGET`]: crate::LOG_TARGET
 pub struct Trainer<'a, L: Learner, S: BatchSource<Batch = L::Batch>> {
@@ -128,8 +131,10 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
         let saved = self.wait_for_save();
         let outcome = outcome.and(saved).and_then(|()| self.finish());
         let ended = self.emit(Callbacks::on_train_end);
-        let metrics = outcome?;
-        ended?;
+        let metrics = outcome.and_then(|metrics| ended.map(|()| metrics)).map_err(|error| {
+            let newest = self.process.saves.last_checkpoint.as_ref();
+            error.with_checkpoints(newest, self.state.best_model_checkpoint.as_ref())
+        })?;
         let eval_metrics = self.state.log_history.iter().rev().find(|entry| entry.contains_key("eval_loss")).cloned();
         let ProcessState { num_steps, saves, .. } = self.process;
         Ok(TrainOutput { state: self.state, metrics, eval_metrics, num_steps_this_session: num_steps, saves })
@@ -300,8 +305,14 @@ fn callback_error(error: BoxError) -> Error {
     match error.downcast::<CallbackFailure>() {
         Ok(failure) => {
             let CallbackFailure { callback, event, source } = *failure;
-            Error::Callback { callback, event, source }
+            Error::Callback { callback, event, source, checkpoint: None, best: None }
         }
-        Err(source) => Error::Callback { callback: "callbacks".to_owned(), event: "an event", source },
+        Err(source) => Error::Callback {
+            callback: "callbacks".to_owned(),
+            event: "an event",
+            source,
+            checkpoint: None,
+            best: None,
+        },
     }
 }

@@ -44,7 +44,7 @@ fn too_small_a_disk_is_refused_before_training() -> Result<()> {
     let case = Case::new()?;
     let Some(finished) = on_a_small_disk(training(&case)?, &case, "300k", "")? else { return Ok(()) };
     let message = finished.failed_with(2)?;
-    for part in ["output_dir", "bytes are needed, for 3 checkpoints of", "bytes are free", "save_total_limit"] {
+    for part in ["output_dir", "B are needed, for 3 checkpoints of", "B are free", "save_total_limit"] {
         ensure!(message.contains(part), "no `{part}` in {message}");
     }
     let left: Vec<_> = std::fs::read_dir(case.path("copy"))?.collect();

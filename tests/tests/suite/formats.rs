@@ -169,7 +169,7 @@ fn a_huge_row_is_cut_off_and_counted() -> Result<()> {
     let training = case.training(&goldens::model("qwen2"), data.path()).flags(SETTINGS);
     let finished = training.flags("--max_length 64").run()?.succeeded()?;
     let train = line(&finished, "train: ")?;
-    assert!(train.contains("8 of 8 rows") && train.contains("1 rows truncated"), "{train}");
+    assert!(train.contains("8 of 8 rows") && train.contains("1 row truncated"), "{train}");
     // 690,000 words and the end-of-text token, of which 64 are kept.
     assert!(train.contains("689,937 tokens cut off"), "{train}");
     Ok(())

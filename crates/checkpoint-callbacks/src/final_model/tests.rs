@@ -1,6 +1,6 @@
 use super::*;
 use crate::testing::faults::{Fault, FaultyDisk};
-use crate::testing::{files, folder_in_memory};
+use crate::testing::{files, folder_in_memory, with_events};
 use std::fs;
 
 const NAMES: [&str; 3] = ["config.json", "tokenizer.json", "model.safetensors"];
@@ -16,8 +16,8 @@ fn read(dir: &Path, name: &str) -> String {
 #[test]
 fn a_model_without_a_checkpoint_is_published_and_nothing_else_is_left() {
     let dir = tempfile::tempdir().unwrap();
-    let paths = publish_final(dir.path(), 7, model("new"), Publication::default()).unwrap();
-    assert_eq!(paths.len(), NAMES.len());
+    let (paths, told) = with_events(|| publish_final(dir.path(), 7, model("new"), Publication::default()).unwrap());
+    assert_eq!((paths.len(), told), (NAMES.len(), Vec::new()), "it is no checkpoint, and is not told as one");
     for name in NAMES {
         assert_eq!(read(dir.path(), name), "new");
     }

@@ -1,8 +1,11 @@
 use super::*;
+use crate::Publication;
+use crate::publish::publish_on;
 use crate::testing::faults::{Fault, FaultyDisk};
-use crate::testing::folder_in_memory;
+use crate::testing::{folder_in_memory, write_manifest};
 use serde_json::json;
 use std::fs;
+use trainer_core::TrainerState;
 
 fn map(value: Value) -> Map<String, Value> {
     value.as_object().unwrap().clone()
@@ -74,4 +77,50 @@ fn whichever_operation_fails_each_file_is_the_old_or_the_new_one() {
             assert!(num_operations >= 15, "{num_operations}");
         }
     }
+}
+
+/// Publishes the best model and writes the result files and the state, as a run does at its end.
+fn end_of_run(disk: &dyn Disk, best: &Path, output_dir: &Path, edition: &str) -> Result<()> {
+    publish_on(disk, best, output_dir, Publication::default())?;
+    write_results_on(disk, output_dir, &map(json!({ "train_loss": edition })), Some(&map(json!({ "eval_loss": 1 }))))?;
+    write_json_on(disk, output_dir, TrainerState::FILE_NAME, &json!({ "log_history": [edition] }))
+}
+
+#[test]
+fn a_disk_that_is_full_at_the_end_leaves_only_files_that_can_be_read() {
+    let best = tempfile::tempdir().unwrap();
+    fs::write(best.path().join("config.json"), r#"{"vocab_size": 3}"#).unwrap();
+    fs::write(best.path().join("model.safetensors"), "weights").unwrap();
+    write_manifest(best.path(), 6);
+    let mut num_failures = 0;
+    for fault in [Fault::Once, Fault::DiskFull] {
+        for at in 0.. {
+            let dir = folder_in_memory();
+            let disk = FaultyDisk::new(fault, at);
+            let outcome = end_of_run(&*disk, best.path(), dir.path(), "new");
+            if disk.count() <= at {
+                break;
+            }
+            let names =
+                fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            for name in names {
+                assert!(!name.ends_with(".partial"), "{fault:?} at {at}: {name}");
+                if name.ends_with(".json") {
+                    read(dir.path(), &name);
+                }
+            }
+            let Err(error) = outcome else { continue };
+            num_failures += 1;
+            let newest = dir.path().join("checkpoint-9");
+            let message = error.after_training(Some(&newest), Some(best.path())).to_string();
+            assert!(message.starts_with("cannot ") && message.contains("no storage space"), "{message}");
+            let expected = format!(
+                "; training has ended, and the newest good checkpoint is {}, and the best one is {}; remove the cause",
+                newest.display(),
+                best.path().display()
+            );
+            assert!(message.contains(&expected) && !message.contains('\n'), "{message}");
+        }
+    }
+    assert!(num_failures > 40, "{num_failures}");
 }

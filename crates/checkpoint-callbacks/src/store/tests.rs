@@ -1,5 +1,5 @@
 use super::*;
-use crate::testing::{files, save};
+use crate::testing::{files, save, with_events};
 use crate::{find_checkpoints, verify};
 use std::fs;
 
@@ -144,4 +144,19 @@ fn a_second_store_is_refused_and_changes_nothing() {
     drop(store);
     assert!(!dir.path().join(".lock").exists());
     DirectoryStore::open(dir.path()).unwrap();
+}
+
+#[test]
+fn a_save_is_told_when_it_is_complete() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = DirectoryStore::open(dir.path()).unwrap();
+    let (saved, told) = with_events(|| save(&mut store, 7, &"x".repeat(2_500_000)));
+    saved.unwrap();
+    let [line] = &told[..] else { panic!("{told:?}") };
+    assert!(line.starts_with("INFO: saved checkpoint-7 (2.5 MB in ") && line.ends_with(" s)"), "{line}");
+    let (failed, told) = with_events(|| {
+        store.save(8, Box::new(|_| Err("no memory".into())));
+        store.wait().unwrap().outcome
+    });
+    assert!(failed.is_err() && told.is_empty(), "{told:?}");
 }

@@ -1,11 +1,18 @@
 //! What the columns of a dataset mean, and how a record becomes a row.
 
+mod advice;
+mod messages;
+mod sharegpt;
+
 use super::read::Record;
 use super::{ChatContext, Conversation, PromptCompletion, Row, Turn};
 use crate::{Error, Position};
+use messages::{Keys, Messages};
 use serde_json::{Map, Value};
 use std::fmt;
 use std::path::Path;
+
+pub(super) use advice::advice;
 
 /// Which columns hold the rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +23,8 @@ pub(super) enum RowColumns {
     Messages(String),
     /// The columns `prompt` and `completion`.
     PromptCompletion,
+    /// The columns `prompt` and `completion`, which hold messages as JSON text.
+    PromptCompletionAsJson,
 }
 
 impl fmt::Display for RowColumns {
@@ -24,38 +33,70 @@ impl fmt::Display for RowColumns {
             Self::Text(column) => write!(f, "texts in column `{column}`"),
             Self::Messages(column) => write!(f, "chats in column `{column}`"),
             Self::PromptCompletion => write!(f, "columns `prompt` and `completion`"),
+            Self::PromptCompletionAsJson => write!(f, "chats in columns `prompt` and `completion`"),
         }
     }
 }
 
 const CONTEXT_COLUMNS: [&str; 2] = ["tools", "chat_template_kwargs"];
+/// The system message of a ShareGPT row.
+const SYSTEM_COLUMN: &str = "system";
 
 impl RowColumns {
     /// Decides in TRL's order: prompt and completion, then messages, then the text column. If
     /// `text_field` is not `text`, the user chose it, so it comes first. `sample` holds the first
-    /// value of each column that is not null.
+    /// value of each column that [says something](says_something).
+    ///
+    /// Messages may be JSON text, which TRL does not know: databases and tables have no lists.
     pub(super) fn detect(columns: &[String], sample: &Record, text_field: &str) -> Option<Self> {
         let has = |name: &str| columns.iter().any(|column| column == name);
         let text = || has(text_field).then(|| Self::Text(text_field.to_owned()));
+        let is_chat = |name: &str| {
+            let value = sample.get(name);
+            value.is_some_and(|value| value.is_array() || messages::is_json_text(value))
+        };
         if text_field != "text" && has(text_field) {
-            return if is_list(sample.get(text_field)) { Some(Self::Messages(text_field.to_owned())) } else { text() };
+            return if is_chat(text_field) { Some(Self::Messages(text_field.to_owned())) } else { text() };
         }
         if has("prompt") && has("completion") {
-            return Some(Self::PromptCompletion);
+            let as_json = ["prompt", "completion"].map(|name| sample.get(name).is_some_and(messages::is_json_text));
+            return Some(if as_json == [true; 2] { Self::PromptCompletionAsJson } else { Self::PromptCompletion });
         }
-        let chat = ["messages", "conversations"].into_iter().find(|&name| is_list(sample.get(name)));
+        let chat = ["messages", "conversations"].into_iter().find(|&name| is_chat(name));
         chat.map(|name| Self::Messages(name.to_owned())).or_else(text)
+    }
+
+    /// The columns that every file must have.
+    pub(super) fn required(&self) -> Vec<&str> {
+        match self {
+            Self::Text(column) | Self::Messages(column) => vec![column.as_str()],
+            Self::PromptCompletion | Self::PromptCompletionAsJson => vec!["prompt", "completion"],
+        }
     }
 
     /// The columns that must be read.
     pub(super) fn columns(&self) -> Vec<&str> {
-        let mut columns = match self {
-            Self::Text(column) => return vec![column.as_str()],
-            Self::Messages(column) => vec![column.as_str()],
-            Self::PromptCompletion => vec!["prompt", "completion"],
-        };
-        columns.extend(CONTEXT_COLUMNS);
+        let mut columns = self.required();
+        if !matches!(self, Self::Text(_)) {
+            columns.extend(CONTEXT_COLUMNS);
+        }
+        if matches!(self, Self::Messages(_)) {
+            columns.push(SYSTEM_COLUMN);
+        }
         columns
+    }
+
+    /// The columns that nothing is taken from.
+    pub(super) fn unused(&self, columns: &[String], sample: &Record) -> Vec<String> {
+        let mut used = self.columns();
+        used.retain(|&column| column != SYSTEM_COLUMN || self.is_sharegpt(sample));
+        columns.iter().filter(|column| !used.contains(&column.as_str())).cloned().collect()
+    }
+
+    fn is_sharegpt(&self, sample: &Record) -> bool {
+        let Self::Messages(column) = self else { return false };
+        let value = sample.get(column).cloned().unwrap_or_default();
+        Messages::read(value, column).is_ok_and(|messages| messages.keys == Keys::ShareGpt)
     }
 
     /// Converts a record to a row. A missing value becomes an empty text or an empty list.
@@ -64,26 +105,44 @@ impl RowColumns {
         let mut take = |column: &str| record.get_mut(column).map(Value::take).unwrap_or_default();
         match self {
             Self::Text(column) => match take(column) {
-                Value::String(text) => Ok(Row::Text(text)),
+                Value::String(text) => Ok(Row::Text(compact(text))),
                 Value::Null => Ok(Row::Text(String::new())),
                 other => Err(bad(format!("column `{column}` holds {}, not a text", kind(&other)))),
             },
             Self::Messages(column) => {
-                let messages = messages(take(column), column).map_err(bad)?;
-                Ok(Row::Messages(Conversation { messages, context: context(take).map_err(bad)? }))
+                let mut messages = Messages::read(take(column), column).map_err(bad)?;
+                let mut context = context(&mut take).map_err(bad)?;
+                if messages.keys == Keys::ShareGpt {
+                    sharegpt::add_system(&mut messages.list, take(SYSTEM_COLUMN)).map_err(bad)?;
+                    context.tools = context.tools.map(sharegpt::as_functions);
+                }
+                Ok(Row::from(Conversation { messages: messages.list, context }))
             }
-            Self::PromptCompletion => {
+            Self::PromptCompletion | Self::PromptCompletionAsJson => {
                 let mut turn = |column: &str| match take(column) {
-                    Value::String(text) => Ok(Turn::Text(text)),
-                    list @ Value::Array(_) => messages(list, column).map(Turn::Messages),
-                    Value::Null => Ok(Turn::Text(String::new())),
+                    Value::String(text) if *self == Self::PromptCompletion => Ok(Turn::Text(compact(text))),
+                    list @ (Value::Array(_) | Value::String(_)) => {
+                        Messages::read(list, column).map(|messages| Turn::Messages(messages.list))
+                    }
+                    Value::Null if *self == Self::PromptCompletion => Ok(Turn::Text(String::new())),
+                    Value::Null => Ok(Turn::Messages(Vec::new())),
                     other => Err(format!("column `{column}` holds {}, not a text or messages", kind(&other))),
                 };
                 let (prompt, completion) = (turn("prompt").map_err(bad)?, turn("completion").map_err(bad)?);
-                let context = context(take).map_err(bad)?;
-                Ok(Row::PromptCompletion(Box::new(PromptCompletion { prompt, completion, context })))
+                let context = context(&mut take).map_err(bad)?;
+                Ok(Row::from(PromptCompletion { prompt, completion, context }))
             }
         }
+    }
+}
+
+/// Whether a value shows what its column holds.
+pub(super) fn says_something(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::String(text) => !matches!(text.trim(), "" | "[]" | "null"),
+        Value::Array(list) => !list.is_empty(),
+        _ => true,
     }
 }
 
@@ -99,68 +158,47 @@ pub(super) fn kind(value: &Value) -> &'static str {
     }
 }
 
-fn is_list(value: Option<&Value>) -> bool {
-    value.is_some_and(Value::is_array)
-}
-
-/// Checks messages, and renames `from` and `value` to `role` and `content`, as TRL does.
-fn messages(value: Value, column: &str) -> Result<Vec<Value>, String> {
-    let list = match value {
-        Value::Array(list) => list,
-        Value::Null => return Ok(Vec::new()),
-        other => return Err(format!("column `{column}` holds {}, not a list of messages", kind(&other))),
-    };
-    list.into_iter()
-        .enumerate()
-        .map(|(index, message)| {
-            let wrong = |found: &str| format!("message {} of column `{column}` {found}", index + 1);
-            let Value::Object(message) = message else {
-                return Err(wrong(&format!("is {}, not an object with `role` and `content`", kind(&message))));
-            };
-            let message: Map<String, Value> = message.into_iter().map(|(key, value)| rename(key, value)).collect();
-            match message.get("role") {
-                Some(Value::String(_)) => Ok(Value::Object(message)),
-                _ => {
-                    let keys = message.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-                    Err(wrong(&format!("has no `role`; it has {keys}")))
-                }
-            }
-        })
-        .collect()
-}
-
-/// Renames the keys and roles of the ShareGPT format, which chat templates do not know.
-fn rename(key: String, value: Value) -> (String, Value) {
-    match key.as_str() {
-        "from" => {
-            let role = match value.as_str() {
-                Some("human") => Value::from("user"),
-                Some("gpt") => Value::from("assistant"),
-                _ => value,
-            };
-            ("role".to_owned(), role)
-        }
-        "value" => ("content".to_owned(), value),
-        _ => (key, value),
-    }
+/// A text without room to grow.
+fn compact(mut text: String) -> String {
+    text.shrink_to_fit();
+    text
 }
 
 fn context(mut take: impl FnMut(&str) -> Value) -> Result<ChatContext, String> {
-    let tools = match take("tools") {
-        Value::Null => None,
-        // The fields of tools differ, so a table stores them as JSON text.
+    Ok(ChatContext { tools: tools(take("tools"))?, template_kwargs: template_kwargs(take("chat_template_kwargs"))? })
+}
+
+fn tools(value: Value) -> Result<Option<Value>, String> {
+    let tools = match from_json_text(value, "tools")? {
+        Value::Null => return Ok(None),
+        Value::Array(tools) => tools,
+        other => return Err(format!("column `tools` holds {}, not a list of tools", kind(&other))),
+    };
+    if let Some((index, tool)) = tools.iter().enumerate().find(|(_, tool)| !tool.is_object()) {
+        let found = kind(tool);
+        return Err(format!("tool {} of column `tools` is {found}, not an object with a JSON schema", index + 1));
+    }
+    Ok(Some(Value::Array(tools)))
+}
+
+fn template_kwargs(value: Value) -> Result<Map<String, Value>, String> {
+    match from_json_text(value, "chat_template_kwargs")? {
+        Value::Object(arguments) => Ok(arguments),
+        Value::Null => Ok(Map::new()),
+        other => Err(format!("column `chat_template_kwargs` holds {}, not an object", kind(&other))),
+    }
+}
+
+/// The fields of tools differ from row to row, so a table stores them as JSON text. An empty text
+/// is nothing.
+fn from_json_text(value: Value, column: &str) -> Result<Value, String> {
+    match value {
+        Value::String(text) if text.trim().is_empty() => Ok(Value::Null),
         Value::String(text) => {
-            let parsed = serde_json::from_str(&text).map_err(|error| format!("column `tools` is not JSON: {error}"))?;
-            Some(parsed).filter(|tools: &Value| !tools.is_null())
+            serde_json::from_str(&text).map_err(|error| format!("column `{column}` is not JSON: {error}"))
         }
-        tools => Some(tools),
-    };
-    let template_kwargs = match take("chat_template_kwargs") {
-        Value::Object(arguments) => arguments,
-        Value::Null => Map::new(),
-        other => return Err(format!("column `chat_template_kwargs` holds {}, not an object", kind(&other))),
-    };
-    Ok(ChatContext { tools, template_kwargs })
+        value => Ok(value),
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Which dataset to read, and which of its splits and columns.
 
+use super::ByteSize;
 use crate::{ConfigProblem, Error};
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +33,10 @@ pub struct DatasetConfig {
     /// The column with the text. `text` by default, as in TRL. A column of any other name takes
     /// precedence over columns of messages, and may itself hold messages.
     pub dataset_text_field: String,
+    /// How much memory the rows and, later, their tokens may take, estimated while they are read: a
+    /// number of bytes or a text such as `8GiB`. Without a limit by default; a caller that knows
+    /// what the machine has sets one.
+    pub max_dataset_memory: Option<ByteSize>,
     /// Whether there must be something to evaluate on. Required by default.
     pub evaluation: Evaluation,
 }
@@ -63,6 +68,7 @@ impl Default for DatasetConfig {
             test_size: None,
             seed: 42,
             dataset_text_field: "text".to_owned(),
+            max_dataset_memory: None,
             evaluation: Evaluation::default(),
         }
     }

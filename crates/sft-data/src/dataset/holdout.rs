@@ -5,6 +5,7 @@
 //! NumPy's seeding and shuffle are implemented here.
 
 use crate::Error;
+use crate::error::grouped;
 use rand_pcg::Pcg64;
 use rand_pcg::rand_core::Rng;
 
@@ -28,10 +29,12 @@ fn num_test_rows(num_rows: usize, test_size: f64) -> Result<usize, Error> {
     } else {
         return Err(wrong("a fraction between 0 and 1, or a whole number of rows".to_owned()));
     };
+    if num_rows == 1 {
+        return Err(wrong("the split has only one row, which is needed to train on: use more rows".to_owned()));
+    }
     if num_test >= num_rows {
-        return Err(wrong(format!(
-            "less than the {num_rows} rows of the split, so that at least one is left to train on"
-        )));
+        let rows = grouped(num_rows as u64);
+        return Err(wrong(format!("less than the {rows} rows of the split, so that at least one is left to train on")));
     }
     Ok(num_test)
 }

@@ -8,7 +8,7 @@ pub enum Row {
     /// Plain text.
     Text(String),
     /// A chat, which the tokenizer's chat template turns into text.
-    Messages(Conversation),
+    Messages(Box<Conversation>),
     /// A prompt and its completion. By default only the completion counts in the loss.
     PromptCompletion(Box<PromptCompletion>),
 }
@@ -71,7 +71,7 @@ impl From<String> for Row {
 
 impl From<Conversation> for Row {
     fn from(conversation: Conversation) -> Self {
-        Self::Messages(conversation)
+        Self::Messages(Box::new(conversation))
     }
 }
 

@@ -211,3 +211,55 @@ fn each_file_is_read_in_a_span() {
         ["train-0.jsonl", "train-1.jsonl", "test.jsonl"].map(|name| format!("read path={}", folder.path(name)));
     assert_eq!(spans, expected);
 }
+
+#[test]
+fn columns_that_are_not_used_are_named() {
+    let folder = Folder::with(&[("train.jsonl", "{\"id\":1,\"text\":\"a\",\"label\":0}\n"), ("test.jsonl", B)]);
+    assert_eq!(folder.load("", |_| ()).unwrap().unused_columns, ["id", "label"]);
+}
+
+#[test]
+fn a_file_without_the_columns_of_the_first_names_the_missing_one() {
+    let chat = "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}]}\n";
+    let pair = "{\"prompt\":\"a\",\"completion\":\"b\"}\n";
+    let folder = Folder::with(&[
+        ("chats/train.jsonl", chat),
+        ("chats/test.jsonl", A),
+        ("pairs/train.jsonl", pair),
+        ("pairs/test.jsonl", "{\"prompt\":\"a\"}\n"),
+        ("alpaca/train.jsonl", "{\"instruction\":\"a\",\"input\":\"\",\"output\":\"b\"}\n"),
+    ]);
+    for (name, expected) in [
+        ("chats", "chats/test.jsonl: no column `messages`, which the first file of the dataset has; columns are text"),
+        (
+            "pairs",
+            "pairs/test.jsonl: no column `completion`, which the first file of the dataset has; columns are prompt",
+        ),
+    ] {
+        assert_eq!(folder.load(name, |_| ()).unwrap_err(), expected);
+    }
+    let error = folder.load("alpaca", |config| config.test_size = Some(1.0)).unwrap_err();
+    assert!(
+        error.contains("columns are instruction, input, output: they look like questions and answers (Alpaca)"),
+        "{error}"
+    );
+    assert!(!error.contains("dataset_text_field"), "{error}");
+}
+
+#[test]
+fn rows_beyond_the_memory_that_they_may_take_are_an_error() {
+    let folder = Folder::with(&[("train.jsonl", &A.repeat(1000)), ("test.jsonl", &B.repeat(1000))]);
+    let load = |bytes| folder.load("", |config| config.max_dataset_memory = Some(ByteSize(bytes)));
+    assert_eq!(load(1 << 20).unwrap().train.len(), 1000);
+    let advice = "that they may take; train on fewer rows, or raise `max_dataset_memory`";
+    // Every row counts as 396 bytes.
+    let error = load(256 << 10).unwrap_err();
+    let expected = "train.jsonl: up to its row 662 the dataset and its tokens need more than the 256 KiB of memory";
+    assert_eq!(error, format!("{expected} {advice}"));
+    let error = load(512 << 10).unwrap_err();
+    let expected = "test.jsonl: up to its row 324 the dataset and its tokens need more than the 512 KiB of memory";
+    assert_eq!(error, format!("{expected} {advice}"));
+    let one_text = Folder::with(&[("train.txt", &"word ".repeat(100_000)), ("test.txt", "a")]);
+    let error = one_text.load("", |config| config.max_dataset_memory = Some(ByteSize(1 << 20))).unwrap_err();
+    assert!(error.starts_with("train.txt: up to its row 1 the dataset"), "{error}");
+}

@@ -11,7 +11,7 @@ fn row(value: &Value) -> Row {
     if let Some(text) = value.get("text") {
         Row::Text(text.as_str().unwrap().to_owned())
     } else if let Some(messages) = value.get("messages") {
-        Row::Messages(Conversation::from(messages.as_array().unwrap().clone()))
+        Row::from(Conversation::from(messages.as_array().unwrap().clone()))
     } else {
         Row::PromptCompletion(Box::new(PromptCompletion {
             prompt: turn(&value["prompt"]),
@@ -111,7 +111,7 @@ fn rows_are_counted() {
 fn nothing_left_is_an_error() {
     let config = PrepareConfig::default();
     let error = prepare(&[Row::Text(String::new())], &tokenizer("qwen"), &config).unwrap_err();
-    assert!(message(&error).starts_with("none of 1 rows is left to train on: 1 have no text"), "{error}");
+    assert!(message(&error).starts_with("the only row is not left to train on: it has no text"), "{error}");
     assert!(prepare(&[], &tokenizer("qwen"), &config).is_err());
 }
 

@@ -1,7 +1,7 @@
 //! Turns one row into token ids and labels.
 
 use super::config::LossOn;
-use super::num_targets;
+use super::{left_out, num_targets};
 use crate::tokenizer::AddGenerationPrompt;
 use crate::{AddSpecialTokens, ChatContext, ChatTokenizer, Error, IGNORE_INDEX, PromptCompletion, Row, Turn};
 use std::ops::Range;
@@ -52,7 +52,7 @@ pub(super) fn tokenize(row: &Row, tokenizer: &ChatTokenizer, loss_on: LossOn) ->
             Ok(TokenRow::masked(input_ids, |i| said_by_assistant[i]))
         }
         Row::Messages(chat) => {
-            let text = tokenizer.render(&chat.messages, &chat.context, AddGenerationPrompt::No)?;
+            let text = left_out::render_whole(&chat.messages, &chat.context, tokenizer)?;
             Ok(TokenRow { input_ids: tokenizer.encode(&text, AddSpecialTokens::No)?, ..TokenRow::default() })
         }
         Row::PromptCompletion(row) => prompt_completion(row, tokenizer, loss_on),
@@ -81,7 +81,7 @@ fn prompt_completion(row: &PromptCompletion, tokenizer: &ChatTokenizer, loss_on:
                 let (input_ids, mask) = tokenize_with_mask(&whole, &row.context, tokenizer)?;
                 (prompt_ids, input_ids, Some(mask))
             } else {
-                let text = tokenizer.render(&whole, &row.context, AddGenerationPrompt::No)?;
+                let text = left_out::render_whole(&whole, &row.context, tokenizer)?;
                 (prompt_ids, tokenizer.encode(&text, AddSpecialTokens::No)?, None)
             }
         }
@@ -105,6 +105,7 @@ fn tokenize_with_mask(
     tokenizer: &ChatTokenizer,
 ) -> Result<(Vec<u32>, Vec<bool>), Error> {
     let rendered = tokenizer.render_with_assistant_spans(messages, context)?;
+    left_out::check(messages, context, &rendered.text, tokenizer)?;
     let encoding = tokenizer.encode_with_offsets(&rendered.text)?;
     let said_by_assistant = encoding
         .get_offsets()

@@ -2,24 +2,46 @@
 //!
 //! transformers compiles templates with `trim_blocks` and `lstrip_blocks`. It adds the functions
 //! `raise_exception` and `strftime_now`, its own `tojson`, and a `{% generation %}` block that
-//! marks what the assistant wrote. Templates also call methods of Python's strings and
-//! dictionaries, which `minijinja-contrib` provides.
+//! marks what the assistant wrote. Templates also call methods of Python's texts, lists and
+//! dictionaries, and print values as Python does.
+//!
+//! | module | what differs between the engine and Jinja2 |
+//! |---|---|
+//! | [`source`] | constructs of the language; these are rewritten before the engine sees them |
+//! | [`text`], [`formats`], [`to_json`] | how values are written |
+//! | [`filters`], [`value_tests`], [`methods`] | what can be called |
+//! | [`objects`] | values of Python that the engine does not have |
+//!
+//! What Python refuses is an error here, and so is what is not supported.
+//! `tests/goldens/jinja.json` compares some 1,000 constructs, and
+//! `chat_template/tests/constructs.rs` lists the few that differ.
 //! [`untrusted::template`](crate::untrusted::template) limits what a hostile template can do.
 
+mod arguments;
+mod content;
+mod dates;
+mod filters;
+mod formats;
+mod methods;
+mod objects;
+mod source;
+mod text;
 mod to_json;
+mod value_tests;
 
 use super::AddGenerationPrompt;
+use super::files::TemplateSource;
 use super::special::SpecialTokens;
 use crate::untrusted::template::{Failure, Sandbox};
 use crate::{ChatContext, Error};
+use content::ContentFormat;
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::Value;
-use minijinja::{Environment, Error as TemplateError, ErrorKind, State};
-use serde_json::Value as Json;
-use std::fmt::Write as _;
-use std::sync::Arc;
+use minijinja::value::{Rest, Value};
+use minijinja::{Environment, Error as TemplateError, ErrorKind};
+use serde_json::{Map, Value as Json};
+use source::Rewritten;
+use std::sync::{Arc, OnceLock};
 
-const GENERATION_BLOCK: &str = "__generation_block";
 /// The variable that makes `{% generation %}` blocks leave marks.
 const MARK: &str = "__mark_generation";
 /// Unicode noncharacters, which are reserved for internal use.
@@ -31,6 +53,7 @@ pub(super) const GENERATION_END: char = '\u{fdd1}';
 pub(super) struct ChatTemplate {
     sandbox: Arc<Sandbox>,
     has_generation_blocks: bool,
+    content_format: Arc<OnceLock<ContentFormat>>,
 }
 
 /// Whether `{% generation %}` blocks leave [`GENERATION_START`] and [`GENERATION_END`] in the
@@ -42,12 +65,13 @@ pub(super) enum Marks {
 }
 
 impl ChatTemplate {
-    pub(super) fn compile(source: String) -> Result<Self, Error> {
-        let (source, has_generation_blocks) = replace_generation_tags(&source);
+    pub(super) fn compile(source: TemplateSource) -> Result<Self, Error> {
+        let Rewritten { text, has_generation_blocks } = source::rewrite(&source.text);
         let environment =
             environment().map_err(|source| Error::ChatTemplate { during: "setting up".to_owned(), source })?;
-        let sandbox = Sandbox::compile(environment, source).map_err(|failure| failed("parsing it", failure))?;
-        Ok(Self { sandbox: Arc::new(sandbox), has_generation_blocks })
+        let sandbox = Sandbox::compile(environment, &source.file, text, methods::call);
+        let sandbox = Arc::new(sandbox.map_err(|failure| failed("parsing it", failure))?);
+        Ok(Self { sandbox, has_generation_blocks, content_format: Arc::default() })
     }
 
     /// Whether the template itself marks what the assistant wrote.
@@ -73,89 +97,86 @@ impl ChatTemplate {
         prompt: AddGenerationPrompt,
         marks: Marks,
     ) -> Result<String, Error> {
-        let mut variables = special.roles().clone();
-        variables.insert("messages".to_owned(), Json::from(messages));
-        // An empty list counts as no tools: Llama's template would write its tool preamble for
-        // `[]`.
-        let tools = context.tools.clone().filter(|tools| tools.as_array().is_none_or(|tools| !tools.is_empty()));
-        variables.insert("tools".to_owned(), tools.unwrap_or(Json::Null));
-        variables.insert("documents".to_owned(), Json::Null);
-        variables.insert("add_generation_prompt".to_owned(), Json::Bool(prompt == AddGenerationPrompt::Yes));
-        variables.insert(MARK.to_owned(), Json::Bool(marks == Marks::Leave));
-        variables.extend(context.template_kwargs.clone());
         let during = || format!("given {} messages", messages.len());
-        self.sandbox.render(variables).map_err(|failure| failed(during(), failure))
+        let render = |messages: &[Json]| self.sandbox.render(variables(messages, context, special, prompt, marks));
+        let messages_of_text;
+        let messages = if content::has_parts(messages)
+            && *self.content_format.get_or_init(|| content::probe(render)) == ContentFormat::Text
+        {
+            messages_of_text = content::joined(messages)
+                .map_err(|problem| failed(during(), TemplateError::new(ErrorKind::InvalidOperation, problem).into()))?;
+            &messages_of_text
+        } else {
+            messages
+        };
+        render(messages).map_err(|failure| failed(during(), failure))
     }
+}
+
+/// The tools of a chat. An empty list counts as none: Llama's template would write its tool
+/// preamble for `[]`.
+pub(super) fn tools_of(context: &ChatContext) -> Option<&Json> {
+    let is_empty = |tools: &Json| tools.is_null() || tools.as_array().is_some_and(Vec::is_empty);
+    context.tools.as_ref().filter(|tools| !is_empty(tools))
+}
+
+fn variables(
+    messages: &[Json],
+    context: &ChatContext,
+    special: &SpecialTokens,
+    prompt: AddGenerationPrompt,
+    marks: Marks,
+) -> Map<String, Json> {
+    let mut variables = special.roles().clone();
+    variables.insert("messages".to_owned(), Json::from(messages));
+    variables.insert("tools".to_owned(), tools_of(context).cloned().unwrap_or(Json::Null));
+    variables.insert("documents".to_owned(), Json::Null);
+    variables.insert("add_generation_prompt".to_owned(), Json::Bool(prompt == AddGenerationPrompt::Yes));
+    variables.insert(MARK.to_owned(), Json::Bool(marks == Marks::Leave));
+    variables.extend(context.template_kwargs.clone());
+    variables
 }
 
 fn failed(during: impl Into<String>, failure: Failure) -> Error {
     let during = during.into();
     match failure {
-        Failure::Template(source) => Error::ChatTemplate { during, source },
+        Failure::Template(source) => Error::ChatTemplate { during, source: printable(source) },
         Failure::Stopped(reason) => Error::ChatTemplateStopped { during, reason },
     }
+}
+
+/// The error with escapes in place of characters that a terminal would act on. A template quotes
+/// messages in its errors.
+fn printable(error: TemplateError) -> TemplateError {
+    let is_plain = |c: char| c == ' ' || text::is_printable(c);
+    let Some(detail) = error.detail().filter(|detail| !detail.chars().all(is_plain)) else { return error };
+    let escaped = |c: char| if is_plain(c) { c.to_string() } else { c.escape_debug().to_string() };
+    let mut detail: String = detail.chars().map(escaped).collect();
+    if let (Some(name), Some(line)) = (error.name(), error.line()) {
+        detail.push_str(&format!(" (in {name}:{line})"));
+    }
+    TemplateError::new(error.kind(), detail)
 }
 
 fn environment() -> Result<Environment<'static>, TemplateError> {
     let mut environment = Environment::new();
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
     environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-    environment.add_filter("tojson", to_json::to_json);
-    // In Python, `None` cannot be iterated over.
-    environment.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
+    environment.set_formatter(|out, state, value| {
+        let text = text::str_of(state, value)?;
+        out.write_str(&text).map_err(TemplateError::from)
+    });
+    environment.remove_global("debug");
+    environment.add_function("range", |args: Rest<Value>| objects::Range::call(&args));
     environment.add_function("raise_exception", raise_exception);
-    environment.add_function("strftime_now", strftime_now);
-    environment.add_filter(GENERATION_BLOCK, generation_block);
+    environment.add_function("strftime_now", dates::strftime_now);
+    filters::add_to(&mut environment);
+    value_tests::add_to(&mut environment);
     Ok(environment)
-}
-
-/// Replaces `{% generation %}` by a filter block, which the engine knows, and keeps its whitespace
-/// control. Returns the source and whether there was such a block. (transformers uses a call block.
-/// In this engine that is a macro, whose body cannot assign to a namespace outside of it.)
-fn replace_generation_tags(source: &str) -> (String, bool) {
-    let mut replaced = String::with_capacity(source.len() + 64);
-    let mut rest = source;
-    let mut found = false;
-    while let Some(start) = rest.find("{%") {
-        let Some(length) = rest[start + 2..].find("%}") else { break };
-        let end = start + 2 + length;
-        let tag = &rest[start + 2..end];
-        let bare = tag.trim_matches(['-', '+']).trim();
-        replaced.push_str(&rest[..start]);
-        if let Some(statement) = match bare {
-            "generation" => Some(format!("filter {GENERATION_BLOCK}")),
-            "endgeneration" => Some("endfilter".to_owned()),
-            _ => None,
-        } {
-            found = true;
-            let control =
-                |at: Option<char>| at.filter(|c| matches!(c, '-' | '+')).map(String::from).unwrap_or_default();
-            let (before, after) = (control(tag.chars().next()), control(tag.chars().last()));
-            let _ = write!(replaced, "{{%{before} {statement} {after}%}}");
-        } else {
-            replaced.push_str(&rest[start..end + 2]);
-        }
-        rest = &rest[end + 2..];
-    }
-    replaced.push_str(rest);
-    (replaced, found)
-}
-
-fn generation_block(state: &State, body: String) -> String {
-    let marked = state.lookup(MARK).is_some_and(|mark| mark.is_true());
-    if marked { format!("{GENERATION_START}{body}{GENERATION_END}") } else { body }
 }
 
 fn raise_exception(message: String) -> Result<Value, TemplateError> {
     Err(TemplateError::new(ErrorKind::InvalidOperation, message))
-}
-
-fn strftime_now(format: &str) -> Result<String, TemplateError> {
-    let mut text = String::new();
-    write!(text, "{}", chrono::Local::now().format(format)).map_err(|_| {
-        TemplateError::new(ErrorKind::InvalidOperation, format!("strftime_now: unknown date format {format:?}"))
-    })?;
-    Ok(text)
 }
 
 #[cfg(test)]

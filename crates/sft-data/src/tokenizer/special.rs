@@ -4,17 +4,21 @@ use super::files::TokenizerFiles;
 use crate::Error;
 use crate::untrusted::panics::catch_in_tokenizers;
 use serde_json::{Map, Value};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use tokenizers::{AddedToken, Tokenizer};
+use tracing::warn;
 
 /// The roles that transformers knows. Each is a variable for chat templates.
 const ROLES: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+
+const GENERATION_CONFIG: &str = "generation_config.json";
 
 /// The special tokens, with and without a role.
 #[derive(Debug, Clone)]
 pub(super) struct SpecialTokens {
     roles: Map<String, Value>,
-    extra: Vec<String>,
+    /// The tokens with a role and the others, with the flags that the files give them.
+    named: Vec<AddedToken>,
     /// Tokens that `tokenizer_config.json` lists with their ids.
     listed: Vec<AddedToken>,
 }
@@ -28,12 +32,12 @@ impl SpecialTokens {
             let mut by_id: Vec<(u64, &Value)> =
                 by_id.iter().filter_map(|(id, token)| Some((id.parse().ok()?, token))).collect();
             by_id.sort_by_key(|&(id, _)| id);
-            listed = by_id.into_iter().filter_map(|(_, token)| added_token(token)).collect();
+            listed.extend(by_id.into_iter().filter_map(|(_, token)| added_token(token)));
         } else if let Some(map) = files.json("special_tokens_map.json")? {
             // As in transformers, the map is used only if the config does not list its tokens.
             merged.extend(map);
         }
-        let roles = ROLES
+        let roles: Map<String, Value> = ROLES
             .iter()
             .filter_map(|&role| Some((role.to_owned(), Value::from(content(merged.get(role)?)?))))
             .collect();
@@ -44,10 +48,13 @@ impl SpecialTokens {
                 Value::Array(tokens) => tokens.iter().collect::<Vec<_>>(),
                 Value::Object(tokens) => tokens.values().collect(),
                 _ => Vec::new(),
-            })
-            .filter_map(|token| content(token).map(str::to_owned))
-            .collect();
-        Ok(Self { roles, extra, listed })
+            });
+        let named = ROLES.iter().filter_map(|&role| merged.get(role)).chain(extra).filter_map(special_token).collect();
+        for token in &mut listed {
+            // As in transformers, a token with a role is special whatever its flag says.
+            token.special |= roles.values().any(|role| role.as_str() == Some(&token.content));
+        }
+        Ok(Self { roles, named, listed })
     }
 
     pub(super) fn get(&self, role: &str) -> Option<&str> {
@@ -67,15 +74,14 @@ impl SpecialTokens {
     /// `tokenizer.json` has it as an ordinary entry of the vocabulary or does not have it.
     pub(super) fn add_to(&self, tokenizer: &mut Tokenizer) -> Result<(), Error> {
         let known = tokenizer.get_added_tokens_decoder();
-        let known: HashSet<&str> = known.values().map(|token| token.content.as_str()).collect();
-        let listed_names: HashSet<&str> = self.listed.iter().map(|token| token.content.as_str()).collect();
+        let known: HashMap<&str, &AddedToken> = known.values().map(|token| (token.content.as_str(), token)).collect();
+        // As in transformers, the flags in `tokenizer_config.json` win over those in
+        // `tokenizer.json`.
         let listed: Vec<_> =
-            self.listed.iter().filter(|token| !known.contains(token.content.as_str())).cloned().collect();
-        let named = self.roles.values().filter_map(Value::as_str).chain(self.extra.iter().map(String::as_str));
-        let named: Vec<_> = named
-            .filter(|content| !known.contains(content) && !listed_names.contains(content))
-            .map(|content| AddedToken::from(content, true))
-            .collect();
+            self.listed.iter().filter(|&token| known.get(token.content.as_str()) != Some(&token)).cloned().collect();
+        let listed_names: HashSet<&str> = self.listed.iter().map(|token| token.content.as_str()).collect();
+        let is_new = |content: &str| !known.contains_key(content) && !listed_names.contains(content);
+        let named: Vec<_> = self.named.iter().filter(|token| is_new(&token.content)).cloned().collect();
         let refused = |source| Error::Tokenize { what: "its own special tokens".to_owned(), source };
         let add = || {
             tokenizer.add_tokens(listed)?;
@@ -92,14 +98,9 @@ impl SpecialTokens {
         {
             return Ok((token.to_owned(), id));
         }
-        for name in ["generation_config.json", "config.json"] {
+        for name in [GENERATION_CONFIG, "config.json"] {
             let Some(file) = files.json(name)? else { continue };
-            let id = match file.get("eos_token_id") {
-                Some(Value::Array(ids)) => ids.first().and_then(Value::as_u64),
-                Some(id) => id.as_u64(),
-                None => None,
-            };
-            if let Some(id) = id.and_then(|id| u32::try_from(id).ok())
+            if let Some(&id) = eos_ids(&file).first()
                 && let Some(token) = tokenizer.id_to_token(id)
             {
                 return Ok((token, id));
@@ -108,6 +109,32 @@ impl SpecialTokens {
         let problem = "no end-of-sequence token in tokenizer_config.json: name one with `eos_token`".to_owned();
         Err(Error::Tokenizer { path: files.dir().to_owned(), problem })
     }
+}
+
+/// Warns if a model that is loaded for sampling would not stop at the token that it learns to end
+/// with.
+pub(super) fn check_generation_config(files: &TokenizerFiles, eos_token: &str, eos_id: u32) -> Result<(), Error> {
+    let Some(file) = files.json(GENERATION_CONFIG)? else { return Ok(()) };
+    let ids = eos_ids(&file);
+    if !ids.is_empty() && !ids.contains(&eos_id) {
+        let path = files.dir().join(GENERATION_CONFIG);
+        warn!(
+            "{}: eos_token_id is {ids:?}, but the tokenizer's end-of-sequence token is {eos_token:?} ({eos_id}), which \
+             is what rows end with: add {eos_id} to the list, so that generation ends there",
+            path.display()
+        );
+    }
+    Ok(())
+}
+
+/// The ids in `eos_token_id`, which is a number or a list.
+fn eos_ids(file: &Map<String, Value>) -> Vec<u32> {
+    let ids = match file.get("eos_token_id") {
+        Some(Value::Array(ids)) => ids.as_slice(),
+        Some(id) => std::slice::from_ref(id),
+        None => &[],
+    };
+    ids.iter().filter_map(|id| u32::try_from(id.as_u64()?).ok()).collect()
 }
 
 /// Missing fields have the defaults of the Python class.
@@ -120,6 +147,16 @@ fn added_token(token: &Value) -> Option<AddedToken> {
         .rstrip(is_on("rstrip").unwrap_or(false));
     added.normalized = is_on("normalized").unwrap_or(!special);
     Some(added)
+}
+
+/// A token that is special by its place in the file.
+fn special_token(token: &Value) -> Option<AddedToken> {
+    let mut token = token.clone();
+    if let Value::Object(fields) = &mut token {
+        fields.insert("special".to_owned(), Value::Bool(true));
+        return added_token(&token);
+    }
+    Some(AddedToken::from(content(&token)?, true))
 }
 
 /// A token is written as a string or as an object with `content`.

@@ -150,6 +150,147 @@ fn templates_are_found_wherever_they_are_kept() {
     assert_eq!(fs::read_to_string(saved.path().join("additional_chat_templates/rag.jinja")).unwrap(), "rag");
 }
 
+/// The ids are those of transformers, which adds the tokens of `tokenizer_config.json` again.
+#[test]
+fn flags_in_the_configuration_win() {
+    let ids = |change: &dyn Fn(&mut Value)| {
+        let folder = copy("qwen");
+        edit(&folder, "tokenizer_config.json", |config| change(&mut config["added_tokens_decoder"]));
+        let saved = tempfile::tempdir().unwrap();
+        ChatTokenizer::from_dir(folder.path()).unwrap().save(saved.path()).unwrap();
+        let loaded = ChatTokenizer::from_dir(saved.path()).unwrap();
+        let text = "Hi  <|im_start|>  user\n <|im_end|> \n x<|endoftext|>y <|im_end|>";
+        loaded.encode(text, AddSpecialTokens::No).unwrap()
+    };
+    let stripped = |tokens: &mut Value| {
+        for token in tokens.as_object_mut().unwrap().values_mut() {
+            token["lstrip"] = json!(true);
+        }
+        tokens["422"]["rstrip"] = json!(true);
+    };
+    assert_eq!(ids(&stripped), [39, 72, 421, 220, 220, 399, 422, 87, 420, 88, 422]);
+    let single_word = |tokens: &mut Value| tokens["420"]["single_word"] = json!(true);
+    let found = ids(&single_word);
+    assert_eq!(found[13..], [87, 27, 91, 268, 67, 78, 370, 307, 83, 91, 29, 88, 220, 422]);
+    let as_before = ids(&|_| ());
+    let plain = |tokens: &mut Value| tokens["422"]["special"] = json!(false);
+    assert_eq!(ids(&plain), as_before, "a token with a role is special whatever its flag says");
+}
+
+#[test]
+fn line_ends_of_templates_are_line_feeds_wherever_they_are_kept() {
+    let source = "{% for m in messages %}\r\n{{ m.content }}\r\n{% endfor %}\rend\r\n";
+    let messages = [json!({"role": "user", "content": "Hi\r\n"})];
+    let folder = copy("qwen");
+    let render = |options: &TokenizerOptions| {
+        let loaded = ChatTokenizer::load(folder.path(), options).unwrap();
+        loaded.apply_chat_template(&messages, AddGenerationPrompt::No).unwrap()
+    };
+    let expected = "Hi\r\n\nend";
+    edit(&folder, "tokenizer_config.json", |config| config["chat_template"] = json!(source));
+    assert_eq!(render(&TokenizerOptions::default()), expected);
+    let other = folder.path().join("other.jinja");
+    fs::write(&other, source).unwrap();
+    let options = TokenizerOptions { chat_template_path: Some(other), ..TokenizerOptions::default() };
+    assert_eq!(render(&options), expected);
+    edit(&folder, "tokenizer_config.json", |config| config["chat_template"] = json!("unused"));
+    fs::write(folder.path().join("chat_template.jinja"), source).unwrap();
+    assert_eq!(render(&TokenizerOptions::default()), expected);
+}
+
+#[test]
+fn chats_with_tools_get_the_template_for_tools() {
+    let folder = copy("qwen");
+    let tools = |tools: Value| ChatContext { tools: Some(tools), ..ChatContext::default() };
+    let render = |context: &ChatContext| {
+        let loaded = ChatTokenizer::from_dir(folder.path()).unwrap();
+        loaded.render(&[], context, AddGenerationPrompt::No).map_err(|error| message(&error))
+    };
+    let both = json!([{"name": "default", "template": "d"}, {"name": "tool_use", "template": "{{ tools[0].name }}"}]);
+    edit(&folder, "tokenizer_config.json", |config| config["chat_template"] = both);
+    let with_tools = tools(json!([{"name": "f"}]));
+    assert_eq!(render(&with_tools).unwrap(), "f");
+    for context in [ChatContext::default(), tools(json!([])), tools(Value::Null)] {
+        assert_eq!(render(&context).unwrap(), "d");
+    }
+    edit(&folder, "tokenizer_config.json", |config| {
+        config["chat_template"] = json!([{"name": "rag", "template": "r"}])
+    });
+    assert!(render(&with_tools).unwrap_err().contains("the chat templates are named rag, and none `default`"));
+    edit(&folder, "tokenizer_config.json", |config| config["chat_template"] = json!([{"name": "rag"}]));
+    assert!(error_of(&folder).contains("an entry of chat_template has no texts `name` and `template`"));
+    edit(&folder, "tokenizer_config.json", |config| config["chat_template"] = json!("text"));
+
+    // Files win over the configuration, whichever of them there are.
+    fs::create_dir(folder.path().join("additional_chat_templates")).unwrap();
+    fs::write(folder.path().join("additional_chat_templates/tool_use.jinja"), "file t").unwrap();
+    assert_eq!(render(&with_tools).unwrap(), "file t");
+    assert!(render(&ChatContext::default()).unwrap_err().contains("are named tool_use"));
+    fs::write(folder.path().join("chat_template.jinja"), "file d").unwrap();
+    assert_eq!(render(&ChatContext::default()).unwrap(), "file d");
+
+    // A template that is named replaces all of them, in the saved files too.
+    let path = folder.path().join("other.jinja");
+    fs::write(&path, "other").unwrap();
+    let options = TokenizerOptions { chat_template_path: Some(path), ..TokenizerOptions::default() };
+    let saved = tempfile::tempdir().unwrap();
+    ChatTokenizer::load(folder.path(), &options).unwrap().save(saved.path()).unwrap();
+    assert!(!saved.path().join("additional_chat_templates").exists());
+    let again = ChatTokenizer::from_dir(saved.path()).unwrap();
+    assert_eq!(again.render(&[], &with_tools, AddGenerationPrompt::No).unwrap(), "other");
+}
+
+#[test]
+fn a_generation_config_that_ends_elsewhere_is_told() {
+    let folder = copy("qwen");
+    let warnings = |options: &TokenizerOptions| {
+        let told = Warnings::default();
+        tracing::subscriber::with_default(told.clone(), || ChatTokenizer::load(folder.path(), options).unwrap());
+        let told = told.0.lock().unwrap().clone();
+        told.into_iter().filter(|text| text.contains("generation_config")).collect::<Vec<_>>()
+    };
+    let config = |text: &str| fs::write(folder.path().join("generation_config.json"), text).unwrap();
+    let plain = TokenizerOptions::default();
+    for fine in ["{}", r#"{"eos_token_id": 422}"#, r#"{"eos_token_id": [420, 422]}"#, r#"{"eos_token_id": null}"#] {
+        config(fine);
+        assert_eq!(warnings(&plain), [""; 0], "{fine}");
+    }
+    config(r#"{"eos_token_id": 420}"#);
+    let told = warnings(&plain);
+    assert_eq!(told.len(), 1);
+    assert!(
+        told[0].contains("eos_token_id is [420], but the tokenizer's end-of-sequence token is \"<|im_end|>\" (422)")
+    );
+    let chosen = TokenizerOptions { eos_token: Some("<|im_start|>".to_owned()), ..TokenizerOptions::default() };
+    assert_eq!(warnings(&chosen), [""; 0]);
+}
+
+/// Keeps the warnings of this thread.
+#[derive(Clone, Default)]
+struct Warnings(Arc<std::sync::Mutex<Vec<String>>>);
+
+impl tracing::Subscriber for Warnings {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() == tracing::Level::WARN
+    }
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut told = String::new();
+        event
+            .record(&mut |_: &tracing::field::Field, value: &dyn std::fmt::Debug| told.push_str(&format!("{value:?}")));
+        self.0.lock().unwrap().push(told);
+    }
+
+    fn new_span(&self, _span: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _span: &tracing::span::Id, _values: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _span: &tracing::span::Id, _follows: &tracing::span::Id) {}
+    fn enter(&self, _span: &tracing::span::Id) {}
+    fn exit(&self, _span: &tracing::span::Id) {}
+}
+
 #[test]
 fn damaged_folders_are_named() {
     let folder = tempfile::tempdir().unwrap();

@@ -9,24 +9,26 @@
 //! - A list that holds another list twice, which holds another list twice, and so on, takes little
 //!   memory, but comparing two of them never ends. So [`Sandbox`] gives up after [`TIME_LIMIT`] and
 //!   abandons the thread.
-//! - Python's string methods read long texts for free ([`call_method`]), and `tojson` writes its
-//!   result before the engine charges for it ([`charge_for_json`]).
+//! - Python's methods read long texts for free ([`call_method`]). Some filters and methods make a
+//!   text before the engine charges for it ([`charge_bytes`], [`Budget`]).
+//!
+//! The fuel grows with the template and with what it is given, so that a long chat is not stopped.
 
 use super::panics;
 use minijinja::value::{Serde, Value};
 use minijinja::{Environment, Error as TemplateError, ErrorKind, State};
-use minijinja_contrib::pycompat::unknown_method_callback;
 use serde_json::{Map, Value as Json};
 use std::cell::RefCell;
-use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel, sync_channel};
 use std::time::Duration;
 
-/// The fuel of one rendering. Templates in use need some 100 to 300 units a message, plus the
-/// length of the text as often as they copy it.
-const FUEL: u64 = 2_000_000;
+/// The fuel of every rendering: 64 MiB of text. Templates in use need some 100 to 300 units a
+/// message, plus the length of the text as often as they copy it.
+const FUEL: u64 = (64 << 20) / TEXT_BYTES_PER_FUEL;
+/// How many bytes a rendering may make for each byte of the template and of what it is given, on
+/// top of [`FUEL`].
+const BYTES_PER_BYTE: u64 = 100;
 /// The longest time that a rendering may take. Usually it takes a millisecond at most.
 pub(crate) const TIME_LIMIT: Duration = Duration::from_secs(5);
 /// The largest indent that `tojson` accepts.
@@ -39,16 +41,18 @@ const STACK_BYTES: usize = 256 << 20;
 const NUM_WAITS: u32 = 50;
 /// Bytes of text for one unit of fuel, as in the engine.
 const TEXT_BYTES_PER_FUEL: u64 = 64;
-/// Bytes of serialized JSON for one unit of fuel, as in the engine.
-const JSON_BYTES_PER_FUEL: u64 = 4;
+/// Bytes of a list's or a dictionary's text for one unit of fuel, as in the engine.
+const STRUCTURE_BYTES_PER_FUEL: u64 = 4;
 
-/// The name of the template in its environment.
-const NAME: &str = "chat_template";
+/// A function that calls a method of Python.
+pub(crate) type CallMethod = fn(&State, &Value, &str, &[Value]) -> Result<Value, TemplateError>;
 
 /// A compiled template that is rendered within the limits.
 #[derive(Debug)]
 pub(crate) struct Sandbox {
-    environment: Arc<Environment<'static>>,
+    environment: Environment<'static>,
+    name: String,
+    source_bytes: usize,
     pub(crate) time_limit: Duration,
     /// Whether a rendering has taken too long. The template is not rendered again then, because
     /// every row of a dataset would take as long.
@@ -65,48 +69,71 @@ pub(crate) enum Failure {
 }
 
 impl Sandbox {
-    /// Compiles a template and adds the limits to its environment.
-    pub(crate) fn compile(mut environment: Environment<'static>, source: String) -> Result<Self, Failure> {
+    /// Compiles a template and adds the limits to its environment. Error messages name the template
+    /// by `name`, such as its file.
+    pub(crate) fn compile(
+        mut environment: Environment<'static>,
+        name: &str,
+        source: String,
+        call: CallMethod,
+    ) -> Result<Self, Failure> {
         environment.set_fuel(Some(FUEL));
-        environment.set_unknown_method_callback(call_method);
+        environment.set_unknown_method_callback(move |state, value, method, arguments| {
+            call_method(state, value, method, arguments, call)
+        });
         // In debug mode, errors hold values of the template, which may be nested too deep to be
         // dropped on the caller's thread.
         environment.set_debug(false);
-        let parse = move || environment.add_template_owned(NAME, source).map(|()| environment);
-        let environment = run(TIME_LIMIT, parse)??.into();
-        Ok(Self { environment, time_limit: TIME_LIMIT, has_timed_out: AtomicBool::new(false) })
+        let source_bytes = source.len();
+        let owned_name = name.to_owned();
+        let parse = move || environment.add_template_owned(owned_name, source).map(|()| environment);
+        let environment = run(TIME_LIMIT, parse).map_err(|reason| Failure::Stopped(format!("{reason} ({name})")))??;
+        Ok(Self {
+            environment,
+            name: name.to_owned(),
+            source_bytes,
+            time_limit: TIME_LIMIT,
+            has_timed_out: AtomicBool::new(false),
+        })
     }
 
     /// Renders the template with these variables.
     pub(crate) fn render(&self, variables: Map<String, Json>) -> Result<String, Failure> {
+        let stopped = |reason: &dyn std::fmt::Display| Failure::Stopped(format!("{reason} ({})", self.name));
         if self.has_timed_out.load(Ordering::Relaxed) {
-            return Err(Unfinished::TimeLimit.into());
+            return Err(stopped(&Unfinished::TimeLimit));
         }
-        let environment = self.environment.clone();
-        let render = move || environment.get_template(NAME)?.render(Serde(&variables));
-        let text = run(self.time_limit, render).inspect_err(|reason| {
-            self.has_timed_out.fetch_or(*reason == Unfinished::TimeLimit, Ordering::Relaxed);
+        let given: usize = variables.iter().map(|(name, value)| name.len() + size_of(value)).sum();
+        let fuel = FUEL + (self.source_bytes + given) as u64 * BYTES_PER_BYTE / TEXT_BYTES_PER_FUEL;
+        let mut environment = self.environment.clone();
+        environment.set_fuel(Some(fuel));
+        let name = self.name.clone();
+        let render = move || environment.get_template(&name)?.render(Serde(&variables));
+        let text = run(self.time_limit, render).map_err(|reason| {
+            self.has_timed_out.fetch_or(reason == Unfinished::TimeLimit, Ordering::Relaxed);
+            stopped(&reason)
         })?;
-        Ok(text?)
-    }
-}
-
-impl From<Unfinished> for Failure {
-    fn from(reason: Unfinished) -> Self {
-        Self::Stopped(reason.to_string())
+        text.map_err(|error| match error.kind() {
+            ErrorKind::OutOfFuel => stopped(&OutOfFuel { fuel }),
+            _ => Failure::Template(error),
+        })
     }
 }
 
 impl From<TemplateError> for Failure {
     fn from(error: TemplateError) -> Self {
-        match error.kind() {
-            ErrorKind::OutOfFuel => Self::Stopped(format!(
-                "it takes more than {FUEL} instructions, or writes more than {} MB of text",
-                FUEL * TEXT_BYTES_PER_FUEL / 1_000_000
-            )),
-            _ => Self::Template(error),
-        }
+        Self::Template(error)
     }
+}
+
+/// The limits of a rendering that ran out of fuel.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "it writes more than {} MB of text, or takes more than {fuel} instructions, which is far above what this chat needs",
+    fuel * TEXT_BYTES_PER_FUEL / 1_000_000
+)]
+struct OutOfFuel {
+    fuel: u64,
 }
 
 /// Why `run` has no result.
@@ -114,9 +141,13 @@ impl From<TemplateError> for Failure {
 enum Unfinished {
     #[error("it takes longer than {} s", TIME_LIMIT.as_secs())]
     TimeLimit,
-    #[error("the template engine gave up on it")]
+    #[error("the template engine panicked")]
     Panicked,
-    #[error("no thread can be started for it")]
+    #[error(
+        "the system refuses a thread with a stack of {} MiB of address space, which a template needs: is there a limit \
+         (ulimit -v, ulimit -u)?",
+        STACK_BYTES >> 20
+    )]
     NoThread,
 }
 
@@ -159,13 +190,18 @@ fn start_worker() -> Result<Sender<Job>, Unfinished> {
 
 /// Calls a method of Python's strings, lists or dictionaries. The engine charges fuel for the
 /// result; this function charges for the value that the method reads.
-fn call_method(state: &mut State, value: &Value, name: &str, arguments: &[Value]) -> Result<Value, TemplateError> {
-    let read = value.as_str().map(|text| text.len() / TEXT_BYTES_PER_FUEL as usize).or(value.len()).unwrap_or(0);
-    state.consume_fuel(read as u64)?;
+fn call_method(
+    state: &State,
+    value: &Value,
+    name: &str,
+    arguments: &[Value],
+    call: CallMethod,
+) -> Result<Value, TemplateError> {
+    charge_bytes(state, value.as_str().map_or(0, str::len))?;
     if name == "format" && value.as_str().is_some_and(has_wide_field) {
         return Err(TemplateError::new(ErrorKind::InvalidOperation, "str.format: a width of 1000 or more"));
     }
-    unknown_method_callback(state, value, name, arguments)
+    call(state, value, name, arguments)
 }
 
 /// Whether a format has a number of four digits, which would be a width. Padding to a width takes
@@ -174,37 +210,64 @@ fn has_wide_field(format: &str) -> bool {
     format.as_bytes().windows(4).any(|window| window.iter().all(u8::is_ascii_digit))
 }
 
-/// Charges fuel for serializing a value. The value may refer to another one many times, so its JSON
-/// may be far larger than the value. Returns for how many bytes of text there is still fuel.
-pub(crate) fn charge_for_json(state: &State, value: &Value) -> Result<usize, TemplateError> {
-    let Some((_, fuel)) = state.fuel_levels() else { return Ok(usize::MAX) };
-    let limit = fuel.saturating_mul(JSON_BYTES_PER_FUEL);
-    let mut counter = Counter { bytes_left: limit };
-    match serde_json::to_writer(&mut counter, value) {
-        Ok(()) => state.consume_fuel((limit - counter.bytes_left) / JSON_BYTES_PER_FUEL)?,
-        // Consuming more than there is fails with the engine's own error.
-        Err(error) if error.is_io() => state.consume_fuel(fuel + 1)?,
-        // The value cannot be JSON. The caller serializes it again and reports that.
-        Err(_) => {}
-    }
-    Ok(usize::try_from(fuel.saturating_mul(TEXT_BYTES_PER_FUEL)).unwrap_or(usize::MAX))
+/// Charges fuel for a text of this length. Filters and methods that make a text longer than what
+/// they are given call this before they do it.
+pub(crate) fn charge_bytes(state: &State, bytes: usize) -> Result<(), TemplateError> {
+    state.consume_fuel(bytes as u64 / TEXT_BYTES_PER_FUEL)
 }
 
-/// Discards what is written, up to a limit.
-struct Counter {
-    bytes_left: u64,
+/// Charges fuel for a list of this length.
+pub(crate) fn charge_values(state: &State, length: usize) -> Result<(), TemplateError> {
+    state.consume_fuel(length as u64 / 2)
 }
 
-impl io::Write for Counter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let left = self.bytes_left.checked_sub(bytes.len() as u64);
-        self.bytes_left = left.ok_or(io::ErrorKind::FileTooLarge)?;
-        Ok(bytes.len())
+/// The error that stops a template.
+pub(crate) fn out_of_fuel() -> TemplateError {
+    TemplateError::from(ErrorKind::OutOfFuel)
+}
+
+/// The longest text of a value that there is fuel for. The value may refer to another one many
+/// times, so its text may be far longer than the value.
+pub(crate) struct Budget(usize);
+
+impl Budget {
+    pub(crate) fn of_structure(state: &State) -> Self {
+        Self(fuel_left(state).map_or(usize::MAX, |fuel| to_usize(fuel.saturating_mul(STRUCTURE_BYTES_PER_FUEL))))
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+    /// For how many bytes of text there is fuel.
+    pub(crate) fn most_bytes(state: &State) -> usize {
+        fuel_left(state).map_or(usize::MAX, |fuel| to_usize(fuel.saturating_mul(TEXT_BYTES_PER_FUEL)))
     }
+
+    pub(crate) fn covers(&self, bytes: usize) -> bool {
+        bytes <= self.0
+    }
+
+    /// Charges fuel for the text.
+    pub(crate) fn charge(&self, state: &State, bytes: usize) -> Result<(), TemplateError> {
+        state.consume_fuel(bytes as u64 / STRUCTURE_BYTES_PER_FUEL)
+    }
+}
+
+fn fuel_left(state: &State) -> Option<u64> {
+    state.fuel_levels().map(|(_, left)| left)
+}
+
+fn to_usize(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+/// How many bytes the variables take, about.
+fn size_of(value: &Json) -> usize {
+    const BYTES_A_VALUE: usize = 16;
+    let inside: usize = match value {
+        Json::String(text) => text.len(),
+        Json::Array(items) => items.iter().map(size_of).sum(),
+        Json::Object(fields) => fields.iter().map(|(key, value)| key.len() + size_of(value)).sum(),
+        _ => 0,
+    };
+    BYTES_A_VALUE + inside
 }
 
 #[cfg(test)]

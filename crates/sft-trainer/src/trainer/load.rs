@@ -13,8 +13,8 @@ use checkpoint_callbacks::{
     checkpoint_to_resume,
 };
 use sft_data::{
-    ChatTokenizer, Example, LocalFiles, OpenRepository, PrepareReport, Row, SpecialTokensInText, Splits, load_splits,
-    prepare,
+    ByteSize, ChatTokenizer, DatasetConfig, Example, LocalFiles, OpenRepository, PrepareReport, Row,
+    SpecialTokensInText, Splits, load_splits, prepare,
 };
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,6 +29,9 @@ pub(super) fn load(builder: SftTrainerBuilder<'_>) -> Result<SftTrainer<'_>, Err
     let SftTrainerBuilder { config, rows, optimizer, hub, bars, cache_folder } = builder;
     config.validate()?;
     let training = &config.training;
+    // The first check: a folder that another run is writing to has checkpoints, which this run must
+    // not take for those of a run that has ended.
+    let lock = OutputDirLock::take(&training.output_dir)?;
     let checkpoint = match &config.run.resume_from_checkpoint {
         ResumeFrom::Nothing => None,
         ResumeFrom::Newest => Some(checkpoint_to_resume(&training.output_dir, &Resume::Newest)?),
@@ -39,7 +42,6 @@ pub(super) fn load(builder: SftTrainerBuilder<'_>) -> Result<SftTrainer<'_>, Err
         source @ checkpoint_callbacks::Error::OutputDirInUse { .. } => Error::EarlierRun { source },
         error => error.into(),
     })?;
-    let lock = OutputDirLock::take(&training.output_dir)?;
     let device = choose_device(&config, cache_folder.as_deref())?;
 
     let hub = match hub {
@@ -66,7 +68,7 @@ pub(super) fn load(builder: SftTrainerBuilder<'_>) -> Result<SftTrainer<'_>, Err
         Some(OwnRows { train, eval }) => own_splits(train, eval),
         None => {
             info!("reading the dataset {}", config.dataset.dataset_name);
-            load_splits(&config.dataset, hub.as_ref().map_or(&LocalFiles as &dyn OpenRepository, |hub| hub))?
+            load_splits(&dataset_config(&config), hub.as_ref().map_or(&LocalFiles as &dyn OpenRepository, |hub| hub))?
         }
     };
     if config.evaluates() && splits.eval.is_none() {
@@ -74,6 +76,9 @@ pub(super) fn load(builder: SftTrainerBuilder<'_>) -> Result<SftTrainer<'_>, Err
         return Err(Error::Config { problems: vec![problem] });
     }
     info!("{}", summary::source_line(&splits));
+    if let Some(line) = summary::unused_columns_line(&splits) {
+        info!("{line}");
+    }
     let loading = LoadSplit { config: &config, tokenizer: &tokenizer, vocab_size: model_config.vocab_size, device };
     let mut train = loading.train(&splits)?;
     let eval = loading.eval(&splits)?;
@@ -122,6 +127,16 @@ fn choose_device(config: &SftConfig, cache_folder: Option<&Path>) -> Result<Devi
     Ok(device)
 }
 
+/// What to read, with a limit on its memory: half of what the machine has free, unless the user
+/// chose one.
+fn dataset_config(config: &SftConfig) -> DatasetConfig {
+    let mut dataset = config.dataset.clone();
+    let free_bytes = [torch_ext::host::memory().free_bytes, torch_ext::host::unused_cgroup_bytes()];
+    let half = free_bytes.into_iter().flatten().min().map(|bytes| ByteSize(bytes / 2));
+    dataset.max_dataset_memory = dataset.max_dataset_memory.or(half);
+    dataset
+}
+
 /// Rows that the caller brought.
 fn own_splits(train: Vec<Row>, eval: Option<Vec<Row>>) -> Splits {
     let eval_name = eval.as_ref().map(|_| "test".to_owned());
@@ -132,6 +147,7 @@ fn own_splits(train: Vec<Row>, eval: Option<Vec<Row>>) -> Splits {
         train_name: "train".to_owned(),
         eval_name,
         source: "rows of the program".to_owned(),
+        unused_columns: Vec::new(),
     }
 }
 
@@ -162,7 +178,7 @@ impl LoadSplit<'_> {
 
     fn batches(&self, name: &str, rows: &[Row], batch_size: usize) -> Result<SplitBatches, Error> {
         let in_split = |source| Error::Split { split: name.to_owned(), source };
-        info!("tokenizing {} rows of split {name}", summary::grouped(rows.len()));
+        info!("tokenizing {} of split {name}", summary::counted(rows.len(), "row"));
         let prepared = prepare(rows, self.tokenizer, &self.config.prepare).map_err(in_split)?;
         check_token_ids(name, &prepared.examples, self.vocab_size)?;
         info!("{}", summary::split_line(name, &prepared.report));

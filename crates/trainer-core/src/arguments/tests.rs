@@ -1,5 +1,6 @@
 use super::*;
 use crate::Error;
+use serde_json::json;
 
 fn usable() -> TrainingArguments {
     TrainingArguments { output_dir: "out".into(), ..TrainingArguments::documented_recipe() }
@@ -141,13 +142,14 @@ fn a_file_may_give_some_fields_and_no_unknown_ones() {
     assert_eq!(serde_json::from_str::<TrainingArguments>(&text).unwrap(), given);
 }
 
-/// Read from the source of transformers 5.17.0 (`training_args.py`).
+/// Read from the source of transformers 5.17.0 (`training_args.py`). `warmup_steps` is 0 there. Here
+/// it is not set, because `warmup_ratio` of earlier versions counts then; its default is 0.
 #[test]
 fn the_defaults_are_those_of_transformers() {
     let ours = serde_json::to_value(TrainingArguments::default()).unwrap();
     let theirs = serde_json::json!({
         "num_train_epochs": 3.0, "max_steps": -1, "per_device_train_batch_size": 8, "per_device_eval_batch_size": 8,
-        "gradient_accumulation_steps": 1, "learning_rate": 5e-5, "lr_scheduler_type": "linear", "warmup_steps": 0.0,
+        "gradient_accumulation_steps": 1, "learning_rate": 5e-5, "lr_scheduler_type": "linear", "warmup_steps": null,
         "max_grad_norm": 1.0, "auto_find_batch_size": false, "logging_strategy": "steps", "logging_steps": 500.0,
         "logging_first_step": false, "eval_strategy": "no", "eval_steps": null, "eval_delay": 0.0,
         "eval_on_start": false, "save_strategy": "steps", "save_steps": 500.0, "save_total_limit": null,
@@ -228,4 +230,88 @@ fn a_wrong_value_is_told_with_what_is_expected() {
     let unknown = message(r#"{"lr_scheduler_kwargs": {"num_cycle": 1}}"#);
     assert!(unknown.contains("`num_cycle`") && unknown.contains("`num_cycles`, `power`"), "{unknown}");
     assert!(message("3").contains("expected an object of training arguments"), "{}", message("3"));
+}
+
+/// Each option whose default is `None` in transformers 5.17, or whose 0 or `None` turns something
+/// off there: what a file gives, and the field that it becomes.
+#[test]
+fn null_and_zero_mean_what_they_mean_in_transformers() {
+    let recipe = || serde_json::to_value(usable()).unwrap();
+    let read = |name: &str, value: serde_json::Value| {
+        let mut fields = recipe();
+        fields[name] = value;
+        serde_json::from_value::<TrainingArguments>(fields).map(|arguments| serde_json::to_value(arguments).unwrap())
+    };
+    let null = serde_json::Value::Null;
+    for (name, given, becomes) in [
+        ("save_total_limit", json!(null), json!(null)),
+        ("save_total_limit", json!(0), json!(null)),
+        ("save_total_limit", json!(-1), json!(null)),
+        ("save_total_limit", json!("3"), json!(3)),
+        ("eval_steps", json!(null), json!(null)),
+        ("eval_steps", json!(0), json!(null)),
+        ("eval_steps", json!(0.25), json!(0.25)),
+        ("warmup_steps", json!(null), json!(null)),
+        ("warmup_steps", json!(0), json!(0.0)),
+        ("warmup_ratio", json!(null), json!(0.0)),
+        ("max_grad_norm", json!(null), json!(0.0)),
+        ("max_grad_norm", json!(0), json!(0.0)),
+        ("lr_scheduler_kwargs", json!(null), json!({})),
+        ("lr_scheduler_kwargs", json!("{\"power\": 2}"), json!({ "power": 2.0 })),
+        ("metric_for_best_model", json!(null), json!(null)),
+        ("greater_is_better", json!(null), json!(null)),
+        ("greater_is_better", json!("no"), json!(false)),
+    ] {
+        let found = read(name, given.clone()).unwrap();
+        assert_eq!(found[name], becomes, "{name}: {given}");
+        let mut others = recipe();
+        others[name] = becomes;
+        assert_eq!(found, others, "{name}: {given} changes another field");
+    }
+    // There, `None` is an error in these.
+    for name in [
+        "max_steps",
+        "num_train_epochs",
+        "logging_steps",
+        "save_steps",
+        "eval_delay",
+        "learning_rate",
+        "seed",
+        "per_device_train_batch_size",
+        "gradient_accumulation_steps",
+        "logging_first_step",
+    ] {
+        let message = read(name, null.clone()).unwrap_err().to_string();
+        assert!(message.starts_with("invalid value: null, expected "), "{name}: {message}");
+    }
+}
+
+#[test]
+fn values_in_quotes_are_read_as_their_option_needs_them() {
+    let read = |text: &str| serde_json::from_str::<TrainingArguments>(text);
+    let text = r#"{"learning_rate": "2e-5", "warmup_steps": " 1_000 ", "max_steps": "-1", "num_train_epochs": 3,
+        "per_device_train_batch_size": "4", "gradient_accumulation_steps": 2.0, "eval_on_start": "Yes",
+        "logging_first_step": 1, "load_best_model_at_end": "f", "seed": 18446744073709551615}"#;
+    let found = read(text).unwrap();
+    assert_eq!((found.learning_rate, found.warmup_steps, found.max_steps), (2e-5, Some(1000.0), -1));
+    assert_eq!((found.per_device_train_batch_size, found.gradient_accumulation_steps), (4, 2));
+    assert_eq!((found.eval_on_start, found.logging_first_step, found.load_best_model_at_end), (true, true, false));
+    assert_eq!(found.seed, u64::MAX);
+
+    for (text, expected) in [
+        (r#"{"learning_rate": "fast"}"#, r#"invalid value: string "fast", expected a number"#),
+        (r#"{"learning_rate": "_2e-5"}"#, r#"invalid value: string "_2e-5", expected a number"#),
+        (r#"{"learning_rate": [1]}"#, "invalid value: a list, expected a number"),
+        (r#"{"learning_rate": true}"#, "invalid value: boolean `true`, expected a number"),
+        (r#"{"per_device_train_batch_size": "8.0"}"#, r#"string "8.0", expected a whole number of 0 or more"#),
+        (r#"{"per_device_train_batch_size": -8}"#, "integer `-8`, expected a whole number of 0 or more"),
+        (r#"{"gradient_accumulation_steps": 1.5}"#, "floating point `1.5`, expected a whole number of 0 or more"),
+        (r#"{"eval_on_start": "maybe"}"#, r#"string "maybe", expected true or false"#),
+        (r#"{"eval_on_start": 2}"#, "integer `2`, expected true or false"),
+        (r#"{"lr_scheduler_kwargs": "power"}"#, "expected an object with any of the keys num_cycles, power"),
+        (r#"{"lr_scheduler_kwargs": "{\"power\": "}"#, "EOF while parsing"),
+    ] {
+        let message = read(text).unwrap_err().to_string();
+        assert!(message.contains(expected), "{text}: {message}");
+    }
 }

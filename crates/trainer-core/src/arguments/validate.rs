@@ -88,12 +88,12 @@ impl TrainingArguments {
         problems.require(rate.is_finite() && rate >= 0.0, "learning_rate", rate, "give a number of 0 or more");
         let ratio = self.warmup_ratio;
         problems.require((0.0..=1.0).contains(&ratio), "warmup_ratio", ratio, "give a ratio between 0 and 1");
-        let steps = self.warmup_steps;
+        let steps = self.warmup_steps.unwrap_or_default();
         problems.require(
             steps.is_finite() && steps >= 0.0 && (steps < 1.0 || steps.fract() == 0.0),
             "warmup_steps",
             steps,
-            "give a whole number of steps, a ratio of the run below 1, or 0 for warmup_ratio",
+            "give a whole number of steps, a ratio of the run below 1, or 0 for no warm-up",
         );
 
         let kwargs = &self.lr_scheduler_kwargs;

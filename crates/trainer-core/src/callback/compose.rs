@@ -1,7 +1,7 @@
 //! Compositions of callbacks are callbacks.
 
 use super::{Callback, CallbackContext, EventResult};
-use crate::{BoxError, LogEntry, Requests};
+use crate::{BoxError, EvaluationProgress, LogEntry, Requests, WindowFigures};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
 use std::path::Path;
@@ -29,7 +29,8 @@ macro_rules! with_events {
         $handle! {
             on_train_begin() on_epoch_begin() on_epoch_end() on_step_begin() on_substep_end() on_pre_optimizer_step()
             on_optimizer_step() on_step_end() on_log(entry: &LogEntry) on_evaluate(metrics: &LogEntry)
-            on_save(checkpoint: &Path)
+            on_save(checkpoint: &Path) on_window_figures(figures: WindowFigures)
+            on_prediction_step(progress: EvaluationProgress)
         }
     };
 }

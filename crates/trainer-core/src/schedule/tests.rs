@@ -21,7 +21,7 @@ fn equals_transformers() {
             lr_scheduler_type: golden.lr_scheduler_type,
             lr_scheduler_kwargs: golden.lr_scheduler_kwargs,
             learning_rate: 1e-5,
-            warmup_steps: golden.warmup_steps,
+            warmup_steps: Some(golden.warmup_steps),
             warmup_ratio: 0.0,
             ..Default::default()
         };
@@ -63,9 +63,11 @@ fn warmup_rounds_up_and_steps_win_over_the_ratio() {
         let arguments = TrainingArguments { warmup_steps, warmup_ratio, ..Default::default() };
         Schedule::new(&arguments, training_steps).warmup_steps()
     };
-    assert_eq!(warmup(0.0, 0.1, 31), 4); // ceil(3.1)
-    assert_eq!(warmup(7.0, 0.1, 31), 7);
-    assert_eq!(warmup(0.2, 0.1, 31), 7); // below 1 it is a ratio: ceil(6.2)
+    assert_eq!(warmup(None, 0.1, 31), 4); // ceil(3.1)
+    assert_eq!(warmup(None, 1.0, 31), 31);
+    assert_eq!(warmup(Some(7.0), 0.1, 31), 7);
+    assert_eq!(warmup(Some(0.2), 0.1, 31), 7); // below 1 it is a ratio: ceil(6.2)
+    assert_eq!(warmup(Some(0.0), 0.1, 31), 0); // given, so it is not left to the ratio
 }
 
 #[test]

@@ -4,6 +4,9 @@ use super::*;
 use crate::progress::SinceLog;
 use serde_json::Value;
 
+/// The shortest time between two events about the progress of an evaluation.
+const TELL_EVERY: Duration = Duration::from_millis(500);
+
 impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
     /// Serves the requests, in HF's order.
     pub(super) fn log_evaluate_save(&mut self) -> Result<()> {
@@ -67,6 +70,7 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
         let _evaluate_span = tracing::info_span!("evaluate", step).entered();
         let eval = self.eval.ok_or(Error::NoEvaluationSplit { step })?;
         let started = Instant::now();
+        let mut told = started;
         let (mut num_rows, mut num_batches) = (0, 0);
         let data_error = |micro_batch, source| Error::Data { split: "evaluation", epoch: 0, micro_batch, source };
         for batch in eval.batches(0, 0).map_err(|source| data_error(0, source))? {
@@ -74,6 +78,15 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
             self.evaluate_batch(eval, &batch)?;
             num_rows += batch.num_rows();
             num_batches += 1;
+            let progress =
+                EvaluationProgress { batches_done: num_batches as u64, num_batches: eval.num_batches() as u64 };
+            self.emit(|callbacks, context, requests| callbacks.on_prediction_step(context, progress, requests))?;
+            let is_last = progress.batches_done == progress.num_batches;
+            if is_last || told.elapsed() >= TELL_EVERY {
+                told = Instant::now();
+                let EvaluationProgress { batches_done: done, num_batches: total } = progress;
+                tracing::info!(target: "progress", stage = "evaluating", done, total, unit = "batches");
+            }
         }
         let outcome = self.learner.take_eval_sums();
         let sums = outcome.map_err(|source| self.evaluation_error(source))?;

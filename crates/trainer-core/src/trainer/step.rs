@@ -116,6 +116,9 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
         if checks_first {
             let outcome = self.learner.window_figures();
             let figures = outcome.map_err(|source| self.learner_error("reading loss and gradient norm", source))?;
+            if let Some(figures) = figures {
+                self.emit(|callbacks, context, requests| callbacks.on_window_figures(context, figures, requests))?;
+            }
             if let Some(bad) = figures.and_then(|figures| NonFinite::find(figures.loss, figures.grad_norm)) {
                 let outcome = self.learner.discard_window();
                 outcome.map_err(|source| self.learner_error("discarding gradients", source))?;

@@ -14,7 +14,7 @@ fn columns_are_chosen_in_trls_order() {
     let chat = json!([{"role": "user", "content": "Hi"}]);
     let Value::Array(messages) = chat.clone() else { unreachable!() };
     assert_eq!(row(json!({"text": "a", "id": 1}), "text").unwrap(), Row::Text("a".to_owned()));
-    let as_chat = Row::Messages(Conversation::from(messages.clone()));
+    let as_chat = Row::from(Conversation::from(messages.clone()));
     assert_eq!(row(json!({"text": "a", "messages": chat}), "text").unwrap(), as_chat);
     assert_eq!(row(json!({"conversations": chat}), "text").unwrap(), as_chat);
     // A column that the user chose comes first, whatever it holds.
@@ -53,7 +53,7 @@ fn missing_values_are_empty_rows() {
     }
     let found =
         RowColumns::Messages("messages".to_owned()).row(Record::new(), Path::new("f"), Position::Line(1)).unwrap();
-    assert_eq!(found, Row::Messages(Conversation::default()));
+    assert_eq!(found, Row::from(Conversation::default()));
 }
 
 #[test]
@@ -92,4 +92,227 @@ fn tools_come_as_text_or_as_a_list() {
     assert!(broken.starts_with("f, line 7: column `tools` is not JSON"), "{broken}");
     let broken = row(json!({"messages": chat, "chat_template_kwargs": 1}), "text").unwrap_err();
     assert!(broken.contains("`chat_template_kwargs` holds a number"), "{broken}");
+}
+
+fn chat(record: Value) -> Result<Conversation, String> {
+    match row(record, "text")? {
+        Row::Messages(chat) => Ok(*chat),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn sharegpt_says_who_speaks_in_its_own_words() {
+    let tool = json!({"name": "depth", "parameters": {"type": "object"}});
+    let found = chat(json!({
+        "conversations": [
+            {"from": "human", "value": "How deep is the lake?"},
+            {"from": "function_call", "value": "{\"name\": \"depth\", \"arguments\": {\"lake\": \"Alma\"}}"},
+            {"from": "observation", "value": "{\"m\": 9}"},
+            {"from": "gpt", "value": "Nine metres."},
+        ],
+        "system": "You know lakes.",
+        "tools": json!([tool]).to_string(),
+    }))
+    .unwrap();
+    let call = json!({"name": "depth", "arguments": {"lake": "Alma"}});
+    assert_eq!(
+        Value::Array(found.messages),
+        json!([
+            {"role": "system", "content": "You know lakes."},
+            {"role": "user", "content": "How deep is the lake?"},
+            {"role": "assistant", "content": "", "tool_calls": [{"type": "function", "function": call}]},
+            {"role": "tool", "content": "{\"m\": 9}"},
+            {"role": "assistant", "content": "Nine metres."},
+        ])
+    );
+    assert_eq!(found.context.tools, Some(json!([{"type": "function", "function": tool}])));
+
+    for (from, role) in [
+        ("user", "user"),
+        ("chatgpt", "assistant"),
+        ("bing", "assistant"),
+        ("bard", "assistant"),
+        ("assistant", "assistant"),
+        ("system", "system"),
+        ("function_response", "tool"),
+    ] {
+        let found = chat(json!({"conversations": [{"from": from, "value": "x"}]})).unwrap();
+        assert_eq!(found.messages, [json!({"role": role, "content": "x"})], "{from}");
+    }
+    // Several calls, and a table that holds the other spelling as nulls.
+    let calls = format!("[{call}, {call}]");
+    let found = chat(json!({"messages": [{"role": null, "content": null, "from": "function_call", "value": calls}]}));
+    assert_eq!(found.unwrap().messages[0]["tool_calls"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn what_sharegpt_does_not_know_is_refused_by_name() {
+    let call = |value: &str| json!({"conversations": [{"from": "function_call", "value": value}]});
+    for (record, expected) in [
+        (
+            json!({"conversations": [{"from": "human", "value": "a"}, {"from": "narrator", "value": "b"}]}),
+            "f, line 7: message 2 of column `conversations` is from \"narrator\", which is no known role of ShareGPT; \
+             known are human, user, gpt,",
+        ),
+        (
+            json!({"conversations": [{"from": 1, "value": "a"}]}),
+            "f, line 7: message 1 of column `conversations` has a number",
+        ),
+        (
+            json!({"conversations": [{"from": "gpt", "role": "user", "value": "a"}]}),
+            "f, line 7: message 1 of column `conversations` has both `from` and `role`",
+        ),
+        (call("depth(Alma)"), "f, line 7: message 1 of column `conversations` is a function_call that is not JSON"),
+        (
+            call("{\"name\": \"f\"}"),
+            "f, line 7: message 1 of column `conversations` is a function_call with the keys name;",
+        ),
+        (call("[3]"), "f, line 7: message 1 of column `conversations` is a function_call that holds a number"),
+        (
+            json!({"conversations": [{"from": "system", "value": "a"}, {"from": "human", "value": "b"}], "system": "c"}),
+            "f, line 7: has a system message and another text in column `system`",
+        ),
+        (
+            json!({"conversations": [{"from": "human", "value": "b"}], "system": 3}),
+            "f, line 7: column `system` holds a number",
+        ),
+    ] {
+        let error = row(record, "text").unwrap_err();
+        assert!(error.starts_with(expected), "{error}\nexpected {expected}");
+    }
+    let same = chat(
+        json!({"conversations": [{"from": "system", "value": "a"}, {"from": "human", "value": "b"}], "system": "a"}),
+    );
+    assert_eq!(same.unwrap().messages.len(), 2);
+}
+
+#[test]
+fn a_system_column_belongs_to_sharegpt_only() {
+    let columns = |record: &Value| record.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    let unused = |record: Value| {
+        let columns = columns(&record);
+        let sample = record.as_object().unwrap();
+        RowColumns::detect(&columns, sample, "text").unwrap().unused(&columns, sample)
+    };
+    let sharegpt = json!({"id": 1, "conversations": [{"from": "human", "value": "a"}], "system": "s", "tools": "[]"});
+    assert_eq!(unused(sharegpt), ["id"]);
+    let chatml = json!({"messages": [{"role": "user", "content": "a"}], "system": "s", "tools": "[]", "label": 1});
+    assert_eq!(chat(chatml.clone()).unwrap().messages.len(), 1);
+    assert_eq!(unused(chatml), ["system", "label"]);
+    assert_eq!(unused(json!({"text": "a", "tools": "[]", "instruction": "b"})), ["tools", "instruction"]);
+    assert_eq!(unused(json!({"prompt": "a", "completion": "b", "system": "c"})), ["system"]);
+}
+
+#[test]
+fn messages_may_be_json_text() {
+    let list = json!([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yo"}]);
+    let expected = chat(json!({"messages": list})).unwrap();
+    for name in ["messages", "conversations"] {
+        assert_eq!(chat(json!({name: list.to_string(), "text": "a"})).unwrap(), expected, "{name}");
+    }
+    assert_eq!(row(json!({"dialog": list.to_string()}), "dialog").unwrap(), Row::from(expected));
+    let sharegpt = json!([{"from": "human", "value": "Hi"}]).to_string();
+    assert_eq!(chat(json!({"conversations": sharegpt, "system": "s"})).unwrap().messages.len(), 2);
+
+    let (prompt, completion) = (json!([list[0]]), json!([list[1]]));
+    let both = row(json!({"prompt": prompt, "completion": completion}), "text").unwrap();
+    let text =
+        json!({"prompt": prompt.to_string(), "completion": completion.to_string(), "chat_template_kwargs": "{}"});
+    assert_eq!(row(text, "text").unwrap(), both);
+    // One of the two is not enough: it may be a task about JSON.
+    let Row::PromptCompletion(half) = row(json!({"prompt": prompt.to_string(), "completion": "x"}), "text").unwrap()
+    else {
+        panic!()
+    };
+    assert_eq!(half.prompt, Turn::Text(prompt.to_string()));
+
+    let columns = RowColumns::Messages("messages".to_owned());
+    for (text, expected) in [
+        ("[{\"role\":", "f, row 2: column `messages` holds a text, not a list of messages"),
+        ("{\"role\": \"user\"}", "f, row 2: column `messages` holds a text, not a list of messages"),
+        ("[1]", "f, row 2: message 1 of column `messages` is a number, not an object"),
+    ] {
+        let record = Record::from_iter([("messages".to_owned(), Value::from(text))]);
+        let error = message(&columns.row(record, Path::new("f"), Position::Row(2)).unwrap_err());
+        assert!(error.starts_with(expected), "{error}");
+    }
+    for text in ["", " ", "null", "[]"] {
+        let record = Record::from_iter([("messages".to_owned(), Value::from(text))]);
+        assert_eq!(columns.row(record, Path::new("f"), Position::Row(2)).unwrap(), Row::from(Conversation::default()));
+    }
+}
+
+#[test]
+fn content_is_text_or_parts_or_nothing() {
+    let with = |content: Value| chat(json!({"messages": [{"role": "user", "content": content}]}));
+    for content in [json!("a"), json!(null), json!([{"type": "text", "text": "a"}])] {
+        assert!(with(content).is_ok());
+    }
+    assert!(chat(json!({"messages": [{"role": "assistant", "tool_calls": [{}]}]})).is_ok());
+    let error = with(json!(3)).unwrap_err();
+    assert_eq!(error, "f, line 7: message 1 of column `messages` has a number as its `content`: 3; write it as text");
+    let error = chat(json!({"conversations": [{"from": "gpt", "value": true}]})).unwrap_err();
+    assert!(error.ends_with("has a boolean as its `value`: true; write it as text"), "{error}");
+    let error = chat(json!({"messages": [{"role": 3, "content": "a"}]})).unwrap_err();
+    assert!(error.ends_with("has a number as its `role`, not a text"), "{error}");
+    let error = chat(json!({"messages": [null]})).unwrap_err();
+    assert!(error.contains("message 1 of column `messages` is nothing, not an object"), "{error}");
+}
+
+#[test]
+fn tools_are_a_list_of_schemas() {
+    let with = |tools: Value| chat(json!({"messages": [{"role": "user", "content": "a"}], "tools": tools}));
+    assert_eq!(with(json!("")).unwrap().context.tools, None);
+    assert_eq!(with(json!("null")).unwrap().context.tools, None);
+    assert_eq!(with(json!([])).unwrap().context.tools, Some(json!([])));
+    let error = with(json!({"name": "f"})).unwrap_err();
+    assert_eq!(error, "f, line 7: column `tools` holds an object, not a list of tools");
+    let error = with(json!("[\"f\"]")).unwrap_err();
+    assert!(error.contains("tool 1 of column `tools` is a text, not an object"), "{error}");
+}
+
+#[test]
+fn advice_is_never_to_train_on_one_half() {
+    let advice =
+        |names: &[&str]| advice(&names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>(), &Record::new());
+    for (columns, expected) in [
+        (
+            &["instruction", "input", "output"][..],
+            "they look like questions and answers (Alpaca): write a file with `instruction` with `input` as `prompt` and `output` as `completion`",
+        ),
+        (&["question", "answer"], "they look like questions and answers: write a file with `question` as `prompt`"),
+        (&["query", "response", "id"], "they look like questions and answers"),
+        (&["prompt", "chosen", "rejected"], "`chosen` and `rejected` are preferences"),
+        (&["text_a", "text_b", "label"], "`text_a` and `text_b` look like inputs of a classifier"),
+        (&["prompt", "id"], "there is a `prompt` but no `completion`"),
+        (&["completion"], "there is a `completion` but no `prompt`"),
+        (&["input_ids", "attention_mask"], "`input_ids` holds token ids"),
+        (&["dialogue"], "if `dialogue` holds lists of messages, name it with `dataset_text_field`"),
+    ] {
+        let advice = advice(columns);
+        assert!(advice.starts_with(expected), "{advice}");
+        assert_eq!(advice.contains("dataset_text_field"), columns == ["dialogue"], "{advice}");
+    }
+    let sample = Record::from_iter([("messages".to_owned(), Value::from("[{'role': 'user', 'content': 'Hi'}]"))]);
+    let advice = super::advice(&["messages".to_owned()], &sample);
+    assert!(advice.starts_with("`messages` holds text that is not JSON of a list of messages"), "{advice}");
+    assert!(advice.contains("json.dumps"), "{advice}");
+}
+
+#[test]
+fn a_message_that_is_not_to_count_is_refused() {
+    for (key, value) in [("weight", json!(0)), ("weight", json!(0.5)), ("train", json!(false)), ("loss", json!(false))]
+    {
+        for message in
+            [json!({"role": "user", "content": "a", key: value}), json!({"from": "gpt", "value": "a", key: value})]
+        {
+            let error = chat(json!({"messages": [message]})).unwrap_err();
+            let expected = format!("f, line 7: message 1 of column `messages` has `{key}`: {value}, but");
+            assert!(error.starts_with(&expected), "{error}");
+        }
+    }
+    for (key, value) in [("weight", json!(1)), ("weight", json!(null)), ("train", json!(true)), ("loss", json!("x"))] {
+        assert!(chat(json!({"messages": [{"role": "user", "content": "a", key: value}]})).is_ok());
+    }
 }

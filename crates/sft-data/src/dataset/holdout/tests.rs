@@ -26,8 +26,16 @@ fn impossible_sizes_are_refused() {
         let error = train_test_split(vec![(); 5], size, 0).unwrap_err();
         assert!(message(&error).starts_with("test_size = "), "{error}");
     }
-    for (rows, size) in [(5, 5.0), (1, 0.5), (0, 0.5)] {
+    for (rows, size) in [(5, 5.0), (2, 3.0), (0, 0.5)] {
         let error = train_test_split(vec![(); rows], size, 0).unwrap_err();
         assert!(message(&error).contains(&format!("less than the {rows} rows")), "{error}");
     }
+}
+
+#[test]
+fn a_single_row_cannot_be_set_aside() {
+    let error = message(&num_test_rows(1, 0.5).unwrap_err());
+    assert_eq!(error, "test_size = 0.5: the split has only one row, which is needed to train on: use more rows");
+    let error = message(&num_test_rows(12_345, 20_000.0).unwrap_err());
+    assert!(error.starts_with("test_size = 20000: less than the 12,345 rows of the split"), "{error}");
 }

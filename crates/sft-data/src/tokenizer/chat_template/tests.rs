@@ -1,7 +1,13 @@
+mod constructs;
+
 use super::*;
 use crate::testing::{golden, message, tokenizer, tokenizer_with_template};
 use crate::untrusted::template::TIME_LIMIT;
 use std::time::{Duration, Instant};
+
+fn source_of(text: &str) -> TemplateSource {
+    TemplateSource { file: "chat_template".to_owned(), text: text.to_owned() }
+}
 
 #[test]
 fn chats_are_rendered_as_by_transformers() {
@@ -16,7 +22,12 @@ fn chats_are_rendered_as_by_transformers() {
             true => AddGenerationPrompt::Yes,
             false => AddGenerationPrompt::No,
         };
-        let found = tokenizer.render(case["messages"].as_array().unwrap(), &context, prompt);
+        let messages = case["messages"].as_array().unwrap();
+        if case["template"] == "llama" && content::has_parts(messages) {
+            // Python writes the list as it stands. Another test has what happens here.
+            continue;
+        }
+        let found = tokenizer.render(messages, &context, prompt);
         match (found, case["text"].as_str(), case["error"].as_str()) {
             (Ok(found), Some(expected), _) if found == expected => {}
             (Err(_), None, Some(_)) => {}
@@ -39,18 +50,6 @@ fn a_template_can_refuse_a_chat() {
     let unfinished = tokenizer_with_template("qwen", "{{ messages[0].content.nope.deeper }}");
     let error = unfinished.apply_chat_template(&messages, AddGenerationPrompt::No).unwrap_err();
     assert!(message(&error).starts_with("chat template, given 1 messages: undefined value"), "{}", message(&error));
-}
-
-#[test]
-fn generation_tags_keep_their_whitespace_control() {
-    assert_eq!(
-        replace_generation_tags("a {%- generation -%} b {% endgeneration +%} c {% if x %}"),
-        ("a {%- filter __generation_block -%} b {% endfilter +%} c {% if x %}".to_owned(), true)
-    );
-    assert_eq!(replace_generation_tags("{% generation_x %} {%"), ("{% generation_x %} {%".to_owned(), false));
-    assert_eq!(replace_generation_tags("{%"), ("{%".to_owned(), false));
-    assert_eq!(replace_generation_tags("{%} a"), ("{%} a".to_owned(), false));
-    assert_eq!(replace_generation_tags("{%} generation %} a"), ("{%} generation %} a".to_owned(), false));
 }
 
 #[test]
@@ -127,7 +126,7 @@ fn hostile_templates_are_stopped() {
 fn a_template_that_took_too_long_is_not_tried_again() {
     let grown = "{% set ns = namespace(x=[1], y=[1]) %}\
         {% for i in range(26) %}{% set ns.x = [ns.x, ns.x] %}{% set ns.y = [ns.y, ns.y] %}{% endfor %}{{ ns.x == ns.y }}";
-    let mut template = ChatTemplate::compile(grown.to_owned()).unwrap();
+    let mut template = ChatTemplate::compile(source_of(grown)).unwrap();
     Arc::get_mut(&mut template.sandbox).unwrap().time_limit = Duration::from_millis(100);
     let tokenizer = tokenizer("qwen");
     let mut times = [Duration::ZERO; 2];
@@ -156,4 +155,79 @@ fn limits_are_far_above_what_a_long_chat_needs() {
         }
     }
     assert!(num_rendered > 5, "{num_rendered}");
+}
+
+#[test]
+fn parts_of_a_message_are_joined_for_templates_that_expect_texts() {
+    let part = |text: &str| serde_json::json!({"type": "text", "text": text, "image": null});
+    let messages = [
+        serde_json::json!({"role": "user", "content": [part("a"), part("b"), "c"]}),
+        serde_json::json!({"role": "assistant", "content": "d"}),
+    ];
+    let texts = "{% for m in messages %}{{ '<' + m.role + '>' + m.content }}{% endfor %}";
+    let parts = "{% for m in messages %}{% if m.content is string %}{{ m.content }}{% else %}{{ m.content[0].text }}\
+        {% endif %}{% endfor %}";
+    let prints = "{% for m in messages %}{{ m.content|trim }};{% endfor %}";
+    let drops = "{% for m in messages %}{% if m.content is string %}{{ m.content }}{% endif %}{% endfor %}";
+    let dumps = "{{ messages[0].content|tojson }}";
+    let refuses =
+        "{% if messages|length < 2 %}{{ raise_exception('more') }}{% endif %}{{ messages[0].content[1].text }}";
+    for (template, expected) in [
+        (texts, "<user>abc<assistant>d"),
+        (parts, "ad"),
+        (prints, "abc;d;"),
+        (drops, "abcd"),
+        (dumps, r#"[{"type": "text", "text": "a", "image": null}, {"type": "text", "text": "b", "image": null}, "c"]"#),
+        (refuses, "b"),
+    ] {
+        let template = tokenizer_with_template("qwen", template);
+        assert_eq!(template.apply_chat_template(&messages, AddGenerationPrompt::No).unwrap(), expected);
+    }
+
+    let messages = [serde_json::json!({"role": "user", "content": [part("a"), {"type": "image"}]})];
+    let error = tokenizer_with_template("qwen", texts).apply_chat_template(&messages, AddGenerationPrompt::No);
+    let expected = "message 1: a part of the content is of type \"image\", but the chat template takes only texts";
+    assert!(message(error.as_ref().unwrap_err()).contains(expected), "{error:?}");
+}
+
+#[test]
+fn errors_of_templates_are_one_plain_line() {
+    let messages = [serde_json::json!({"role": "user", "content": "a\nb\u{202e}c\u{1b}[31m 今"})];
+    let template = tokenizer_with_template("qwen", "{{ raise_exception('no ' ~ messages[0].content) }}");
+    let error = message(&template.apply_chat_template(&messages, AddGenerationPrompt::No).unwrap_err());
+    assert!(error.contains(r"no a\nb\u{202e}c\u{1b}[31m 今 (in chat_template"), "{error}");
+}
+
+/// Texts that are made from short ones are paid for before they are made.
+#[test]
+fn texts_that_grow_are_stopped() {
+    let messages = [serde_json::json!({"role": "user", "content": "x".repeat(64)})];
+    let memory = |template: &str| {
+        tokenizer_with_template("qwen", template).apply_chat_template(&messages, AddGenerationPrompt::No)
+    };
+    for template in [
+        "{{ messages[0]|dictsort|string * 1000000 }}",
+        "{{ 'ab'.center(10**8) }}",
+        "{{ 'ab'|center(10**8) }}",
+        "{{ 'ab'.zfill(10**8) }}{{ 'ab'.ljust(10**8) }}",
+        "{{ ('\\t' * 1000).expandtabs(10**6) }}",
+        "{{ ('a' * 10000).replace('', 'b' * 10000) }}",
+        "{{ ('a' * 10000)|replace('a', 'b' * 10000) }}",
+        "{{ ('a' * 10000).join('b' * 10000) }}",
+        "{{ ('b' * 10000)|join('a' * 10000) }}",
+        "{{ ('\\n' * 10000)|indent(10000, blank=true) }}",
+        "{{ 'a'|indent(10**9) }}",
+        "{{ ('{0}' * 10000).format('a' * 10000) }}",
+        "{{ ('%s' * 10000)|format(*(['a' * 10000] * 10000)) }}",
+        "{% set s = '&' * 10000000 %}{{ s|e }}{{ s|e|e }}",
+        "{% set a = 'a' * 10000000 %}{{ a ~ a ~ a ~ a ~ a ~ a ~ a ~ a }}",
+        "{{ [['a' * 1000000] * 1000]|string }}",
+        "{{ [['a' * 1000000] * 1000]|tojson }}",
+    ] {
+        let error = message(&memory(template).expect_err(template));
+        assert!(
+            error.contains("stopped") && error.contains("MB of text") && error.contains("chat_template"),
+            "{template}: {error}"
+        );
+    }
 }

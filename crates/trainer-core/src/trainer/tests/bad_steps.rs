@@ -49,7 +49,7 @@ fn weights_and_schedule_are_those_of_a_run_without_it() {
     };
     let mut skipping = ToyLearner::default();
     let bad = Bench { train: whole.train.clone().with_row(1, f64::NAN), ..Bench::new() };
-    let output = bad.train(TrainingArguments { warmup_steps: 2.0, ..one_epoch.clone() }, &mut skipping).unwrap();
+    let output = bad.train(TrainingArguments { warmup_steps: Some(2.0), ..one_epoch.clone() }, &mut skipping).unwrap();
     assert_eq!(steps_with(&output.state.log_history, "skipped"), [1]);
     assert_eq!(steps_with(&output.state.log_history, "loss"), [2], "there is no loss of a skipped step");
     // The only update uses the first rate of the schedule, which is 0 with a warm-up.

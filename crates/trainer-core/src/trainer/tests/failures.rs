@@ -58,7 +58,8 @@ fn an_error_at_the_end_is_reported_too() {
     let bench = Bench::new();
     let failing = on_event(|seen, _| if seen.event == "on_train_end" { Err("late".into()) } else { Ok(()) });
     let error = bench.train_with(bench.arguments(), &mut ToyLearner::default(), failing).unwrap_err();
-    assert_eq!(error.to_string(), "callback Recorder failed in on_train_end: late");
+    let message = error.to_string();
+    assert!(message.starts_with("callback Recorder failed in on_train_end: late; the last good"), "{message}");
 }
 
 #[test]
@@ -196,4 +197,23 @@ fn a_save_that_fails_is_logged_and_the_next_one_tried() {
     let saves = bench.train(bench.arguments(), &mut ToyLearner::default()).unwrap().saves;
     assert_eq!((saves.num_saved, saves.num_failed), (0, 3));
     assert!(saves.last_error.unwrap().starts_with("saving the checkpoint of step 9 failed: "));
+}
+
+/// As when the disk is full when the run writes its last lines.
+#[test]
+fn a_callback_that_fails_at_the_end_names_the_checkpoints() {
+    let bench = Bench::new();
+    let message = |arguments: TrainingArguments| {
+        let fails = on_event(|seen, _| if seen.event == "on_train_end" { Err("no space left".into()) } else { Ok(()) });
+        let mut learner = ToyLearner::default().with_eval_loss(|step| [0.9, 0.7, 0.8][step as usize / 3 - 1]);
+        bench.train_with(arguments, &mut learner, fails).unwrap_err().to_string()
+    };
+    let (best, newest) = (bench.path().join("checkpoint-6"), bench.path().join("checkpoint-9"));
+    let start = "callback Recorder failed in on_train_end: no space left";
+    assert_eq!(
+        message(TrainingArguments { metric_for_best_model: Some("loss".into()), ..bench.arguments() }),
+        format!("{start}; the last good checkpoint is {}, the best one is {}", newest.display(), best.display())
+    );
+    assert_eq!(message(bench.arguments()), format!("{start}; the last good checkpoint is {}", newest.display()));
+    assert_eq!(message(TrainingArguments { save_strategy: SaveStrategy::No, ..bench.arguments() }), start);
 }

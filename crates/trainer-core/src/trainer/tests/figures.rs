@@ -99,7 +99,7 @@ fn the_learner_gets_the_rate_and_the_norm_of_its_step() {
         learner.weight()
     };
     let base = TrainingArguments { warmup_ratio: 0.0, learning_rate: 0.1, ..TrainingArguments::documented_recipe() };
-    let warming_up = TrainingArguments { warmup_steps: 1.0, ..base.clone() };
+    let warming_up = TrainingArguments { warmup_steps: Some(1.0), ..base.clone() };
     assert_eq!(weight_after_a_step(warming_up), 0.0, "the first step of a warm-up has rate 0");
     // The gradient is about −5, so clipping to 1 makes the step the learning rate.
     assert!((weight_after_a_step(base.clone()) - 0.1).abs() < 1e-6);

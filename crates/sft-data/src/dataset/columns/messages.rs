@@ -1,0 +1,127 @@
+//! Lists of messages as files have them.
+
+use super::{kind, says_something, sharegpt};
+use serde_json::{Map, Value};
+
+/// The messages of a record, as objects with `role` and `content`.
+#[derive(Debug, Default)]
+pub(super) struct Messages {
+    pub(super) list: Vec<Value>,
+    /// What the keys were in the file.
+    pub(super) keys: Keys,
+}
+
+/// The two spellings of messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Keys {
+    /// `role` and `content`.
+    #[default]
+    ChatMl,
+    /// `from` and `value`.
+    ShareGpt,
+}
+
+impl Messages {
+    /// Reads a list, or a text that holds one as JSON. Nothing is an empty list.
+    pub(super) fn read(value: Value, column: &str) -> Result<Self, String> {
+        let not_a_list = |found: &str| format!("column `{column}` holds {found}, not a list of messages");
+        let list = match value {
+            Value::Array(list) => list,
+            Value::Null => return Ok(Self::default()),
+            Value::String(text) => match serde_json::from_str(&text) {
+                Ok(Value::Array(list)) => list,
+                Ok(Value::Null) => return Ok(Self::default()),
+                _ if text.trim().is_empty() => return Ok(Self::default()),
+                _ => return Err(not_a_list("a text")),
+            },
+            other => return Err(not_a_list(kind(&other))),
+        };
+        let mut messages = Self { list: Vec::with_capacity(list.len()), keys: Keys::default() };
+        for (index, message) in list.into_iter().enumerate() {
+            let wrong = |found: String| format!("message {} of column `{column}` {found}", index + 1);
+            let Value::Object(message) = message else {
+                return Err(wrong(format!("is {}, not an object with `role` and `content`", kind(&message))));
+            };
+            check_weight(&message).map_err(wrong)?;
+            if has(&message, "from") {
+                messages.keys = Keys::ShareGpt;
+                messages.list.push(sharegpt::message(message).map_err(wrong)?);
+            } else {
+                messages.list.push(chatml(message).map_err(wrong)?);
+            }
+        }
+        Ok(messages)
+    }
+}
+
+/// Whether a value is the JSON text of a list of messages.
+pub(super) fn is_json_text(value: &Value) -> bool {
+    let Value::String(text) = value else { return false };
+    // Most texts are not JSON; their first character shows it.
+    if !text.trim_start().starts_with('[') {
+        return false;
+    }
+    let is_message =
+        |value: &Value| value.as_object().is_some_and(|message| has(message, "role") || has(message, "from"));
+    match serde_json::from_str(text) {
+        Ok(list @ Value::Array(_)) if says_something(&list) => {
+            list.as_array().is_some_and(|list| list.iter().all(is_message))
+        }
+        _ => false,
+    }
+}
+
+/// Whether a key is there. In a table, a key that a message lacks is null.
+pub(super) fn has(message: &Map<String, Value>, key: &str) -> bool {
+    message.get(key).is_some_and(|value| !value.is_null())
+}
+
+fn chatml(message: Map<String, Value>) -> Result<Value, String> {
+    // TRL renames `value` even where there is no `from`.
+    let rename = !has(&message, "content") && has(&message, "value");
+    let message = if rename { renamed(message, &[("value", "content")]) } else { message };
+    match message.get("role") {
+        Some(Value::String(_)) => {}
+        None | Some(Value::Null) => {
+            let keys = message.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+            return Err(format!("has no `role`; it has {keys}"));
+        }
+        Some(other) => return Err(format!("has {} as its `role`, not a text", kind(other))),
+    }
+    check_content(message.get("content"), "content")?;
+    Ok(Value::Object(message))
+}
+
+/// A number would be printed by some templates and refused by others.
+pub(super) fn check_content(content: Option<&Value>, key: &str) -> Result<(), String> {
+    match content {
+        Some(other @ (Value::Bool(_) | Value::Number(_))) => {
+            Err(format!("has {} as its `{key}`: {other}; write it as text", kind(other)))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Some formats say for each message whether it counts in the loss. TRL ignores that.
+fn check_weight(message: &Map<String, Value>) -> Result<(), String> {
+    let counts = |key: &str, value: &Value| match (key, value) {
+        ("weight", Value::Number(weight)) => weight.as_f64() == Some(1.0),
+        ("train" | "loss", Value::Bool(counts)) => *counts,
+        _ => true,
+    };
+    match message.iter().find(|(key, value)| !counts(key, value)) {
+        Some((key, value)) => Err(format!(
+            "has `{key}`: {value}, but what counts in the loss is not chosen by message; remove the key, and see \
+             `assistant_only_loss`"
+        )),
+        None => Ok(()),
+    }
+}
+
+/// The same object with other names for some keys. The new names must be free or null.
+pub(super) fn renamed(message: Map<String, Value>, names: &[(&str, &str)]) -> Map<String, Value> {
+    let new_name = |key: &str| names.iter().find(|(old, _)| *old == key).map(|(_, new)| *new);
+    let is_replaced = |key: &str| names.iter().any(|(_, new)| *new == key);
+    let kept = message.into_iter().filter(|(key, _)| !is_replaced(key));
+    kept.map(|(key, value)| (new_name(&key).map_or(key.clone(), str::to_owned), value)).collect()
+}

@@ -1,0 +1,159 @@
+//! How much memory rows take, now and when they are tokenized, and a limit on it.
+
+use super::{ByteSize, Conversation, PromptCompletion, Row, Turn};
+use crate::Error;
+use serde_json::{Map, Value};
+use std::mem::size_of;
+use std::path::Path;
+
+/// Bytes that every row takes, even an empty one: its place in the list of rows, and later in the
+/// lists of tokenized rows and examples, with the short lists that an example has. Measured with
+/// one million rows of one letter.
+const BYTES_PER_ROW: u64 = 360;
+/// A token stands for about four bytes of English, three of Chinese or code.
+const TEXT_BYTES_PER_TOKEN: u64 = 3;
+/// Tokens that a chat template adds to a message.
+const TOKENS_PER_MESSAGE: u64 = 8;
+const BYTES_PER_ID: u64 = 4;
+/// Rows of which only a part counts have labels too.
+const BYTES_PER_LABEL: u64 = 8;
+
+/// What rows may still take.
+#[derive(Debug)]
+pub(super) struct RowMemory {
+    limit: Option<ByteSize>,
+    used: u64,
+}
+
+impl RowMemory {
+    pub(super) fn new(limit: Option<ByteSize>) -> Self {
+        Self { limit, used: 0 }
+    }
+
+    /// Counts a row, the `number`th of a file.
+    pub(super) fn spend(&mut self, row: &Row, path: &Path, number: u64) -> Result<(), Error> {
+        let Some(limit) = self.limit else { return Ok(()) };
+        self.used = self.used.saturating_add(bytes_of(row));
+        if self.used <= limit.0 {
+            return Ok(());
+        }
+        Err(Error::TooManyRows { path: path.to_owned(), rows: number, limit })
+    }
+}
+
+/// An estimate of the memory that a row and its tokens take.
+fn bytes_of(row: &Row) -> u64 {
+    let mut size = Size::default();
+    let bytes_per_token = match row {
+        Row::Text(text) => {
+            size.text(text);
+            BYTES_PER_ID
+        }
+        Row::Messages(chat) => {
+            let Conversation { messages, context } = &**chat;
+            size.heap += block(size_of::<Conversation>());
+            size.messages(messages);
+            size.context(context.tools.as_ref(), &context.template_kwargs);
+            BYTES_PER_ID
+        }
+        Row::PromptCompletion(row) => {
+            let PromptCompletion { prompt, completion, context } = &**row;
+            size.heap += block(size_of::<PromptCompletion>());
+            for turn in [prompt, completion] {
+                match turn {
+                    Turn::Text(text) => size.text(text),
+                    Turn::Messages(messages) => size.messages(messages),
+                }
+            }
+            size.context(context.tools.as_ref(), &context.template_kwargs);
+            BYTES_PER_ID + BYTES_PER_LABEL
+        }
+    };
+    let tokens = size.text.div_ceil(TEXT_BYTES_PER_TOKEN) + size.messages * TOKENS_PER_MESSAGE;
+    BYTES_PER_ROW + size.heap + tokens * bytes_per_token
+}
+
+/// What the parts of a row add up to.
+#[derive(Default)]
+struct Size {
+    /// Bytes of memory.
+    heap: u64,
+    /// Bytes of text.
+    text: u64,
+    messages: u64,
+}
+
+impl Size {
+    fn text(&mut self, text: &str) {
+        self.heap += block(text.len());
+        self.text += text.len() as u64;
+    }
+
+    fn messages(&mut self, messages: &[Value]) {
+        self.messages += messages.len() as u64;
+        self.list(messages);
+    }
+
+    fn list(&mut self, list: &[Value]) {
+        self.heap += block(size_of_val(list));
+        list.iter().for_each(|value| self.value(value));
+    }
+
+    fn object(&mut self, object: &Map<String, Value>) {
+        // An entry holds hash, key and value; a table of positions belongs to the entries.
+        let entry = size_of::<u64>() + size_of::<String>() + size_of::<Value>();
+        self.heap += block(object.len() * entry) + block(object.len() * 16);
+        for (key, value) in object {
+            self.heap += block(key.len());
+            self.value(value);
+        }
+    }
+
+    fn value(&mut self, value: &Value) {
+        match value {
+            Value::String(text) => self.text(text),
+            Value::Array(list) => self.list(list),
+            Value::Object(object) => self.object(object),
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+
+    fn context(&mut self, tools: Option<&Value>, template_kwargs: &Map<String, Value>) {
+        if let Some(tools) = tools {
+            self.value(tools);
+        }
+        if !template_kwargs.is_empty() {
+            self.object(template_kwargs);
+        }
+    }
+}
+
+/// Bytes that the allocator takes for a block: at least 32, and a multiple of 16.
+fn block(bytes: usize) -> u64 {
+    match bytes as u64 {
+        0 => 0,
+        bytes => (bytes + 8).next_multiple_of(16).max(32),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_row_is_small() {
+        assert_eq!(size_of::<Row>(), 24);
+    }
+
+    #[test]
+    fn long_texts_count_more_than_short_ones() {
+        assert_eq!(bytes_of(&Row::from("")), BYTES_PER_ROW);
+        assert_eq!(bytes_of(&Row::from("a")), BYTES_PER_ROW + 32 + 4);
+        let long = bytes_of(&Row::from("a".repeat(3_000_000)));
+        assert!((7_000_000..7_001_000).contains(&long), "{long}");
+        let chat = Conversation::from(vec![json!({"role": "user", "content": "x".repeat(3000)})]);
+        let bytes = bytes_of(&Row::from(chat));
+        assert!((7_000 + BYTES_PER_ROW..9_000).contains(&bytes), "{bytes}");
+    }
+}
