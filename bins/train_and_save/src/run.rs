@@ -9,7 +9,7 @@ use sft_trainer::callbacks::{
 use sft_trainer::{SftConfig, SftTrainer, cache_folder};
 use std::time::Instant;
 use tracing::{error, info};
-use trainer_core::{ProgressBar, SaveStrategy};
+use trainer_core::{ProgressBar, ProgressLines, SaveStrategy};
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +45,8 @@ pub fn run(config: SftConfig, on_signal: OnSignal, terminal: &Terminal) -> Resul
         .map(|patience| EarlyStopping::new(patience).with_threshold(options.early_stopping_threshold.unwrap_or(0.0)));
     let trained = trainer
         .callback(ProgressBar::new(terminal.bars()))
+        // In the log of a batch system there is no bar.
+        .callback(terminal.tells_progress_in_lines().then(ProgressLines::default))
         .callback(signals.clone())
         .callback(MetricsFile::new(training.output_dir.join(MetricsFile::FILE_NAME)))
         .callback(saves.then_some(BestModelCheckpointCallback))

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use stages::{Progress, Stages};
 use std::borrow::Cow;
 use std::fmt::Debug;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::sync::OnceLock;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
@@ -66,6 +66,11 @@ impl Terminal {
             tracing::warn!("RUST_LOG is not a filter, and has no effect");
         }
         Self { bars }
+    }
+
+    /// Whether progress is told in lines, because stderr is no terminal.
+    pub fn tells_progress_in_lines(&self) -> bool {
+        !std::io::stderr().is_terminal()
     }
 
     /// Where progress bars are drawn.

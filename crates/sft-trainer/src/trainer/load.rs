@@ -63,6 +63,7 @@ pub(super) fn load(builder: SftTrainerBuilder<'_>) -> Result<SftTrainer<'_>, Err
         ],
     )?;
     let model_config = Config::from_dir(&model_dir)?;
+    memory::check_fits(&config, &model_config, device)?;
     let tokenizer = ChatTokenizer::load(&model_dir, &config.tokenizer)?;
     let splits = match rows {
         Some(OwnRows { train, eval }) => own_splits(train, eval),
