@@ -43,10 +43,11 @@ pub fn run(config: SftConfig, on_signal: OnSignal, terminal: &Terminal) -> Resul
     let early_stopping = options
         .early_stopping_patience
         .map(|patience| EarlyStopping::new(patience).with_threshold(options.early_stopping_threshold.unwrap_or(0.0)));
+    let in_lines = terminal.tells_progress_in_lines();
     let trained = trainer
-        .callback(ProgressBar::new(terminal.bars()))
-        // In the log of a batch system there is no bar.
-        .callback(terminal.tells_progress_in_lines().then(ProgressLines::default))
+        // In the log of a batch system there is no bar. Both tell the first loss, so only one is used.
+        .callback((!in_lines).then(|| ProgressBar::new(terminal.bars())))
+        .callback(in_lines.then(ProgressLines::default))
         .callback(signals.clone())
         .callback(MetricsFile::new(training.output_dir.join(MetricsFile::FILE_NAME)))
         .callback(saves.then_some(BestModelCheckpointCallback))

@@ -68,9 +68,10 @@ impl Terminal {
         Self { bars }
     }
 
-    /// Whether progress is told in lines, because stderr is no terminal.
+    /// Whether progress is told in lines, because stderr is no terminal or its lines are for
+    /// machines.
     pub fn tells_progress_in_lines(&self) -> bool {
-        !std::io::stderr().is_terminal()
+        !std::io::stderr().is_terminal() || FORMAT.get() == Some(&LogFormat::Json)
     }
 
     /// Where progress bars are drawn.
