@@ -8,7 +8,8 @@ use tch::Device;
 fn main() -> Result<(), Error> {
     let config = serde_json::json!({
         "model_type": "qwen2", "vocab_size": 12, "hidden_size": 32, "intermediate_size": 64,
-        "num_hidden_layers": 2, "num_attention_heads": 4, "tie_word_embeddings": true
+        "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 4,
+        "tie_word_embeddings": true
     });
     let mut model = CausalLm::zeros(Config::from_json(config, "config.json".as_ref())?, ModelOptions::default())?;
     model.initialise(42)?;

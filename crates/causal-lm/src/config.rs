@@ -2,35 +2,25 @@
 //! `MistralConfig`, in the spelling of transformers 4 (`rope_theta`, `rope_scaling`, `torch_dtype`)
 //! and of 5 (`rope_parameters`, `dtype`).
 
+mod family;
 mod fields;
+mod known;
 mod rope;
+mod window;
 
+pub use family::Family;
 pub use rope::{RopeParameters, RopeScaling};
 
+use crate::untrusted::files::{self, FileLimit};
 use crate::{Error, untrusted};
+use family::{HIDDEN_SIZE, NUM_ATTENTION_HEADS, NUM_HIDDEN_LAYERS};
 use fields::Fields;
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use serde_plain::{derive_display_from_serialize, derive_fromstr_from_deserialize};
+use std::num::NonZeroUsize;
 use std::path::Path;
 
-/// The supported decoder families, by the names of `model_type`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Family {
-    /// Qwen1.5, Qwen2 and Qwen2.5 (arXiv 2407.10671): biases on q, k and v.
-    Qwen2,
-    /// Llama 2 and 3 (arXiv 2307.09288, 2407.21783), and models with the same layout such as
-    /// SmolLM2.
-    Llama,
-    /// Mistral 7B (arXiv 2310.06825), with its sliding window off.
-    Mistral,
-}
-
-derive_display_from_serialize!(Family);
-derive_fromstr_from_deserialize!(Family);
-
-/// Shape and hyperparameters of a decoder. Absent fields have the defaults of transformers 5.17.
+/// Shape and hyperparameters of a decoder. A field that the file leaves out has the default of the
+/// family's class in transformers 5.17.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Decoder family; `model_type` in the file.
@@ -45,14 +35,21 @@ pub struct Config {
     pub num_hidden_layers: usize,
     /// Query heads, `h`.
     pub num_attention_heads: i64,
-    /// Key and value heads, `g`; `h` is a multiple of it. Default: `h`.
+    /// Key and value heads, `g`; `h` is a multiple of it. Default: 32 for Qwen2, `h` for
+    /// Llama, 8 for Mistral.
     pub num_key_value_heads: i64,
     /// Size of one head, `k`. Default: `d / h`.
     pub head_dim: i64,
     /// Added to the mean square in RMSNorm. Default: 1e-6.
     pub rms_norm_eps: f64,
-    /// Longest sequence that the positions were made for. Default: 2048.
+    /// Longest sequence that the positions were made for. Default: 32,768 for Qwen2, 2048 for
+    /// Llama, 131,072 for Mistral.
     pub max_position_embeddings: i64,
+    /// Tokens that a token attends to, itself included, in the layers that have a sliding window;
+    /// `None` if no layer has. Default: 4096 for Mistral, none for the others. A window that a row
+    /// does not pass changes nothing, and longer rows are not supported: see
+    /// [`longest_row`](Self::longest_row).
+    pub sliding_window: Option<NonZeroUsize>,
     /// Rotary position embedding.
     pub rope: RopeParameters,
     /// Whether the head shares its weight with the embedding. Default: false.
@@ -67,6 +64,9 @@ pub struct Config {
     pub initializer_range: f64,
     /// The weights' type as the file states it, for example `bfloat16`. See [`crate::WeightDtype`].
     pub dtype: Option<String>,
+    /// Fields of the file that nothing here understands, or that another one overrules. They have
+    /// no effect, as in transformers.
+    pub ignored_fields: Vec<String>,
     /// The whole file, in its order. Saving keeps the fields that are not used here.
     pub raw: Map<String, Value>,
 }
@@ -75,13 +75,21 @@ impl Config {
     /// Reads `dir/config.json`.
     ///
     /// # Errors
-    /// [`Error::Read`] and [`Error::Json`] for the file. [`Error::Config`] names the first field
-    /// that is wrong or not supported.
+    /// As [`from_file`](Self::from_file).
     pub fn from_dir(dir: &Path) -> Result<Self, Error> {
-        let path = dir.join("config.json");
-        let text = std::fs::read(&path).map_err(Error::read(&path))?;
-        let value = serde_json::from_slice(&text).map_err(|source| Error::Json { path: path.clone(), source })?;
-        Self::from_json(value, &path)
+        Self::from_file(&dir.join("config.json"))
+    }
+
+    /// Reads a config.json. Nothing else is read, so a model can be judged before its weights are
+    /// there.
+    ///
+    /// # Errors
+    /// [`Error::Read`], also for what is not a regular file or has more than 64 MiB, and
+    /// [`Error::Json`] for the file. [`Error::Config`] names the first field that is wrong or not
+    /// supported.
+    pub fn from_file(path: &Path) -> Result<Self, Error> {
+        let value = files::json(path, FileLimit::CONFIG)?;
+        Self::from_json(value, path)
     }
 
     /// Reads a parsed config.json. `path` is only used in messages.
@@ -94,9 +102,11 @@ impl Config {
             return Err(Error::Config { path: path.to_owned(), field: "the file's content".to_owned(), problem });
         };
         let fields = Fields::new(&raw, path);
+        known::reject_quantised(&fields)?;
         let family = family(&fields)?;
-        let hidden_size = fields.count("hidden_size", None)?;
-        let num_attention_heads = fields.count("num_attention_heads", None)?;
+        let defaults = family.defaults();
+        let hidden_size = fields.count("hidden_size", Some(HIDDEN_SIZE))?;
+        let num_attention_heads = fields.count("num_attention_heads", Some(NUM_ATTENTION_HEADS))?;
         let head_dim = match fields.optional_count("head_dim")? {
             Some(head_dim) => head_dim,
             None if hidden_size % num_attention_heads == 0 => hidden_size / num_attention_heads,
@@ -108,39 +118,56 @@ impl Config {
         if head_dim % 2 != 0 {
             return Err(fields.error("head_dim", format!("{head_dim} is odd; rotary embedding needs pairs")));
         }
-        let num_key_value_heads = fields.optional_count("num_key_value_heads")?.unwrap_or(num_attention_heads);
+        let num_key_value_heads = match (family, defaults.num_key_value_heads) {
+            // In Qwen2's class null means as many as query heads, which absence does not.
+            (Family::Qwen2, _) if fields.is_null("num_key_value_heads") => num_attention_heads,
+            (_, Some(heads)) => fields.count("num_key_value_heads", Some(heads))?,
+            (_, None) => fields.optional_count("num_key_value_heads")?.unwrap_or(num_attention_heads),
+        };
         if num_attention_heads % num_key_value_heads != 0 {
             let problem = format!("{num_key_value_heads} does not divide num_attention_heads {num_attention_heads}");
             return Err(fields.error("num_key_value_heads", problem));
         }
-        reject_unsupported(&fields, family)?;
-        let max_position_embeddings = fields.count("max_position_embeddings", Some(2048))?;
-        let num_hidden_layers = untrusted::config::num_hidden_layers(fields.count("num_hidden_layers", None)?)
+        known::reject_unsupported(&fields)?;
+        let max_position_embeddings =
+            fields.count("max_position_embeddings", Some(defaults.max_position_embeddings))?;
+        let num_hidden_layers = fields.count("num_hidden_layers", Some(NUM_HIDDEN_LAYERS))?;
+        let num_hidden_layers = untrusted::config::num_hidden_layers(num_hidden_layers)
             .map_err(|problem| fields.error("num_hidden_layers", problem))?;
-        let attention_bias = family == Family::Llama && fields.flag("attention_bias", Some(false))?;
+        let attention_bias = family == Family::Llama && fields.flag("attention_bias", false)?;
+        let (rope, mut ignored_fields) = RopeParameters::read(&fields, max_position_embeddings)?;
+        ignored_fields.extend(known::unknown(&fields, family));
 
         let config = Self {
             family,
-            vocab_size: fields.count("vocab_size", None)?,
+            vocab_size: fields.count("vocab_size", Some(defaults.vocab_size))?,
             hidden_size,
-            intermediate_size: fields.count("intermediate_size", None)?,
+            intermediate_size: fields.count("intermediate_size", Some(defaults.intermediate_size))?,
             num_hidden_layers,
             num_attention_heads,
             num_key_value_heads,
             head_dim,
             rms_norm_eps: fields.positive("rms_norm_eps", Some(1e-6))?,
             max_position_embeddings,
-            rope: RopeParameters::read(&fields, max_position_embeddings)?,
-            tie_word_embeddings: fields.flag("tie_word_embeddings", Some(false))?,
+            sliding_window: window::read(&fields, family, num_hidden_layers)?,
+            rope,
+            tie_word_embeddings: fields.flag("tie_word_embeddings", false)?,
             qkv_bias: family == Family::Qwen2 || attention_bias,
             o_bias: attention_bias,
-            mlp_bias: family == Family::Llama && fields.flag("mlp_bias", Some(false))?,
+            mlp_bias: family == Family::Llama && fields.flag("mlp_bias", false)?,
             initializer_range: fields.positive("initializer_range", Some(0.02))?,
             dtype: fields.text("dtype")?.or(fields.text("torch_dtype")?).map(str::to_owned),
+            ignored_fields,
             raw: Map::new(),
         };
         untrusted::config::check_matrix_sizes(&config).map_err(|(field, problem)| fields.error(field, problem))?;
         Ok(Self { raw, ..config })
+    }
+
+    /// The most tokens that a row may have, in tokens: the sliding window, if there is one. Within
+    /// it, windowed attention is full attention; beyond it the two differ.
+    pub fn longest_row(&self) -> Option<NonZeroUsize> {
+        self.sliding_window
     }
 
     /// Gives the head a weight of its own, also in what is saved.
@@ -171,44 +198,6 @@ fn family(fields: &Fields<'_>) -> Result<Family, Error> {
         fields.error("model_type", problem)
     };
     name.parse().map_err(unsupported)
-}
-
-/// Refuses fields that ask for arithmetic this crate does not have. To ignore them would give wrong
-/// results.
-fn reject_unsupported(fields: &Fields<'_>, family: Family) -> Result<(), Error> {
-    let activation = fields.text("hidden_act")?.unwrap_or("silu");
-    if activation != "silu" {
-        return Err(fields.error("hidden_act", format!("\"{activation}\" is not supported; silu is")));
-    }
-    if let Some(Value::Array(types)) = fields.get("layer_types")
-        && let Some(other) = types.iter().find(|value| value.as_str() != Some("full_attention"))
-    {
-        return Err(fields.error("layer_types", format!("has {other}; only \"full_attention\" is supported")));
-    }
-    let sliding = match family {
-        Family::Qwen2 => fields.flag("use_sliding_window", Some(false))?,
-        // A window as long as the positions is full attention.
-        Family::Mistral => {
-            match (fields.optional_count("sliding_window")?, fields.optional_count("max_position_embeddings")?) {
-                (Some(window), Some(positions)) => window < positions,
-                (Some(_), None) => true,
-                (None, _) => false,
-            }
-        }
-        Family::Llama => false,
-    };
-    if sliding {
-        let field = if family == Family::Qwen2 { "use_sliding_window" } else { "sliding_window" };
-        return Err(fields.error(field, "asks for sliding-window attention, which is not supported".to_owned()));
-    }
-    let dropout = fields.number("attention_dropout", Some(0.0))?;
-    if dropout != 0.0 {
-        return Err(fields.error("attention_dropout", format!("{dropout} is not supported; 0 is")));
-    }
-    if fields.number("pretraining_tp", Some(1.0))? != 1.0 {
-        return Err(fields.error("pretraining_tp", "other than 1 is not supported".to_owned()));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

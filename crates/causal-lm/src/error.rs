@@ -1,5 +1,6 @@
 //! The errors of this crate.
 
+use crate::untrusted::text::Visible;
 use std::path::{Path, PathBuf};
 
 /// What can go wrong with a model: its files, its shapes, its values, or libtorch.
@@ -31,7 +32,7 @@ pub enum Error {
     },
     /// A field of config.json is missing, has the wrong type, or asks for something that is not
     /// supported.
-    #[error("{}: {field} {problem}", path.display())]
+    #[error("{}: {} {}", path.display(), Visible(field), Visible(problem))]
     Config {
         /// The file.
         path: PathBuf,
@@ -41,7 +42,7 @@ pub enum Error {
         problem: String,
     },
     /// An index of weight files is not usable.
-    #[error("{}: {problem}", path.display())]
+    #[error("{}: {}", path.display(), Visible(problem))]
     Index {
         /// The index.
         path: PathBuf,
@@ -49,7 +50,7 @@ pub enum Error {
         problem: String,
     },
     /// A safetensors file is damaged.
-    #[error("{} is not a complete safetensors file: {problem}", path.display())]
+    #[error("{} is not a complete safetensors file: {}", path.display(), Visible(problem))]
     Safetensors {
         /// The file.
         path: PathBuf,
@@ -65,7 +66,7 @@ pub enum Error {
         names: Vec<String>,
     },
     /// A tensor in the weight files does not have the shape that the configuration calls for.
-    #[error("{}: tensor {name} has shape {found:?}, config.json calls for {expected:?}", path.display())]
+    #[error("{}: tensor {} has shape {found:?}, config.json calls for {expected:?}", path.display(), Visible(name))]
     TensorShape {
         /// The weight file.
         path: PathBuf,
@@ -77,7 +78,7 @@ pub enum Error {
         found: Vec<usize>,
     },
     /// A tensor in the weight files has a type that weights cannot have.
-    #[error("{}: tensor {name} is {found}; float32, bfloat16 and float16 are supported", path.display())]
+    #[error("{}: tensor {} is {found}; float32, bfloat16 and float16 are supported", path.display(), Visible(name))]
     TensorType {
         /// The weight file.
         path: PathBuf,
@@ -85,6 +86,29 @@ pub enum Error {
         name: String,
         /// The type in the file.
         found: String,
+    },
+    /// A tensor in the weight files has values that are infinite or NaN.
+    #[error(
+        "{}: tensor {} has values that are NaN or infinite as {dtype}, so nothing can be learned: use an undamaged copy \
+         of the model, or a type with a wider range", path.display(), Visible(name)
+    )]
+    TensorNotFinite {
+        /// The weight file.
+        path: PathBuf,
+        /// The tensor's name.
+        name: String,
+        /// The type in which the weights are held.
+        dtype: String,
+    },
+    /// A row is longer than the model's sliding window.
+    #[error(
+        "a row has {length} tokens; config.json sets a sliding window of {window}, and longer rows are not supported"
+    )]
+    RowTooLong {
+        /// Tokens of the row.
+        length: usize,
+        /// [`Config::longest_row`](crate::Config::longest_row).
+        window: usize,
     },
     /// A weight is infinite or NaN.
     #[error("{name} has a value that is not finite")]
@@ -125,7 +149,7 @@ impl Error {
 /// The first few names. A missing shard can mean hundreds.
 fn list(names: &[String]) -> String {
     const SHOWN: usize = 5;
-    let mut text = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let mut text = names.iter().take(SHOWN).map(|name| Visible(name).to_string()).collect::<Vec<_>>().join(", ");
     if names.len() > SHOWN {
         text += ", …";
     }

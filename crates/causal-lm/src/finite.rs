@@ -29,7 +29,7 @@ impl CausalLm {
 
 /// A sum is not finite as soon as one of its terms is not. A float64 sum of finite weights is
 /// finite.
-fn is_finite(tensor: &Tensor) -> Result<bool, Error> {
+pub(crate) fn is_finite(tensor: &Tensor) -> Result<bool, Error> {
     let flat = tensor.f_view([-1])?;
     // First in the weights' own type, which needs no copy. It may overflow, so only a finite sum
     // decides. Float16 would overflow soon: its sum is taken in float32.

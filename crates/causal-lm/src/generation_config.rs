@@ -1,20 +1,20 @@
 //! generation_config.json. It is saved as it was read, except for settings with which transformers
 //! would refuse the model later.
 
+use crate::untrusted::files::{self, FileLimit};
 use crate::{Config, Error};
 use serde_json::{Map, Value, json};
 use std::path::Path;
 
 /// The folder's file, if there is one.
-pub(crate) fn read(dir: &Path) -> Result<Option<Value>, Error> {
+pub(crate) fn read(dir: &Path) -> Result<Option<Map<String, Value>>, Error> {
     let path = dir.join("generation_config.json");
     if !path.exists() {
         return Ok(None);
     }
-    let text = std::fs::read(&path).map_err(Error::read(&path))?;
-    let value: Value = serde_json::from_slice(&text).map_err(|source| Error::Json { path: path.clone(), source })?;
-    if value.is_object() {
-        return Ok(Some(value));
+    let value = files::json(&path, FileLimit::CONFIG)?;
+    if let Value::Object(object) = value {
+        return Ok(Some(object));
     }
     let problem = "must be a JSON object".to_owned();
     Err(Error::Config { path, field: "the file's content".to_owned(), problem })
@@ -37,23 +37,23 @@ const SAMPLING: [(&str, f64); 8] = [
 /// transformers refuses to save a model whose file contradicts itself, for example one that sets
 /// `temperature` while `do_sample` is off (transformers#29665). Such contradictions are resolved
 /// here. If the model's folder had no file, the special tokens of config.json are written.
-pub(crate) fn for_saving(found: Option<&Value>, config: &Config) -> Value {
-    let mut object = match found {
-        Some(Value::Object(object)) => object.clone(),
-        _ => {
-            let mut object = Map::from_iter([("_from_model_config".to_owned(), json!(true))]);
-            for name in ["bos_token_id", "eos_token_id", "pad_token_id"] {
-                if let Some(id) = config.raw.get(name).filter(|id| !id.is_null()) {
-                    object.insert(name.to_owned(), id.clone());
-                }
-            }
-            object
-        }
-    };
+pub(crate) fn for_saving(found: Option<&Map<String, Value>>, config: &Config) -> Value {
+    let mut object = found.cloned().unwrap_or_else(|| of_model(&config.raw));
     drop_impossible_values(&mut object);
     settle_sampling(&mut object);
     settle_beams(&mut object);
     Value::Object(object)
+}
+
+/// The file of a model that has none: the special tokens of config.json.
+pub(crate) fn of_model(config: &Map<String, Value>) -> Map<String, Value> {
+    let mut object = Map::from_iter([("_from_model_config".to_owned(), json!(true))]);
+    for name in ["bos_token_id", "eos_token_id", "pad_token_id"] {
+        if let Some(id) = config.get(name).filter(|id| !id.is_null()) {
+            object.insert(name.to_owned(), id.clone());
+        }
+    }
+    object
 }
 
 /// Drops values that transformers refuses in any case.
@@ -122,12 +122,16 @@ mod tests {
         Config::from_json(value, Path::new("config.json")).unwrap()
     }
 
+    fn saved(found: &Value) -> Value {
+        for_saving(found.as_object(), &config())
+    }
+
     #[test]
     fn sampling_settings_switch_sampling_on() {
-        let fixed = for_saving(Some(&json!({"temperature": 0.9, "top_p": 0.6, "eos_token_id": 2})), &config());
+        let fixed = saved(&json!({"temperature": 0.9, "top_p": 0.6, "eos_token_id": 2}));
         assert_eq!(fixed, json!({"temperature": 0.9, "top_p": 0.6, "eos_token_id": 2, "do_sample": true}));
         let greedy = json!({"temperature": 1.0, "top_k": 50, "max_new_tokens": 9});
-        assert_eq!(for_saving(Some(&greedy), &config()), greedy);
+        assert_eq!(saved(&greedy), greedy);
     }
 
     /// Each of these makes transformers 5.17's `save_pretrained` or `generate` raise as it stands.
@@ -147,7 +151,7 @@ mod tests {
             ),
             (json!({"num_return_sequences": 4, "num_beams": 2}), json!({"num_beams": 2})),
         ] {
-            assert_eq!(for_saving(Some(&found), &config()), expected, "{found}");
+            assert_eq!(saved(&found), expected, "{found}");
         }
     }
 

@@ -58,6 +58,7 @@ mod plan_policy;
 mod recompute;
 mod row_layout;
 pub mod save;
+mod special_tokens;
 mod token_batch;
 mod untrusted;
 
@@ -74,6 +75,7 @@ pub use parameters::{ParameterKind, ParameterSpec, Parameters};
 pub use recompute::{KeptBlocks, Recompute};
 pub use row_layout::RowLayout;
 pub use save::ModelFile;
+pub use special_tokens::SpecialTokenIds;
 pub use token_batch::TokenBatch;
 
 /// Compiles and runs the README's example.

@@ -4,14 +4,18 @@
 //! The names, shapes and types of all tensors are checked before memory is allocated for weights.
 //! Then tensors are copied out of the memory-mapped files one at a time.
 
-use crate::untrusted::weights::{TensorsByName, kind_of, matching, shard_path};
-use crate::{CausalLm, Config, Error, ModelOptions, WeightDtype};
+use crate::finite::is_finite;
+use crate::untrusted::files::{self, FileLimit};
+use crate::untrusted::weights::{FileTensor, TensorsByName, header_problem, kind_of, matching, shard_path};
+use crate::{CausalLm, Config, Error, ModelOptions, ParameterSpec, WeightDtype};
 use safetensors::SafeTensors;
-use safetensors::tensor::TensorView;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 use torch_ext::MappedFile;
+
+/// Weights that are copied at a time.
+const PIECE_ELEMENTS: usize = 1 << 20;
 
 /// What a load found beside the model.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,6 +25,8 @@ pub struct LoadReport {
     /// Whether the files hold a head that differs from the embedding although the configuration
     /// ties the two. The model then has a head of its own.
     pub head_untied: bool,
+    /// What config.json holds without effect: [`Config::ignored_fields`].
+    pub ignored_fields: Vec<String>,
 }
 
 impl CausalLm {
@@ -29,7 +35,8 @@ impl CausalLm {
     /// # Errors
     /// Each names the file, and the field or tensor: [`Error::Read`], [`Error::Json`],
     /// [`Error::Config`], [`Error::Index`], [`Error::Safetensors`], [`Error::MissingTensors`],
-    /// [`Error::TensorShape`], [`Error::TensorType`]. [`Error::Torch`] when memory is short.
+    /// [`Error::TensorShape`], [`Error::TensorType`], [`Error::TensorNotFinite`]. [`Error::Torch`]
+    /// when memory is short.
     pub fn load(dir: &Path, mut options: ModelOptions) -> Result<(Self, LoadReport), Error> {
         let mut config = Config::from_dir(dir)?;
         let generation_config = crate::generation_config::read(dir)?;
@@ -41,13 +48,14 @@ impl CausalLm {
         }
         matching(&tensors, &crate::layout::specs(&config), dir)?;
         if options.dtype.is_none() {
-            options.dtype = Some(own_dtype(&config, &tensors));
+            options.dtype = Some(own_dtype(&config, &tensors, dir)?);
         }
         let mut model = Self::zeros(config, options)?;
         model.generation_config = generation_config;
         model.copy_weights(&matching(&tensors, model.parameters().specs(), dir)?)?;
         let extra_tensors = extra_tensors(&tensors, &model);
-        Ok((model, LoadReport { extra_tensors, head_untied }))
+        let ignored_fields = model.config().ignored_fields.clone();
+        Ok((model, LoadReport { extra_tensors, head_untied, ignored_fields }))
     }
 
     /// Overwrites the weights with those of another folder, for example a checkpoint of the same
@@ -62,14 +70,67 @@ impl CausalLm {
         self.copy_weights(&matching(&tensors, self.parameters().specs(), dir)?)
     }
 
-    /// Copies tensors, in the order of the parameters, into the weights.
-    fn copy_weights(&self, tensors: &[(&TensorView<'_>, Kind)]) -> Result<(), Error> {
+    /// Copies tensors, in the order of the parameters, into the weights, and checks that all are
+    /// finite.
+    fn copy_weights(&self, tensors: &[FileTensor<'_, '_>]) -> Result<(), Error> {
         let parameters = self.parameters();
-        for ((spec, weight), (view, kind)) in parameters.specs().iter().zip(parameters.weights()).zip(tensors) {
-            let tensor = Tensor::f_from_data_size(view.data(), &spec.shape, *kind)?;
-            weight.shallow_clone().f_copy_(&tensor)?;
+        let on_host = self.options.device == Device::Cpu;
+        let mut progress = LoadingProgress::new(tensors.iter().map(|tensor| tensor.view.data().len()).sum());
+        for ((spec, weight), tensor) in parameters.specs().iter().zip(parameters.weights()).zip(tensors) {
+            let (flat, element_bytes) = (weight.f_view([-1])?, tensor.kind.elt_size_in_bytes());
+            let mut start = 0;
+            for bytes in tensor.view.data().chunks(PIECE_ELEMENTS * element_bytes) {
+                let length = (bytes.len() / element_bytes) as i64;
+                let mut piece = flat.f_narrow(0, start, length)?;
+                piece.f_copy_(&Tensor::f_from_data_size(bytes, &[length], tensor.kind)?)?;
+                // A piece that was just written is still in the cache.
+                if on_host && !is_finite(&piece)? {
+                    return Err(not_finite(spec, tensor, weight)?);
+                }
+                start += length;
+                progress.add(bytes.len());
+            }
+        }
+        // On a GPU all at once, because each check waits for the device.
+        if on_host || is_finite(parameters.flat_weights())? {
+            return Ok(());
+        }
+        for ((spec, weight), tensor) in parameters.specs().iter().zip(parameters.weights()).zip(tensors) {
+            if !is_finite(weight)? {
+                return Err(not_finite(spec, tensor, weight)?);
+            }
         }
         Ok(())
+    }
+}
+
+fn not_finite(spec: &ParameterSpec, tensor: &FileTensor<'_, '_>, weight: &Tensor) -> Result<Error, Error> {
+    let dtype = WeightDtype::from_kind(weight.f_kind()?).unwrap_or_default().to_string();
+    Ok(Error::TensorNotFinite { path: tensor.path.to_path_buf(), name: spec.name.clone(), dtype })
+}
+
+/// Tells how many bytes of the weights have been read.
+struct LoadingProgress {
+    done: usize,
+    total: usize,
+    told: usize,
+}
+
+impl LoadingProgress {
+    /// Bytes between two events.
+    const STEP: usize = 4 << 20;
+
+    fn new(total: usize) -> Self {
+        Self { done: 0, total, told: 0 }
+    }
+
+    fn add(&mut self, num_bytes: usize) {
+        self.done += num_bytes;
+        if self.done - self.told >= Self::STEP || self.done == self.total {
+            self.told = self.done;
+            let (done, total) = (self.done as u64, self.total as u64);
+            tracing::info!(target: "progress", stage = "loading weights", done, total, unit = "bytes");
+        }
     }
 }
 
@@ -78,7 +139,11 @@ struct MappedFiles(Vec<(PathBuf, MappedFile)>);
 
 impl MappedFiles {
     fn open(dir: &Path) -> Result<Self, Error> {
-        let open = |path: PathBuf| MappedFile::open(&path).map(|map| (path, map));
+        let open = |path: PathBuf| -> Result<_, Error> {
+            files::check_file(&path).map_err(Error::read(&path))?;
+            let map = MappedFile::open(&path)?;
+            Ok((path, map))
+        };
         Ok(Self(weight_files(dir)?.into_iter().map(open).collect::<Result<_, _>>()?))
     }
 
@@ -86,7 +151,7 @@ impl MappedFiles {
         let mut tensors = TensorsByName::new();
         for (path, map) in &self.0 {
             let file = SafeTensors::deserialize(map)
-                .map_err(|error| Error::Safetensors { path: path.clone(), problem: error.to_string() })?;
+                .map_err(|error| Error::Safetensors { path: path.clone(), problem: header_problem(&error) })?;
             tensors.extend(file.tensors().into_iter().map(|(name, view)| (name, (path.as_path(), view))));
         }
         Ok(tensors)
@@ -126,9 +191,13 @@ fn weight_files(dir: &Path) -> Result<Vec<PathBuf>, Error> {
     if index.exists() {
         return shards(dir, &index);
     }
-    let has_pickle = dir.join("pytorch_model.bin").exists() || dir.join("pytorch_model.bin.index.json").exists();
-    let hint = if has_pickle {
+    let has = |name: &str| dir.join(name).exists();
+    let hint = if has("pytorch_model.bin") || has("pytorch_model.bin.index.json") {
         "not found; pytorch_model.bin is a pickle and is never read: save the model as safetensors first"
+    } else if has("adapter_model.safetensors") || has("adapter_config.json") {
+        "not found; the folder holds an adapter: merge it into its base model first"
+    } else if has_gguf(dir) {
+        "not found; GGUF files are not read: use the model's safetensors"
     } else {
         "not found, nor model.safetensors.index.json"
     };
@@ -136,11 +205,14 @@ fn weight_files(dir: &Path) -> Result<Vec<PathBuf>, Error> {
     Err(Error::Read { path: single, source })
 }
 
+fn has_gguf(dir: &Path) -> bool {
+    let Ok(entries) = std::fs::read_dir(dir) else { return false };
+    entries.flatten().any(|entry| entry.path().extension().is_some_and(|extension| extension == "gguf"))
+}
+
 /// The files that an index names.
 fn shards(dir: &Path, index: &Path) -> Result<Vec<PathBuf>, Error> {
-    let text = std::fs::read(index).map_err(Error::read(index))?;
-    let json: serde_json::Value =
-        serde_json::from_slice(&text).map_err(|source| Error::Json { path: index.to_owned(), source })?;
+    let json = files::json(index, FileLimit::INDEX)?;
     let unfit = |problem: String| Error::Index { path: index.to_owned(), problem };
     let weight_map = json.get("weight_map").and_then(|map| map.as_object());
     let weight_map = weight_map.ok_or_else(|| unfit("has no weight_map object".to_owned()))?;
@@ -154,8 +226,20 @@ fn shards(dir: &Path, index: &Path) -> Result<Vec<PathBuf>, Error> {
 
 /// The type to hold weights in if the caller does not say: that of config.json, else that of the
 /// embedding, else float32.
-fn own_dtype(config: &Config, tensors: &TensorsByName<'_>) -> Kind {
-    let stated = config.dtype.as_deref().and_then(|name| name.parse::<WeightDtype>().ok());
+fn own_dtype(config: &Config, tensors: &TensorsByName<'_>, dir: &Path) -> Result<Kind, Error> {
     let of_embedding = || tensors.get("model.embed_tokens.weight").and_then(|(_, view)| kind_of(view.dtype()));
-    stated.and_then(WeightDtype::kind).or_else(of_embedding).unwrap_or(Kind::Float)
+    let Some(name) = &config.dtype else { return Ok(of_embedding().unwrap_or(Kind::Float)) };
+    match name.parse::<WeightDtype>() {
+        Ok(dtype) => Ok(dtype.kind().or_else(of_embedding).unwrap_or(Kind::Float)),
+        Err(_) => {
+            let field =
+                if config.raw.get("dtype").is_some_and(|value| !value.is_null()) { "dtype" } else { "torch_dtype" };
+            let problem =
+                format!("is \"{name}\"; float32, bfloat16 and float16 are supported: choose one with `dtype`");
+            Err(Error::Config { path: dir.join("config.json"), field: field.to_owned(), problem })
+        }
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -34,7 +34,7 @@ pub struct CausalLm {
     pub(crate) recorded_passes: RecordedPasses,
     plan_policy: PlanPolicy,
     /// generation_config.json of the folder that the model came from.
-    pub(crate) generation_config: Option<serde_json::Value>,
+    pub(crate) generation_config: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
 /// Sums of the loss and of correct predictions over the targets of a batch, still on the device.

@@ -5,7 +5,7 @@ mod packed;
 pub(crate) use packed::BatchShape;
 
 use crate::row_layout::RowLengths;
-use crate::{BucketPadding, Error, RowLayout};
+use crate::{BucketPadding, Config, Error, RowLayout};
 use packed::{Sections, Views, views};
 use tch::{Device, Kind, Tensor};
 
@@ -34,6 +34,8 @@ struct HostFacts {
     num_targets: i64,
     /// Among ids and targets.
     largest_id: i64,
+    /// Tokens of the longest row, without rows of padding.
+    longest_row: usize,
 }
 
 impl TokenBatch {
@@ -47,7 +49,7 @@ impl TokenBatch {
     /// [`Error::Torch`] from libtorch.
     pub fn new(input_ids: &[i64], targets: &[i64], lengths: &[usize], device: Device) -> Result<Self, Error> {
         let (target_positions, kept_targets) = positions_with_target(targets);
-        let largest_id = checked_largest_id(input_ids, targets, lengths)?;
+        let facts = checked_facts(input_ids, targets, lengths)?;
         let lengths = &RowLengths::new(lengths)?;
         let sections = Sections {
             input_ids,
@@ -58,7 +60,7 @@ impl TokenBatch {
             min_rows: 0,
             longest_bound: lengths.longest,
         };
-        Self::from_sections(&sections, largest_id)?.to_device(device)
+        Self::from_sections(&sections, facts)?.to_device(device)
     }
 
     /// A batch in host memory, padded so that its sizes are those of many others. This is for
@@ -75,7 +77,8 @@ impl TokenBatch {
     ) -> Result<Self, Error> {
         let (mut target_positions, mut kept_targets) = positions_with_target(targets);
         let num_targets = kept_targets.len();
-        let largest_id = checked_largest_id(input_ids, targets, lengths)?.max(padding.token_id);
+        let mut facts = checked_facts(input_ids, targets, lengths)?;
+        facts.largest_id = facts.largest_id.max(padding.token_id);
         let multiple_of = padding.multiple_of.max(1);
         let (mut input_ids, mut lengths) = (input_ids.to_vec(), lengths.to_vec());
         let num_tokens = input_ids.len().next_multiple_of(multiple_of);
@@ -104,14 +107,12 @@ impl TokenBatch {
             min_rows: padding.min_rows,
             longest_bound: i64::try_from(longest_bound).unwrap_or(i64::MAX),
         };
-        Self::from_sections(&sections, largest_id)
+        Self::from_sections(&sections, facts)
     }
 
-    fn from_sections(sections: &Sections<'_>, largest_id: i64) -> Result<Self, Error> {
-        let num_targets = sections.targets.iter().filter(|target| **target >= 0).count();
-        let num_targets = i64::try_from(num_targets).unwrap_or(i64::MAX);
+    fn from_sections(sections: &Sections<'_>, facts: HostFacts) -> Result<Self, Error> {
         let (packed, shape) = sections.pack()?;
-        Self::unpack(packed, shape, sections.lengths.clone(), HostFacts { num_targets, largest_id })
+        Self::unpack(packed, shape, sections.lengths.clone(), facts)
     }
 
     fn unpack(packed: Tensor, shape: BatchShape, lengths: RowLengths, facts: HostFacts) -> Result<Self, Error> {
@@ -176,6 +177,15 @@ impl TokenBatch {
         self.facts.num_targets
     }
 
+    /// Refuses what the model cannot compute: unknown ids, and rows beyond its sliding window.
+    pub(crate) fn check_fits(&self, config: &Config) -> Result<(), Error> {
+        let length = self.facts.longest_row;
+        if let Some(window) = config.longest_row().filter(|window| length > window.get()) {
+            return Err(Error::RowTooLong { length, window: window.get() });
+        }
+        self.check_vocabulary(config.vocab_size)
+    }
+
     /// Refuses ids that the model's embedding does not have. A GPU would read out of bounds.
     pub(crate) fn check_vocabulary(&self, vocab_size: i64) -> Result<(), Error> {
         let largest_id = self.facts.largest_id;
@@ -207,8 +217,8 @@ fn tokens_with_gradient(targets: &[i64], lengths: &[usize]) -> Vec<usize> {
     tokens
 }
 
-/// The largest of the ids and targets, once lengths and ids have been checked.
-fn checked_largest_id(input_ids: &[i64], targets: &[i64], lengths: &[usize]) -> Result<i64, Error> {
+/// What the host knows of rows, once lengths and ids have been checked.
+fn checked_facts(input_ids: &[i64], targets: &[i64], lengths: &[usize]) -> Result<HostFacts, Error> {
     let unfit = |expected: String, found: String| Error::Shape { operation: "token batch", expected, found };
     if input_ids.len() != targets.len() {
         return Err(unfit(format!("{} targets, one per token", input_ids.len()), targets.len().to_string()));
@@ -220,8 +230,13 @@ fn checked_largest_id(input_ids: &[i64], targets: &[i64], lengths: &[usize]) -> 
     if let Some(id) = input_ids.iter().find(|id| **id < 0) {
         return Err(unfit("token ids of 0 or more".into(), id.to_string()));
     }
-    // Targets without a token are negative, so they never are the largest.
-    Ok(input_ids.iter().chain(targets).copied().max().unwrap_or(0))
+    let num_targets = targets.iter().filter(|target| **target >= 0).count();
+    Ok(HostFacts {
+        num_targets: i64::try_from(num_targets).unwrap_or(i64::MAX),
+        // Targets without a token are negative, so they never are the largest.
+        largest_id: input_ids.iter().chain(targets).copied().max().unwrap_or(0),
+        longest_row: lengths.iter().copied().max().unwrap_or(0),
+    })
 }
 
 #[cfg(test)]

@@ -5,4 +5,6 @@
 //! the header of a weight file.
 
 pub(crate) mod config;
+pub(crate) mod files;
+pub(crate) mod text;
 pub(crate) mod weights;

@@ -181,6 +181,11 @@ impl ChatTokenizer {
         self.eos_token_id
     }
 
+    /// The id of the token that begins a text, if the tokenizer names one.
+    pub fn bos_token_id(&self) -> Option<u32> {
+        self.special.get("bos_token").and_then(|token| self.tokenizer.token_to_id(token))
+    }
+
     /// The id that pads rows on the right: the tokenizer's own pad token, or EOS if it has none.
     /// Padding never counts in the loss, so EOS is learned even if it is also the pad token.
     pub fn pad_token_id(&self) -> u32 {

@@ -1,9 +1,9 @@
 //! What is told before training: what will run, on what.
 
-use causal_lm::{CausalLm, LoadReport};
+use causal_lm::{CausalLm, LoadReport, WeightDtype};
 use sft_data::{PrepareReport, Splits};
 use tch::{Device, Kind};
-use tracing::info;
+use tracing::{info, warn};
 use trainer_core::TrainingArguments;
 
 /// A number with thousands set apart.
@@ -79,11 +79,16 @@ pub(crate) fn unused_columns_line(splits: &Splits) -> Option<String> {
     }
 }
 
+/// A type by the name that config.json gives it.
+fn dtype_name(kind: Kind) -> String {
+    WeightDtype::from_kind(kind).map_or_else(|| format!("{kind:?}"), |dtype| dtype.to_string())
+}
+
 /// The model, and what in its files is unusual.
 pub(crate) fn tell_model(model: &CausalLm, report: &LoadReport) {
     let config = model.config();
     info!(
-        "model: {:?}, {:.1}M parameters, {} layers of width {}, vocabulary {}; weights {}, arithmetic {} on {}",
+        "model: {:?}, {:.1}M parameters, {} layers of width {}, vocabulary {}; weights in {}, arithmetic in {} on {}",
         config.family,
         model.parameters().num_parameters() as f64 / 1e6,
         config.num_hidden_layers,
@@ -91,33 +96,20 @@ pub(crate) fn tell_model(model: &CausalLm, report: &LoadReport) {
         config.vocab_size,
         dtype_name(model.parameters().flat_weights().kind()),
         dtype_name(model.compute_dtype()),
-        device_name(model.options().device)
+        match model.options().device {
+            Device::Cuda(index) => format!("GPU {index}"),
+            Device::Cpu => "the CPU".to_owned(),
+            other => format!("{other:?}"),
+        }
     );
     if !report.extra_tensors.is_empty() {
         info!("tensors in the files that the model does not use: {}", report.extra_tensors.join(", "));
     }
+    if !report.ignored_fields.is_empty() {
+        warn!("config.json has settings that are not known or not used: {}", report.ignored_fields.join(", "));
+    }
     if report.head_untied {
         info!("lm_head.weight differs from the embedding: they are not tied, although config.json ties them");
-    }
-}
-
-/// The name that Hugging Face has for a type.
-fn dtype_name(kind: Kind) -> String {
-    match kind {
-        Kind::BFloat16 => "bfloat16".to_owned(),
-        Kind::Half => "float16".to_owned(),
-        Kind::Float => "float32".to_owned(),
-        Kind::Double => "float64".to_owned(),
-        other => format!("{other:?}").to_ascii_lowercase(),
-    }
-}
-
-/// As the option `device` spells it.
-fn device_name(device: Device) -> String {
-    match device {
-        Device::Cpu => "cpu".to_owned(),
-        Device::Cuda(index) => format!("cuda:{index}"),
-        other => format!("{other:?}").to_ascii_lowercase(),
     }
 }
 
@@ -137,12 +129,6 @@ pub(crate) fn tell_training(training: &TrainingArguments) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn types_and_devices_have_the_names_of_options() {
-        assert_eq!([Kind::BFloat16, Kind::Half, Kind::Float].map(dtype_name), ["bfloat16", "float16", "float32"]);
-        assert_eq!([Device::Cpu, Device::Cuda(1)].map(device_name), ["cpu", "cuda:1"]);
-    }
 
     #[test]
     fn numbers_and_texts_stay_readable() {

@@ -1,7 +1,7 @@
 //! The files in the output folder and the text on the terminal after a run.
 
 use anyhow::{Context, Result};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use std::path::Path;
 use whole_program_tests::{Case, Dataset, Results, Training, file_names, goldens, sentences};
 
@@ -251,6 +251,28 @@ fn the_saved_model_trains_on() -> Result<()> {
         for name in ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"] {
             assert_eq!(second.bytes(name)?, first.bytes(name)?, "{dtype} {name}");
         }
+    }
+    Ok(())
+}
+
+/// What TRL 1.16 saves for the same model and tokenizer, without and with `eos_token`.
+#[test]
+fn special_tokens_are_saved_as_trl_saves_them() -> Result<()> {
+    let ids = |file: &Value| ["bos_token_id", "eos_token_id", "pad_token_id"].map(|name| file[name].clone());
+    for (eos_token, expected, generation) in [
+        (None, json!([null, 1, 2]), json!([null, [1], 2])),
+        (Some("w3"), json!([null, 3, 2]), json!([null, [3, 1], 2])),
+    ] {
+        let case = Case::new()?;
+        let training = short_run(&case)?;
+        let training = match eos_token {
+            Some(token) => training.flag("eos_token", token),
+            None => training,
+        };
+        training.run()?.succeeded()?;
+        let results = Results::in_folder(case.output_dir());
+        assert_eq!(json!(ids(&results.json("config.json")?)), expected);
+        assert_eq!(json!(ids(&results.json("generation_config.json")?)), generation);
     }
     Ok(())
 }

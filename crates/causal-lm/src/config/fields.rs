@@ -1,4 +1,7 @@
-//! Typed access to the fields of config.json. `null` counts as absent, as in transformers.
+//! Typed access to the fields of config.json.
+//!
+//! As in transformers, a field that is absent has its default. `null` is a value of the optional
+//! fields only.
 
 use crate::{Error, untrusted};
 use serde_json::{Map, Value};
@@ -20,12 +23,31 @@ impl<'a> Fields<'a> {
         Self { object, path: self.path, prefix }
     }
 
+    /// The field's value, if it is neither absent nor `null`.
     pub(super) fn get(&self, name: &str) -> Option<&'a Value> {
         self.object.get(name).filter(|value| !value.is_null())
     }
 
+    /// Whether the field is there. It may be `null`.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.object.contains_key(name)
+    }
+
+    pub(super) fn is_null(&self, name: &str) -> bool {
+        self.object.get(name).is_some_and(Value::is_null)
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &'a str> {
+        self.object.keys().map(String::as_str)
+    }
+
+    /// The field as messages name it.
+    pub(super) fn full_name(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
     pub(super) fn error(&self, name: &str, problem: String) -> Error {
-        Error::Config { path: self.path.to_owned(), field: format!("{}{name}", self.prefix), problem }
+        Error::Config { path: self.path.to_owned(), field: self.full_name(name), problem }
     }
 
     fn read<T>(
@@ -37,11 +59,15 @@ impl<'a> Fields<'a> {
         let Some(value) = self.get(name) else { return Ok(None) };
         match convert(value) {
             Some(converted) => Ok(Some(converted)),
-            None => Err(self.error(name, format!("is {value}, must be {wanted}"))),
+            None => Err(self.error(name, format!("is {}, must be {wanted}", shortened(value)))),
         }
     }
 
+    /// The value, or the default of a field that is absent. `null` is refused.
     fn required<T>(&self, name: &str, value: Option<T>, default: Option<T>) -> Result<T, Error> {
+        if self.is_null(name) {
+            return Err(self.error(name, "is missing: null is not a value for it".to_owned()));
+        }
         value.or(default).ok_or_else(|| self.error(name, "is missing".to_owned()))
     }
 
@@ -54,6 +80,11 @@ impl<'a> Fields<'a> {
         self.required(name, value, default)
     }
 
+    pub(super) fn whole_number(&self, name: &str, default: i64) -> Result<i64, Error> {
+        let value = self.read(name, "a whole number", Value::as_i64)?;
+        self.required(name, value, Some(default))
+    }
+
     pub(super) fn number(&self, name: &str, default: Option<f64>) -> Result<f64, Error> {
         let value = self.read(name, "a number", Value::as_f64)?;
         self.required(name, value, default)
@@ -64,9 +95,9 @@ impl<'a> Fields<'a> {
         self.required(name, value, default)
     }
 
-    pub(super) fn flag(&self, name: &str, default: Option<bool>) -> Result<bool, Error> {
+    pub(super) fn flag(&self, name: &str, default: bool) -> Result<bool, Error> {
         let value = self.read(name, "true or false", Value::as_bool)?;
-        self.required(name, value, default)
+        self.required(name, value, Some(default))
     }
 
     pub(super) fn text(&self, name: &str) -> Result<Option<&'a str>, Error> {
@@ -75,5 +106,15 @@ impl<'a> Fields<'a> {
 
     pub(super) fn object(&self, name: &str) -> Result<Option<&'a Map<String, Value>>, Error> {
         self.read(name, "an object", Value::as_object)
+    }
+}
+
+/// A value as JSON, cut off where a message would become too long.
+pub(super) fn shortened(value: &Value) -> String {
+    const SHOWN: usize = 80;
+    let text = value.to_string();
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
     }
 }

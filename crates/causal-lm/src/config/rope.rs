@@ -58,41 +58,75 @@ enum RopeType {
 
 derive_fromstr_from_deserialize!(RopeType);
 
+/// What both spellings of the parameters may hold, whatever the type.
+const COMMON_FIELDS: [&str; 4] = ["rope_type", "type", "rope_theta", "partial_rotary_factor"];
+
 impl RopeParameters {
-    pub(super) fn read(fields: &Fields<'_>, max_position_embeddings: i64) -> Result<Self, Error> {
-        // transformers 5 writes one object. Version 4 wrote rope_theta beside an optional
-        // rope_scaling.
-        let (object, prefix) = match fields.object("rope_parameters")? {
-            Some(object) => (Some(object), "rope_parameters."),
-            None => (fields.object("rope_scaling")?, "rope_scaling."),
-        };
+    /// Reads the parameters, and names the fields that have no effect.
+    ///
+    /// transformers 5 writes one object, `rope_parameters`; version 4 wrote `rope_theta` beside an
+    /// optional `rope_scaling`. As in version 5.17, a `rope_scaling` that is not empty takes the
+    /// place of the whole other object, and `rope_type` goes before the older `type`.
+    pub(super) fn read(fields: &Fields<'_>, max_position_embeddings: i64) -> Result<(Self, Vec<String>), Error> {
         let empty = serde_json::Map::new();
-        let nested = fields.nested(object.unwrap_or(&empty), prefix);
-        let default_theta = fields.positive("rope_theta", Some(10_000.0))?;
-        let theta = nested.positive("rope_theta", Some(default_theta))?;
-        if nested.number("partial_rotary_factor", Some(1.0))? != 1.0 {
-            return Err(nested.error("partial_rotary_factor", "other than 1 is not supported".to_owned()));
-        }
-        let rope_type = nested.text("rope_type")?.or(nested.text("type")?).unwrap_or("default");
-        let rope_type: RopeType = rope_type.parse().map_err(|_| {
-            let problem = format!("\"{rope_type}\" is not supported; default, linear, dynamic and llama3 are");
-            nested.error("rope_type", problem)
-        })?;
-        let scaling = match rope_type {
-            RopeType::Default => RopeScaling::None,
-            RopeType::Linear => RopeScaling::Linear { factor: nested.positive("factor", None)? },
-            RopeType::Dynamic => RopeScaling::Dynamic {
-                factor: nested.positive("factor", None)?,
-                original_length: max_position_embeddings,
-            },
-            RopeType::Llama3 => RopeScaling::Llama3 {
-                factor: nested.positive("factor", None)?,
-                low_freq_factor: nested.positive("low_freq_factor", None)?,
-                high_freq_factor: nested.positive("high_freq_factor", None)?,
-                original_length: nested.count("original_max_position_embeddings", Some(max_position_embeddings))?,
-            },
+        let nested = |name, prefix| -> Result<_, Error> {
+            let object = fields.object(name)?.filter(|object| !object.is_empty());
+            object.map(|object| Ok(fields.nested(object, prefix))).transpose()
         };
-        Ok(Self { theta, scaling })
+        let new = nested("rope_parameters", "rope_parameters.")?;
+        let old = nested("rope_scaling", "rope_scaling.")?;
+        let mut ignored = Vec::new();
+        // Of two objects, one is ignored. One that asks for an unknown type is refused all the
+        // same: nobody knows which of the two was meant.
+        if let (Some(new), Some(_)) = (&new, &old) {
+            rope_type(new)?;
+            ignored.push("rope_parameters (rope_scaling takes its place)".to_owned());
+        }
+        let nested = old.or(new).unwrap_or_else(|| fields.nested(&empty, ""));
+
+        let theta = match nested.has("rope_theta") {
+            true => nested.positive("rope_theta", None)?,
+            false => fields.positive("rope_theta", Some(10_000.0))?,
+        };
+        for fields in [fields, &nested] {
+            if fields.get("partial_rotary_factor").is_some() && fields.number("partial_rotary_factor", None)? != 1.0 {
+                return Err(fields.error("partial_rotary_factor", "other than 1 is not supported".to_owned()));
+            }
+        }
+        let (rope_type, other_type) = rope_type(&nested)?;
+        if let Some(name) = other_type {
+            ignored.push(nested.full_name(name));
+        }
+        let (scaling, own_fields): (_, &[&str]) = match rope_type {
+            RopeType::Default => (RopeScaling::None, &[]),
+            RopeType::Linear => (RopeScaling::Linear { factor: nested.positive("factor", None)? }, &["factor"]),
+            RopeType::Dynamic => {
+                let factor = nested.positive("factor", None)?;
+                (RopeScaling::Dynamic { factor, original_length: max_position_embeddings }, &["factor"])
+            }
+            RopeType::Llama3 => {
+                let name = "original_max_position_embeddings";
+                // Beside the object this field goes before the one inside.
+                let original_length = match fields.get(name) {
+                    Some(_) => fields.count(name, None)?,
+                    None => nested.count(name, Some(max_position_embeddings))?,
+                };
+                let scaling = RopeScaling::Llama3 {
+                    factor: nested.positive("factor", None)?,
+                    low_freq_factor: nested.positive("low_freq_factor", None)?,
+                    high_freq_factor: nested.positive("high_freq_factor", None)?,
+                    original_length,
+                };
+                (scaling, &["factor", "low_freq_factor", "high_freq_factor", name])
+            }
+        };
+        let is_known = |name: &str| COMMON_FIELDS.contains(&name) || own_fields.contains(&name);
+        let unknown = nested.names().filter(|name| !is_known(name) && nested.get(name).is_some());
+        if let Some(name) = nested.names().find(|name| matches!(nested.get(name), Some(serde_json::Value::Object(_)))) {
+            return Err(nested.error(name, "has parameters of its own; one set for all layers is supported".to_owned()));
+        }
+        ignored.extend(unknown.map(|name| nested.full_name(name)));
+        Ok((Self { theta, scaling }, ignored))
     }
 
     /// Whether angles depend on the length of the longest sequence.
@@ -141,4 +175,23 @@ impl RopeParameters {
             }
         }
     }
+}
+
+/// The type that counts, and the name of a second one that does not because it differs.
+fn rope_type(fields: &Fields<'_>) -> Result<(RopeType, Option<&'static str>), Error> {
+    let mut types = Vec::new();
+    for name in ["rope_type", "type"] {
+        if fields.is_null(name) && types.is_empty() {
+            return Err(fields.error(name, "is null; default, linear, dynamic and llama3 are supported".to_owned()));
+        }
+        let Some(text) = fields.text(name)? else { continue };
+        let parsed: RopeType = text.parse().map_err(|_| {
+            let problem = format!("\"{text}\" is not supported; default, linear, dynamic and llama3 are");
+            fields.error(name, problem)
+        })?;
+        types.push((text, parsed));
+    }
+    let differ = types.len() == 2 && types[0].0 != types[1].0;
+    let first = types.into_iter().next().map_or(RopeType::Default, |(_, parsed)| parsed);
+    Ok((first, differ.then_some("type")))
 }

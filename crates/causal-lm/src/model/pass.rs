@@ -15,8 +15,8 @@ impl CausalLm {
     /// Sums of the loss and of correct predictions over a batch's targets, without gradients.
     ///
     /// # Errors
-    /// [`Error::Shape`] for token ids past the vocabulary; [`Error::Torch`] from libtorch, for
-    /// example when memory is short.
+    /// [`Error::Shape`] for token ids past the vocabulary; [`Error::RowTooLong`] for a row beyond
+    /// the sliding window; [`Error::Torch`] from libtorch, for example when memory is short.
     pub fn loss(&self, batch: &TokenBatch) -> Result<LossSums, Error> {
         catch_scalar_panic(|| {
             let hidden = self.hidden(batch)?.f_index_select(0, &batch.target_positions)?; // [m, d]
@@ -51,7 +51,7 @@ impl CausalLm {
     pub fn forward_backward(&mut self, batch: &TokenBatch, scale: f64) -> Result<LossSums, Error> {
         let _span = tracing::debug_span!("forward_backward", num_tokens = batch.rows.num_tokens()).entered();
         self.parameters.gradients()?;
-        batch.check_vocabulary(self.config.vocab_size)?;
+        batch.check_fits(&self.config)?;
         let options = (Kind::Double, self.options.device);
         let scale = catch_scalar_panic(|| Tensor::f_full([0i64; 0], scale, options))?;
         let attention = self.attention_for(&batch.rows);
@@ -156,7 +156,7 @@ impl CausalLm {
 
     /// The last block's output, `[n, d]`.
     fn hidden(&self, batch: &TokenBatch) -> Result<Tensor, Error> {
-        batch.check_vocabulary(self.config.vocab_size)?;
+        batch.check_fits(&self.config)?;
         let rotations = self.rotations(batch)?;
         let context = self.context(batch, &rotations);
         let mut stream = ResidualStream { x: self.embed(batch)?, pending: None };

@@ -4,7 +4,7 @@ use crate::{CausalLm, Config, ModelOptions};
 fn model(dtype: Kind) -> CausalLm {
     let value = json!({
         "model_type": "qwen2", "vocab_size": 50, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2,
-        "num_attention_heads": 2, "tie_word_embeddings": true, "torch_dtype": "float32", "custom": {"kept": true},
+        "num_attention_heads": 2, "num_key_value_heads": 2, "tie_word_embeddings": true, "torch_dtype": "float32", "custom": {"kept": true},
     });
     let config = Config::from_json(value, Path::new("config.json")).unwrap();
     let mut model = CausalLm::zeros(config, ModelOptions { dtype: Some(dtype), ..Default::default() }).unwrap();

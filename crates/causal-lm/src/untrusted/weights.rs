@@ -1,6 +1,7 @@
 //! Checks of a folder's index and of the tensors in its weight files.
 
 use crate::{Error, ParameterSpec};
+use safetensors::SafeTensorError;
 use safetensors::tensor::{Dtype, TensorView};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,6 +9,14 @@ use tch::Kind;
 
 /// The tensors of a folder's weight files by name, each with its file.
 pub(crate) type TensorsByName<'a> = BTreeMap<String, (&'a Path, TensorView<'a>)>;
+
+/// A tensor of a weight file, its type and its file.
+#[derive(Debug)]
+pub(crate) struct FileTensor<'t, 'a> {
+    pub(crate) view: &'t TensorView<'a>,
+    pub(crate) kind: Kind,
+    pub(crate) path: &'a Path,
+}
 
 /// The path of a file that an index in `dir` names, or what is wrong with the name. The file must
 /// be in that folder.
@@ -28,13 +37,38 @@ pub(crate) fn kind_of(dtype: Dtype) -> Option<Kind> {
     }
 }
 
+/// Whether a type is one that weights are quantised to.
+fn is_quantised(dtype: Dtype) -> bool {
+    dtype.bitsize() <= 8 && dtype != Dtype::BOOL
+}
+
+/// What is wrong with the header of a safetensors file, in plain words.
+pub(crate) fn header_problem(error: &SafeTensorError) -> String {
+    let problem = match error {
+        SafeTensorError::HeaderTooSmall => "it ends before its header",
+        SafeTensorError::HeaderTooLarge | SafeTensorError::InvalidHeaderLength => {
+            "its first 8 bytes give a header that is longer than the file or than 100 MB"
+        }
+        SafeTensorError::InvalidHeader(_) => "its header is not UTF-8 text",
+        SafeTensorError::InvalidHeaderDeserialization(_) => "its header is not a JSON list of tensors",
+        SafeTensorError::MetadataIncompleteBuffer => {
+            "its tensors do not fill it to its end: the file is cut off or too long"
+        }
+        SafeTensorError::InvalidOffset(name) => return format!("tensor {name} overlaps another one or leaves a gap"),
+        SafeTensorError::TensorInvalidInfo => "a tensor's place does not fit its shape and type",
+        SafeTensorError::ValidationOverflow => "a tensor's size is beyond all bounds",
+        other => return other.to_string(),
+    };
+    problem.to_owned()
+}
+
 /// The tensor and its type for each of `specs`, in their order. All have the shape and a type that
 /// the model calls for, so nothing can fail later because of the file.
 pub(crate) fn matching<'t, 'a>(
     tensors: &'t TensorsByName<'a>,
     specs: &[ParameterSpec],
     dir: &Path,
-) -> Result<Vec<(&'t TensorView<'a>, Kind)>, Error> {
+) -> Result<Vec<FileTensor<'t, 'a>>, Error> {
     let mut found = Vec::with_capacity(specs.len());
     let mut missing = Vec::new();
     for spec in specs {
@@ -48,10 +82,11 @@ pub(crate) fn matching<'t, 'a>(
             return Err(Error::TensorShape { path: path.to_path_buf(), name: spec.name.clone(), expected, found });
         }
         let Some(kind) = kind_of(view.dtype()) else {
-            let found = format!("{:?}", view.dtype());
+            let quantised = if is_quantised(view.dtype()) { ", so the weights are quantised" } else { "" };
+            let found = format!("{:?}{quantised}", view.dtype());
             return Err(Error::TensorType { path: path.to_path_buf(), name: spec.name.clone(), found });
         };
-        found.push((view, kind));
+        found.push(FileTensor { view, kind, path });
     }
     match missing.is_empty() {
         true => Ok(found),
@@ -90,7 +125,7 @@ mod tests {
         ]);
         let matching = |specs: &[ParameterSpec]| matching(&tensors, specs, Path::new("model"));
         let found = matching(&[spec("b", &[5]), spec("a", &[3, 4])]).unwrap();
-        assert_eq!(found.iter().map(|(_, kind)| *kind).collect::<Vec<_>>(), [Kind::BFloat16, Kind::Float]);
+        assert_eq!(found.iter().map(|tensor| tensor.kind).collect::<Vec<_>>(), [Kind::BFloat16, Kind::Float]);
         for (specs, expected) in [
             ([spec("a", &[4, 3]), spec("b", &[5])], "tensor a has shape [3, 4], config.json calls for [4, 3]"),
             ([spec("a", &[12]), spec("b", &[5])], "tensor a has shape [3, 4], config.json calls for [12]"),

@@ -7,7 +7,7 @@ use crate::fingerprint::RunFile;
 use crate::hub::Hub;
 use crate::learner::SftLearner;
 use crate::{Error, memory, optimizer, summary};
-use causal_lm::{BucketPadding, CausalLm, Config};
+use causal_lm::{BucketPadding, CausalLm, Config, SpecialTokenIds};
 use checkpoint_callbacks::{
     InputDir, OutputDirLock, OutputDirUse, Resume, SpaceNeeded, check_inputs, check_output_dir, check_space,
     checkpoint_to_resume,
@@ -80,7 +80,8 @@ pub(super) fn load(builder: SftTrainerBuilder<'_>) -> Result<SftTrainer<'_>, Err
     if let Some(line) = summary::unused_columns_line(&splits) {
         info!("{line}");
     }
-    let loading = LoadSplit { config: &config, tokenizer: &tokenizer, vocab_size: model_config.vocab_size, device };
+    let loading =
+        LoadSplit { config: &config, tokenizer: &tokenizer, model: &model_config, model_dir: &model_dir, device };
     let mut train = loading.train(&splits)?;
     let eval = loading.eval(&splits)?;
     if let Some(example) = train.examples.first() {
@@ -111,11 +112,23 @@ pub(super) fn load(builder: SftTrainerBuilder<'_>) -> Result<SftTrainer<'_>, Err
     train.choose_graphs(&mut model, config.model.cuda_graphs.0);
     let eval_examples = eval.as_ref().map(|eval| &*eval.examples);
     let fingerprint = RunFile::new(&config, &model, built.fingerprint, (&train.examples, eval_examples))?;
+    // After the fingerprint, which is of the model as it was found.
+    align_special_tokens(&mut model, &tokenizer, config.tokenizer.eos_token.is_some());
     let learner = SftLearner::new(model, optimizer, tokenizer, fingerprint);
     let plan = Plan::new(training, train.num_batches());
     check_space(&training.output_dir, &SpaceNeeded::for_run(training, &plan, learner.checkpoint_size()?))?;
     summary::tell_training(training);
     Ok(SftTrainer { config, learner, train, eval, checkpoint, lock, callbacks: Vec::new() })
+}
+
+/// Saves the model with the tokenizer's special tokens, so that it stops at the end token it learns.
+fn align_special_tokens(model: &mut CausalLm, tokenizer: &ChatTokenizer, eos_is_chosen: bool) {
+    let ids =
+        SpecialTokenIds { bos: tokenizer.bos_token_id(), eos: tokenizer.eos_token_id(), pad: tokenizer.pad_token_id() };
+    if eos_is_chosen {
+        model.set_eos_token_id(ids.eos);
+    }
+    model.align_special_tokens(ids);
 }
 
 /// Whether the model or the dataset is not here. A run without downloads must not fail over the
@@ -164,7 +177,8 @@ fn own_splits(train: Vec<Row>, eval: Option<Vec<Row>>) -> Splits {
 struct LoadSplit<'a> {
     config: &'a SftConfig,
     tokenizer: &'a ChatTokenizer,
-    vocab_size: i64,
+    model: &'a Config,
+    model_dir: &'a Path,
     device: Device,
 }
 
@@ -189,11 +203,12 @@ impl LoadSplit<'_> {
         let in_split = |source| Error::Split { split: name.to_owned(), source };
         info!("tokenizing {} of split {name}", summary::counted(rows.len(), "row"));
         let prepared = prepare(rows, self.tokenizer, &self.config.prepare).map_err(in_split)?;
-        check_token_ids(name, &prepared.examples, self.vocab_size)?;
+        check_token_ids(name, &prepared.examples, self.model.vocab_size)?;
+        self.check_row_lengths(name, &prepared.examples)?;
         info!("{}", summary::split_line(name, &prepared.report));
         check_targets(name, &prepared.report)?;
         // A tokenizer may have gained a pad token that the model has no embedding for.
-        let has_embedding = |id: &u32| i64::from(*id) < self.vocab_size;
+        let has_embedding = |id: &u32| i64::from(*id) < self.model.vocab_size;
         let pad_token_id = Some(self.tokenizer.pad_token_id()).filter(has_embedding);
         let pad_token_id = pad_token_id.unwrap_or(self.tokenizer.eos_token_id());
         Ok(SplitBatches {
@@ -207,6 +222,17 @@ impl LoadSplit<'_> {
             pad_token_id,
             device: self.device,
         })
+    }
+
+    /// A sliding window changes nothing for rows within it. Windowed attention is not supported.
+    fn check_row_lengths(&self, split: &str, examples: &[Example]) -> Result<(), Error> {
+        let Some(window) = self.model.longest_row() else { return Ok(()) };
+        let length = examples.iter().flat_map(|example| &example.segment_lengths).copied().max().unwrap_or(0);
+        if usize::try_from(length).is_ok_and(|length| length <= window.get()) {
+            return Ok(());
+        }
+        let path = self.model_dir.join("config.json");
+        Err(Error::RowBeyondWindow { split: split.to_owned(), length, window: window.get(), path })
     }
 }
 

@@ -163,7 +163,7 @@ fn chat_template() {
             let Ok(tokenizer) = ChatTokenizer::from_dir(dir) else { return };
             let _ = tokenizer.apply_chat_template(&messages(), AddGenerationPrompt::Yes);
             let config = PrepareConfig { assistant_only_loss: true, ..PrepareConfig::default() };
-            let _ = sft_data::prepare(&[Row::from(Conversation::from(messages()))], &tokenizer, &config);
+            let _ = sft_data::prepare(&[Row::from(sft_data::Conversation::from(messages()))], &tokenizer, &config);
         }),
     };
     target.fuzz("chat_template");
