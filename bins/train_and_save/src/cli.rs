@@ -41,7 +41,8 @@ pub struct Settings {
 impl Settings {
     /// One line that names the options without effect, if there are any.
     pub fn warning(&self) -> Option<String> {
-        let names = self.without_effect.join(", ");
+        let names: BTreeSet<&str> = self.without_effect.iter().map(String::as_str).collect();
+        let names = names.into_iter().collect::<Vec<_>>().join(", ");
         (!names.is_empty()).then(|| format!("options without effect here: {names}"))
     }
 

@@ -100,7 +100,7 @@ mod tests {
         for (key, hint) in [
             ("learning_rte", "; did you mean learning_rate?"),
             ("num_train_epoch", "; did you mean num_train_epochs?"),
-            ("sede", ""),
+            ("sede", "; did you mean seed?"),
             ("run_name", ""),
             ("lr", ""),
             ("dataset_mixture", ""),

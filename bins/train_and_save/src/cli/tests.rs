@@ -219,8 +219,8 @@ fn options_without_effect_are_named_in_one_warning() {
     };
     assert_eq!(
         settings.warning().unwrap(),
-        "options without effect here: overwrite_output_dir, log_level, push_to_hub, trust_remote_code, \
-         gradient_checkpointing_kwargs, tf32, dataset_num_proc, do_train"
+        "options without effect here: dataset_num_proc, do_train, gradient_checkpointing_kwargs, log_level, \
+         overwrite_output_dir, push_to_hub, tf32, trust_remote_code"
     );
     let config = settings.config().unwrap();
     assert_eq!((config.training.learning_rate, config.training.seed), (2e-5, 4));
@@ -239,7 +239,7 @@ fn warm_up_of_no_steps_goes_before_the_default_ratio() {
 }
 
 #[test]
-fn help_for_a_file_has_no_colours() {
+fn help_does_not_show_options_without_effect() {
     let Ok(Request::Print(text)) = parse(["t", "--help"].map(OsString::from)) else { panic!("it prints") };
-    assert!(!text.contains('\u{1b}') && !text.contains("hub_model_id"), "{text}");
+    assert!(text.contains("model_name") && !text.contains("hub_model_id"), "{text}");
 }

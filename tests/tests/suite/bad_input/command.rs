@@ -98,6 +98,7 @@ fn help_and_version_are_no_errors() -> Result<()> {
     let help = Training::bare().flags("--help").run()?.succeeded()?;
     assert!(help.stdout.contains("--model_name") && help.stdout.contains("--bf16_weight_update"), "{}", help.stdout);
     assert_eq!(help.stderr, "");
+    assert!(!help.stdout.contains('\u{1b}'), "a file has no colours: {}", help.stdout);
     assert!(Training::bare().flags("--version").run()?.succeeded()?.stdout.starts_with("train_and_save "));
     Ok(())
 }

@@ -37,7 +37,7 @@ fn truth(text: &str) -> Option<bool> {
 /// What is expected, without the names of types.
 pub(super) fn described(error: &str) -> String {
     const TYPES: [(&[&str], &str); 5] = [
-        (&["usize", "u64", "u32", "a nonzero usize"], "a whole number, 0 or more"),
+        (&["usize", "u64", "u32", "a nonzero usize"], "a whole number of 0 or more"),
         (&["i64", "i32"], "a whole number"),
         (&["f64", "f32"], "a number"),
         (&["a boolean"], "true or false"),
@@ -83,13 +83,13 @@ mod tests {
     #[test]
     fn errors_have_no_names_of_types() {
         for (error, expected) in [
-            ("invalid type: string \"a\", expected usize", "expected a whole number, 0 or more"),
+            ("invalid type: string \"a\", expected usize", "expected a whole number of 0 or more"),
             ("invalid type: string \"a\", expected f64", "expected a number"),
             (
                 "invalid type: integer `3`, expected struct SchedulerKwargs",
                 "expected names with values, such as {name: value}",
             ),
-            ("invalid value: integer `-1`, expected usize", "expected a whole number, 0 or more"),
+            ("invalid value: integer `-1`, expected usize", "expected a whole number of 0 or more"),
             ("unknown variant `a`, expected one of `b`, `c`", "use `b`, `c`"),
             ("unknown variant `a`, expected `b` or `c`", "use `b` or `c`"),
             ("\"tpu\" is not a device", "\"tpu\" is not a device"),
