@@ -1,7 +1,7 @@
 //! Configuration files: YAML, TOML or JSON with any flag as a key.
 
 use crate::flags::Flags;
-use crate::foreign::{self, Meaning};
+use crate::foreign::{Meaning, self};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::CommandFactory;
 use serde_json::{Map, Value};

@@ -77,9 +77,10 @@ pub fn meaning(name: &str, value: &Value) -> Option<Meaning> {
         Only(values) => *values,
     };
     // A flag's value is a text, and a file may quote one.
+    let as_json = value.to_string();
     let unquoted = value.as_str().map(str::to_ascii_lowercase);
-    let is_accepted = |accepted: &&str| value.to_string() == **accepted || unquoted.as_deref() == Some(*accepted);
-    if value.is_null() || values.iter().any(|accepted| is_accepted(&accepted)) {
+    let is_accepted = |accepted: &&str| as_json == **accepted || unquoted.as_deref() == Some(*accepted);
+    if value.is_null() || values.iter().any(is_accepted) {
         return Some(Meaning::NoEffect);
     }
     let remedy = match values {

@@ -94,10 +94,10 @@ impl Stages {
         if is_due {
             stage.told = now;
         }
-        if progress.is_complete() {
-            if let Some(bar) = open.remove(&progress.stage).and_then(|stage| stage.bar) {
-                bar.finish_and_clear();
-            }
+        if progress.is_complete()
+            && let Some(bar) = open.remove(&progress.stage).and_then(|stage| stage.bar)
+        {
+            bar.finish_and_clear();
         }
         // The end of a stage is told only if its beginning was.
         let is_told = self.bars.is_hidden() && (is_due || has_told && progress.is_complete());
