@@ -1,17 +1,31 @@
 //! Configuration files: YAML, TOML or JSON with any flag as a key.
 
 use crate::flags::Flags;
+use crate::foreign::{Meaning, self};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::CommandFactory;
 use serde_json::{Map, Value};
 use std::fmt::Display;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// Options by the names of their flags.
+/// What a configuration file says.
+#[derive(Debug)]
+pub struct ConfigFile {
+    pub path: PathBuf,
+    /// Options by the names of their flags.
+    pub options: Map<String, Value>,
+    /// Options of TRL or transformers that have no effect here.
+    pub without_effect: Vec<String>,
+    /// Keys that are no option, and options that are not supported.
+    pub problems: Vec<String>,
+}
+
+/// Reads a file.
 ///
 /// # Errors
-/// When the file cannot be read, is malformed, or has a key that is no flag.
-pub fn read(path: &Path) -> Result<Map<String, Value>> {
+/// When the file cannot be read or is malformed. Keys that are not understood are in the result, so
+/// that one message can list all of them.
+pub fn read(path: &Path) -> Result<ConfigFile> {
     let shown = path.display();
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {shown}"))?;
     let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
@@ -28,19 +42,26 @@ pub fn read(path: &Path) -> Result<Map<String, Value>> {
         Value::Null => Map::new(),
         _ => bail!("{shown} must hold one mapping of flags to values"),
     };
-    let mut resolved = Map::new();
+    let (mut options, mut without_effect, mut problems) = (Map::new(), Vec::new(), Vec::new());
     for (key, value) in object {
-        let name = known_name(&key).with_context(|| format!("{shown}: unknown key {key}{}", suggestion(&key)))?;
+        let Some(name) = known_name(&key) else {
+            match foreign::meaning(&key.replace('-', "_"), &value) {
+                Some(Meaning::NoEffect) => without_effect.push(key),
+                Some(Meaning::Refused(problem)) => problems.push(problem),
+                None => problems.push(format!("unknown key {key}{}", suggestion(&key))),
+            }
+            continue;
+        };
         let value = match (name.as_str(), value) {
             // YAML reads `no` as false.
             ("eval_strategy" | "save_strategy" | "logging_strategy", Value::Bool(false)) => Value::from("no"),
             (_, value) => value,
         };
-        if resolved.insert(name.clone(), value).is_some() {
-            bail!("{shown}: {name} is given twice, the second time as {key}");
+        if options.insert(name.clone(), value).is_some() {
+            problems.push(format!("{name} is given twice, the second time as {key}"));
         }
     }
-    Ok(resolved)
+    Ok(ConfigFile { path: path.to_owned(), options, without_effect, problems })
 }
 
 fn first_line(error: impl Display) -> anyhow::Error {
@@ -58,12 +79,34 @@ fn known_name(key: &str) -> Option<String> {
     found.map(|argument| argument.get_id().to_string())
 }
 
+/// The flag that is spelled almost like this: at most two typing errors, and fewer in a short name.
 fn suggestion(key: &str) -> String {
+    let key = key.replace('-', "_");
     let command = Flags::command();
     let names = command.get_arguments().map(|argument| argument.get_id().to_string()).filter(|name| name != "config");
     let nearest = names
-        .map(|name| (strsim::jaro_winkler(&name, key), name))
-        .filter(|(similarity, _)| *similarity > 0.7)
-        .max_by(|a, b| a.0.total_cmp(&b.0));
+        .map(|name| (strsim::damerau_levenshtein(&name, &key), name))
+        .filter(|(errors, name)| *errors <= 2 && errors * 4 <= name.len().min(key.len()))
+        .min_by_key(|(errors, _)| *errors);
     nearest.map_or_else(String::new, |(_, name)| format!("; did you mean {name}?"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hint_is_close_in_spelling() {
+        for (key, hint) in [
+            ("learning_rte", "; did you mean learning_rate?"),
+            ("num_train_epoch", "; did you mean num_train_epochs?"),
+            ("sede", "; did you mean seed?"),
+            ("run_name", ""),
+            ("lr", ""),
+            ("dataset_mixture", ""),
+            ("chat_template", ""),
+        ] {
+            assert_eq!(suggestion(key), hint, "{key}");
+        }
+    }
 }

@@ -5,8 +5,9 @@
 //! take a name are texts here: the configuration checks all of them together, so that one message
 //! lists every mistake.
 
+use crate::foreign;
 use crate::terminal::LogFormat;
-use clap::{Args, Command, CommandFactory, Parser};
+use clap::{Arg, ArgAction, Args, Command, CommandFactory, Parser};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::any::TypeId;
@@ -236,7 +237,8 @@ pub struct Logging {
     /// Log the first step too [default: false]
     logging_first_step: Option<bool>,
     /// Where to report to besides the files: none is all there is [default: none]
-    report_to: Option<String>,
+    #[arg(num_args = 1.., value_name = "NAME", overrides_with = "report_to")]
+    report_to: Option<Vec<String>>,
     /// No progress bar [default: false]
     disable_tqdm: Option<bool>,
     /// When to evaluate: epoch, steps or no [default: epoch]
@@ -282,8 +284,15 @@ pub struct Logging {
 
 impl Flags {
     /// The command: every field is a flag of its name, and a boolean's value may be left out, as
-    /// with Python's argparse.
+    /// with Python's argparse. Options of TRL and transformers that are none here are hidden flags.
     pub fn command_for_parsing() -> Command {
+        let foreign = foreign::names().map(|name| {
+            Arg::new(name).long(name).hide(true).num_args(0..).default_missing_value("true").action(ArgAction::Set)
+        });
+        Self::own_command().args(foreign)
+    }
+
+    fn own_command() -> Command {
         let mut order = 0;
         Self::command().mut_args(|argument| {
             order += 1;
@@ -324,22 +333,22 @@ impl Default for ProgramFlags {
 impl ProgramFlags {
     /// Takes these options from all others, which are returned too.
     ///
-    /// # Errors
-    /// When one has a wrong value.
-    pub fn take_from(mut options: Map<String, Value>) -> Result<(Self, Map<String, Value>), String> {
-        let Ok(Value::Object(mut own)) = serde_json::to_value(Self::default()) else { return Ok(Default::default()) };
+    /// The last part lists wrong values, which have no effect.
+    pub fn take_from(mut options: Map<String, Value>) -> (Self, Map<String, Value>, Vec<String>) {
+        let Ok(Value::Object(mut own)) = serde_json::to_value(Self::default()) else { return Default::default() };
         let mut problems = Vec::new();
         for name in own.keys().cloned().collect::<Vec<_>>() {
             let Some(value) = options.remove(&name).filter(|value| !value.is_null()) else { continue };
             // One at a time, so that the message can name it.
+            let value = value.as_str().and_then(|text| boolean(text).ok()).map_or(value.clone(), Value::from);
             let alone = Value::Object(Map::from_iter([(name.clone(), value.clone())]));
             match serde_json::from_value::<Self>(alone) {
                 Ok(_) => drop(own.insert(name, value)),
                 Err(error) => problems.push(format!("{name} is {value}: {error}")),
             }
         }
-        let own = serde_json::from_value(Value::Object(own)).map_err(|error| error.to_string())?;
-        if problems.is_empty() { Ok((own, options)) } else { Err(problems.join("; ")) }
+        let own = serde_json::from_value(Value::Object(own)).unwrap_or_default();
+        (own, options, problems)
     }
 }
 
@@ -351,8 +360,8 @@ fn finite(text: &str) -> Result<f64, String> {
 
 fn boolean(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
-        "true" | "1" | "yes" | "on" => Ok(true),
-        "false" | "0" | "no" | "off" => Ok(false),
+        "true" | "1" | "yes" | "y" | "t" | "on" => Ok(true),
+        "false" | "0" | "no" | "n" | "f" | "off" => Ok(false),
         _ => Err("must be true or false".to_owned()),
     }
 }

@@ -8,11 +8,11 @@ mod cli;
 mod config_file;
 mod failure;
 mod flags;
+mod foreign;
 mod run;
 mod terminal;
 
 use cli::Request;
-use sft_trainer::SftConfig;
 use sft_trainer::callbacks::OnSignal;
 use std::process::ExitCode;
 use terminal::Terminal;
@@ -23,10 +23,14 @@ fn main() -> ExitCode {
             terminal::print(&text);
             Ok(run::Outcome::Complete)
         }
-        Request::Train { options, program } => {
+        Request::Train { settings, program } => {
             let on_signal = if program.save_on_signal { OnSignal::Save } else { OnSignal::Leave };
             let terminal = Terminal::open(program.log_format, program.disable_tqdm);
-            let config = SftConfig::from_options(options).map_err(failure::Failure::before_training)?;
+            let warning = settings.warning();
+            let config = settings.config()?;
+            if let Some(warning) = warning {
+                tracing::warn!("{warning}");
+            }
             run::run(config, on_signal, &terminal)
         }
     });

@@ -3,13 +3,11 @@
 use crate::failure::Failure;
 use crate::terminal::Terminal;
 use anyhow::{Context, Result};
-use sft_trainer::callbacks::{
-    BestModelCheckpointCallback, EarlyStopping, LossSpike, MetricsFile, OnSignal, Rotation, Signals,
-};
+use sft_trainer::callbacks::{BestModelCheckpointCallback, EarlyStopping, LossSpike, MetricsFile, OnSignal, Rotation, Signals};
 use sft_trainer::{SftConfig, SftTrainer, cache_folder};
 use std::time::Instant;
 use tracing::{error, info};
-use trainer_core::{ProgressBar, SaveStrategy};
+use trainer_core::{ProgressBar, ProgressLines, SaveStrategy};
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,8 +41,11 @@ pub fn run(config: SftConfig, on_signal: OnSignal, terminal: &Terminal) -> Resul
     let early_stopping = options
         .early_stopping_patience
         .map(|patience| EarlyStopping::new(patience).with_threshold(options.early_stopping_threshold.unwrap_or(0.0)));
+    let in_lines = terminal.tells_progress_in_lines();
     let trained = trainer
-        .callback(ProgressBar::new(terminal.bars()))
+        // In the log of a batch system there is no bar. Both tell the first loss, so only one is used.
+        .callback((!in_lines).then(|| ProgressBar::new(terminal.bars())))
+        .callback(in_lines.then(ProgressLines::default))
         .callback(signals.clone())
         .callback(MetricsFile::new(training.output_dir.join(MetricsFile::FILE_NAME)))
         .callback(saves.then_some(BestModelCheckpointCallback))

@@ -3,12 +3,15 @@
 //! A closed pipe must not end a training run, so what cannot be written is dropped; `eprintln!`
 //! would panic.
 
+mod stages;
+
 use indicatif::{MultiProgress, ProgressDrawTarget};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use stages::{Progress, Stages};
 use std::borrow::Cow;
 use std::fmt::Debug;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::sync::OnceLock;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
@@ -22,7 +25,7 @@ use tracing_subscriber::{EnvFilter, registry};
 const LONGEST_LINE: usize = 8 << 10;
 /// What is shown unless `RUST_LOG` says otherwise: what the crates of this workspace tell.
 const DEFAULT_FILTER: &str = "off,train_and_save=info,sft_trainer=info,trainer_core=info,checkpoint_callbacks=info,\
-                              causal_lm=info,galore_optim=info,sft_data=info,torch_ext=info";
+                              causal_lm=info,galore_optim=info,sft_data=info,torch_ext=info,progress=info";
 
 /// The format in use, once the terminal is open.
 static FORMAT: OnceLock<LogFormat> = OnceLock::new();
@@ -55,7 +58,7 @@ impl Terminal {
         let wanted = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|wanted| !wanted.trim().is_empty());
         let filter = wanted.as_ref().and_then(|wanted| EnvFilter::try_new(wanted).ok());
         let is_malformed = wanted.is_some() && filter.is_none();
-        let lines = Lines { bars: bars.clone(), format };
+        let lines = Lines { bars: bars.clone(), format, stages: Stages::new(bars.clone()) };
         let filter = filter.unwrap_or_else(|| EnvFilter::new(DEFAULT_FILTER));
         // Fails if there is a subscriber already. Then that one stays.
         let _ = tracing::subscriber::set_global_default(registry().with(filter).with(lines));
@@ -63,6 +66,12 @@ impl Terminal {
             tracing::warn!("RUST_LOG is not a filter, and has no effect");
         }
         Self { bars }
+    }
+
+    /// Whether progress is told in lines, because stderr is no terminal or its lines are for
+    /// machines.
+    pub fn tells_progress_in_lines(&self) -> bool {
+        !std::io::stderr().is_terminal() || FORMAT.get() == Some(&LogFormat::Json)
     }
 
     /// Where progress bars are drawn.
@@ -94,12 +103,19 @@ pub fn error(message: &str) {
 struct Lines {
     bars: MultiProgress,
     format: LogFormat,
+    stages: Stages,
 }
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let mut fields = Fields::default();
         event.record(&mut fields);
+        if event.metadata().target() == stages::TARGET {
+            let Some(line) = Progress::of(&fields.others).and_then(|progress| self.stages.show(progress)) else {
+                return;
+            };
+            fields.message = line;
+        }
         let line = match self.format {
             LogFormat::Text => as_text(*event.metadata().level(), &fields.message),
             LogFormat::Json => {
@@ -147,6 +163,10 @@ impl Visit for Fields {
         self.others.insert(field.name().to_owned(), value.into());
     }
 
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.others.insert(field.name().to_owned(), value.into());
+    }
+
     fn record_f64(&mut self, field: &Field, value: f64) {
         self.others.insert(field.name().to_owned(), value.into());
     }
@@ -164,10 +184,17 @@ impl Visit for Fields {
     }
 }
 
-/// The line without what a terminal obeys (a title, colours, the cursor), and cut where it is out
-/// of all proportion.
+/// Whether a terminal would obey the character (a title, colours, the cursor), or show the text
+/// around it in another order than it has, or show nothing.
+fn is_obeyed(c: char) -> bool {
+    let reorders = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let separates = matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}');
+    reorders || separates || c.is_control() && c != '\n' && c != '\t'
+}
+
+/// The line without what a terminal obeys, and cut where it is out of all proportion.
 fn harmless(line: &str) -> Cow<'_, str> {
-    let obeyed = |c: char| c.is_control() && c != '\n' && c != '\t';
+    let obeyed = is_obeyed;
     if line.len() <= LONGEST_LINE && !line.contains(obeyed) {
         return Cow::Borrowed(line);
     }
@@ -194,6 +221,7 @@ mod tests {
     fn what_files_hold_does_not_reach_the_terminal_as_commands() {
         assert_eq!(harmless("warning: naïve\n\tplain"), "warning: naïve\n\tplain");
         assert_eq!(harmless("\u{1b}]0;owned\u{7} \u{9b}2J\r"), "\\u{1b}]0;owned\\u{7} \\u{9b}2J\\r");
+        assert_eq!(harmless("a\u{202e}txt.exe\u{2066}\u{2028}b"), "a\\u{202e}txt.exe\\u{2066}\\u{2028}b");
         let long = harmless(&"é".repeat(LONGEST_LINE)).into_owned();
         assert_eq!(long, "é".repeat(LONGEST_LINE / 2) + " … (cut)");
     }

@@ -79,15 +79,17 @@ impl SftConfig {
     }
 
     /// The documented recipe with these options in place of its own. Keys are the field names of
-    /// the parts. `null` unsets a field that can be unset, as in Python; for any other field it
-    /// keeps the recipe's value.
+    /// the parts. `null` means what `None` means in Hugging Face: it unsets a field that can be
+    /// unset, also one that the recipe sets (`max_length`, `optim_args`, `save_total_limit`). For
+    /// any other field it keeps the recipe's value. A text that is a number or a truth value is
+    /// read as such.
     ///
     /// # Errors
     /// [`Error::Config`] lists every unknown key, every value of the wrong type and everything that
     /// [`validate`](Self::validate) finds.
     pub fn from_options(options: Map<String, Value>) -> Result<Self, Error> {
         let mut config = Self::documented_recipe();
-        let mut options = Options::new(options);
+        let mut options = Options::new(with_python_none(options));
         options.apply_to(&mut config.model);
         options.apply_to(&mut config.dataset);
         options.apply_to(&mut config.prepare);
@@ -95,7 +97,13 @@ impl SftConfig {
         options.apply_to(&mut config.optimizer);
         options.apply_to(&mut config.training);
         options.apply_to(&mut config.run);
-        let mut problems = options.problems();
+        let is_given = |name: &str| options.get(name).is_some_and(|value| !value.is_null());
+        // What is given goes before the default of another option.
+        if is_given("warmup_steps") && !is_given("warmup_ratio") {
+            config.training.warmup_ratio = 0.0;
+        }
+        let mut problems = none_problems(&config, &options);
+        problems.extend(options.problems());
         config.resolve();
         problems.extend(config.problems());
         if problems.is_empty() { Ok(config) } else { Err(Error::Config { problems }) }
@@ -174,6 +182,37 @@ impl SftConfig {
         }
         problems
     }
+}
+
+/// Replaces `null` where an option's `None` is a value of its own in Hugging Face, which the
+/// recipe's default is not.
+fn with_python_none(mut options: Map<String, Value>) -> Map<String, Value> {
+    let is_galore = options.get("optim").is_none_or(|name| name.as_str().is_none_or(|name| name.starts_with("galore")));
+    // The file's own type; and galore-torch's own rank, gap and scale.
+    for (name, none) in [("dtype", Some("auto")), ("optim_args", is_galore.then_some(""))] {
+        if let (Some(value @ Value::Null), Some(none)) = (options.get_mut(name), none) {
+            *value = none.into();
+        }
+    }
+    options
+}
+
+/// `None` where Hugging Face refuses it, although the recipe has a default.
+fn none_problems(config: &SftConfig, options: &Options) -> Vec<String> {
+    let is_none = |name: &str| options.get(name).is_some_and(Value::is_null);
+    let mut problems = Vec::new();
+    if is_none("optim_target_modules") && config.optimizer.optim == OptimizerName::GaLoreAdamW {
+        problems
+            .push("optim_target_modules is null: GaLore needs the names of modules, such as attn and mlp".to_owned());
+    }
+    if is_none("dataset_name") {
+        problems.push("dataset_name is null: name a dataset, or leave the key out".to_owned());
+    }
+    let given = options.get("recompute").and_then(Value::as_str);
+    if given == Some("auto") && !config.model.gradient_checkpointing {
+        problems.push("recompute is auto: gradient_checkpointing is false: leave one of the two out".to_owned());
+    }
+    problems
 }
 
 #[cfg(test)]

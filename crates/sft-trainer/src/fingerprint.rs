@@ -14,6 +14,7 @@ use crate::Error;
 use crate::config::{OptimizerConfig, SftConfig};
 use causal_lm::{CausalLm, ParameterSpec};
 use galore_optim::{GaLoreConfig, MomentDtype, WeightUpdate};
+use serde_json::{Map, Value};
 use sft_data::Example;
 use sha2::{Digest, Sha256};
 
@@ -30,6 +31,7 @@ impl RunFile {
             dataset_name: config.dataset.dataset_name.clone(),
             train_rows: digest_rows(train),
             eval_rows: eval.map(digest_rows),
+            row_options: row_options(config)?,
             model_config: digest_model(model)?,
             dtype: format!("{:?}", model.parameters().flat_weights().f_kind()?),
             optimizer,
@@ -72,6 +74,21 @@ impl OptimizerFingerprint {
             adam: serde_json::Value::Null,
         }
     }
+}
+
+/// Options that say nothing about which rows there are.
+const NOT_ROWS: [&str; 2] = ["max_dataset_memory", "evaluation"];
+
+/// Every option that decides which rows there are and what their tokens and labels are.
+fn row_options(config: &SftConfig) -> Result<Map<String, Value>, Error> {
+    let parts = [
+        serde_json::to_value(&config.dataset)?,
+        serde_json::to_value(&config.prepare)?,
+        serde_json::to_value(&config.tokenizer)?,
+    ];
+    let fields =
+        parts.into_iter().filter_map(|part| if let Value::Object(fields) = part { Some(fields) } else { None });
+    Ok(fields.flatten().filter(|(name, _)| !NOT_ROWS.contains(&name.as_str())).collect())
 }
 
 fn digest_rows(rows: &[Example]) -> String {

@@ -186,6 +186,21 @@ impl Hub {
         self.fetch_all(&repo, &is_model_file)
     }
 
+    /// The folder of a model without its weights: as [`model_dir`](Self::model_dir), but only small
+    /// files are fetched, so that they can be judged before the large ones come. The folder of a
+    /// repository is named by its commit.
+    ///
+    /// # Errors
+    /// As [`model_dir`](Self::model_dir).
+    pub fn model_config_dir(&self, name: &str, revision: &str) -> Result<PathBuf, HubError> {
+        if Path::new(name).exists() || !is_repo_id(name) {
+            return self.model_dir(name, revision);
+        }
+        let repo = self.open(RepoKind::Model, name, revision)?;
+        repo.check_weights()?;
+        self.fetch_all(&repo, &|file| is_model_file(file) && !file.ends_with(".safetensors"))
+    }
+
     fn connection(&self) -> Result<&Connection, HubError> {
         if let Some(connection) = self.connection.get() {
             return Ok(connection);

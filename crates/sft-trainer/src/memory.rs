@@ -1,8 +1,11 @@
 //! When memory runs out: libtorch's error as the loop understands it, and what a user can change.
 
+mod estimate;
+
 use crate::Error;
 use crate::config::{OptimizerName, SftConfig};
 use causal_lm::{CausalLm, KeptBlocks, Recompute, WeightDtype};
+pub(crate) use estimate::check_fits;
 use galore_optim::Optimizer;
 use std::error::Error as StdError;
 use tch::Device;

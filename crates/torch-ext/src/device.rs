@@ -19,7 +19,7 @@ use tch::Device;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum DeviceChoice {
-    /// The first CUDA device if CUDA can be used, otherwise the CPU.
+    /// The first CUDA device, or the CPU where there is no NVIDIA device.
     #[default]
     Auto,
     /// The CPU.
@@ -82,13 +82,13 @@ impl From<DeviceChoice> for String {
 /// Resolves a choice to a device of this machine, and loads CUDA if the choice may need it.
 ///
 /// `cuda_folders` are places where `libtorch_cuda.so` may be, for [`load_from`]; they count only if
-/// this is the process's first call that loads CUDA. With [`DeviceChoice::Auto`] on a machine that
-/// has an NVIDIA driver but no usable CUDA, the result is the CPU, and a `tracing` warning says
-/// why.
+/// this is the process's first call that loads CUDA. With [`DeviceChoice::Auto`] the result is the
+/// CPU only on a machine without an NVIDIA device, or where `CUDA_VISIBLE_DEVICES` hides them all.
 ///
 /// # Errors
-/// [`Error::CudaUnavailable`] when CUDA was chosen and cannot be used, [`Error::NoSuchDevice`] when
-/// it has no device of that index.
+/// [`Error::CudaUnavailable`] when CUDA was chosen and cannot be used, [`Error::UnusableGpu`] when
+/// there is an NVIDIA device that cannot be used and the choice is `auto`,
+/// [`Error::NoSuchDevice`] when CUDA has no device of that index.
 pub fn choose(choice: DeviceChoice, cuda_folders: &[PathBuf]) -> Result<Device, Error> {
     if choice == DeviceChoice::Cpu {
         return Ok(Device::Cpu); // without loading CUDA
@@ -99,12 +99,12 @@ pub fn choose(choice: DeviceChoice, cuda_folders: &[PathBuf]) -> Result<Device, 
 /// `cuda` is the number of devices, or why there are none.
 fn resolve(choice: DeviceChoice, cuda: Result<i64, Unavailable>) -> Result<Device, Error> {
     match (choice, cuda) {
-        (DeviceChoice::Cpu, _) | (DeviceChoice::Auto, Err(Unavailable::NoDriver)) => Ok(Device::Cpu),
-        (DeviceChoice::Auto, Ok(_)) => Ok(Device::Cuda(0)),
-        (DeviceChoice::Auto, Err(reason)) => {
-            tracing::warn!("there is an NVIDIA driver, but {reason}; using the CPU");
+        (DeviceChoice::Cpu, _) | (DeviceChoice::Auto, Err(Unavailable::NoDriver | Unavailable::Hidden)) => {
             Ok(Device::Cpu)
         }
+        (DeviceChoice::Auto, Ok(_)) => Ok(Device::Cuda(0)),
+        // Days on the CPU in place of hours would be a surprise.
+        (DeviceChoice::Auto, Err(reason)) => Err(Error::UnusableGpu { reason }),
         (DeviceChoice::Cuda(index), Ok(count)) if i64::try_from(index).is_ok_and(|index| index < count) => {
             Ok(Device::Cuda(index))
         }

@@ -63,6 +63,13 @@ pub enum Error {
         #[source]
         reason: Unavailable,
     },
+    /// There is an NVIDIA device, but it cannot be used, and the device was to be chosen.
+    #[error("there is an NVIDIA device, but {reason}; mend that, or train on the CPU with `device` cpu")]
+    UnusableGpu {
+        /// Why.
+        #[source]
+        reason: Unavailable,
+    },
     /// A CUDA device was chosen that this machine does not have.
     #[error("cuda:{index} does not exist: this machine has {count} CUDA devices")]
     NoSuchDevice {

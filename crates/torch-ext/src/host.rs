@@ -15,8 +15,8 @@ pub struct HostMemoryInfo {
     pub total_bytes: Option<u64>,
 }
 
-/// Returns the machine's memory, or the process's limit on its address space (`ulimit -v`) where
-/// that is lower.
+/// Returns the machine's memory, or the process's limit on its address space (`ulimit -v`) or its
+/// data (`ulimit -d`) where that leaves less.
 ///
 /// A limit on the process's control group is not included; see [`unused_cgroup_bytes`].
 ///
@@ -37,8 +37,8 @@ pub fn peak_resident_bytes() -> Option<u64> {
 /// least of limit minus usage over the process's control group and its ancestors. `None` if none
 /// of them has a limit.
 ///
-/// Both versions of control groups are read. Usage includes the group's file cache, which the
-/// system would free first, so the figure is on the safe side.
+/// Both versions of control groups are read. File cache that was not used lately does not count as
+/// usage, because the system frees it first.
 pub fn unused_cgroup_bytes() -> Option<u64> {
     cgroup::unused_bytes(Path::new("/"))
 }
@@ -46,19 +46,27 @@ pub fn unused_cgroup_bytes() -> Option<u64> {
 fn memory_in(proc: &Path) -> HostMemoryInfo {
     let meminfo = |name| kibibytes(&proc.join("meminfo"), name);
     let machine = HostMemoryInfo { free_bytes: meminfo("MemAvailable:"), total_bytes: meminfo("MemTotal:") };
-    let limit = address_space_limit(proc).filter(|limit| machine.total_bytes.is_none_or(|total| *limit < total));
-    let Some(limit) = limit else { return machine };
-    let used = kibibytes(&proc.join("self/status"), "VmSize:").unwrap_or(0);
-    HostMemoryInfo { free_bytes: Some(limit.saturating_sub(used)), total_bytes: Some(limit) }
+    // Limits of the process, and the line with what counts towards each.
+    let limits = [("Max address space", "VmSize:"), ("Max data size", "VmData:")];
+    let limited = limits.into_iter().filter_map(|(name, used)| {
+        let limit = limit(proc, name).filter(|limit| machine.total_bytes.is_none_or(|total| *limit < total))?;
+        let used = kibibytes(&proc.join("self/status"), used).unwrap_or(0);
+        let free = limit.saturating_sub(used);
+        Some(HostMemoryInfo {
+            free_bytes: Some(free.min(machine.free_bytes.unwrap_or(free))),
+            total_bytes: Some(limit),
+        })
+    });
+    limited.min_by_key(|limited| limited.free_bytes).unwrap_or(machine)
 }
 
 fn peak_resident_bytes_in(proc: &Path) -> Option<u64> {
     kibibytes(&proc.join("self/status"), "VmHWM:")
 }
 
-/// The soft limit, in bytes. "unlimited" is not a number, so it counts as none.
-fn address_space_limit(proc: &Path) -> Option<u64> {
-    first_word_after(&proc.join("self/limits"), "Max address space")?.parse().ok()
+/// A soft limit, in bytes. "unlimited" is not a number, so it counts as none.
+fn limit(proc: &Path, name: &str) -> Option<u64> {
+    first_word_after(&proc.join("self/limits"), name)?.parse().ok()
 }
 
 /// A line such as `VmSize:     2928 kB`, in bytes.
@@ -110,6 +118,21 @@ mod tests {
         let nothing = HostMemoryInfo { free_bytes: None, total_bytes: None };
         assert_eq!(memory_in(proc("MemTotal: many kB\n", "unlimited").path()), nothing);
         assert_eq!(memory_in(Path::new("/no such folder")), nothing);
+    }
+
+    #[test]
+    fn a_limit_on_data_counts_too() {
+        let folder = proc("MemTotal:  8192 kB\nMemAvailable:  4096 kB\n", "6291456");
+        let write = |data: &str| {
+            let limits =
+                format!("Max data size   {data}  unlimited  bytes\nMax address space  6291456  unlimited  bytes\n");
+            fs::write(folder.path().join("self/limits"), limits).unwrap();
+        };
+        fs::write(folder.path().join("self/status"), "VmSize:  2048 kB\nVmData:  1024 kB\n").unwrap();
+        write("2097152");
+        assert_eq!(memory_in(folder.path()), info(1 << 20, 2 << 20));
+        write("unlimited");
+        assert_eq!(memory_in(folder.path()), info(4 << 20, 6 << 20));
     }
 
     #[test]

@@ -2,13 +2,13 @@ use super::*;
 use clap::CommandFactory;
 use sft_trainer::SftConfig;
 use std::path::Path;
-use trainer_core::{IntervalStrategy, SaveStrategy, SchedulerType};
+use trainer_core::{IntervalStrategy, SaveStrategy, Schedule, SchedulerType};
 
 /// The configuration from these arguments and the two required ones.
 fn config(arguments: &[&str]) -> SftConfig {
     let required = ["train_and_save", "--model-name", "m", "--output-dir", "a-b"];
     match parse(required.iter().chain(arguments).map(OsString::from)) {
-        Ok(Request::Train { options, .. }) => SftConfig::from_options(options).unwrap(),
+        Ok(Request::Train { settings, .. }) => settings.config().unwrap(),
         other => panic!("{other:?}"),
     }
 }
@@ -16,7 +16,7 @@ fn config(arguments: &[&str]) -> SftConfig {
 fn error(arguments: &[&str]) -> String {
     let required = ["train_and_save", "--model_name", "m", "--output_dir", "o"];
     let error = match parse(required.iter().chain(arguments).map(OsString::from)) {
-        Ok(Request::Train { options, .. }) => Failure::before_training(SftConfig::from_options(options).unwrap_err()),
+        Ok(Request::Train { settings, .. }) => settings.config().unwrap_err(),
         Ok(Request::Print(text)) => panic!("{text}"),
         Err(error) => error,
     };
@@ -138,10 +138,9 @@ fn every_flag_and_alias_is_in_the_user_guide_and_means_something() {
     let guide = include_str!("../../../../docs/usage.md");
     let command = Flags::command();
     let known = SftConfig::option_names();
-    let (_, unknown) = ProgramFlags::take_from(
+    let (_, unknown, _) = ProgramFlags::take_from(
         command.get_arguments().map(|argument| (argument.get_id().to_string(), Value::Null)).collect(),
-    )
-    .unwrap();
+    );
     for argument in command.get_arguments() {
         let aliases = argument.get_all_aliases().unwrap_or_default();
         for name in std::iter::once(argument.get_id().as_str()).chain(aliases) {
@@ -175,4 +174,72 @@ fn a_bad_file_is_one_line() {
     let empty = folder.path().join("empty.yaml");
     std::fs::write(&empty, "").unwrap();
     assert_eq!(config(&["--config", empty.to_str().unwrap()]).training.learning_rate, 1e-5);
+}
+
+/// A recipe of TRL: everything that has to go at once, with the file's name.
+#[test]
+fn one_message_lists_all_that_is_wrong_with_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("trl.yaml");
+    std::fs::write(
+        &path,
+        "overwrite_output_dir: true\nrun_name: first\nlearning_rte: 1\nunheard_of: 2\npush_to_hub: true\n\
+         max_length: many\nseed: -1\nreport_to: [wandb, tensorboard]\ndisable_tqdm: perhaps\noptim: lion\n",
+    )
+    .unwrap();
+    let message = error(&["--config", path.to_str().unwrap(), "--seed", "3", "--dtype", "int3"]);
+    let (of_file, others) = message.split_at(message.find("dtype is").unwrap());
+    for expected in [
+        "unknown key learning_rte; did you mean learning_rate?",
+        "unknown key unheard_of;",
+        "push_to_hub is true: not supported",
+        "max_length is \"many\": expected a whole number",
+        "report_to is wandb, tensorboard",
+        "disable_tqdm is \"perhaps\"",
+        "optim is \"lion\"",
+    ] {
+        assert!(of_file.contains(expected), "{expected}: {message}");
+    }
+    assert!(message.starts_with(path.to_str().unwrap()), "{message}");
+    assert!(!message.contains("run_name") && !message.contains("seed"), "{message}");
+    assert!(!others.contains("trl.yaml"), "{message}");
+}
+
+#[test]
+fn options_without_effect_are_named_in_one_warning() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("trl.yaml");
+    let text = "overwrite_output_dir: true\nlog_level: info\npush_to_hub: false\ntrust_remote_code: false\n\
+                gradient_checkpointing_kwargs: {use_reentrant: false}\ntf32: true\nlearning_rate: '2e-5'\n";
+    std::fs::write(&path, text).unwrap();
+    let arguments = ["t", "--model_name", "m", "--output_dir", "o", "--config", path.to_str().unwrap()];
+    let flags = ["--dataset-num-proc", "8", "--push_to_hub", "False", "--do_train", "--seed", "4"];
+    let Request::Train { settings, .. } = parse(arguments.iter().chain(&flags).map(OsString::from)).unwrap() else {
+        panic!("it trains")
+    };
+    assert_eq!(
+        settings.warning().unwrap(),
+        "options without effect here: dataset_num_proc, do_train, gradient_checkpointing_kwargs, log_level, \
+         overwrite_output_dir, push_to_hub, tf32, trust_remote_code"
+    );
+    let config = settings.config().unwrap();
+    assert_eq!((config.training.learning_rate, config.training.seed), (2e-5, 4));
+    assert!(error(&["--push_to_hub"]).contains("push_to_hub is \"true\": not supported"));
+    assert!(error(&["--use_peft", "true", "--optim", "lion"]).contains("optim is"));
+}
+
+#[test]
+fn warm_up_of_no_steps_goes_before_the_default_ratio() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c.yaml");
+    std::fs::write(&path, "max_length: null\nsave_total_limit: null\n").unwrap();
+    let config = config(&["--config", path.to_str().unwrap(), "--warmup_steps", "0"]);
+    assert_eq!((config.prepare.max_length, config.training.save_total_limit), (None, None));
+    assert_eq!(Schedule::new(&config.training, 100).warmup_steps(), 0);
+}
+
+#[test]
+fn help_does_not_show_options_without_effect() {
+    let Ok(Request::Print(text)) = parse(["t", "--help"].map(OsString::from)) else { panic!("it prints") };
+    assert!(text.contains("model_name") && !text.contains("hub_model_id"), "{text}");
 }

@@ -1,5 +1,8 @@
 //! From one flat map of options to the configuration structs of several crates.
 
+mod reading;
+
+use reading::{described, readings};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -25,14 +28,20 @@ impl Options {
             let Some(before) = fields.get(name).cloned() else { continue };
             self.used.insert(name.clone());
             // One at a time, so that the message can name it.
-            fields.insert(name.clone(), value.clone());
-            match serde_json::from_value(Value::Object(fields.clone())) {
+            let mut read = |value: &Value| {
+                fields.insert(name.clone(), value.clone());
+                serde_json::from_value(Value::Object(fields.clone()))
+            };
+            let as_it_is = read(value);
+            let outcome =
+                as_it_is.or_else(|error| readings(value).iter().find_map(|value| read(value).ok()).ok_or(error));
+            match outcome {
                 Ok(changed) => *part = changed,
                 Err(error) => {
                     fields.insert(name.clone(), before);
                     // Python's None on a field that cannot be unset: the recipe's value stays.
                     if !value.is_null() {
-                        let problem = format!("{name} is {value}: {error}");
+                        let problem = format!("{name} is {value}: {}", described(&error.to_string()));
                         // A field of two parts is wrong in both.
                         if !self.problems.contains(&problem) {
                             self.problems.push(problem);
@@ -41,6 +50,11 @@ impl Options {
                 }
             }
         }
+    }
+
+    /// Whether an option is given, and as what.
+    pub(super) fn get(&self, name: &str) -> Option<&Value> {
+        self.options.get(name)
     }
 
     /// Everything wrong, unknown names included.

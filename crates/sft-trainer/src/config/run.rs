@@ -68,8 +68,10 @@ impl RunConfig {
                 problems.push(format!("early_stopping_threshold is {threshold}: {fix}"));
             }
         }
-        if let Some(name) = self.report_to.iter().find(|name| *name != "none") {
-            problems.push(format!("report_to is {name}: only none is supported; metrics.jsonl has every figure"));
+        let others: Vec<&str> = self.report_to.iter().map(String::as_str).filter(|name| *name != "none").collect();
+        if !others.is_empty() {
+            let names = others.join(", ");
+            problems.push(format!("report_to is {names}: only none is supported; metrics.jsonl has every figure"));
         }
         problems
     }

@@ -3,6 +3,7 @@ use causal_lm::{AttentionKind, CudaGraphs, Recompute, WeightDtype};
 use galore_optim::{AdamConfig, RefreshTiming, SubspaceSolver, TargetModules, WeightUpdate};
 use serde_json::json;
 use tch::Kind;
+use trainer_core::Schedule;
 
 fn resolve(options: Value) -> Result<SftConfig, Error> {
     let Value::Object(mut all) = json!({ "model_name": "m", "output_dir": "o" }) else { panic!() };
@@ -145,6 +146,78 @@ fn null_unsets_what_can_be_unset_and_keeps_the_rest() {
     assert_eq!((config.prepare.max_length, config.training.save_total_limit), (None, None));
     assert_eq!(config.training.learning_rate, 1e-5);
     assert_eq!(resolve(json!({ "save_total_limit": 0 })).unwrap().training.save_total_limit, None);
+}
+
+/// Every option whose default in TRL 1.16 and transformers 5.17 is None, or that takes None.
+#[test]
+fn null_is_what_none_is_in_python() {
+    let recipe = SftConfig::new("m", "o");
+    let unchanged = [
+        "attn_implementation",
+        "bf16",
+        "chat_template_path",
+        "completion_only_loss",
+        "dataset_config",
+        "eos_token",
+        "eval_steps",
+        "greater_is_better",
+        "lr_scheduler_kwargs",
+        "metric_for_best_model",
+        "pad_to_multiple_of",
+        "report_to",
+        "resume_from_checkpoint",
+        "test_size",
+    ];
+    for name in unchanged {
+        assert!(SftConfig::option_names().contains(name), "{name}");
+        assert_eq!(resolve(json!({ name: null })).unwrap(), recipe, "{name}");
+    }
+    assert_eq!(resolve(json!({ "max_length": null })).unwrap().prepare.max_length, None);
+    assert_eq!(resolve(json!({ "save_total_limit": null })).unwrap().training.save_total_limit, None);
+    assert_eq!(resolve(json!({ "dtype": null })).unwrap().model.dtype.to_string(), "auto");
+    let galore = |options| resolve(options).unwrap().optimizer.galore().unwrap().map(|galore| galore.rank);
+    assert_eq!(galore(json!({ "optim_args": null })), Some(128));
+    assert_eq!(galore(json!({ "optim_args": null, "optim": "adamw_torch" })), None);
+    resolve(json!({ "optim_target_modules": null, "optim": "adamw_torch" })).unwrap();
+    assert!(message(json!({ "optim_target_modules": null })).contains("optim_target_modules is null"));
+    assert!(message(json!({ "dataset_name": null })).contains("dataset_name is null"));
+}
+
+#[test]
+fn what_is_given_goes_before_the_default_of_another_option() {
+    let warmup = |options| Schedule::new(&resolve(options).unwrap().training, 1000).warmup_steps();
+    assert_eq!(warmup(json!({})), 100);
+    assert_eq!(warmup(json!({ "warmup_steps": 0 })), 0);
+    assert_eq!(warmup(json!({ "warmup_steps": 5 })), 5);
+    assert_eq!(warmup(json!({ "warmup_ratio": 0.02 })), 20);
+    assert_eq!(warmup(json!({ "warmup_steps": null, "warmup_ratio": 0.02 })), 20);
+    assert_eq!(warmup(json!({ "warmup_steps": null })), 100);
+    let both = json!({ "recompute": "auto", "gradient_checkpointing": false });
+    assert!(message(both).contains("leave one of the two out"));
+}
+
+#[test]
+fn values_are_read_as_pythons_parser_reads_them() {
+    let config = resolve(json!({
+        "learning_rate": "2e-5", "max_length": "512", "packing": "yes", "bf16": "False", "seed": 7.0,
+        "gradient_checkpointing": 0, "lr_scheduler_type": "cosine", "lr_scheduler_kwargs": "{\"num_cycles\": 1}",
+        "assistant_only_loss": "t", "eos_token": "1",
+    }))
+    .unwrap();
+    assert_eq!((config.training.learning_rate, config.prepare.max_length), (2e-5, Some(512)));
+    assert_eq!((config.prepare.packing, config.model.bf16, config.training.seed), (true, Some(false), 7));
+    assert_eq!((config.model.gradient_checkpointing, config.prepare.assistant_only_loss), (false, true));
+    assert_eq!(config.training.lr_scheduler_kwargs.num_cycles, Some(1.0));
+    assert_eq!(config.tokenizer.eos_token.as_deref(), Some("1"), "a text stays a text");
+    for (options, expected) in [
+        (json!({ "learning_rate": "fast" }), "learning_rate is \"fast\": expected a number"),
+        (json!({ "max_length": -1 }), "max_length is -1: expected a whole number of 0 or more"),
+        (json!({ "lr_scheduler_kwargs": 3 }), "lr_scheduler_kwargs is 3: expected names with values"),
+        (json!({ "packing": "maybe" }), "packing is \"maybe\": expected true or false"),
+    ] {
+        let message = message(options);
+        assert!(message.contains(expected), "{message}");
+    }
 }
 
 #[test]

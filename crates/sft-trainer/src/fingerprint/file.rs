@@ -20,6 +20,10 @@ pub struct RunFile {
     /// The same of the evaluation rows, if there are any. Old checkpoints do not say.
     #[serde(default)]
     pub(super) eval_rows: Option<String>,
+    /// Options that decide rows, by name: they say why rows differ. Old checkpoints do not have
+    /// them.
+    #[serde(default)]
+    pub(super) row_options: Map<String, Value>,
     /// SHA-256 over config.json without the fields that have no influence on the arithmetic.
     pub(super) model_config: String,
     /// Type of the weights.
@@ -46,7 +50,11 @@ pub(crate) struct OptimizerFingerprint {
 }
 
 /// Fields that are for people.
-const NOT_COMPARED: [&str; 3] = ["model_name", "dataset_name", "adam"];
+const NOT_COMPARED: [&str; 4] = ["model_name", "dataset_name", "adam", ROW_OPTIONS];
+/// Options that may change as long as the rows stay the same.
+const ROW_OPTIONS: &str = "row_options";
+/// What differs when one of these options did.
+const ROWS: [&str; 2] = ["train_rows", "eval_rows"];
 /// What a digest stands for, and the field that people know it by.
 const DIGESTS: [(&str, &str, &str); 3] = [
     ("train_rows", "the training rows", "dataset_name"),
@@ -94,12 +102,19 @@ impl RunFile {
 /// Each field that changed, with both values.
 fn differences(saved: &Map<String, Value>, now: &Map<String, Value>) -> Vec<String> {
     let mut differences = Vec::new();
+    let mut changed_options = row_option_changes(saved, now);
+    let are_options_known = !changed_options.is_empty();
     for (name, value) in now.iter().filter(|(name, _)| !NOT_COMPARED.contains(&name.as_str())) {
         let before = saved.get(name).unwrap_or(&Value::Null);
         // Evaluation may be turned on or off on the way. Other rows would tell nothing about which
         // checkpoint is best.
         let is_optional = name == "eval_rows" && (before.is_null() || value.is_null());
         if before == value || is_optional {
+            continue;
+        }
+        // The options that changed say more than the rows that they made.
+        if ROWS.contains(&name.as_str()) && are_options_known {
+            differences.append(&mut changed_options);
             continue;
         }
         let digest = DIGESTS.iter().find(|(field, ..)| field == name);
@@ -110,6 +125,17 @@ fn differences(saved: &Map<String, Value>, now: &Map<String, Value>) -> Vec<Stri
         differences.push(format!("{what} (was {was}, is {is})"));
     }
     differences
+}
+
+/// Each option that decides rows and is not as it was.
+fn row_option_changes(saved: &Map<String, Value>, now: &Map<String, Value>) -> Vec<String> {
+    let options = |run: &Map<String, Value>| run.get(ROW_OPTIONS).and_then(Value::as_object).cloned();
+    let (Some(before), Some(now)) = (options(saved), options(now)) else { return Vec::new() };
+    // An option that the checkpoint's version did not have is no difference.
+    let both = before.iter().filter_map(|(name, before)| Some((name, before, now.get(name)?)));
+    both.filter(|(_, before, now)| before != now)
+        .map(|(name, before, now)| format!("{name} (was {}, is {})", shown(Some(before)), shown(Some(now))))
+        .collect()
 }
 
 fn shown(value: Option<&Value>) -> String {

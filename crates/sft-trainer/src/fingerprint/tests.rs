@@ -13,6 +13,7 @@ fn run_file() -> RunFile {
             rows: vec![1],
         }]),
         eval_rows: Some("e".into()),
+        row_options: row_options(&SftConfig::new("m", "o")).unwrap(),
         model_config: "c".into(),
         dtype: "BFloat16".into(),
         optimizer: OptimizerFingerprint {
@@ -83,4 +84,47 @@ fn other_evaluation_rows_are_named_and_none_are_no_change() {
     saved.as_object_mut().unwrap().remove("eval_rows").unwrap();
     std::fs::write(&path, saved.to_string()).unwrap();
     changed.check(folder.path()).unwrap();
+}
+
+#[test]
+fn the_options_that_made_other_rows_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(RUN_FILE);
+    std::fs::write(&path, run_file().to_text().unwrap()).unwrap();
+    let with = |options: Value| {
+        let mut all = serde_json::json!({ "model_name": "m", "output_dir": "o" }).as_object().unwrap().clone();
+        all.extend(options.as_object().unwrap().clone());
+        row_options(&SftConfig::from_options(all).unwrap()).unwrap()
+    };
+    for (option, was, is) in [
+        ("max_length", "1024", serde_json::json!(512)),
+        ("packing", "false", serde_json::json!(true)),
+        ("packing_strategy", "bfd", serde_json::json!("wrapped")),
+        ("assistant_only_loss", "false", serde_json::json!(true)),
+        ("completion_only_loss", "none", serde_json::json!(false)),
+        ("dataset_text_field", "text", serde_json::json!("body")),
+        ("dataset_train_split", "none", serde_json::json!("half")),
+        ("dataset_revision", "main", serde_json::json!("v2")),
+        ("eos_token", "none", serde_json::json!("<e>")),
+        ("chat_template_path", "none", serde_json::json!("t.jinja")),
+        ("test_size", "none", serde_json::json!(0.5)),
+        ("seed", "42", serde_json::json!(1)),
+    ] {
+        let options = with(serde_json::json!({ option: is }));
+        let same_rows = RunFile { row_options: options.clone(), ..run_file() };
+        same_rows.check(folder.path()).unwrap();
+        let changed =
+            RunFile { row_options: options, train_rows: "x".into(), eval_rows: Some("y".into()), ..run_file() };
+        let message = changed.check(folder.path()).unwrap_err().to_string();
+        let expected = format!("changed since: {option} (was {was}, is {});", is.to_string().trim_matches('"'));
+        assert!(message.contains(&expected), "{expected}: {message}");
+    }
+    // A checkpoint from before they were part of it.
+    let mut saved: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    saved.as_object_mut().unwrap().remove("row_options").unwrap();
+    std::fs::write(&path, saved.to_string()).unwrap();
+    run_file().check(folder.path()).unwrap();
+    let changed = RunFile { train_rows: "x".into(), row_options: with(serde_json::json!({"seed": 1})), ..run_file() };
+    let message = changed.check(folder.path()).unwrap_err().to_string();
+    assert!(message.contains("the training rows (was d, is d);"), "{message}");
 }

@@ -52,7 +52,7 @@ pub(super) fn load(builder: SftTrainerBuilder<'_>) -> Result<SftTrainer<'_>, Err
         hub => hub,
     };
     let model_dir = match &hub {
-        Some(hub) => hub.model_dir(&config.model.model_name, &config.model.model_revision)?,
+        Some(hub) => hub.model_config_dir(&config.model.model_name, &config.model.model_revision)?,
         None => PathBuf::from(&config.model.model_name),
     };
     check_inputs(
@@ -63,6 +63,7 @@ pub(super) fn load(builder: SftTrainerBuilder<'_>) -> Result<SftTrainer<'_>, Err
         ],
     )?;
     let model_config = Config::from_dir(&model_dir)?;
+    memory::check_fits(&config, &model_config, device)?;
     let tokenizer = ChatTokenizer::load(&model_dir, &config.tokenizer)?;
     let splits = match rows {
         Some(OwnRows { train, eval }) => own_splits(train, eval),
@@ -88,6 +89,14 @@ pub(super) fn load(builder: SftTrainerBuilder<'_>) -> Result<SftTrainer<'_>, Err
         info!("first row: {}", summary::excerpt(&text));
     }
 
+    let model_dir = match hub.as_ref().filter(|_| !Path::new(&config.model.model_name).exists()) {
+        // The folder's name is the commit that the small files are of.
+        Some(hub) => match model_dir.file_name().and_then(|commit| commit.to_str()) {
+            Some(commit) => hub.model_dir(&config.model.model_name, commit)?,
+            None => model_dir,
+        },
+        None => model_dir,
+    };
     info!("loading the model's weights from {}", model_dir.display());
     let (mut model, report) = CausalLm::load(&model_dir, config.model.options_on(device))?;
     summary::tell_model(&model, &report);

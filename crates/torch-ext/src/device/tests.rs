@@ -1,8 +1,4 @@
 use super::*;
-use std::sync::{Arc, Mutex};
-use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Metadata, Subscriber};
 
 const CHOICES: [(&str, DeviceChoice); 4] = [
     ("auto", DeviceChoice::Auto),
@@ -33,9 +29,8 @@ fn not_loaded() -> Unavailable {
 
 #[test]
 fn a_choice_becomes_a_device_that_exists() {
-    let unavailable = [Unavailable::NoDriver, not_loaded(), Unavailable::NoDevice];
+    let unavailable = [Unavailable::NoDriver, not_loaded(), Unavailable::NoDevice { driver: None }];
     for reason in &unavailable {
-        assert_eq!(resolve(DeviceChoice::Auto, Err(reason.clone())).unwrap(), Device::Cpu);
         let message = resolve(DeviceChoice::Cuda(1), Err(reason.clone())).unwrap_err().to_string();
         assert_eq!(message, format!("cuda:1 cannot be used: {reason}"));
     }
@@ -48,44 +43,15 @@ fn a_choice_becomes_a_device_that_exists() {
     assert_eq!(choose(DeviceChoice::Cpu, &[]).unwrap(), Device::Cpu);
 }
 
-/// Keeps the messages of events.
-#[derive(Clone, Default)]
-struct Messages(Arc<Mutex<Vec<String>>>);
-
-impl Visit for Messages {
-    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-        if field.name() == "message" {
-            self.0.lock().unwrap().push(format!("{value:?}"));
-        }
-    }
-}
-
-impl Subscriber for Messages {
-    fn enabled(&self, _: &Metadata<'_>) -> bool {
-        true
-    }
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-    fn event(&self, event: &Event<'_>) {
-        event.record(&mut self.clone());
-    }
-    fn enter(&self, _: &Id) {}
-    fn exit(&self, _: &Id) {}
-}
-
 #[test]
-fn a_driver_without_cuda_is_a_warning_with_the_cause() {
-    let messages = Messages::default();
-    tracing::subscriber::with_default(messages.clone(), || {
-        for reason in [Unavailable::NoDriver, not_loaded()] {
-            resolve(DeviceChoice::Auto, Err(reason)).unwrap();
-        }
-    });
-    let messages = messages.0.lock().unwrap();
-    let [message] = &messages[..] else { panic!("{messages:?}") };
-    assert!(message.starts_with("there is an NVIDIA driver, but torch 2.11's libtorch_cuda.so"), "{message}");
-    assert!(message.contains("cannot open shared object file") && message.ends_with("; using the CPU"), "{message}");
+fn auto_does_not_leave_a_device_unused_in_silence() {
+    let old = Unavailable::DriverTooOld { found: "550.54.15".to_owned() };
+    for reason in [not_loaded(), old, Unavailable::NoDevice { driver: None }] {
+        let message = resolve(DeviceChoice::Auto, Err(reason.clone())).unwrap_err().to_string();
+        let expected =
+            format!("there is an NVIDIA device, but {reason}; mend that, or train on the CPU with `device` cpu");
+        assert_eq!(message, expected);
+        assert_eq!(resolve(DeviceChoice::Cpu, Err(reason)).unwrap(), Device::Cpu);
+    }
+    assert_eq!(resolve(DeviceChoice::Auto, Err(Unavailable::NoDriver)).unwrap(), Device::Cpu);
 }

@@ -12,10 +12,19 @@ struct Version {
     file_system: &'static str,
     limit: &'static str,
     usage: &'static str,
+    /// The line of `memory.stat` with the file cache that was not used lately, of the group and
+    /// those below it. The system frees it before it refuses memory.
+    cache: &'static str,
 }
 
-const V1: Version = Version { file_system: "cgroup", limit: "memory.limit_in_bytes", usage: "memory.usage_in_bytes" };
-const V2: Version = Version { file_system: "cgroup2", limit: "memory.max", usage: "memory.current" };
+const V1: Version = Version {
+    file_system: "cgroup",
+    limit: "memory.limit_in_bytes",
+    usage: "memory.usage_in_bytes",
+    cache: "total_inactive_file",
+};
+const V2: Version =
+    Version { file_system: "cgroup2", limit: "memory.max", usage: "memory.current", cache: "inactive_file" };
 
 /// Version 1 writes "no limit" as the largest multiple of a page.
 const NO_LIMIT: u64 = 1 << 62;
@@ -26,10 +35,16 @@ pub(super) fn unused_bytes(root: &Path) -> Option<u64> {
     let (groups, mounts) = (read("cgroup")?, read("mountinfo")?);
     let unused = groups.lines().filter_map(|line| {
         let (version, group) = memory_group(line)?;
-        let mount = mounts.lines().find_map(|line| memory_mount(line, &version))?;
-        Some(folders(&mount, Path::new(group)).into_iter().map(move |folder| unused_in(root, &folder, &version)))
+        // A hierarchy may be mounted several times, each time with more or less of it.
+        let (showing, others): (Vec<_>, Vec<_>) = mounts
+            .lines()
+            .filter_map(|line| memory_mount(line, &version))
+            .partition(|mount| Path::new(group).starts_with(&mount.group));
+        let chosen = if showing.is_empty() { others.into_iter().take(1).collect() } else { showing };
+        let folders = chosen.iter().flat_map(|mount| folders(mount, Path::new(group))).collect::<Vec<_>>();
+        Some(folders.into_iter().filter_map(move |folder| unused_in(root, &folder, &version)))
     });
-    unused.flatten().flatten().min()
+    unused.flatten().min()
 }
 
 /// The group of a line of `cgroup`, if its hierarchy may control memory.
@@ -76,7 +91,10 @@ fn unused_in(root: &Path, folder: &Path, version: &Version) -> Option<u64> {
     let number = |file| fs::read_to_string(folder.join(file)).ok()?.trim().parse::<u64>().ok();
     // Version 2 writes "max" for no limit, which is not a number.
     let limit = number(version.limit).filter(|limit| *limit < NO_LIMIT)?;
-    Some(limit.saturating_sub(number(version.usage)?))
+    let statistics = fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
+    let cache = statistics.lines().find_map(|line| line.strip_prefix(version.cache)?.trim().parse::<u64>().ok());
+    let used = number(version.usage)?.saturating_sub(cache.unwrap_or(0));
+    Some(limit.saturating_sub(used))
 }
 
 #[cfg(test)]
@@ -140,6 +158,32 @@ mod tests {
         assert_eq!(unused(&[outer, ("memory/a", "1000", "400"), ("memory/a/b", UNLIMITED, "300")]), Some(600));
         assert_eq!(unused(&[outer, ("memory/a", "1000", "400"), ("memory/a/b", "350", "300")]), Some(50));
         assert_eq!(unused(&[outer, ("cpu/a", "10", "1"), ("unified", "10", "1")]), None);
+    }
+
+    #[test]
+    fn file_cache_that_the_system_would_free_is_not_used_memory() {
+        let write = |root: &TempDir, folder: &str, text: &str| {
+            fs::write(root.path().join("sys/fs/cgroup").join(folder).join("memory.stat"), text).unwrap();
+        };
+        let root = tree("0::/job\n", V2_MOUNT, &V2, &[("job", "1000", "900")]);
+        write(&root, "job", "anon 200\ninactive_anon 10\nactive_file 100\ninactive_file 600\n");
+        assert_eq!(unused_bytes(root.path()), Some(700));
+        let mount = "35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n";
+        let root = tree("4:memory:/a\n", mount, &V1, &[("memory/a", "1000", "900")]);
+        write(&root, "memory/a", "cache 650\ninactive_file 50\ntotal_cache 650\ntotal_inactive_file 600\n");
+        assert_eq!(unused_bytes(root.path()), Some(700));
+        write(&root, "memory/a", "total_inactive_file much\n");
+        assert_eq!(unused_bytes(root.path()), Some(100));
+    }
+
+    #[test]
+    fn the_tightest_of_several_mounts_counts() {
+        let mounts = format!("{V2_MOUNT}31 24 0:26 /other /mnt rw - cgroup2 cgroup2 rw\n");
+        let root = tree("0::/job\n", &mounts, &V2, &[("job", "1000", "400")]);
+        assert_eq!(unused_bytes(root.path()), Some(600));
+        let mounts = format!("29 24 0:26 /other /sys/fs/cgroup/other rw - cgroup2 cgroup2 rw\n{V2_MOUNT}");
+        let root = tree("0::/job\n", &mounts, &V2, &[("job", "1000", "400"), ("other", "10", "5")]);
+        assert_eq!(unused_bytes(root.path()), Some(600), "the first mount does not show the group");
     }
 
     #[test]

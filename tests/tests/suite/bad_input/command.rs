@@ -98,6 +98,30 @@ fn help_and_version_are_no_errors() -> Result<()> {
     let help = Training::bare().flags("--help").run()?.succeeded()?;
     assert!(help.stdout.contains("--model_name") && help.stdout.contains("--bf16_weight_update"), "{}", help.stdout);
     assert_eq!(help.stderr, "");
+    assert!(!help.stdout.contains('\u{1b}'), "a file has no colours: {}", help.stdout);
     assert!(Training::bare().flags("--version").run()?.succeeded()?.stdout.starts_with("train_and_save "));
+    Ok(())
+}
+
+/// A recipe of TRL: what has no effect is accepted, and all that has to go is named at once, before
+/// anything is read.
+#[test]
+fn a_recipe_of_trl_is_refused_in_one_message() -> Result<()> {
+    let case = Case::new()?;
+    let recipe = case.path("trl.yaml");
+    let text = "overwrite_output_dir: true\nlog_level: info\ndataset_num_proc: 8\npush_to_hub: false\n\
+                gradient_checkpointing_kwargs: {use_reentrant: false}\nreport_to: [wandb, tensorboard]\n\
+                dataset_mixture: {seed: 0}\nloss_type: dft\nmax_length: many\nlearning_rate: '2e-5'\n";
+    std::fs::write(&recipe, text)?;
+    let finished = sound(&case).flag("config", recipe.display()).run()?;
+    let message = finished.failed_with(2)?;
+    for expected in
+        ["trl.yaml", "report_to is wandb, tensorboard", "dataset_mixture", "loss_type", "max_length is \"many\""]
+    {
+        assert!(message.contains(expected), "{expected}: {message}");
+    }
+    for accepted in ["overwrite_output_dir", "log_level", "dataset_num_proc", "push_to_hub", "learning_rate"] {
+        assert!(!message.contains(accepted), "{accepted}: {message}");
+    }
     Ok(())
 }
