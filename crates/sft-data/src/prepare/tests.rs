@@ -227,7 +227,7 @@ fn the_assistant_in_the_prompt_counts_only_if_asked_for() {
     }));
     let num_turns = |completion_only_loss| {
         let config = PrepareConfig { assistant_only_loss: true, completion_only_loss, ..PrepareConfig::default() };
-        prepare(&[row.clone()], &tokenizer("qwen"), &config).unwrap().examples[0]
+        prepare(std::slice::from_ref(&row), &tokenizer("qwen"), &config).unwrap().examples[0]
             .labels
             .as_ref()
             .unwrap()
