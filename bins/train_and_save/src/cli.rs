@@ -1,9 +1,9 @@
 //! From the command line to a run's options: a flag takes precedence over the file.
 
-use crate::config_file::{ConfigFile, self};
+use crate::config_file::{self, ConfigFile};
 use crate::failure::{Failure, one_line};
 use crate::flags::{Flags, ProgramFlags};
-use crate::foreign::{Meaning, self};
+use crate::foreign::{self, Meaning};
 use anyhow::{Context, Result};
 use clap::{ArgMatches, FromArgMatches};
 use serde_json::{Map, Value};

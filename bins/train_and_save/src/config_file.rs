@@ -1,7 +1,7 @@
 //! Configuration files: YAML, TOML or JSON with any flag as a key.
 
 use crate::flags::Flags;
-use crate::foreign::{Meaning, self};
+use crate::foreign::{self, Meaning};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::CommandFactory;
 use serde_json::{Map, Value};

@@ -3,7 +3,9 @@
 use crate::failure::Failure;
 use crate::terminal::Terminal;
 use anyhow::{Context, Result};
-use sft_trainer::callbacks::{BestModelCheckpointCallback, EarlyStopping, LossSpike, MetricsFile, OnSignal, Rotation, Signals};
+use sft_trainer::callbacks::{
+    BestModelCheckpointCallback, EarlyStopping, LossSpike, MetricsFile, OnSignal, Rotation, Signals,
+};
 use sft_trainer::{SftConfig, SftTrainer, cache_folder};
 use std::time::Instant;
 use tracing::{error, info};

@@ -40,10 +40,7 @@ pub fn collate(examples: &[&Example]) -> Batch {
     };
     for example in examples {
         batch.input_ids.extend(example.input_ids.iter().map(|&id| i64::from(id)));
-        match &example.labels {
-            Some(labels) => batch.labels.extend_from_slice(labels),
-            None => batch.labels.extend(example.input_ids.iter().map(|&id| i64::from(id))),
-        }
+        batch.labels.extend(example.label_ids());
         batch.lengths.extend(example.segment_lengths.iter().map(|&length| length as usize));
     }
     batch

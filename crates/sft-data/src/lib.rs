@@ -66,7 +66,7 @@ pub use dataset::{
 };
 pub use error::{BoxError, ConfigProblem, Error, Position};
 pub use order::epoch_order;
-pub use prepare::{Example, PackingStrategy, PrepareConfig, PrepareReport, Prepared, prepare};
+pub use prepare::{Example, Labels, PackingStrategy, PrepareConfig, PrepareReport, Prepared, prepare};
 pub use tokenizer::{
     AddGenerationPrompt, AddSpecialTokens, ChatTokenizer, SpecialTokensInText, TOKENIZER_FILES, TokenizerOptions,
 };

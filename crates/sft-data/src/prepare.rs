@@ -11,25 +11,32 @@
 //! nothing to the loss but takes a place in the order of rows.
 
 mod config;
+mod labels;
 mod left_out;
 mod pack;
+mod progress;
 mod tokenize;
 
 use crate::{ChatTokenizer, Error, IGNORE_INDEX, Row};
 use config::{LossOn, Packing};
+use progress::Progress;
 use rayon::prelude::*;
 use rayon::{ThreadBuilder, ThreadPoolBuilder};
+use std::borrow::Cow;
+use std::ops::Range;
 use tokenize::TokenRow;
 
 pub use config::{PackingStrategy, PrepareConfig};
+pub use labels::Labels;
 
 /// Token ids of one row, or of several packed ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Example {
     /// Token ids, `[t]`.
     pub input_ids: Vec<u32>,
-    /// Labels, `[t]`, not shifted. `None` if they equal the ids.
-    pub labels: Option<Vec<i64>>,
+    /// The tokens whose labels are their ids. The labels of the others are [`IGNORE_INDEX`]. `None`
+    /// if every token counts.
+    pub labels: Option<Labels>,
     /// Lengths of the documents in the example, in order. There is one unless rows are packed.
     /// Their sum is `t`.
     pub segment_lengths: Vec<u32>,
@@ -71,20 +78,29 @@ pub struct PrepareReport {
 }
 
 /// Turns rows into examples, on all cores. The examples are in the order of the rows unless rows
-/// are packed.
+/// are packed. Rows that are given away (`Vec<Row>`) are freed one by one as they are tokenized.
+///
+/// Progress is told as events of the target `progress` with the stage `tokenizing`.
 ///
 /// # Errors
 /// If the configuration is not [valid](PrepareConfig::validate), no thread can be started, a row
 /// cannot be tokenized, or no row has a target.
-pub fn prepare(rows: &[Row], tokenizer: &ChatTokenizer, config: &PrepareConfig) -> Result<Prepared, Error> {
+pub fn prepare<'a>(
+    rows: impl Into<Cow<'a, [Row]>>,
+    tokenizer: &ChatTokenizer,
+    config: &PrepareConfig,
+) -> Result<Prepared, Error> {
     let plan = config.plan()?;
+    let rows = rows.into();
+    let mut report = PrepareReport { rows: rows.len(), ..PrepareReport::default() };
     let tokenized = tokenize_all(rows, tokenizer, plan.loss_on)?;
 
-    let mut report = PrepareReport { rows: rows.len(), ..PrepareReport::default() };
-    let mut kept = Vec::with_capacity(rows.len());
+    let mut kept = Vec::with_capacity(tokenized.len());
+    let mut parted = Parted::default();
     for (index, row) in tokenized.into_iter().enumerate() {
-        let mut row = row.map_err(|source| Error::Row { row: index + 1, source: Box::new(source) })?;
+        let mut row = row.map_err(|source| Error::Row { row: index + 1, source })?;
         row.number = index as u64 + 1;
+        parted.count(&row);
         if row.num_targets() == 0 {
             report.dropped_empty += 1;
             continue;
@@ -103,6 +119,7 @@ pub fn prepare(rows: &[Row], tokenizer: &ChatTokenizer, config: &PrepareConfig) 
         }
         kept.push(row);
     }
+    parted.warn();
     report.kept = kept.len();
 
     let examples = match plan.packing {
@@ -115,7 +132,7 @@ pub fn prepare(rows: &[Row], tokenizer: &ChatTokenizer, config: &PrepareConfig) 
     report.target_tokens = examples.iter().map(Example::num_targets).sum();
     if examples.is_empty() {
         return Err(Error::NothingLeft {
-            rows: rows.len(),
+            rows: report.rows,
             empty: report.dropped_empty,
             truncated: report.dropped_truncated,
         });
@@ -130,17 +147,67 @@ pub fn prepare(rows: &[Row], tokenizer: &ChatTokenizer, config: &PrepareConfig) 
 /// words for each tokenizer and thread until the thread ends. In a pool that stays, the cache would
 /// stay for the whole training.
 fn tokenize_all(
-    rows: &[Row],
+    rows: Cow<'_, [Row]>,
     tokenizer: &ChatTokenizer,
     loss_on: LossOn,
-) -> Result<Vec<Result<TokenRow, Error>>, Error> {
+) -> Result<Vec<Result<TokenRow, Box<Error>>>, Error> {
     let _span = tracing::info_span!("tokenize", rows = rows.len()).entered();
-    let work = || rows.par_iter().map(|row| tokenize::tokenize(row, tokenizer, loss_on)).collect();
+    let progress = Progress::new(rows.len());
+    let tokenize = |row: &Row| {
+        let tokenized = tokenize::tokenize(row, tokenizer, loss_on).map_err(Box::new);
+        progress.add_row();
+        tokenized
+    };
+    let work = || match rows {
+        Cow::Borrowed(rows) => rows.par_iter().map(tokenize).collect(),
+        Cow::Owned(rows) => rows.into_par_iter().map(|row| tokenize(&row)).collect(),
+    };
     let threads = ThreadPoolBuilder::new().thread_name(|index| format!("tokenize-{index}"));
-    threads.build_scoped(ThreadBuilder::run, |pool| pool.install(work)).map_err(Error::Threads)
+    let tokenized = threads.build_scoped(ThreadBuilder::run, |pool| pool.install(work)).map_err(Error::Threads)?;
+    progress.finish();
+    Ok(tokenized)
+}
+
+/// Rows whose prompt alone is not tokenized as the start of prompt and completion.
+#[derive(Debug, Default)]
+struct Parted {
+    count: usize,
+    first_row: u64,
+}
+
+impl Parted {
+    fn count(&mut self, row: &TokenRow) {
+        if row.prompt_parts_early {
+            self.count += 1;
+            self.first_row = if self.count == 1 { row.number } else { self.first_row };
+        }
+    }
+
+    fn warn(&self) {
+        let Self { count, first_row } = self;
+        if *count > 0 {
+            tracing::warn!(
+                "in {count} rows (the first is row {first_row}) the prompt alone is not tokenized as the start of prompt and \
+                 completion: what it ends with alone, such as an opened thinking block, is not trained on, and the \
+                 completion counts from where they differ; end prompts where a token ends, or use a chat template \
+                 that writes a prompt in the same way with and without an answer"
+            );
+        }
+    }
 }
 
 impl Example {
+    /// Labels in Hugging Face's convention, `[t]`: not shifted, and [`IGNORE_INDEX`] for a token
+    /// that does not count in the loss.
+    pub fn label_ids(&self) -> impl Iterator<Item = i64> + '_ {
+        let mut ranges = self.labels.as_ref().map(|labels| labels.ranges().iter().peekable());
+        (0u32..).zip(&self.input_ids).map(move |(position, &id)| {
+            let Some(ranges) = &mut ranges else { return i64::from(id) };
+            while ranges.next_if(|range| range.end <= position).is_some() {}
+            if ranges.peek().is_some_and(|range| range.contains(&position)) { i64::from(id) } else { IGNORE_INDEX }
+        })
+    }
+
     /// Number of targets: positions whose next token, in the same document, counts in the loss.
     pub fn num_targets(&self) -> usize {
         let mut start = 0;
@@ -148,8 +215,7 @@ impl Example {
         for &length in &self.segment_lengths {
             let segment = start..start + length as usize;
             start = segment.end;
-            let labels = self.labels.as_ref().map(|labels| labels.get(segment.clone()).unwrap_or_default());
-            count += num_targets(segment.len(), labels);
+            count += num_targets(segment, self.labels.as_ref());
         }
         count
     }
@@ -163,10 +229,10 @@ impl From<TokenRow> for Example {
 }
 
 /// No position predicts the first token of a document.
-fn num_targets(length: usize, labels: Option<&[i64]>) -> usize {
+fn num_targets(document: Range<usize>, labels: Option<&Labels>) -> usize {
     match labels {
-        None => length.saturating_sub(1),
-        Some(labels) => labels.iter().skip(1).filter(|&&label| label != IGNORE_INDEX).count(),
+        None => document.len().saturating_sub(1),
+        Some(labels) => labels.num_targets(document),
     }
 }
 

@@ -96,7 +96,9 @@ fn digest_rows(rows: &[Example]) -> String {
     for row in rows {
         hasher.update(row.input_ids.len().to_le_bytes());
         row.input_ids.iter().for_each(|id| hasher.update(id.to_le_bytes()));
-        row.labels.iter().flatten().for_each(|label| hasher.update(label.to_le_bytes()));
+        if row.labels.is_some() {
+            row.label_ids().for_each(|label| hasher.update(label.to_le_bytes()));
+        }
         row.segment_lengths.iter().for_each(|length| hasher.update(length.to_le_bytes()));
     }
     hex::encode(hasher.finalize())

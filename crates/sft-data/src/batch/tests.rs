@@ -25,7 +25,7 @@ fn documents_do_not_predict_each_other() {
 
 #[test]
 fn masked_labels_are_no_targets() {
-    let masked = Example { labels: Some(vec![IGNORE_INDEX, 11, IGNORE_INDEX, 13]), ..example(&[4], 10) };
+    let masked = Example { labels: Some([false, true, false, true].into_iter().collect()), ..example(&[4], 10) };
     let batch = collate(&[&masked]);
     assert_eq!(batch.targets(), [11, IGNORE_INDEX, 13, IGNORE_INDEX]);
     assert_eq!(batch.num_target_tokens(), 2);
@@ -47,9 +47,9 @@ fn padding_equals_trl() {
             .iter()
             .map(|example| Example {
                 input_ids: numbers(&example["input_ids"]),
-                labels: example
-                    .get("labels")
-                    .map(|labels| labels.as_array().unwrap().iter().map(|label| label.as_i64().unwrap()).collect()),
+                labels: example.get("labels").map(|labels| {
+                    labels.as_array().unwrap().iter().map(|label| label.as_i64() != Some(IGNORE_INDEX)).collect()
+                }),
                 segment_lengths: vec![example["input_ids"].as_array().unwrap().len() as u32],
                 rows: vec![],
             })
@@ -74,8 +74,7 @@ fn counts_agree_with_targets_whatever_the_shape() {
                 let lengths: Vec<usize> = (0..1 + random.below(3)).map(|_| 1 + random.below(9)).collect();
                 let mut example = example(&lengths, 100);
                 if random.below(2) == 0 {
-                    let label = |&id: &u32| if random.below(3) == 0 { IGNORE_INDEX } else { i64::from(id) };
-                    example.labels = Some(example.input_ids.iter().map(label).collect());
+                    example.labels = Some(example.input_ids.iter().map(|_| random.below(3) != 0).collect());
                 }
                 example
             })

@@ -81,8 +81,16 @@ pub(super) enum LossOn {
     Completion,
     /// Every token.
     All,
-    /// What the assistant says.
+    /// What the assistant says, and in the completion if a row has one.
     Assistant,
+    /// What the assistant says, in the prompt too.
+    AssistantAnywhere,
+}
+
+impl LossOn {
+    pub(super) fn is_assistant(self) -> bool {
+        matches!(self, Self::Assistant | Self::AssistantAnywhere)
+    }
 }
 
 impl PrepareConfig {
@@ -123,6 +131,7 @@ impl PrepareConfig {
             problems.push(ConfigProblem::new("completion_only_loss", true, fix));
         }
         let loss_on = match (self.assistant_only_loss, self.completion_only_loss) {
+            (true, Some(false)) => LossOn::AssistantAnywhere,
             (true, _) => LossOn::Assistant,
             (false, Some(false)) => LossOn::All,
             (false, _) => LossOn::Completion,

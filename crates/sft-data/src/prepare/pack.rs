@@ -4,8 +4,8 @@
 //! <https://arxiv.org/abs/2404.10830>) takes the longest row first, and puts each row into the
 //! example where it leaves the least space.
 
-use super::Example;
 use super::tokenize::TokenRow;
+use super::{Example, Labels};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -14,7 +14,16 @@ const ROWS_PER_LOT: usize = 1000;
 
 /// Packs whole rows into examples of at most `limit` tokens. Longer rows are split first.
 pub(super) fn best_fit_decreasing(rows: Vec<TokenRow>, limit: usize) -> Vec<Example> {
-    rows.chunks(ROWS_PER_LOT).flat_map(|lot| pack_lot(&split(lot, limit), limit)).filter(has_targets).collect()
+    let mut rows = rows.into_iter();
+    let mut examples = Vec::new();
+    loop {
+        // A lot is freed before the next one is packed.
+        let lot: Vec<TokenRow> = rows.by_ref().take(ROWS_PER_LOT).collect();
+        if lot.is_empty() {
+            return examples;
+        }
+        examples.extend(pack_lot(&split(&lot, limit), limit).into_iter().filter(has_targets));
+    }
 }
 
 /// Lays rows end to end and cuts the stream every `limit` tokens. Each example is one document,
@@ -23,7 +32,7 @@ pub(super) fn wrapped(rows: &[TokenRow], limit: usize) -> Vec<Example> {
     let lot_to_examples = |lot: &[TokenRow]| {
         let stream = concatenate(lot.iter().map(Piece::from));
         let rows_of = rows_by_piece(lot, limit);
-        let stream = [TokenRow { input_ids: stream.input_ids, labels: stream.labels, number: 0 }];
+        let stream = [TokenRow { input_ids: stream.input_ids, labels: stream.labels, ..TokenRow::default() }];
         let pieces = split(&stream, limit).into_iter().zip(rows_of);
         let examples: Vec<Example> = pieces.map(|(piece, rows)| Example { rows, ..concatenate([piece]) }).collect();
         examples
@@ -48,13 +57,16 @@ fn rows_by_piece(rows: &[TokenRow], limit: usize) -> Vec<Vec<u64>> {
 #[derive(Debug, Clone, Copy)]
 struct Piece<'a> {
     input_ids: &'a [u32],
-    labels: Option<&'a [i64]>,
+    /// The labels of the whole row.
+    labels: Option<&'a Labels>,
+    /// Where the part starts in the row.
+    start: usize,
     row: u64,
 }
 
 impl<'a> From<&'a TokenRow> for Piece<'a> {
     fn from(row: &'a TokenRow) -> Self {
-        Self { input_ids: &row.input_ids, labels: row.labels.as_deref(), row: row.number }
+        Self { input_ids: &row.input_ids, labels: row.labels.as_ref(), start: 0, row: row.number }
     }
 }
 
@@ -62,9 +74,7 @@ fn split(rows: &[TokenRow], limit: usize) -> Vec<Piece<'_>> {
     let mut pieces = Vec::with_capacity(rows.len());
     for row in rows {
         for (index, input_ids) in row.input_ids.chunks(limit).enumerate() {
-            let start = index * limit;
-            let labels = row.labels.as_ref().map(|labels| &labels[start..start + input_ids.len()]);
-            pieces.push(Piece { input_ids, labels, row: row.number });
+            pieces.push(Piece { input_ids, start: index * limit, ..Piece::from(row) });
         }
     }
     pieces
@@ -98,12 +108,15 @@ fn concatenate<'a>(pieces: impl IntoIterator<Item = Piece<'a>>) -> Example {
     let pieces: Vec<Piece<'_>> = pieces.into_iter().collect();
     let input_ids: Vec<u32> = pieces.iter().flat_map(|piece| piece.input_ids).copied().collect();
     let labels = pieces.iter().any(|piece| piece.labels.is_some()).then(|| {
-        let mut labels = Vec::with_capacity(input_ids.len());
+        let mut labels = Labels::default();
+        let mut at = 0;
         for piece in &pieces {
+            let length = piece.input_ids.len();
             match piece.labels {
-                Some(piece) => labels.extend_from_slice(piece),
-                None => labels.extend(piece.input_ids.iter().map(|&id| i64::from(id))),
+                Some(row) => labels.push_piece(row, piece.start..piece.start + length, at),
+                None => labels.push(at..at + length),
             }
+            at += length;
         }
         labels
     });

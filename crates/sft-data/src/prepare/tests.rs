@@ -1,5 +1,5 @@
 use super::*;
-use crate::testing::{golden, message, numbers, spans_of, tokenizer, tokenizer_with_template};
+use crate::testing::{golden, message, numbers, progress_of, spans_of, tokenizer, tokenizer_with_template};
 use crate::{Conversation, PromptCompletion, Turn};
 use serde_json::{Value, json};
 
@@ -52,10 +52,7 @@ fn examples_equal_those_of_trl() {
         for (index, (found, expected)) in prepared.examples.iter().zip(expected).enumerate() {
             let what = format!("case {number}, example {index}: {config:?}");
             assert_eq!(found.input_ids, numbers::<u32>(&expected["input_ids"]), "{what}");
-            let labels: Vec<i64> = match &found.labels {
-                Some(labels) => labels.clone(),
-                None => found.input_ids.iter().map(|&id| i64::from(id)).collect(),
-            };
+            let labels: Vec<i64> = found.label_ids().collect();
             let expected_labels: Vec<i64> = serde_json::from_value(expected["labels"].clone()).unwrap();
             assert_eq!(labels, expected_labels, "{what}");
             if let Some(lengths) = expected.get("seq_lengths") {
@@ -76,8 +73,8 @@ fn templates_with_and_without_generation_blocks_give_the_same_mask() {
     let marked = prepare(&rows, &tokenizer_with_template("qwen", "generation"), &config).unwrap();
     let unmarked = prepare(&rows, &tokenizer("qwen"), &config).unwrap();
     assert_eq!(marked, unmarked);
-    let labels = unmarked.examples[0].labels.as_ref().unwrap();
-    let num_eos = labels.iter().filter(|&&label| label == i64::from(tokenizer("qwen").eos_token_id())).count();
+    let labels = unmarked.examples[0].label_ids();
+    let num_eos = labels.filter(|&label| label == i64::from(tokenizer("qwen").eos_token_id())).count();
     assert_eq!(num_eos, 2, "EOS is learned after each turn of the assistant, and after no other");
 }
 
@@ -191,4 +188,57 @@ fn tokenizing_is_a_span() {
     let rows = [Row::Text("plain".to_owned()), Row::Text("text".to_owned())];
     let tokenizer = tokenizer("qwen");
     assert_eq!(spans_of(|| prepare(&rows, &tokenizer, &PrepareConfig::default()).unwrap()), ["tokenize rows=2"]);
+}
+
+#[test]
+fn progress_is_told_and_ends_with_all_rows() {
+    let rows = vec![Row::from("plain text"); 3];
+    let tokenizer = tokenizer("qwen");
+    let told = progress_of(|| prepare(rows, &tokenizer, &PrepareConfig::default()).unwrap());
+    assert_eq!(told, [(3, 3)]);
+}
+
+#[test]
+fn rows_that_are_given_away_become_the_same_examples() {
+    let rows = vec![Row::from("The harbour lights came on."), Row::from(""), Row::from("Boats left.")];
+    let tokenizer = tokenizer("qwen");
+    let borrowed = prepare(&rows, &tokenizer, &PrepareConfig::default()).unwrap();
+    assert_eq!(prepare(rows, &tokenizer, &PrepareConfig::default()).unwrap(), borrowed);
+}
+
+#[test]
+fn labels_take_bytes_for_each_turn_and_not_for_each_token() {
+    let row = row(&json!({"prompt": "Tell me a story.", "completion": "Once upon a time. ".repeat(500)}));
+    let config = PrepareConfig { max_length: None, ..PrepareConfig::default() };
+    let prepared = prepare(&[row], &tokenizer("qwen"), &config).unwrap();
+    let example = &prepared.examples[0];
+    assert!(example.input_ids.len() > 1000);
+    let ranges = example.labels.as_ref().unwrap().ranges();
+    assert_eq!(ranges.len(), 1);
+    assert_eq!(std::mem::size_of_val(ranges), 8);
+    assert_eq!(ranges[0].end as usize, example.input_ids.len());
+}
+
+#[test]
+fn the_assistant_in_the_prompt_counts_only_if_asked_for() {
+    let row = row(&json!({
+        "prompt": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}, {"role": "user", "content": "x"}],
+        "completion": [{"role": "assistant", "content": "Bye"}]
+    }));
+    let num_turns = |completion_only_loss| {
+        let config = PrepareConfig { assistant_only_loss: true, completion_only_loss, ..PrepareConfig::default() };
+        prepare(std::slice::from_ref(&row), &tokenizer("qwen"), &config).unwrap().examples[0]
+            .labels
+            .as_ref()
+            .unwrap()
+            .ranges()
+            .len()
+    };
+    assert_eq!((num_turns(None), num_turns(Some(false))), (1, 2));
+}
+
+#[test]
+fn null_is_no_limit() {
+    let config: PrepareConfig = serde_json::from_value(json!({"max_length": null})).unwrap();
+    assert_eq!(config.max_length, None);
 }

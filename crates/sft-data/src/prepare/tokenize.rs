@@ -1,24 +1,26 @@
 //! Turns one row into token ids and labels.
 
 use super::config::LossOn;
-use super::{left_out, num_targets};
+use super::{Labels, left_out, num_targets};
 use crate::tokenizer::AddGenerationPrompt;
-use crate::{AddSpecialTokens, ChatContext, ChatTokenizer, Error, IGNORE_INDEX, PromptCompletion, Row, Turn};
+use crate::{AddSpecialTokens, ChatContext, ChatTokenizer, Error, PromptCompletion, Row, Turn};
 use std::ops::Range;
 
 /// Token ids and labels of one row.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct TokenRow {
     pub(super) input_ids: Vec<u32>,
-    /// `None` if they equal the ids.
-    pub(super) labels: Option<Vec<i64>>,
+    /// `None` if every token counts.
+    pub(super) labels: Option<Labels>,
     /// The number of the row, counted from 1.
     pub(super) number: u64,
+    /// Whether the prompt alone is not tokenized as the start of prompt and completion.
+    pub(super) prompt_parts_early: bool,
 }
 
 impl TokenRow {
     pub(super) fn num_targets(&self) -> usize {
-        num_targets(self.input_ids.len(), self.labels.as_deref())
+        num_targets(0..self.input_ids.len(), self.labels.as_ref())
     }
 
     pub(super) fn truncate(&mut self, length: usize) {
@@ -26,20 +28,18 @@ impl TokenRow {
         self.input_ids.shrink_to_fit();
         if let Some(labels) = &mut self.labels {
             labels.truncate(length);
-            labels.shrink_to_fit();
         }
     }
 
     fn masked(input_ids: Vec<u32>, counts: impl Fn(usize) -> bool) -> Self {
-        let labels = input_ids.iter().enumerate().map(|(i, &id)| if counts(i) { i64::from(id) } else { IGNORE_INDEX });
-        let labels = labels.collect();
-        Self { input_ids, labels: Some(labels), number: 0 }
+        let labels = (0..input_ids.len()).map(counts).collect();
+        Self { input_ids, labels: Some(labels), ..Self::default() }
     }
 }
 
 pub(super) fn tokenize(row: &Row, tokenizer: &ChatTokenizer, loss_on: LossOn) -> Result<TokenRow, Error> {
     match row {
-        Row::Text(_) if loss_on == LossOn::Assistant => Err(not_a_conversation()),
+        Row::Text(_) if loss_on.is_assistant() => Err(not_a_conversation()),
         // EOS alone would be a row of one token, which no position predicts.
         Row::Text(text) if text.is_empty() => Ok(TokenRow::default()),
         Row::Text(text) => {
@@ -47,7 +47,7 @@ pub(super) fn tokenize(row: &Row, tokenizer: &ChatTokenizer, loss_on: LossOn) ->
             Ok(TokenRow { input_ids, ..TokenRow::default() })
         }
         Row::Messages(chat) if chat.messages.is_empty() => Ok(TokenRow::default()),
-        Row::Messages(chat) if loss_on == LossOn::Assistant => {
+        Row::Messages(chat) if loss_on.is_assistant() => {
             let (input_ids, said_by_assistant) = tokenize_with_mask(&chat.messages, &chat.context, tokenizer)?;
             Ok(TokenRow::masked(input_ids, |i| said_by_assistant[i]))
         }
@@ -61,7 +61,7 @@ pub(super) fn tokenize(row: &Row, tokenizer: &ChatTokenizer, loss_on: LossOn) ->
 
 fn prompt_completion(row: &PromptCompletion, tokenizer: &ChatTokenizer, loss_on: LossOn) -> Result<TokenRow, Error> {
     let (prompt_ids, input_ids, said_by_assistant) = match (&row.prompt, &row.completion) {
-        (Turn::Text(_), _) | (_, Turn::Text(_)) if loss_on == LossOn::Assistant => return Err(not_a_conversation()),
+        (Turn::Text(_), _) | (_, Turn::Text(_)) if loss_on.is_assistant() => return Err(not_a_conversation()),
         (Turn::Text(prompt), Turn::Text(completion)) => {
             if completion.is_empty() {
                 return Ok(TokenRow::default());
@@ -77,7 +77,7 @@ fn prompt_completion(row: &PromptCompletion, tokenizer: &ChatTokenizer, loss_on:
             let opened = tokenizer.render(prompt, &row.context, AddGenerationPrompt::Yes)?;
             let prompt_ids = tokenizer.encode(&opened, AddSpecialTokens::No)?;
             let whole: Vec<_> = prompt.iter().chain(completion).cloned().collect();
-            if loss_on == LossOn::Assistant {
+            if loss_on.is_assistant() {
                 let (input_ids, mask) = tokenize_with_mask(&whole, &row.context, tokenizer)?;
                 (prompt_ids, input_ids, Some(mask))
             } else {
@@ -93,9 +93,12 @@ fn prompt_completion(row: &PromptCompletion, tokenizer: &ChatTokenizer, loss_on:
     // This is not `prompt_ids.len()`: a template may render the prompt alone differently, and a
     // token may span the border between prompt and completion.
     let prompt_length = prompt_ids.iter().zip(&input_ids).take_while(|(a, b)| a == b).count();
-    Ok(TokenRow::masked(input_ids, |i| {
+    let prompt_parts_early = prompt_length < prompt_ids.len();
+    let prompt_length = if loss_on == LossOn::AssistantAnywhere { 0 } else { prompt_length };
+    let row = TokenRow::masked(input_ids, |i| {
         i >= prompt_length && said_by_assistant.as_ref().is_none_or(|said_by_assistant| said_by_assistant[i])
-    }))
+    });
+    Ok(TokenRow { prompt_parts_early, ..row })
 }
 
 /// The token ids of a chat, and for each id whether the assistant says it.

@@ -4,8 +4,8 @@
 //! is rendered once more with marks inside the texts of the messages ([`marks`]), and the marks say
 //! where in the text each message is. A turn of the assistant ([`turns`])
 //!
-//! - starts after the header that the generation prompt writes. A thinking block that the generation
-//!   prompt opens is not part of the header: templates also write it around answers.
+//! - starts after the header that the generation prompt writes. A thinking block that the
+//!   generation prompt opens is not part of the header: templates also write it around answers.
 //! - ends with the first EOS after the message, or else with the token that ends the turn.
 //!
 //! The marks count only if the text without them is exactly the text of the chat. So a template may

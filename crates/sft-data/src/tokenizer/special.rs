@@ -120,7 +120,7 @@ pub(super) fn check_generation_config(files: &TokenizerFiles, eos_token: &str, e
         let path = files.dir().join(GENERATION_CONFIG);
         warn!(
             "{}: eos_token_id is {ids:?}, but the tokenizer's end-of-sequence token is {eos_token:?} ({eos_id}), which \
-             is what rows end with: add {eos_id} to the list, so that generation ends there",
+             is what rows end with: with these settings, generation does not end there",
             path.display()
         );
     }

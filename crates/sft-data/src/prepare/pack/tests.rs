@@ -3,7 +3,7 @@ use super::*;
 use crate::testing::{Random, golden, numbers};
 
 fn rows(ids: Vec<Vec<u32>>) -> Vec<TokenRow> {
-    ids.into_iter().zip(1..).map(|(input_ids, number)| TokenRow { input_ids, labels: None, number }).collect()
+    ids.into_iter().zip(1..).map(|(input_ids, number)| TokenRow { input_ids, number, ..TokenRow::default() }).collect()
 }
 
 /// Like `prepare`: long rows are cut off before packing, unless the strategy splits them.
@@ -74,7 +74,7 @@ fn every_token_is_there_once_and_nothing_is_too_long() {
         {
             let mut input = rows(ids.clone());
             for row in &mut input {
-                row.labels = Some(row.input_ids.iter().map(|&id| i64::from(id) * 10).collect());
+                row.labels = Some(row.input_ids.iter().map(|_| true).collect());
             }
             let packed = pack(input, packing, limit);
             let mut seen: Vec<u32> = packed.iter().flat_map(|example| example.input_ids.clone()).collect();
@@ -106,8 +106,8 @@ fn every_token_is_there_once_and_nothing_is_too_long() {
                 found.dedup();
                 expected.sort_unstable();
                 assert_eq!(found, expected, "{packing:?}");
-                let labels = example.labels.as_ref().unwrap();
-                assert!(labels.iter().zip(&example.input_ids).all(|(&label, &id)| label == i64::from(id) * 10));
+                assert!(example.labels.is_some());
+                assert!(example.label_ids().zip(&example.input_ids).all(|(label, &id)| label == i64::from(id)));
                 if packing == PackingStrategy::BestFitDecreasing {
                     // Each segment is a row: consecutive ids that start with the row's first id.
                     let mut start = 0;
@@ -125,11 +125,33 @@ fn every_token_is_there_once_and_nothing_is_too_long() {
 
 #[test]
 fn rows_with_and_without_labels_share_an_example() {
-    let masked = TokenRow { input_ids: vec![1, 2, 3], labels: Some(vec![-100, 2, 3]), number: 7 };
-    let plain = TokenRow { input_ids: vec![4, 5], labels: None, number: 6 };
+    let masked = TokenRow {
+        input_ids: vec![1, 2, 3],
+        labels: Some([false, true, true].into_iter().collect()),
+        number: 7,
+        ..TokenRow::default()
+    };
+    let plain = TokenRow { input_ids: vec![4, 5], number: 6, ..TokenRow::default() };
     let packed = best_fit_decreasing(vec![plain, masked], 5);
     assert_eq!(packed.len(), 1);
-    assert_eq!(packed[0].labels, Some(vec![-100, 2, 3, 4, 5]));
+    assert!(packed[0].label_ids().eq([-100, 2, 3, 4, 5]));
     assert_eq!(packed[0].segment_lengths, [3, 2]);
     assert_eq!(packed[0].rows, [7, 6]);
+}
+
+#[test]
+fn labels_stay_with_their_tokens() {
+    let mut random = Random(5);
+    for _ in 0..200 {
+        let limit = 3 + random.below(9);
+        let mut masked =
+            rows((0..1 + random.below(6)).map(|_| (0..40).map(|_| random.below(99) as u32).collect()).collect());
+        for row in &mut masked {
+            row.labels = Some(row.input_ids.iter().map(|id| id % 3 > 0).collect());
+        }
+        for example in best_fit_decreasing(masked.clone(), limit).into_iter().chain(wrapped(&masked, limit)) {
+            let expected = |&id: &u32| if id % 3 > 0 { i64::from(id) } else { crate::IGNORE_INDEX };
+            assert!(example.label_ids().eq(example.input_ids.iter().map(expected)));
+        }
+    }
 }

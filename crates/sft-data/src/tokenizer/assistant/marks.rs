@@ -1,9 +1,10 @@
 //! Marks inside the texts of messages, which show where the messages are in a rendered chat.
 //!
 //! A mark is a private-use character that stands for the index of its message. It is put between
-//! other characters: after the first letter or digit of a text and before the last one. Text between
-//! tags such as `<think>` and `</think>` counts as a text of its own. So templates that strip texts,
-//! split them at tags, or look at how they start and end write the same with and without marks.
+//! other characters: after the first letter or digit of a text and before the last one. Text
+//! between tags such as `<think>` and `</think>` counts as a text of its own. So templates that
+//! strip texts, split them at tags, or look at how they start and end write the same with and
+//! without marks.
 
 use super::super::AddGenerationPrompt;
 use super::Chat;
