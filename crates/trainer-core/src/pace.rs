@@ -36,7 +36,7 @@ pub(crate) struct Pace {
     evaluated_at: Option<u64>,
     /// Time outside of evaluations at the end of the last step.
     step_ended: Duration,
-    /// The first step of this session, in which kernels are compiled and memory is allocated.
+    /// The first step of this process, in which kernels are compiled and memory is allocated.
     first_step: Option<Duration>,
     num_steps: u32,
     recent: VecDeque<StepPace>,
@@ -170,7 +170,7 @@ impl Pace {
         self.logged_loss = entry.get("loss").and_then(Value::as_f64).or(self.logged_loss);
     }
 
-    /// Time of this session that was not spent on evaluations: steps, waiting for batches,
+    /// Time of this process that was not spent on evaluations: steps, waiting for batches,
     /// snapshots of checkpoints.
     fn time_outside_evaluations(&self) -> Duration {
         let now = self.now();
@@ -195,7 +195,7 @@ impl Pace {
         self.recent_losses.back().copied()
     }
 
-    /// The mean loss of the steps of this epoch in this session.
+    /// The mean loss of the steps of this epoch in this process.
     pub fn epoch_loss(&self) -> Option<f64> {
         let (sum, count) = self.epoch_losses;
         (count > 0).then(|| sum / f64::from(count))

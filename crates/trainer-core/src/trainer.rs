@@ -97,7 +97,7 @@ pub struct TrainOutput {
     /// The last evaluation. [`TrainerState::best_evaluation`] is the best one.
     pub eval_metrics: Option<LogEntry>,
     /// Optimizer steps since [`Trainer::train`] was called. 0 means that the run was already
-    /// complete, so the result files of an earlier session say more than this output.
+    /// complete, so the result files of an earlier process say more than this output.
     pub num_steps_this_session: u64,
     /// The checkpoints since [`Trainer::train`] was called. A checkpoint that failed does not end
     /// the run.

@@ -212,7 +212,7 @@ fn values_are_read_as_pythons_parser_reads_them() {
     for (options, expected) in [
         (json!({ "learning_rate": "fast" }), "learning_rate is \"fast\": expected a number"),
         (json!({ "max_length": -1 }), "max_length is -1: expected a whole number of 0 or more"),
-        (json!({ "lr_scheduler_kwargs": 3 }), "lr_scheduler_kwargs is 3: expected names with values"),
+        (json!({ "lr_scheduler_kwargs": 3 }), "lr_scheduler_kwargs is 3: expected an object with any of the keys"),
         (json!({ "packing": "maybe" }), "packing is \"maybe\": expected true or false"),
     ] {
         let message = message(options);
