@@ -65,7 +65,7 @@ pub(super) fn load(builder: SftTrainerBuilder<'_>) -> Result<SftTrainer<'_>, Err
     let model_config = Config::from_dir(&model_dir)?;
     memory::check_fits(&config, &model_config, device)?;
     let tokenizer = ChatTokenizer::load(&model_dir, &config.tokenizer)?;
-    let splits = match rows {
+    let mut splits = match rows {
         Some(OwnRows { train, eval }) => own_splits(train, eval),
         None => {
             info!("reading the dataset {}", config.dataset.dataset_name);
@@ -82,8 +82,8 @@ pub(super) fn load(builder: SftTrainerBuilder<'_>) -> Result<SftTrainer<'_>, Err
     }
     let loading =
         LoadSplit { config: &config, tokenizer: &tokenizer, model: &model_config, model_dir: &model_dir, device };
-    let mut train = loading.train(&splits)?;
-    let eval = loading.eval(&splits)?;
+    let mut train = loading.train(&mut splits)?;
+    let eval = loading.eval(&mut splits)?;
     if let Some(example) = train.examples.first() {
         let text = tokenizer.decode(&example.input_ids, SpecialTokensInText::Keep)?;
         info!("first row: {}", summary::excerpt(&text));
@@ -183,9 +183,10 @@ struct LoadSplit<'a> {
 }
 
 impl LoadSplit<'_> {
-    fn train(&self, splits: &Splits) -> Result<SplitBatches, Error> {
+    fn train(&self, splits: &mut Splits) -> Result<SplitBatches, Error> {
         let TrainingArguments { per_device_train_batch_size, seed, .. } = self.config.training;
-        let mut train = self.batches(&splits.train_name, &splits.train, per_device_train_batch_size)?;
+        let mut train =
+            self.batches(&splits.train_name, std::mem::take(&mut splits.train), per_device_train_batch_size)?;
         train.order = RowOrder::Shuffled { seed };
         if let (Some(numbers), Some(examples)) = (&splits.train_numbers, Arc::get_mut(&mut train.examples)) {
             name_rows_by(examples, numbers);
@@ -193,13 +194,14 @@ impl LoadSplit<'_> {
         Ok(train)
     }
 
-    fn eval(&self, splits: &Splits) -> Result<Option<SplitBatches>, Error> {
-        let Some(rows) = &splits.eval else { return Ok(None) };
+    fn eval(&self, splits: &mut Splits) -> Result<Option<SplitBatches>, Error> {
+        let Some(rows) = splits.eval.take() else { return Ok(None) };
         let name = splits.eval_name.as_deref().unwrap_or("test");
         self.batches(name, rows, self.config.training.per_device_eval_batch_size).map(Some)
     }
 
-    fn batches(&self, name: &str, rows: &[Row], batch_size: usize) -> Result<SplitBatches, Error> {
+    /// The rows are given away, so that each is freed when it has been tokenized.
+    fn batches(&self, name: &str, rows: Vec<Row>, batch_size: usize) -> Result<SplitBatches, Error> {
         let in_split = |source| Error::Split { split: name.to_owned(), source };
         info!("tokenizing {} of split {name}", summary::counted(rows.len(), "row"));
         let prepared = prepare(rows, self.tokenizer, &self.config.prepare).map_err(in_split)?;

@@ -132,7 +132,7 @@ fn tokenizers() -> Result<()> {
             prepare: |case| {
                 with_chat(case, "{% for i in range(99999) %}{% for j in range(99999) %}x{% endfor %}{% endfor %}")
             },
-            names: &["chat template", "stopped", "2000000 instructions"],
+            names: &["chat template", "stopped", "1049310 instructions"],
         },
         Refused {
             // Lists that contain each other take little memory, and the instruction count does not
