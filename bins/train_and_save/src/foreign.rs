@@ -1,8 +1,8 @@
 //! Options of TRL and transformers that this program does not have.
 //!
 //! Some have no effect on what is trained here, whatever they say, and some have none only with the
-//! values in the table. Those are accepted, and one warning names them. Any other value would change
-//! the training, and is refused.
+//! values in the table. Those are accepted, and one warning names them. Any other value would
+//! change the training, and is refused.
 
 use serde_json::Value;
 

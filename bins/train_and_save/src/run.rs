@@ -45,7 +45,8 @@ pub fn run(config: SftConfig, on_signal: OnSignal, terminal: &Terminal) -> Resul
         .map(|patience| EarlyStopping::new(patience).with_threshold(options.early_stopping_threshold.unwrap_or(0.0)));
     let in_lines = terminal.tells_progress_in_lines();
     let trained = trainer
-        // In the log of a batch system there is no bar. Both tell the first loss, so only one is used.
+        // In the log of a batch system there is no bar. Both tell the first loss, so only one is
+        // used.
         .callback((!in_lines).then(|| ProgressBar::new(terminal.bars())))
         .callback(in_lines.then(ProgressLines::default))
         .callback(signals.clone())

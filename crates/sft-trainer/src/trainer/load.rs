@@ -121,7 +121,8 @@ pub(super) fn load(builder: SftTrainerBuilder<'_>) -> Result<SftTrainer<'_>, Err
     Ok(SftTrainer { config, learner, train, eval, checkpoint, lock, callbacks: Vec::new() })
 }
 
-/// Saves the model with the tokenizer's special tokens, so that it stops at the end token it learns.
+/// Saves the model with the tokenizer's special tokens, so that it stops at the end token it
+/// learns.
 fn align_special_tokens(model: &mut CausalLm, tokenizer: &ChatTokenizer, eos_is_chosen: bool) {
     let ids =
         SpecialTokenIds { bos: tokenizer.bos_token_id(), eos: tokenizer.eos_token_id(), pad: tokenizer.pad_token_id() };

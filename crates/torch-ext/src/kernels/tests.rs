@@ -301,7 +301,7 @@ fn a_stack_is_rounded_with_the_bits_of_its_matrices() {
             };
             let weight = adam::Weight { values: &mut values, format: adam::WeightFormat::Stochastic { key } };
             adam::write_master(&master.select(0, index), weight, &constants).unwrap();
-            assert_eq!(values.equal(&stacked.select(0, index)), true, "{count} {rows} {cols}: matrix {index}");
+            assert!(values.equal(&stacked.select(0, index)), "{count} {rows} {cols}: matrix {index}");
         }
     }
 }

@@ -142,8 +142,8 @@ fn a_file_may_give_some_fields_and_no_unknown_ones() {
     assert_eq!(serde_json::from_str::<TrainingArguments>(&text).unwrap(), given);
 }
 
-/// Read from the source of transformers 5.17.0 (`training_args.py`). `warmup_steps` is 0 there. Here
-/// it is not set, because `warmup_ratio` of earlier versions counts then; its default is 0.
+/// Read from the source of transformers 5.17.0 (`training_args.py`). `warmup_steps` is 0 there.
+/// Here it is not set, because `warmup_ratio` of earlier versions counts then; its default is 0.
 #[test]
 fn the_defaults_are_those_of_transformers() {
     let ours = serde_json::to_value(TrainingArguments::default()).unwrap();

@@ -33,7 +33,8 @@ fn is_case(state: &State, value: &Value, method: &str) -> Result<bool, TemplateE
     Ok(methods::call(state, &text, method, &[])?.is_true())
 }
 
-/// The size of `value % divisor`. In Python, only numbers have a remainder, and for texts `%` is a format.
+/// The size of `value % divisor`. In Python, only numbers have a remainder, and for texts `%` is a
+/// format.
 fn remainder(value: &Value, divisor: &Value) -> Result<Value, TemplateError> {
     let failed = |problem: String| TemplateError::new(ErrorKind::InvalidOperation, problem);
     for operand in [value, divisor] {
