@@ -76,7 +76,12 @@ impl Settings {
 /// # Errors
 /// Usage errors, in one line.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request> {
-    let arguments = arguments.into_iter().map(with_underscores);
+    let arguments: Vec<OsString> = arguments.into_iter().map(with_underscores).collect();
+    let unknown = unknown_flags(&arguments);
+    // clap's own message for one is as good.
+    if unknown.len() > 1 {
+        return Err(Failure::usage(unknown.join("; ")));
+    }
     let matches = match Flags::command_for_parsing().try_get_matches_from(arguments) {
         Ok(matches) => matches,
         Err(error) => {
@@ -128,6 +133,22 @@ impl Settings {
             }
         }
     }
+}
+
+/// What is wrong with each flag that is none. clap stops at the first.
+fn unknown_flags(arguments: &[OsString]) -> Vec<String> {
+    let command = Flags::command_for_parsing();
+    let is_known = |name: &str| {
+        matches!(name, "help" | "version")
+            || command.get_arguments().any(|argument| {
+                argument.get_long() == Some(name)
+                    || argument.get_all_aliases().is_some_and(|aliases| aliases.contains(&name))
+            })
+    };
+    let texts = arguments.iter().filter_map(|argument| argument.to_str()).take_while(|text| *text != "--");
+    let names = texts.filter_map(|text| text.strip_prefix("--")?.split('=').next());
+    let unknown = names.filter(|name| !is_known(name));
+    unknown.map(|name| format!("unknown flag --{name}{}", config_file::suggestion(name, "--"))).collect()
 }
 
 /// `--learning-rate=1` → `--learning_rate=1`. Values are left alone.

@@ -48,7 +48,7 @@ pub fn read(path: &Path) -> Result<ConfigFile> {
             match foreign::meaning(&key.replace('-', "_"), &value) {
                 Some(Meaning::NoEffect) => without_effect.push(key),
                 Some(Meaning::Refused(problem)) => problems.push(problem),
-                None => problems.push(format!("unknown key {key}{}", suggestion(&key))),
+                None => problems.push(format!("unknown key {key}{}", suggestion(&key, ""))),
             }
             continue;
         };
@@ -80,7 +80,8 @@ fn known_name(key: &str) -> Option<String> {
 }
 
 /// The flag that is spelled almost like this: at most two typing errors, and fewer in a short name.
-fn suggestion(key: &str) -> String {
+/// It is named with `prefix`.
+pub fn suggestion(key: &str, prefix: &str) -> String {
     let key = key.replace('-', "_");
     let command = Flags::command();
     let names = command.get_arguments().map(|argument| argument.get_id().to_string()).filter(|name| name != "config");
@@ -88,7 +89,7 @@ fn suggestion(key: &str) -> String {
         .map(|name| (strsim::damerau_levenshtein(&name, &key), name))
         .filter(|(errors, name)| *errors <= 2 && errors * 4 <= name.len().min(key.len()))
         .min_by_key(|(errors, _)| *errors);
-    nearest.map_or_else(String::new, |(_, name)| format!("; did you mean {name}?"))
+    nearest.map_or_else(String::new, |(_, name)| format!("; did you mean {prefix}{name}?"))
 }
 
 #[cfg(test)]
@@ -106,7 +107,7 @@ mod tests {
             ("dataset_mixture", ""),
             ("chat_template", ""),
         ] {
-            assert_eq!(suggestion(key), hint, "{key}");
+            assert_eq!(suggestion(key, ""), hint, "{key}");
         }
     }
 }

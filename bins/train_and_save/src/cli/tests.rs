@@ -243,3 +243,12 @@ fn help_does_not_show_options_without_effect() {
     let Ok(Request::Print(text)) = parse(["t", "--help"].map(OsString::from)) else { panic!("it prints") };
     assert!(text.contains("model_name") && !text.contains("hub_model_id"), "{text}");
 }
+
+#[test]
+fn all_unknown_flags_are_in_one_message() {
+    let error = parse(["x", "--lerning_rate", "1", "--max-length", "9", "--xyzzy=2", "--", "--other"].map(Into::into));
+    assert_eq!(
+        error.unwrap_err().to_string(),
+        "unknown flag --lerning_rate; did you mean --learning_rate?; unknown flag --xyzzy"
+    );
+}
