@@ -1,14 +1,11 @@
 //! From the command line to a run's options: a flag takes precedence over the file.
 
-use crate::config_file::{self, ConfigFile};
-use crate::failure::{Failure, one_line};
+use crate::failure::Failure;
 use crate::flags::{Flags, ProgramFlags};
-use crate::foreign::{self, Meaning};
 use anyhow::{Context, Result};
 use clap::{ArgMatches, FromArgMatches};
-use serde_json::{Map, Value};
-use sft_trainer::{Error, SftConfig};
-use std::collections::BTreeSet;
+use serde_json::Value;
+use sft_trainer::config::{Layers, OptionsFile, foreign};
 use std::ffi::OsString;
 use std::io::IsTerminal;
 
@@ -18,57 +15,12 @@ pub enum Request {
     /// Train.
     Train {
         /// Of the run.
-        settings: Settings,
+        settings: Layers,
         /// What concerns the program alone.
         program: ProgramFlags,
     },
     /// Print this (help or version) and do nothing else.
     Print(String),
-}
-
-/// A run's options, and what was found wrong with them so far.
-#[derive(Debug)]
-pub struct Settings {
-    /// By name: see [`SftConfig::from_options`].
-    options: Map<String, Value>,
-    /// Those that have no effect here.
-    without_effect: Vec<String>,
-    problems: Vec<String>,
-    /// The configuration file, and the options that are as it says.
-    file: Option<(String, BTreeSet<String>)>,
-}
-
-impl Settings {
-    /// One line that names the options without effect, if there are any.
-    pub fn warning(&self) -> Option<String> {
-        let names: BTreeSet<&str> = self.without_effect.iter().map(String::as_str).collect();
-        let names = names.into_iter().collect::<Vec<_>>().join(", ");
-        (!names.is_empty()).then(|| format!("options without effect here: {names}"))
-    }
-
-    /// The configuration of the run.
-    ///
-    /// # Errors
-    /// A usage error that lists every unknown name and every bad value, those of the file with its
-    /// path.
-    pub fn config(mut self) -> Result<SftConfig> {
-        let outcome = SftConfig::from_options(self.options);
-        let problems = match outcome {
-            Ok(config) if self.problems.is_empty() => return Ok(config),
-            Ok(_) => Vec::new(),
-            Err(Error::Config { problems }) => problems,
-            Err(error) => return Err(Failure::before_training(error)),
-        };
-        self.problems.extend(problems);
-        let Some((path, names)) = self.file else { return Err(Failure::usage(self.problems.join("; "))) };
-        let is_of_file = |problem: &String| {
-            let subject = problem.split_whitespace().next().unwrap_or_default();
-            subject == "unknown" || names.contains(subject)
-        };
-        let (of_file, others): (Vec<_>, Vec<_>) = self.problems.into_iter().partition(is_of_file);
-        let of_file = (!of_file.is_empty()).then(|| format!("{path}: {}", of_file.join("; ")));
-        Err(Failure::usage(of_file.into_iter().chain(others).collect::<Vec<_>>().join("; ")))
-    }
 }
 
 /// Reads the arguments, the program's name first.
@@ -96,59 +48,39 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request> {
         }
     };
     let flags = Flags::from_arg_matches(&matches).map_err(|error| Failure::usage(clap_message(&error)))?;
-    let mut settings = merged(&flags).map_err(|error| Failure::usage(one_line(&error)))?;
-    settings.add_foreign(&matches);
-    let (program, options, problems) = ProgramFlags::take_from(settings.options);
+    let mut settings = layers(&flags, &matches).map_err(Failure::before_training)?;
+    let (program, options, problems) = ProgramFlags::take_from(std::mem::take(&mut settings.options));
+    settings.options = options;
     settings.problems.extend(problems);
-    Ok(Request::Train { settings: Settings { options, ..settings }, program })
+    Ok(Request::Train { settings, program })
 }
 
 /// The options of the file, with those of the command line over them.
-fn merged(flags: &Flags) -> Result<Settings> {
-    let file = flags.input_output.config.as_deref().map(config_file::read).transpose()?;
+fn layers(flags: &Flags, matches: &ArgMatches) -> Result<Layers> {
+    let file = flags.input_output.config.as_deref();
+    let file = file.map(|path| OptionsFile::read(path, &Flags::option_names())).transpose()?;
     let given = serde_json::to_value(flags).context("a path among the flags must be valid UTF-8")?;
     let given = given.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
-    let given: Map<String, Value> = given.map(|(name, value)| (name.clone(), value.clone())).collect();
-    let Some(ConfigFile { path, mut options, without_effect, problems }) = file else {
-        return Ok(Settings { options: given, without_effect: Vec::new(), problems: Vec::new(), file: None });
-    };
-    let of_file = options.keys().chain(&without_effect).filter(|name| !given.contains_key(*name)).cloned();
-    // A problem begins with the option that it is about.
-    let refused = problems.iter().filter_map(|problem| problem.split_whitespace().next()).map(str::to_owned);
-    let file = Some((path.display().to_string(), of_file.chain(refused).collect()));
-    options.extend(given);
-    Ok(Settings { options, without_effect, problems, file })
-}
-
-impl Settings {
-    /// Flags of TRL and transformers that are none here.
-    fn add_foreign(&mut self, matches: &ArgMatches) {
-        for name in foreign::names() {
-            let Ok(Some(mut values)) = matches.try_get_many::<String>(name) else { continue };
-            let value = values.next_back().map_or(Value::Null, |value| value.as_str().into());
-            match foreign::meaning(name, &value) {
-                Some(Meaning::Refused(problem)) => self.problems.push(problem),
-                Some(Meaning::NoEffect) | None if self.without_effect.iter().any(|known| known == name) => {}
-                Some(Meaning::NoEffect) | None => self.without_effect.push(name.to_owned()),
-            }
-        }
+    let mut layers = Layers::new(file, given.map(|(name, value)| (name.clone(), value.clone())).collect());
+    for name in foreign::names() {
+        let Ok(Some(mut values)) = matches.try_get_many::<String>(name) else { continue };
+        layers.add_foreign(name, &values.next_back().map_or(Value::Null, |value| value.as_str().into()));
     }
+    Ok(layers)
 }
 
 /// What is wrong with each flag that is none. clap stops at the first.
 fn unknown_flags(arguments: &[OsString]) -> Vec<String> {
-    let command = Flags::command_for_parsing();
+    let options = Flags::option_names();
     let is_known = |name: &str| {
-        matches!(name, "help" | "version")
-            || command.get_arguments().any(|argument| {
-                argument.get_long() == Some(name)
-                    || argument.get_all_aliases().is_some_and(|aliases| aliases.contains(&name))
-            })
+        let is_other = matches!(name, "help" | "version" | "config");
+        is_other || options.find(name).is_some() || foreign::names().any(|known| known == name)
     };
     let texts = arguments.iter().filter_map(|argument| argument.to_str()).take_while(|text| *text != "--");
     let names = texts.filter_map(|text| text.strip_prefix("--")?.split('=').next());
+    let hint = |name| options.nearest(name).map_or_else(String::new, |name| format!("; did you mean --{name}?"));
     let unknown = names.filter(|name| !is_known(name));
-    unknown.map(|name| format!("unknown flag --{name}{}", config_file::suggestion(name, "--"))).collect()
+    unknown.map(|name| format!("unknown flag --{name}{}", hint(name))).collect()
 }
 
 /// `--learning-rate=1` → `--learning_rate=1`. Values are left alone.

@@ -5,11 +5,11 @@
 //! take a name are texts here: the configuration checks all of them together, so that one message
 //! lists every mistake.
 
-use crate::foreign;
 use crate::terminal::LogFormat;
 use clap::{Arg, ArgAction, Args, Command, CommandFactory, Parser};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use sft_trainer::config::{OptionNames, foreign};
 use std::any::TypeId;
 use std::path::PathBuf;
 
@@ -290,6 +290,19 @@ impl Flags {
             Arg::new(name).long(name).hide(true).num_args(0..).default_missing_value("true").action(ArgAction::Set)
         });
         Self::own_command().args(foreign)
+    }
+
+    /// The names of all options, as keys of a file: flags and their older spellings.
+    pub fn option_names() -> OptionNames {
+        let command = Self::command();
+        let arguments = command.get_arguments().filter(|argument| argument.get_id() != "config");
+        let spellings = arguments.flat_map(|argument| {
+            let name = argument.get_id().to_string();
+            let aliases = argument.get_all_aliases().unwrap_or_default();
+            let spellings = std::iter::once(name.clone()).chain(aliases.into_iter().map(str::to_owned));
+            spellings.map(move |spelling| (spelling, name.clone())).collect::<Vec<_>>()
+        });
+        OptionNames { spellings: spellings.collect() }
     }
 
     fn own_command() -> Command {

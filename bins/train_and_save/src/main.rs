@@ -5,10 +5,8 @@
 //! terminal and the exit codes; [`run`] reads as the documented run.
 
 mod cli;
-mod config_file;
 mod failure;
 mod flags;
-mod foreign;
 mod run;
 mod terminal;
 
@@ -27,7 +25,7 @@ fn main() -> ExitCode {
             let on_signal = if program.save_on_signal { OnSignal::Save } else { OnSignal::Leave };
             let terminal = Terminal::open(program.log_format, program.disable_tqdm);
             let warning = settings.warning();
-            let config = settings.config()?;
+            let config = settings.config().map_err(failure::Failure::before_training)?;
             if let Some(warning) = warning {
                 tracing::warn!("{warning}");
             }

@@ -3,12 +3,9 @@
 //! A closed pipe must not end a training run, so what cannot be written is dropped; `eprintln!`
 //! would panic.
 
-mod stages;
-
 use indicatif::{MultiProgress, ProgressDrawTarget};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use stages::{Progress, Stages};
 use std::borrow::Cow;
 use std::fmt::Debug;
 use std::io::{IsTerminal, Write};
@@ -20,6 +17,7 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{EnvFilter, registry};
+use trainer_core::{PROGRESS_TARGET, StageProgress, Stages};
 
 /// Longest line in bytes. Messages quote files, and those may hold anything.
 const LONGEST_LINE: usize = 8 << 10;
@@ -110,8 +108,8 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let mut fields = Fields::default();
         event.record(&mut fields);
-        if event.metadata().target() == stages::TARGET {
-            let Some(line) = Progress::of(&fields.others).and_then(|progress| self.stages.show(progress)) else {
+        if event.metadata().target() == PROGRESS_TARGET {
+            let Some(line) = StageProgress::of(&fields.others).and_then(|progress| self.stages.show(progress)) else {
                 return;
             };
             fields.message = line;

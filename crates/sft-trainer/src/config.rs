@@ -6,14 +6,19 @@
 //! file or a command line has it.
 
 mod auto;
+pub mod foreign;
+mod layers;
 mod model;
 mod optimizer;
 mod options;
+mod options_file;
 mod run;
 
 pub use auto::Auto;
+pub use layers::Layers;
 pub use model::ModelConfig;
 pub use optimizer::{OptimizerConfig, OptimizerName, WeightRounding};
+pub use options_file::{OptionNames, OptionsFile};
 pub use run::{ResumeFrom, RunConfig};
 
 use crate::Error;

@@ -12,6 +12,12 @@ pub enum Error {
         /// Field, value and remedy of each.
         problems: Vec<String>,
     },
+    /// A file of options cannot be used.
+    #[error("{problem}")]
+    OptionsFile {
+        /// The file and what is wrong with it.
+        problem: String,
+    },
     /// The output folder holds checkpoints of an earlier run.
     #[error("{source}; `resume_from_checkpoint` true resumes it")]
     EarlierRun {

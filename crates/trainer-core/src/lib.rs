@@ -65,6 +65,8 @@ mod progress_lines;
 mod requests;
 mod schedule;
 mod source;
+#[cfg(feature = "progress-bar")]
+mod stages;
 mod state;
 mod store;
 #[cfg(any(test, feature = "testing"))]
@@ -91,6 +93,8 @@ pub use progress_lines::ProgressLines;
 pub use requests::Requests;
 pub use schedule::{Schedule, SchedulerKwargs, SchedulerType};
 pub use source::{BatchInfo, BatchSource, Batches};
+#[cfg(feature = "progress-bar")]
+pub use stages::{PROGRESS_TARGET, StageProgress, Stages};
 pub use state::{LogEntry, TrainerState};
 pub use store::{CheckpointFolder, CheckpointStore, Saved, WriteCheckpoint, WriteContent};
 pub use trainer::{Resumed, SaveReport, TrainOutput, Trainer, TrainerBuilder};

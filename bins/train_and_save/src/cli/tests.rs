@@ -1,6 +1,7 @@
 use super::*;
 use clap::CommandFactory;
 use sft_trainer::SftConfig;
+use sft_trainer::config::foreign;
 use std::path::Path;
 use trainer_core::{IntervalStrategy, SaveStrategy, Schedule, SchedulerType};
 
@@ -16,7 +17,7 @@ fn config(arguments: &[&str]) -> SftConfig {
 fn error(arguments: &[&str]) -> String {
     let required = ["train_and_save", "--model_name", "m", "--output_dir", "o"];
     let error = match parse(required.iter().chain(arguments).map(OsString::from)) {
-        Ok(Request::Train { settings, .. }) => settings.config().unwrap_err(),
+        Ok(Request::Train { settings, .. }) => Failure::before_training(settings.config().unwrap_err()),
         Ok(Request::Print(text)) => panic!("{text}"),
         Err(error) => error,
     };
@@ -251,4 +252,12 @@ fn all_unknown_flags_are_in_one_message() {
         error.unwrap_err().to_string(),
         "unknown flag --lerning_rate; did you mean --learning_rate?; unknown flag --xyzzy"
     );
+}
+
+#[test]
+fn no_option_without_effect_is_a_flag() {
+    let command = Flags::command();
+    for name in foreign::names() {
+        assert!(command.get_arguments().all(|argument| argument.get_id() != name), "{name}");
+    }
 }

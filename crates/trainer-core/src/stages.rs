@@ -1,4 +1,7 @@
 //! How far a long stage is: a bar on a terminal, and elsewhere a line now and then.
+//!
+//! Libraries tell it by `tracing` events with the target [`PROGRESS_TARGET`]. A subscriber hands
+//! their fields to [`Stages`].
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde_json::{Map, Value};
@@ -6,8 +9,9 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The target of the events that tell it.
-pub(super) const TARGET: &str = "progress";
+/// The target of events that tell how far a stage is. Their fields are `stage`, `done`, `total` (if
+/// it is known) and `unit`, such as `rows` or `bytes`. The last one has `done` equal to `total`.
+pub const PROGRESS_TARGET: &str = "progress";
 /// Between two lines of a stage, and before the first.
 const BETWEEN_LINES: Duration = Duration::from_secs(30);
 /// A stage that took less is not worth a bar.
@@ -15,16 +19,16 @@ const WORTH_A_BAR: Duration = Duration::from_millis(500);
 
 /// One event: how far a stage is.
 #[derive(Debug, PartialEq)]
-pub(super) struct Progress {
+pub struct StageProgress {
     stage: String,
     done: u64,
     total: Option<u64>,
     unit: String,
 }
 
-impl Progress {
+impl StageProgress {
     /// From the fields of the event. `None` if they are not those of progress.
-    pub(super) fn of(fields: &Map<String, Value>) -> Option<Self> {
+    pub fn of(fields: &Map<String, Value>) -> Option<Self> {
         let text = |name: &str| fields.get(name)?.as_str().map(str::to_owned);
         let number = |name: &str| fields.get(name)?.as_u64();
         let (stage, done) = (text("stage")?, number("done")?);
@@ -62,22 +66,23 @@ struct Stage {
 }
 
 /// The stages that are going on.
-pub(super) struct Stages {
+pub struct Stages {
     bars: MultiProgress,
     open: Mutex<HashMap<String, Stage>>,
 }
 
 impl Stages {
-    pub(super) fn new(bars: MultiProgress) -> Self {
+    /// Stages whose bars are drawn among these.
+    pub fn new(bars: MultiProgress) -> Self {
         Self { bars, open: Mutex::new(HashMap::new()) }
     }
 
     /// Draws a bar, or returns the line to write where no bar can be drawn.
-    pub(super) fn show(&self, progress: Progress) -> Option<String> {
+    pub fn show(&self, progress: StageProgress) -> Option<String> {
         self.show_at(progress, Instant::now())
     }
 
-    fn show_at(&self, progress: Progress, now: Instant) -> Option<String> {
+    fn show_at(&self, progress: StageProgress, now: Instant) -> Option<String> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let begin = || Stage { began: now, told: now, bar: None };
         let stage = open.entry(progress.stage.clone()).or_insert_with(begin);
@@ -105,7 +110,7 @@ impl Stages {
     }
 }
 
-fn bar(progress: &Progress) -> ProgressBar {
+fn bar(progress: &StageProgress) -> ProgressBar {
     let amount = match (progress.unit.as_str(), progress.total) {
         ("bytes", Some(_)) => "{bytes}/{total_bytes} {eta}",
         ("bytes", None) => "{bytes}",
@@ -127,8 +132,8 @@ mod tests {
     use indicatif::ProgressDrawTarget;
     use serde_json::json;
 
-    fn progress(done: u64) -> Progress {
-        Progress { stage: "tokenizing".to_owned(), done, total: Some(4000), unit: "rows".to_owned() }
+    fn progress(done: u64) -> StageProgress {
+        StageProgress { stage: "tokenizing".to_owned(), done, total: Some(4000), unit: "rows".to_owned() }
     }
 
     #[test]
@@ -151,9 +156,10 @@ mod tests {
     fn only_the_fields_of_progress_are_progress() {
         let fields = |value: Value| value.as_object().unwrap().clone();
         let known = json!({"stage": "tokenizing", "done": 7, "total": 4000, "unit": "rows"});
-        assert_eq!(Progress::of(&fields(known)), Some(progress(7)));
-        assert_eq!(Progress::of(&fields(json!({"stage": "tokenizing"}))), None);
-        let unknown = Progress::of(&fields(json!({"stage": "reading", "done": 2_500_000_000u64, "unit": "bytes"})));
+        assert_eq!(StageProgress::of(&fields(known)), Some(progress(7)));
+        assert_eq!(StageProgress::of(&fields(json!({"stage": "tokenizing"}))), None);
+        let unknown =
+            StageProgress::of(&fields(json!({"stage": "reading", "done": 2_500_000_000u64, "unit": "bytes"})));
         assert_eq!(unknown.unwrap().line(), "reading: 2.50 GB");
     }
 }
