@@ -16,7 +16,8 @@ const EVERY: Duration = Duration::from_secs(30);
 /// Tells how far a run is, in a `tracing` event with a line about every 30 seconds. Use it where
 /// `ProgressBar` (feature `progress-bar`) cannot be drawn.
 ///
-/// A line is such as `step 85/540  epoch 1.57  loss 2.714  12.3k tok/s  4m10s left`. In an
+/// A line is such as `step 85/540  epoch 1.57  loss 2.714  12.3k tok/s  4m10s left`, with the time
+/// of day (UTC) behind it, because a log file is read later. In an
 /// evaluation `evaluating 12/40` is in place of the epoch. Loss and speed are means over the last
 /// 20 steps. The time left is that of all steps and evaluations that are left; `>` is before it
 /// when an evaluation is to come and none was measured yet. A log entry counts as a line. A step or
@@ -28,23 +29,25 @@ pub struct ProgressLines {
     pace: Pace,
     milestones: Milestones,
     told: Duration,
+    has_time_of_day: bool,
 }
 
 impl Default for ProgressLines {
     fn default() -> Self {
-        Self::on(system_clock())
+        Self { has_time_of_day: true, ..Self::on(system_clock()) }
     }
 }
 
 impl ProgressLines {
-    /// Uses another clock: a function that returns the time since some moment.
+    /// Uses another clock: a function that returns the time since some moment. It knows no time of
+    /// day.
     #[must_use]
     pub fn with_clock(self, clock: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
         Self::on(Arc::new(clock))
     }
 
     fn on(clock: Clock) -> Self {
-        Self { pace: Pace::new(clock), milestones: Milestones::default(), told: Duration::ZERO }
+        Self { pace: Pace::new(clock), milestones: Milestones::default(), told: Duration::ZERO, has_time_of_day: false }
     }
 
     fn tell_if_due(&mut self) {
@@ -52,9 +55,18 @@ impl ProgressLines {
         if now.saturating_sub(self.told) >= EVERY {
             self.told = now;
             let pace = &self.pace;
-            tracing::info!("{}  {}  {}", pace.step_text(), pace.figures_text(), pace.time_left_text());
+            let line = format!("{}  {}  {}", pace.step_text(), pace.figures_text(), pace.time_left_text());
+            match self.has_time_of_day {
+                true => tracing::info!("{line}  {}", time_of_day()),
+                false => tracing::info!("{line}"),
+            }
         }
     }
+}
+
+/// Now, in UTC, for a line of a log file.
+pub(crate) fn time_of_day() -> impl std::fmt::Display {
+    chrono::Utc::now().format("[%Y-%m-%dT%H:%M:%SZ]")
 }
 
 impl Callback for ProgressLines {

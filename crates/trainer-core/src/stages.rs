@@ -3,6 +3,7 @@
 //! Libraries tell it by `tracing` events with the target [`PROGRESS_TARGET`]. A subscriber hands
 //! their fields to [`Stages`].
 
+use crate::progress_lines::time_of_day;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
@@ -77,9 +78,11 @@ impl Stages {
         Self { bars, open: Mutex::new(HashMap::new()) }
     }
 
-    /// Draws a bar, or returns the line to write where no bar can be drawn.
+    /// Draws a bar, or returns the line to write where no bar can be drawn. It ends with the time
+    /// of day in UTC.
     pub fn show(&self, progress: StageProgress) -> Option<String> {
-        self.show_at(progress, Instant::now())
+        let line = self.show_at(progress, Instant::now())?;
+        Some(format!("{line}  {}", time_of_day()))
     }
 
     fn show_at(&self, progress: StageProgress, now: Instant) -> Option<String> {

@@ -90,3 +90,10 @@ fn an_evaluation_has_lines_too() {
     let expected = ["step 2/20  evaluating 13/40  14m06s left", "step 2/20  evaluating 28/40  13m36s left"];
     assert_eq!(messages, expected);
 }
+
+#[test]
+fn the_time_of_day_is_in_utc() {
+    let text = super::time_of_day().to_string();
+    let time = chrono::NaiveDateTime::parse_from_str(&text, "[%Y-%m-%dT%H:%M:%SZ]").unwrap().and_utc();
+    assert!((chrono::Utc::now() - time).num_seconds().abs() < 60, "{text}");
+}
