@@ -88,10 +88,10 @@ fn dtype_name(kind: Kind) -> String {
 pub(crate) fn tell_model(model: &CausalLm, report: &LoadReport) {
     let config = model.config();
     info!(
-        "model: {:?}, {:.1}M parameters, {} layers of width {}, vocabulary {}; weights in {}, arithmetic in {} on {}",
+        "model: {:?}, {:.1}M parameters, {} of width {}, vocabulary {}; weights in {}, arithmetic in {} on {}",
         config.family,
         model.parameters().num_parameters() as f64 / 1e6,
-        config.num_hidden_layers,
+        counted(config.num_hidden_layers, "layer"),
         config.hidden_size,
         config.vocab_size,
         dtype_name(model.parameters().flat_weights().kind()),

@@ -117,7 +117,7 @@ fn the_first_bad_row_is_named() {
     let bad = row(&json!({"messages": [{"role": "assistant", "content": "I go first."}]}));
     let rows = [Row::Text("fine".to_owned()), bad.clone(), bad];
     let error = prepare(&rows, &tokenizer("llama"), &PrepareConfig::default()).unwrap_err();
-    assert!(message(&error).starts_with("row 2: chat template, given 1 messages"), "{}", message(&error));
+    assert!(message(&error).starts_with("row 2: chat template, given 1 message"), "{}", message(&error));
     let mixed = row(&json!({"prompt": "a", "completion": [{"role": "assistant", "content": "b"}]}));
     let error = prepare(&[mixed], &tokenizer("qwen"), &PrepareConfig::default()).unwrap_err();
     assert!(message(&error).starts_with("row 1: one of prompt and completion is text"), "{}", message(&error));

@@ -97,7 +97,10 @@ impl ChatTemplate {
         prompt: AddGenerationPrompt,
         marks: Marks,
     ) -> Result<String, Error> {
-        let during = || format!("given {} messages", messages.len());
+        let during = || match messages.len() {
+            1 => "given 1 message".to_owned(),
+            number => format!("given {number} messages"),
+        };
         let render = |messages: &[Json]| self.sandbox.render(variables(messages, context, special, prompt, marks));
         let messages_of_text;
         let messages = if content::has_parts(messages)

@@ -49,7 +49,7 @@ fn a_template_can_refuse_a_chat() {
     assert!(message(&error).contains("Conversation roles must alternate"), "{}", message(&error));
     let unfinished = tokenizer_with_template("qwen", "{{ messages[0].content.nope.deeper }}");
     let error = unfinished.apply_chat_template(&messages, AddGenerationPrompt::No).unwrap_err();
-    assert!(message(&error).starts_with("chat template, given 1 messages: undefined value"), "{}", message(&error));
+    assert!(message(&error).starts_with("chat template, given 1 message: undefined value"), "{}", message(&error));
 }
 
 #[test]
