@@ -1,6 +1,7 @@
 //! What is told before training: what will run, on what.
 
 use causal_lm::{CausalLm, LoadReport, WeightDtype};
+use indicatif::HumanCount;
 use sft_data::{PrepareReport, Splits};
 use tch::{Device, Kind};
 use tracing::{info, warn};
@@ -8,15 +9,7 @@ use trainer_core::TrainingArguments;
 
 /// A number with thousands set apart.
 pub(crate) fn grouped(number: usize) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+    HumanCount(number as u64).to_string()
 }
 
 /// A number with the name of what it counts: `1 row`, `2 rows`.

@@ -98,10 +98,7 @@ fn check(
     kind: Kind,
     numel: i64,
 ) -> Result<(), Error> {
-    match like.device() {
-        Device::Cuda(_) => check_on_any_device(kernel, operand, tensor, like, kind, numel),
-        _ => Err(misfit(kernel, operand, tensor, like, kind, numel)),
-    }
+    check_operand(like.device().is_cuda(), (kernel, operand), tensor, like, (kind, numel))
 }
 
 /// Refuses an operand whose end the kernel would cross, or that is not on the device of `like`.
@@ -113,28 +110,31 @@ fn check_on_any_device(
     kind: Kind,
     numel: i64,
 ) -> Result<(), Error> {
+    check_operand(true, (kernel, operand), tensor, like, (kind, numel))
+}
+
+fn check_operand(
+    runs_there: bool,
+    (kernel, operand): (&'static str, &'static str),
+    tensor: &Tensor,
+    like: &Tensor,
+    (kind, numel): (Kind, i64),
+) -> Result<(), Error> {
     let found_kind = tensor.f_kind().map_err(|error| Error::Torch { operation: kernel, message: error.to_string() })?;
-    let fits = found_kind == kind
+    let fits = runs_there
+        && found_kind == kind
         && tensor.numel() as i64 == numel
         && tensor.is_contiguous()
         && tensor.device() == like.device();
-    if fits { Ok(()) } else { Err(misfit(kernel, operand, tensor, like, kind, numel)) }
-}
-
-fn misfit(
-    kernel: &'static str,
-    operand: &'static str,
-    tensor: &Tensor,
-    like: &Tensor,
-    kind: Kind,
-    numel: i64,
-) -> Error {
-    Error::Operand {
+    if fits {
+        return Ok(());
+    }
+    Err(Error::Operand {
         kernel,
         operand,
         expected: format!("{numel} contiguous elements of {kind:?} on {:?}", like.device()),
-        found: format!("{:?} of {:?} on {:?}", tensor.size(), tensor.f_kind(), tensor.device()),
-    }
+        found: format!("{:?} of {found_kind:?} on {:?}", tensor.size(), tensor.device()),
+    })
 }
 
 fn torch<T>(operation: &'static str, result: Result<T, tch::TchError>) -> Result<T, Error> {

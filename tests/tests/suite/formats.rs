@@ -141,7 +141,8 @@ fn rows_are_set_aside_when_there_is_one_split() -> Result<()> {
         let finished = training.run()?.succeeded()?;
         let train = line(&finished, "train: ")?;
         assert!(train.starts_with(&format!("train: {train_rows} of {train_rows} rows")), "{train}");
-        let evaluated = finished.stderr.contains(&format!(": {test_rows} of {test_rows} row"));
+        let rows = if test_rows == 1 { "row" } else { "rows" };
+        let evaluated = finished.stderr.contains(&format!(": {test_rows} of {test_rows} {rows},"));
         assert!(evaluated, "{}", finished.stderr);
     }
     Ok(())

@@ -97,18 +97,8 @@ impl FusedKernels for Kernels {
         (weight, stored): (&Tensor, StoredWeight<'_>),
         factor: f64,
     ) -> Result<(), TchError> {
-        let constants = Constants {
-            beta1: 0.0,
-            beta2: 0.0,
-            epsilon: 0.0,
-            step: 0.0,
-            moments_key: 0,
-            root: 1.0,
-            decay_before: 1.0,
-            decay_after: factor,
-        };
         let weight = Weight { values: &mut weight.shallow_clone(), format: format(stored) };
-        kernels::adam::write_master(master, weight, &constants).map_err(failed)
+        kernels::adam::write_master(master, weight, factor).map_err(failed)
     }
 
     fn write_stack(

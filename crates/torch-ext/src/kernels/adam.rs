@@ -74,6 +74,20 @@ pub struct Constants {
 }
 
 impl Constants {
+    /// Without a step: only this factor on the weight counts.
+    fn of_factor(factor: f64) -> Self {
+        Self {
+            beta1: 0.0,
+            beta2: 0.0,
+            epsilon: 0.0,
+            step: 0.0,
+            moments_key: 0,
+            root: 1.0,
+            decay_before: 1.0,
+            decay_after: factor,
+        }
+    }
+
     /// The bytes of the kernel's struct of the same name.
     fn argument(&self, format: WeightFormat<'_>) -> Argument {
         let rates = [1.0 - self.beta1, 1.0 - self.beta2, self.epsilon, self.step];
@@ -236,20 +250,17 @@ pub fn read_master(weight: &Tensor, format: WeightFormat<'_>, factor: f64, maste
     run("read_master", (Kind::Float, Kind::Float), format, &[weight, master], numel, &arguments)
 }
 
-/// Writes `master` (float32) times `constants.decay_after` to the weight.
+/// Writes `master` (float32) times `factor` to the weight.
 ///
 /// # Errors
 /// The same as for [`full`].
-pub fn write_master(
-    master: &Tensor,
-    Weight { values: weight, format }: Weight<'_>,
-    constants: &Constants,
-) -> Result<(), Error> {
+pub fn write_master(master: &Tensor, Weight { values: weight, format }: Weight<'_>, factor: f64) -> Result<(), Error> {
+    let constants = Constants::of_factor(factor);
     let numel = weight.numel() as i64;
     check_weight(weight, format, numel)?;
     check(NAME, "master", master, weight, Kind::Float, numel)?;
     if weight.device() == Device::Cpu {
-        host::write_master(master, (weight, format), constants);
+        host::write_master(master, (weight, format), &constants);
         return Ok(());
     }
     let arguments =

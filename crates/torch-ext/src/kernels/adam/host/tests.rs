@@ -1,6 +1,7 @@
 //! The CPU's kernels against the formula in float64, and against each other.
 
 use super::super::{self as adam, Weight};
+use super::formats::{rounded_stochastically, rounded_to_nearest};
 use super::*;
 use tch::Device;
 
