@@ -44,5 +44,11 @@ fn run(function: &'static str, (kind, n, f): (Kind, i64, i64), tensors: &[&Tenso
     let packs = n * f / width.0;
     let pointers = tensors.iter().map(|tensor| pointer(tensor));
     let arguments: Vec<Argument> = pointers.chain([f, packs].map(Argument::Long)).collect();
-    launch(&source, function, Grid { blocks: blocks_for(packs), threads: THREADS }, tensors[0], &arguments)
+    launch(
+        &source,
+        function,
+        Grid { blocks: blocks_for(packs), threads: THREADS, ..Grid::default() },
+        tensors[0],
+        &arguments,
+    )
 }

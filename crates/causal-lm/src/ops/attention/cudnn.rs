@@ -25,8 +25,8 @@ pub struct Saved {
 pub(crate) fn takes(device: Device, compute: Kind, head_dim: i64, [heads, key_heads]: [i64; 2], length: i64) -> bool {
     device.is_cuda()
         && matches!(compute, Kind::BFloat16 | Kind::Half)
-        && matches!(head_dim, 64 | 128)
-        && heads == key_heads
+        && matches!(head_dim, 64 | 96 | 128 | 256)
+        && heads % key_heads == 0
         && length >= SHORTEST
         && !REFUSED.load(Ordering::Relaxed)
 }
