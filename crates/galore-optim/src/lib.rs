@@ -72,10 +72,14 @@
 
 mod accelerated;
 mod adam;
+mod basis;
 mod config;
 mod eigenbasis;
 mod engine;
 mod error;
+mod family;
+mod galore_config;
+mod gradient_check;
 mod gradients;
 mod master;
 mod memory_budget;
@@ -85,14 +89,18 @@ mod optimizer;
 mod parameter;
 mod parameter_state;
 mod projector;
+mod refresh;
 mod refresh_schedule;
 mod scratch;
 mod stack;
 mod state;
 mod targets;
+mod transport;
 
-pub use config::{AdamConfig, GaLoreConfig, MomentDtype, ProjectionType, RefreshTiming, SubspaceSolver, WeightUpdate};
+pub use config::{AdamConfig, MomentDtype, WeightUpdate};
 pub use error::Error;
+pub use galore_config::{BasisChange, GaLoreConfig, ProjectionType, Rank, RefreshTiming, Scale, SubspaceSolver};
+pub use gradient_check::GradientCheck;
 pub use gradients::{clip_gradients, global_gradient_norm};
 pub use optim_args::parse_optim_args;
 pub use optimizer::{AdamW, GaLoreAdamW, Optimizer};

@@ -28,7 +28,7 @@ fn group(shapes: &[[i64; 2]], device: Device) -> ParameterGroup {
 }
 
 fn stacks(group: ParameterGroup, proj_type: ProjectionType) -> Vec<(usize, usize)> {
-    let galore = GaLoreConfig { rank: 2, proj_type, ..GaLoreConfig::default() };
+    let galore = GaLoreConfig { rank: 2.into(), proj_type, ..GaLoreConfig::default() };
     let engine = Engine::new(AdamFormula::GaLore, vec![group.with_galore(galore)], WeightUpdate::Exact).unwrap();
     engine.stacks.iter().map(|stack| (stack.members.start, stack.members.end)).collect()
 }
@@ -77,13 +77,13 @@ fn fill(stack: &Stack, seed: i64) {
 /// The bases of 11 gradients of this shape after two refreshes, in parts that take `bytes`.
 fn bases_made_with(bytes: u64, shape: [i64; 2], rank: i64, device: Device) -> (Tensor, Tensor) {
     let solver = SubspaceSolver::Eigenvectors;
-    let config = GaLoreConfig { rank, solver, ..GaLoreConfig::default() };
+    let config = GaLoreConfig { rank: rank.into(), subspace: solver, ..GaLoreConfig::default() };
     let (stack, mut members) = stacked(&config, shape, 11, device);
     for seed in [1, 2] {
         // The second refresh has a basis to take signs from.
         fill(&stack, seed);
         members.iter_mut().for_each(|member| member.num_steps = 0);
-        stack.refresh_if_due(&mut members, bytes).unwrap();
+        stack.refresh_if_due(&mut members, bytes, &mut Vec::new()).unwrap();
     }
     (stack.bases, stack.gradients)
 }
@@ -119,13 +119,14 @@ fn bases_hold_the_same_however_many_are_made_at_a_time() {
 fn a_stack_refreshes_those_that_are_due() {
     for solver in [SubspaceSolver::Eigenvectors, SubspaceSolver::Svd] {
         let refresh = RefreshTiming::Staggered;
-        let config = GaLoreConfig { rank: 3, update_proj_gap: 10, refresh, solver, ..GaLoreConfig::default() };
+        let config =
+            GaLoreConfig { rank: 3.into(), update_proj_gap: 10, refresh, subspace: solver, ..GaLoreConfig::default() };
         let (stack, mut members) = stacked(&config, [6, 9], 5, Device::Cpu);
         for step in 0..=20 {
             fill(&stack, step);
             let before = stack.bases.copy();
             members.iter_mut().for_each(|member| member.num_steps = step);
-            stack.refresh_if_due(&mut members, REFRESH_BYTES).unwrap();
+            stack.refresh_if_due(&mut members, REFRESH_BYTES, &mut Vec::new()).unwrap();
             let changed: Vec<i64> = (0..5).filter(|&index| before.get(index) != stack.bases.get(index)).collect();
             // One of five on every other step, in order.
             let expected = match step {

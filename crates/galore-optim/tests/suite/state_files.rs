@@ -27,8 +27,13 @@ struct Setup {
 
 impl Setup {
     fn galore(kind: Kind, update: WeightUpdate, proj_type: ProjectionType) -> Self {
-        let galore =
-            Some(GaLoreConfig { rank: 4, update_proj_gap: 4, scale: 1.8, proj_type, ..GaLoreConfig::default() });
+        let galore = Some(GaLoreConfig {
+            rank: 4.into(),
+            update_proj_gap: 4,
+            scale: 1.8.into(),
+            proj_type,
+            ..GaLoreConfig::default()
+        });
         Setup { kind, update, galore, moments: MomentDtype::Float32 }
     }
 
@@ -201,7 +206,7 @@ fn files_that_do_not_fit_are_refused_by_name() {
         error.to_string()
     };
     let mut galore = setup.galore.clone().unwrap();
-    galore.rank = 5;
+    galore.rank = 5.into();
     let message = load(&Setup { galore: Some(galore), ..setup.clone() });
     assert!(message.contains("`q.exp_avg` has shape [4, 16], expected [5, 16]"), "{message}");
     assert!(message.contains("more"), "{message}");
@@ -231,7 +236,7 @@ fn files_that_do_not_fit_are_refused_by_name() {
     };
     rewrite(r#""bias.hidden_bits":{"dtype":"I16""#, r#""bias.hidden_bits":{"dtype":"F16""#);
     assert!(load(&setup).contains("`bias.hidden_bits` is F16, expected I16"), "{}", load(&setup));
-    rewrite("galore-optim 1", "galore-optim 9");
+    rewrite("galore-optim 2", "galore-optim 9");
     assert!(load(&setup).contains("has format `galore-optim 9`"));
     rewrite(r#""num_steps":"5""#, r#""num_steps":"-""#);
     assert!(load(&setup).contains("num_steps = `-`"));
