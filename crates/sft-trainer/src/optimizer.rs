@@ -5,8 +5,8 @@ use crate::config::{OptimizerName, SftConfig};
 use crate::fingerprint::OptimizerFingerprint;
 use causal_lm::{CausalLm, ParameterKind};
 use galore_optim::{
-    AdamConfig, AdamW, GaLoreAdamW, GaLoreConfig, MomentDtype, Optimizer, Parameter, ParameterGroup, RefreshTiming,
-    WeightUpdate, select_targets,
+    AdamConfig, AdamW, GaLoreAdamW, GaLoreConfig, GradientCheck, MomentDtype, Optimizer, Parameter, ParameterGroup,
+    RefreshTiming, WeightUpdate, select_targets,
 };
 use std::collections::HashSet;
 use tch::{Device, Kind};
@@ -50,10 +50,12 @@ pub(crate) fn build(model: &mut CausalLm, config: &SftConfig) -> Result<BuiltOpt
     let no_decay = AdamConfig { weight_decay: 0.0, ..adam.clone() };
     parameter_groups.push(ParameterGroup::new(groups.decayed, adam));
     parameter_groups.push(ParameterGroup::new(groups.not_decayed, no_decay));
-    let optimizer: Box<dyn Optimizer> = match settings.optim {
+    let mut optimizer: Box<dyn Optimizer> = match settings.optim {
         OptimizerName::GaLoreAdamW => Box::new(GaLoreAdamW::new(parameter_groups, weight_update)?),
         OptimizerName::AdamW => Box::new(AdamW::new(parameter_groups, weight_update)?),
     };
+    // The loop looks at the norm of all gradients before each step.
+    optimizer.check_gradients(GradientCheck::AtRefresh);
     Ok(BuiltOptimizer { optimizer, fingerprint })
 }
 
