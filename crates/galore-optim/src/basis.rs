@@ -204,8 +204,9 @@ fn check(bases: &Bases) -> Result<(), TchError> {
     for (basis, side) in [(&bases.left, Side::Left), (&bases.right, Side::Right)] {
         let Some(basis) = basis else { continue };
         let off = off_orthonormal(basis, side)?;
-        // Not `off > TOLERANCE`, which NaN is not.
-        if !(off < TOLERANCE) {
+        // NaN is not below the bound either.
+        let is_orthonormal = off < TOLERANCE;
+        if !is_orthonormal {
             return Err(TchError::Torch(format!("the basis is off orthonormality by {off:e}")));
         }
     }

@@ -169,7 +169,8 @@ mod tests {
         let written = serde_json::to_value(expected).unwrap();
         let mut fields: Vec<&str> = written.as_object().unwrap().keys().map(String::as_str).collect();
         let mut keys = KEYS.map(|key| key.name);
-        (fields.sort_unstable(), keys.sort_unstable());
+        fields.sort_unstable();
+        keys.sort_unstable();
         assert_eq!(fields, keys);
         for (name, solver) in [("svd", "svd"), ("eigenvectors", "eigenvectors"), ("power", "power"), ("dct", "dct")] {
             assert_eq!(parse_optim_args(&format!("subspace={name}")).unwrap().subspace.to_string(), solver);

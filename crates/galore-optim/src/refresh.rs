@@ -62,10 +62,11 @@ impl ParameterState {
         let Some(found) = self.find_or_fall_back(projector, [gradient, largest], &wanted) else {
             // A failure will hardly pass within a step, so an old basis serves until it is due
             // again.
-            return match wanted.previous {
-                Some(_) => Ok(projector.schedule.refreshed(self.num_steps)),
-                None => projector.postpone(gradient.device()),
-            };
+            if wanted.previous.is_none() {
+                return projector.postpone(gradient.device());
+            }
+            projector.schedule.refreshed(self.num_steps);
+            return Ok(());
         };
         projector.set_bases(&found.bases.map(|basis| basis.f_squeeze_dim(0))?)?;
         projector.schedule.refreshed(self.num_steps);

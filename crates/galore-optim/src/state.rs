@@ -69,7 +69,11 @@ pub(crate) fn full_size_bytes(engine: &Engine) -> u64 {
 }
 
 pub(crate) fn load(engine: &mut Engine, path: &Path) -> Result<(), Error> {
-    let mut file = StateReader::open(path)?;
+    read(engine, StateReader::open(path)?)
+}
+
+fn read(engine: &mut Engine, mut file: StateReader<'_>) -> Result<(), Error> {
+    let path = file.path();
     let optimizer = file.metadata("optimizer")?;
     if optimizer != engine.optimizer_name() {
         return Err(file.bad(format!("holds the state of {optimizer}, this optimizer is {}", engine.optimizer_name())));
@@ -142,3 +146,6 @@ fn dtype(kind: Kind) -> Result<Dtype, TchError> {
         other => Err(TchError::Kind(format!("an optimizer state holds no {other:?}"))),
     }
 }
+
+#[cfg(test)]
+mod tests;

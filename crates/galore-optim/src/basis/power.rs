@@ -40,6 +40,12 @@ impl FindBases for PowerStep {
         })
     }
 
+    /// Each column continues its predecessor as it is. Another order would make the next step's
+    /// columns orthonormal in another order, and so turn the axes.
+    fn matches_previous(&self) -> bool {
+        false
+    }
+
     fn uses_memory(&self) -> bool {
         true
     }

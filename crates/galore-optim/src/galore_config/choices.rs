@@ -40,9 +40,10 @@ pub enum RefreshTiming {
 derive_display_from_serialize!(RefreshTiming);
 derive_fromstr_from_deserialize!(RefreshTiming);
 
-/// How a subspace is found. All but [`SubspaceSolver::Svd`] and [`SubspaceSolver::Random`] put each
+/// How a subspace is found. [`SubspaceSolver::Eigenvectors`] and [`SubspaceSolver::Dct`] put each
 /// new basis vector in the place of the old one that it overlaps most, with the sign that points
-/// along it, so that moments keep nearly the same meaning across a refresh.
+/// along it, so that moments keep nearly the same meaning across a refresh. The columns of
+/// [`SubspaceSolver::Power`] continue those before them anyway.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SubspaceSolver {

@@ -65,6 +65,10 @@ impl<'p> StateReader<'p> {
         Ok(state)
     }
 
+    pub(super) fn path(&self) -> &'p Path {
+        self.path
+    }
+
     pub(super) fn bad(&self, reason: String) -> Error {
         Error::StateFile { path: self.path.to_owned(), reason }
     }
