@@ -186,7 +186,7 @@ impl PlainGaLore {
 
     fn step(&mut self) -> Result<()> {
         self.steps += 1;
-        let [beta1, beta2, epsilon, scale] = [0.9, 0.999, 1e-6, GaLoreConfig::default().scale];
+        let [beta1, beta2, epsilon, scale] = [0.9, 0.999, 1e-6, GaLoreConfig::default().effective_scale(1, 1)];
         let step = LEARNING_RATE * (1.0 - f64::powi(beta2, self.steps)).sqrt() / (1.0 - f64::powi(beta1, self.steps));
         for (parameter, (first, second, basis)) in self.parameters.iter_mut().zip(&mut self.state) {
             let gradient = gradient(parameter)?;
