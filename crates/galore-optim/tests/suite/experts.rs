@@ -126,3 +126,38 @@ fn gradients_may_come_from_autograd_and_bad_ones_name_the_expert() {
     let error = wrong.step(0.1).unwrap_err().to_string();
     assert_eq!(error, "gradient of `experts` has shape [2, 6, 3], its weight [2, 6, 4]");
 }
+
+/// On a GPU the matrices are adjacent in memory, so they take their step together.
+#[test]
+fn experts_on_the_gpu_go_where_those_on_the_cpu_go() {
+    if !torch_ext::cuda::load() {
+        return;
+    }
+    for moments in ["keep", "transport", "reset"] {
+        for subspace in ["eigenvectors", "power", "dct", "random"] {
+            let args = format!("rank=6, scale=auto, update_proj_gap=4, subspace={subspace}, moments={moments}");
+            let config = galore_optim::parse_optim_args(&args).unwrap();
+            // Singular values far apart, so that rounding does not decide about the basis.
+            let falling = (Tensor::arange(24, (Kind::Float, tch::Device::Cpu)) * -0.3).exp();
+            let weights = [tch::Device::Cpu, tch::Device::Cuda(0)].map(|device| {
+                let weight = random(&[EXPERTS, 40, 24], 0).to_device(device);
+                let gradient = weight.zeros_like();
+                let mut optimizer = optimizer(vec![parameter("experts", &weight, &gradient)], &config);
+                for step in 0..10 {
+                    let noise = random(&[EXPERTS, 40, 24], 30 + step) * 0.3;
+                    let drawn = (random(&[EXPERTS, 40, 24], 7) + noise) * &falling;
+                    gradient.shallow_clone().copy_(&drawn);
+                    if step < 3 {
+                        let _ = gradient.get(EXPERTS - 1).zero_();
+                    }
+                    optimizer.step(1e-3).unwrap();
+                }
+                weight.to_device(tch::Device::Cpu).to_kind(Kind::Double)
+            });
+            let change = (&weights[0] - random(&[EXPERTS, 40, 24], 0)).norm().double_value(&[]);
+            let off = (&weights[0] - &weights[1]).norm().double_value(&[]) / change;
+            eprintln!("{moments} {subspace}: {off:e}");
+            assert!(off < 2e-2, "{moments} {subspace}: {off:e}");
+        }
+    }
+}
