@@ -4,10 +4,7 @@ use crate::models;
 use crate::table::{TIME, Work, check_close, head, line};
 use anyhow::{Result, ensure};
 use causal_lm::{CausalLm, Config, Recompute, TokenBatch};
-use galore_optim::{
-    AdamConfig, AdamW, GaLoreAdamW, GaLoreConfig, Optimizer, ParameterGroup, WeightUpdate, clip_gradients,
-    global_gradient_norm,
-};
+use galore_optim::{AdamConfig, AdamW, GaLoreAdamW, GaLoreConfig, Optimizer, ParameterGroup, WeightUpdate, clip_gradients, global_gradient_norm};
 use std::path::Path;
 use tch::{Kind, Tensor};
 use whole_program_tests::measure::Variant;
@@ -83,7 +80,7 @@ impl Training {
             }
             Optim::GaLore => {
                 let group = |parameters| ParameterGroup::new(parameters, AdamConfig::galore_default());
-                let galore = GaLoreConfig { rank: 64, update_proj_gap: i64::MAX, ..GaLoreConfig::default() };
+                let galore = GaLoreConfig { rank: 64.into(), update_proj_gap: i64::MAX, ..GaLoreConfig::default() };
                 Box::new(GaLoreAdamW::new(
                     vec![group(targets).with_galore(galore), group(others)],
                     WeightUpdate::Exact,

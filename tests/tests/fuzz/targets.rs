@@ -8,10 +8,7 @@ use crate::{Seed, Target};
 use causal_lm::{CausalLm, Config, ModelOptions, TokenBatch};
 use checkpoint_callbacks::{DirectoryStore, EarlyStopping, LossSpike, Publication, publish, verify};
 use galore_optim::{AdamConfig, AdamW, GaLoreAdamW, GaLoreConfig, Optimizer, Parameter, ParameterGroup, WeightUpdate};
-use sft_data::{
-    AddGenerationPrompt, AddSpecialTokens, ChatTokenizer, DatasetConfig, LocalFiles, PackingStrategy, PrepareConfig,
-    Row, SpecialTokensInText,
-};
+use sft_data::{AddGenerationPrompt, AddSpecialTokens, ChatTokenizer, DatasetConfig, LocalFiles, PackingStrategy, PrepareConfig, Row, SpecialTokensInText};
 use sft_trainer::{RUN_FILE, RunFile};
 use std::io::Write as _;
 use std::path::Path;
@@ -212,7 +209,7 @@ fn optimizer(galore: bool) -> Box<dyn Optimizer> {
     };
     let group = |shapes: &[&[i64]]| ParameterGroup::new(parameters(shapes), AdamConfig::galore_default());
     let mut optimizer: Box<dyn Optimizer> = if galore {
-        let config = GaLoreConfig { rank: 4, ..GaLoreConfig::default() };
+        let config = GaLoreConfig { rank: 4.into(), ..GaLoreConfig::default() };
         Box::new(
             GaLoreAdamW::new(
                 vec![group(&[&[10, 16], &[16, 10]]).with_galore(config), group(&[&[9]])],
