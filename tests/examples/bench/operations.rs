@@ -110,7 +110,13 @@ pub fn run(_: &Path) -> Result<()> {
         work: Work::flop(7.0 * n * LENGTH as f64 * h * k),
         ours: Box::new(|| {
             let scale = (K as f64).powf(-0.5);
-            let inputs = attention::Inputs { query: &query, key: &key, value: &value, rows: &rows, scale };
+            let inputs = attention::Inputs {
+                query: &query,
+                key: &key,
+                value: &value,
+                rows: &rows,
+                scores: attention::Scores::scaled(scale),
+            };
             let (y, saved) = attention::forward(AttentionKind::Flash, inputs)?;
             let attention::Gradients { query, key, value } = attention::backward(&d_query, inputs, &saved)?;
             Ok(vec![y, query, key, value])

@@ -87,7 +87,11 @@ impl CausalLm {
     pub fn is_recordable(&self) -> bool {
         let (options, head_dim) = (&self.options, self.config.head_dim);
         self.inverse_frequencies.is_some()
-            && attention::reads_rows_on_device(options.attention, options.device, self.compute, head_dim)
+            && attention::reads_rows_on_device(
+                options.attention,
+                attention::Scores::scaled(1.0),
+                (options.device, self.compute, head_dim),
+            )
     }
 
     /// The operations of [`Self::forward_backward`]. `scale` is a float64 scalar on the device.
