@@ -61,7 +61,13 @@ pub fn run(_: &Path) -> Result<()> {
     let rotations = {
         let positions = Tensor::f_arange(LENGTH as i64, (Kind::Float, Device::Cpu))?.f_repeat([ROWS as i64])?;
         let exponents = Tensor::f_arange(K / 2, (Kind::Float, Device::Cpu))? * (-2.0 / K as f64);
-        (rope::Rotations::new(&positions, &exponents.exp2(), Kind::Float)?, positions.f_outer(&exponents.exp2())?)
+        (
+            rope::Rotations::new(
+                rope::Angles { positions: &positions, inverse_frequencies: &exponents.exp2(), factor: 1.0 },
+                Kind::Float,
+            )?,
+            positions.f_outer(&exponents.exp2())?,
+        )
     };
     let (table, ids) = (random(&[V, D])? * 0.02, Tensor::f_randint(V, [N], (Kind::Int64, Device::Cpu))?);
     let one = Tensor::f_ones([0i64; 0], (Kind::Double, Device::Cpu))?;

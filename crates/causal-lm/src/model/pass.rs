@@ -196,7 +196,12 @@ impl CausalLm {
             Some(known) => known.shallow_clone(),
             None => config.rope.inverse_frequencies(config.head_dim, longest, self.options.device)?,
         };
-        rope::Rotations::new(&batch.rows.positions, &inverse_frequencies, self.compute)
+        let angles = rope::Angles {
+            positions: &batch.rows.positions,
+            inverse_frequencies: &inverse_frequencies,
+            factor: config.rope.attention_factor(),
+        };
+        rope::Rotations::new(angles, self.compute)
     }
 
     fn context<'a>(&'a self, batch: &'a TokenBatch, rotations: &'a rope::Rotations) -> Context<'a> {
