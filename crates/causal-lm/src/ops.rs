@@ -11,7 +11,11 @@
 pub mod attention;
 pub mod cross_entropy;
 pub mod embedding;
+pub mod glu;
+mod layer_norm;
 pub mod linear;
+pub mod norm;
+pub mod qk_norm;
 pub mod rms_norm;
 pub mod rope;
 pub mod swiglu;

@@ -2,6 +2,7 @@
 //!
 //! Shapes: `n` tokens, `d` hidden.
 
+use super::norm::Gain;
 use super::{accumulate, matrix_shape, wide_kind};
 use crate::Error;
 use tch::Tensor;
@@ -22,15 +23,37 @@ pub fn forward(x: &Tensor, weight: &Tensor, epsilon: f64) -> Result<(Tensor, Ten
         let fused = kernels::rms_norm::forward(x, None, weight, epsilon)?;
         return Ok((fused.y, fused.reciprocal_rms));
     }
-    let kind = x.f_kind()?;
-    let x = x.f_to_kind(wide_kind(kind))?;
+    let (normalised, reciprocal_rms) = normalise(x, epsilon)?;
+    let y = normalised.f_to_kind(x.f_kind()?)?.f_mul_(weight)?;
+    Ok((y, reciprocal_rms))
+}
+
+/// x̂ `[n, d]` and r `[n, 1]`, in float32 or wider.
+fn normalise(x: &Tensor, epsilon: f64) -> Result<(Tensor, Tensor), Error> {
+    let (_, d) = matrix_shape("rms_norm", x)?;
+    let x = x.f_to_kind(wide_kind(x.f_kind()?))?;
     let reciprocal_rms = x
         .f_linalg_norm(2.0, [1].as_slice(), true, None)?
         .f_square_()?
         .f_div_scalar_(d as f64)?
         .f_add_scalar_(epsilon)?
         .f_rsqrt_()?; // [n, 1]
-    let y = x.f_mul(&reciprocal_rms)?.f_to_kind(kind)?.f_mul_(weight)?;
+    Ok((x.f_mul(&reciprocal_rms)?, reciprocal_rms))
+}
+
+/// What x̂ is multiplied with, in float32 or wider, `[d]`.
+fn wide_gain(weight: &Tensor, gain: Gain) -> Result<Tensor, Error> {
+    let wide = weight.f_to_kind(wide_kind(weight.f_kind()?))?;
+    match gain {
+        Gain::Rounded | Gain::Wide => Ok(wide),
+        Gain::WideOnePlus => Ok(wide.f_add_scalar(1.0)?),
+    }
+}
+
+/// As [`forward`], but the result is rounded to the type of x after it is multiplied.
+pub(super) fn forward_wide(x: &Tensor, weight: &Tensor, gain: Gain, epsilon: f64) -> Result<(Tensor, Tensor), Error> {
+    let (normalised, reciprocal_rms) = normalise(x, epsilon)?;
+    let y = { normalised }.f_mul_(&wide_gain(weight, gain)?)?.f_to_kind(x.f_kind()?)?;
     Ok((y, reciprocal_rms))
 }
 
@@ -74,18 +97,30 @@ pub fn backward(
     if kernels::available(&operands) && kernels::rms_norm::fits(d) {
         return Ok(kernels::rms_norm::backward(dy, saved, residual, weight_gradient)?);
     }
+    let dx = backward_wide(dy, saved, Gain::Rounded, weight_gradient)?;
+    match residual {
+        Some(residual) => Ok({ dx }.f_add_(residual)?),
+        None => Ok(dx),
+    }
+}
+
+/// As [`backward`], by plain operations.
+pub(super) fn backward_wide(
+    dy: &Tensor,
+    saved: Saved<'_>,
+    gain: Gain,
+    weight_gradient: &mut Tensor,
+) -> Result<Tensor, Error> {
+    let (_, d) = matrix_shape("rms_norm backward", dy)?;
+    let Saved { x, weight, reciprocal_rms } = saved;
     let kind = x.f_kind()?;
     let dy = dy.f_to_kind(wide_kind(kind))?;
     let normalised = x.f_to_kind(wide_kind(kind))?.f_mul(reciprocal_rms)?; // [n, d]
     let product = dy.f_mul(&normalised)?; // dy x̂
     accumulate(weight_gradient, &product.f_sum_dim_intlist(0, false, None)?)?;
-    let weight = weight.f_to_kind(wide_kind(kind))?;
+    let weight = wide_gain(weight, gain)?;
     let mean = product.f_mv(&weight)?.f_div_scalar_(d as f64)?.f_unsqueeze(1)?; // c, [n, 1]
-    let dx = dy.f_mul(&weight)?.f_sub_(&normalised.f_mul(&mean)?)?.f_mul_(reciprocal_rms)?.f_to_kind(kind)?;
-    match residual {
-        Some(residual) => Ok({ dx }.f_add_(residual)?),
-        None => Ok(dx),
-    }
+    Ok(dy.f_mul(&weight)?.f_sub_(&normalised.f_mul(&mean)?)?.f_mul_(reciprocal_rms)?.f_to_kind(kind)?)
 }
 
 #[cfg(test)]

@@ -41,11 +41,11 @@ pub fn backward(da: Tensor, gate_up: &Tensor) -> Result<(Tensor, Tensor), Error>
     Ok((d_gate_up, { silu }.f_mul_(&up)?))
 }
 
-fn halves(gate_up: &Tensor) -> Result<(Tensor, Tensor), Error> {
-    let (n, width) = matrix_shape("swiglu", gate_up)?;
+pub(super) fn halves(gate_up: &Tensor) -> Result<(Tensor, Tensor), Error> {
+    let (n, width) = matrix_shape("gated unit", gate_up)?;
     if width % 2 != 0 {
         let expected = "gate and up side by side".to_owned();
-        return Err(Error::Shape { operation: "swiglu", expected, found: format!("[{n}, {width}]") });
+        return Err(Error::Shape { operation: "gated unit", expected, found: format!("[{n}, {width}]") });
     }
     let half = |start| gate_up.f_narrow(1, start, width / 2);
     Ok((half(0)?, half(width / 2)?))
