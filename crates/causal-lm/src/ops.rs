@@ -11,6 +11,7 @@
 pub mod attention;
 pub mod cross_entropy;
 pub mod embedding;
+pub mod experts;
 pub mod glu;
 mod layer_norm;
 pub mod linear;
@@ -18,6 +19,7 @@ pub mod norm;
 pub mod qk_norm;
 pub mod rms_norm;
 pub mod rope;
+pub mod router;
 pub mod swiglu;
 
 #[cfg(test)]
