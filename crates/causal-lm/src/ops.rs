@@ -71,3 +71,6 @@ pub(crate) fn three_dimensions(operation: &'static str, tensor: &Tensor) -> Resu
         |_| Error::Shape { operation, expected: "three dimensions".into(), found: format!("{:?}", tensor.size()) };
     tensor.size3().map_err(unfit)
 }
+
+#[cfg(test)]
+mod tests;

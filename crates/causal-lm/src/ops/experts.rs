@@ -60,7 +60,7 @@ struct Order {
 }
 
 impl Order {
-    fn new(routing: &Routing, num_experts: i64, kind: Kind) -> Result<Self, Error> {
+    fn new(routing: &Routing, [num_experts, d, m, f]: [i64; 4], kind: Kind) -> Result<Self, Error> {
         const STABLE: bool = true;
         let (n, c) = matrix_shape("experts", &routing.experts)?;
         let experts = routing.experts.f_reshape(-1)?;
@@ -68,7 +68,7 @@ impl Order {
         let range = Tensor::f_arange(n * c, (Kind::Int64, experts.device()))?;
         let places = copies.f_empty_like()?.f_scatter_(0, &copies, &range)?;
         let tokens = copies.f_floor_divide_scalar(c)?;
-        Ok(Self { tokens, places, groups: Groups::new(&experts, num_experts, kind)?, copies, num_tokens: n })
+        Ok(Self { tokens, places, groups: Groups::new(&experts, num_experts, kind, [d, m, f])?, copies, num_tokens: n })
     }
 
     /// `[n, d]` → the rows of the copies, in order, `[n c, d]`.
@@ -138,15 +138,15 @@ pub fn backward(
     })
 }
 
-/// The number of experts, if everything fits.
-fn check(x: &Tensor, experts: Experts<'_>, routing: &Routing) -> Result<i64, Error> {
+/// e, d, m and f, if everything fits.
+fn check(x: &Tensor, experts: Experts<'_>, routing: &Routing) -> Result<[i64; 4], Error> {
     let (n, d) = matrix_shape("experts", x)?;
     let (num_experts, m, gate_up_d) = three_dimensions("experts", experts.gate_up)?;
     let (down_experts, down_d, f) = three_dimensions("experts", experts.down)?;
     let (routed, _) = matrix_shape("experts", &routing.experts)?;
     let fits = (gate_up_d, down_d) == (d, d) && down_experts == num_experts && m == f * experts.unit.inputs();
     if fits && routed == n {
-        return Ok(num_experts);
+        return Ok([num_experts, d, m, f]);
     }
     Err(Error::Shape {
         operation: "experts",

@@ -16,12 +16,13 @@ pub(super) enum Groups {
 }
 
 impl Groups {
-    /// The groups of `experts`, int64 `[r]` in any order. Products will be computed in `kind`.
-    pub(super) fn new(experts: &Tensor, num_experts: i64, kind: Kind) -> Result<Self, Error> {
+    /// The groups of `experts`, int64 `[r]` in any order, for products in `kind` of rows and
+    /// matrices of these widths.
+    pub(super) fn new(experts: &Tensor, num_experts: i64, kind: Kind, widths: [i64; 3]) -> Result<Self, Error> {
         let ones = experts.f_ones_like()?;
         let counts =
             Tensor::f_zeros([num_experts], (Kind::Int64, experts.device()))?.f_index_add_(0, experts, &ones)?;
-        match has_grouped_product(experts, kind) {
+        match has_grouped_product(experts, kind, widths) {
             true => Ok(Self::OnDevice(counts.f_cumsum(0, Kind::Int64)?.f_to_kind(Kind::Int)?)),
             false => Ok(Self::OnHost(Vec::<i64>::try_from(counts)?)),
         }
@@ -61,10 +62,9 @@ impl Groups {
     }
 }
 
-/// libtorch has a grouped product for CUDA in bfloat16 on cards since Hopper; on older ones it
-/// loops over the groups.
-fn has_grouped_product(experts: &Tensor, kind: Kind) -> bool {
-    experts.device().is_cuda() && kind == Kind::BFloat16
+/// libtorch's grouped product for CUDA takes bfloat16, in rows that begin at multiples of 16 bytes.
+fn has_grouped_product(experts: &Tensor, kind: Kind, widths: [i64; 3]) -> bool {
+    experts.device().is_cuda() && kind == Kind::BFloat16 && widths.iter().all(|width| width % 8 == 0)
 }
 
 /// Calls `each` with the expert, the first row and the number of rows of each group that has rows.

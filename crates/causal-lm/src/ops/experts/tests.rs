@@ -24,7 +24,8 @@ fn reference(t: &[Tensor], unit: Unit, experts: &Tensor) -> Tensor {
 
 #[test]
 fn equals_autograd() {
-    // Many tokens, one token, experts without tokens, as many experts for a token as there are.
+    // A few tokens, one, many; sizes that a GPU's kernel does not take; experts without tokens, as
+    // many experts for a token as there are.
     for (unit, [n, d, f], num_experts, c) in
         [(GATED, [9, 8, 16], 4, 2), (GATED, [1, 8, 8], 5, 2), (GATED, [3, 16, 8], 12, 1), (PLAIN, [7, 8, 8], 3, 3)]
     {
