@@ -6,6 +6,7 @@
 use super::{layer_norm, rms_norm};
 use crate::Error;
 use tch::Tensor;
+pub use torch_ext::kernels::rms_norm::Gain;
 
 /// Which norm it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,18 +15,6 @@ pub enum NormKind {
     Rms(Gain),
     /// Layer norm (Ba et al., arXiv 1607.06450), with a bias or without.
     Layer,
-}
-
-/// What the normalised x̂ is multiplied with, and when the result is rounded to the type of x. In
-/// float32 and wider only the factor matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Gain {
-    /// round(x̂) · w, as Llama and most families have it.
-    Rounded,
-    /// round(x̂ · w), as OLMo 2 has it.
-    Wide,
-    /// round(x̂ · (1 + w)), as Gemma has it, whose weights start at 0.
-    WideOnePlus,
 }
 
 /// A norm and its parameters.
@@ -76,10 +65,12 @@ pub struct Gradients {
 /// [`Error::Shape`] for an x that is not a matrix, [`Error::Torch`] for parameters that do not fit
 /// it.
 pub fn forward(x: &Tensor, norm: Norm<'_>) -> Result<(Tensor, Statistics), Error> {
-    let of_rms = |(y, reciprocal)| (y, Statistics { reciprocal, mean: None });
     match norm.kind {
-        NormKind::Rms(Gain::Rounded) => rms_norm::forward(x, norm.weight, norm.epsilon).map(of_rms),
-        NormKind::Rms(gain) => rms_norm::forward_wide(x, norm.weight, gain, norm.epsilon).map(of_rms),
+        NormKind::Rms(gain) => {
+            let weight = rms_norm::Weight { values: norm.weight, gain };
+            let (y, reciprocal) = rms_norm::forward_with(x, weight, norm.epsilon)?;
+            Ok((y, Statistics { reciprocal, mean: None }))
+        }
         NormKind::Layer => layer_norm::forward(x, norm),
     }
 }
@@ -89,8 +80,9 @@ pub fn forward(x: &Tensor, norm: Norm<'_>) -> Result<(Tensor, Statistics), Error
 /// # Errors
 /// As [`forward`].
 pub fn forward_of_sum(x: Tensor, residual: &Tensor, norm: Norm<'_>) -> Result<(Tensor, Tensor, Statistics), Error> {
-    if norm.kind == NormKind::Rms(Gain::Rounded) {
-        let (sum, y, reciprocal) = rms_norm::forward_of_sum(x, residual, norm.weight, norm.epsilon)?;
+    if let NormKind::Rms(gain) = norm.kind {
+        let weight = rms_norm::Weight { values: norm.weight, gain };
+        let (sum, y, reciprocal) = rms_norm::forward_of_sum_with(x, residual, weight, norm.epsilon)?;
         return Ok((sum, y, Statistics { reciprocal, mean: None }));
     }
     let sum = { x }.f_add_(residual)?;
@@ -110,21 +102,19 @@ pub fn backward(
     gradients: &mut Gradients,
 ) -> Result<Tensor, Error> {
     let Saved { x, norm: Norm { kind, weight, .. }, statistics } = saved;
-    let rms = rms_norm::Saved { x, weight, reciprocal_rms: &statistics.reciprocal };
     match kind {
-        NormKind::Rms(Gain::Rounded) => rms_norm::backward(dy, rms, residual, &mut gradients.weight),
         NormKind::Rms(gain) => {
-            let dx = rms_norm::backward_wide(dy, rms, gain, &mut gradients.weight)?;
-            plus(dx, residual)
+            let weight = rms_norm::Weight { values: weight, gain };
+            let saved = rms_norm::SavedWith { x, weight, reciprocal_rms: &statistics.reciprocal };
+            rms_norm::backward_with(dy, saved, residual, &mut gradients.weight)
         }
-        NormKind::Layer => plus(layer_norm::backward(dy, saved, gradients)?, residual),
-    }
-}
-
-fn plus(dx: Tensor, residual: Option<&Tensor>) -> Result<Tensor, Error> {
-    match residual {
-        Some(residual) => Ok({ dx }.f_add_(residual)?),
-        None => Ok(dx),
+        NormKind::Layer => {
+            let dx = layer_norm::backward(dy, saved, gradients)?;
+            match residual {
+                Some(residual) => Ok({ dx }.f_add_(residual)?),
+                None => Ok(dx),
+            }
+        }
     }
 }
 

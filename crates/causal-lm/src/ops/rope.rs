@@ -63,10 +63,10 @@ impl Rotations {
 /// [`Error::Shape`] unless x has three dimensions, [`Error::Torch`] when it does not fit the
 /// rotations.
 pub fn forward(x: &mut Tensor, rotated: i64, rotations: &Rotations) -> Result<(), Error> {
-    let (_, _, k) = three_dimensions("rope", x)?;
+    three_dimensions("rope", x)?;
     let Some(Turns { cos, sin, minus_sin }) = &rotations.0 else { return Ok(()) };
     let half = half(cos)?;
-    if 2 * half == k && kernels::available(&[x, cos, sin]) {
+    if kernels::available(&[x, cos, sin]) {
         return Ok(kernels::rope::rotate(x, rotated, cos, sin)?);
     }
     let x = x.f_narrow(1, 0, rotated)?;
@@ -92,7 +92,7 @@ pub fn backward([query, key, value]: [&Tensor; 3], rotations: &Rotations) -> Res
         return Ok(Tensor::f_cat(&[query, key, value], 1)?);
     };
     let half = half(cos)?;
-    if 2 * half == k && kernels::available(&[query, key, value, cos, sin]) {
+    if kernels::available(&[query, key, value, cos, sin]) {
         return Ok(kernels::rope::rotate_back([query, key, value], cos, sin)?);
     }
     let output = Tensor::f_empty([n, h + 2 * g, k], (query.f_kind()?, query.device()))?;
