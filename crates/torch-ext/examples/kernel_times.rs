@@ -46,8 +46,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let (gate_up, da) = (random(&[TOKENS, 2 * 2816])?, random(&[TOKENS, 2816])?);
     let elements = (TOKENS * 2816) as f64;
-    time("swiglu forward", 3.0 * 2.0 * elements, || swiglu::forward(&gate_up).map(drop))?;
-    time("swiglu backward", 6.0 * 2.0 * elements, || swiglu::backward(da.shallow_clone(), &gate_up).map(drop))?;
+    time("swiglu forward", 3.0 * 2.0 * elements, || swiglu::forward(swiglu::Activation::Silu, &gate_up).map(drop))?;
+    time("swiglu backward", 6.0 * 2.0 * elements, || {
+        swiglu::backward(swiglu::Activation::Silu, da.shallow_clone(), &gate_up).map(drop)
+    })?;
 
     let mut logits = random(&[883, 151_936])?;
     let targets = Tensor::f_randint(151_936, [883], (Kind::Int64, device))?;

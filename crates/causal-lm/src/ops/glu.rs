@@ -7,6 +7,7 @@
 use super::{matrix_shape, swiglu};
 use crate::Error;
 use tch::Tensor;
+use torch_ext::kernels;
 
 /// The activation act, by transformers' names (`hidden_act`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +27,16 @@ impl Activation {
             Self::Gelu => x.f_gelu("none")?,
             Self::GeluTanh => x.f_gelu("tanh")?,
         })
+    }
+
+    /// The fused kernel's name for it, if there is one that takes these operands.
+    fn fused(self, operands: &[&Tensor]) -> Option<kernels::swiglu::Activation> {
+        let fused = match self {
+            Self::Silu => kernels::swiglu::Activation::Silu,
+            Self::GeluTanh => kernels::swiglu::Activation::GeluTanh,
+            Self::Gelu => return None,
+        };
+        kernels::available(operands).then_some(fused)
     }
 
     /// Writes dy act′(x) to `dx`.
@@ -77,6 +88,9 @@ pub fn forward(unit: Unit, x: &Tensor) -> Result<Tensor, Error> {
         Unit { activation: Activation::Silu, gate: Gate::Gated } => swiglu::forward(x),
         Unit { activation, gate: Gate::Gated } => {
             let (gate, up) = swiglu::halves(x)?;
+            if let Some(fused) = activation.fused(&[x]) {
+                return Ok(kernels::swiglu::forward(fused, x)?);
+            }
             Ok(activation.apply(&gate)?.f_mul_(&up)?)
         }
         Unit { activation, gate: Gate::Plain } => {
@@ -96,6 +110,9 @@ pub fn backward(unit: Unit, da: Tensor, x: &Tensor) -> Result<(Tensor, Tensor), 
         Unit { activation: Activation::Silu, gate: Gate::Gated } => swiglu::backward(da, x),
         Unit { activation, gate: Gate::Gated } => {
             let (gate, up) = swiglu::halves(x)?;
+            if let Some(fused) = activation.fused(&[&da, x]) {
+                return Ok(kernels::swiglu::backward(fused, da, x)?);
+            }
             let dx = x.f_empty_like()?;
             let (d_gate, d_up) = swiglu::halves(&dx)?;
             let activated = activation.apply(&gate)?;

@@ -37,12 +37,18 @@ fn refuses_what_it_cannot_take() {
     let tensor = Tensor::zeros([2, 8], (Kind::Float, Device::Cpu));
     assert!(!available(&[&tensor]) && !available(&[]));
     assert!(norm::two_norm(&tensor).unwrap_err().to_string().contains("x must be 16 contiguous elements"));
-    assert!(swiglu::forward(&tensor).unwrap_err().to_string().contains("gate_up must be 16 contiguous"));
+    assert!(
+        swiglu::forward(swiglu::Activation::Silu, &tensor)
+            .unwrap_err()
+            .to_string()
+            .contains("gate_up must be 16 contiguous")
+    );
     assert!(norm::two_norm(&tensor).unwrap_err().to_string().ends_with("found [2, 8] of Float on Cpu"));
     if let Some(device) = gpu() {
         let tensor = Tensor::zeros([2, 8], (Kind::Float, device));
         assert!(!available(&[&tensor.tr()]) && !available(&[&tensor.to_kind(Kind::Double)]));
-        let message = swiglu::backward(tensor.narrow(1, 0, 3), &tensor).unwrap_err().to_string();
+        let message =
+            swiglu::backward(swiglu::Activation::Silu, tensor.narrow(1, 0, 3), &tensor).unwrap_err().to_string();
         assert!(message.contains("da must be 8 contiguous"), "{message}");
     }
 }
@@ -205,21 +211,25 @@ fn rope_and_back() {
 #[test]
 fn swiglu_and_its_gradients() {
     each(|kind, device| {
-        for [n, f] in [[1, 1], [3, 7], [33, 8], [100, 2816]] {
+        let (silu, gelu) = (swiglu::Activation::Silu, swiglu::Activation::GeluTanh);
+        let cases =
+            [silu, gelu].map(|activation| [[1, 1], [3, 7], [33, 8], [100, 2816]].map(|shape| (activation, shape)));
+        for (activation, [n, f]) in cases.into_iter().flatten() {
             let (gate_up, da) = (random(&[n, 2 * f], kind, device), random(&[n, f], kind, device));
             let leaf = gate_up.to_kind(Kind::Double).detach().set_requires_grad(true);
             let halves = leaf.chunk(2, 1);
-            let reference = halves[0].silu() * &halves[1];
+            let activated = if activation == silu { halves[0].silu() } else { halves[0].gelu("tanh") };
+            let reference = activated * &halves[1];
             (&reference * da.to_kind(Kind::Double)).sum(Kind::Double).backward();
-            assert_close(&swiglu::forward(&gate_up).unwrap(), &reference, kind, "output");
-            let (d_gate_up, a) = swiglu::backward(da.copy(), &gate_up).unwrap();
+            assert_close(&swiglu::forward(activation, &gate_up).unwrap(), &reference, kind, "output");
+            let (d_gate_up, a) = swiglu::backward(activation, da.copy(), &gate_up).unwrap();
             assert_close(&d_gate_up, &leaf.grad(), kind, "gradient");
             assert_close(&a, &reference, kind, "output of the backward");
         }
         // A view that is not aligned for wide accesses.
         let view = random(&[65], kind, device).narrow(0, 1, 64).view([2, 32]);
         let halves = view.chunk(2, 1);
-        assert_close(&swiglu::forward(&view).unwrap(), &(halves[0].silu() * &halves[1]), kind, "unaligned");
+        assert_close(&swiglu::forward(silu, &view).unwrap(), &(halves[0].silu() * &halves[1]), kind, "unaligned");
     });
 }
 
