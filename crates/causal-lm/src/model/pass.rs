@@ -87,7 +87,11 @@ impl CausalLm {
     pub fn is_recordable(&self) -> bool {
         let (options, head_dim) = (&self.options, self.config.head_dim);
         self.inverse_frequencies.is_some()
-            && attention::reads_rows_on_device(options.attention, options.device, self.compute, head_dim)
+            && attention::reads_rows_on_device(
+                options.attention,
+                attention::Scores::scaled(1.0),
+                (options.device, self.compute, head_dim),
+            )
     }
 
     /// The operations of [`Self::forward_backward`]. `scale` is a float64 scalar on the device.
@@ -198,7 +202,12 @@ impl CausalLm {
             Some(known) => known.shallow_clone(),
             None => config.rope.inverse_frequencies(config.head_dim, longest, self.options.device)?,
         };
-        rope::Rotations::new(&batch.rows.positions, &inverse_frequencies, self.compute)
+        let angles = rope::Angles {
+            positions: &batch.rows.positions,
+            inverse_frequencies: &inverse_frequencies,
+            factor: config.rope.attention_factor(),
+        };
+        rope::Rotations::new(angles, self.compute)
     }
 
     fn context<'a>(&'a self, batch: &'a TokenBatch, rotations: &'a rope::Rotations) -> Context<'a> {
