@@ -1,20 +1,21 @@
-//! config.json: what the model is. It mirrors transformers' `Qwen2Config`, `LlamaConfig` and
-//! `MistralConfig`, in the spelling of transformers 4 (`rope_theta`, `rope_scaling`, `torch_dtype`)
-//! and of 5 (`rope_parameters`, `dtype`).
+//! config.json: what the model is. It mirrors the configuration classes of transformers, in the
+//! spelling of transformers 4 (`rope_theta`, `rope_scaling`, `torch_dtype`) and of 5
+//! (`rope_parameters`, `dtype`). What is particular to a family stands in `families/`.
 
-mod family;
-mod fields;
+pub(crate) mod fields;
 mod known;
-mod rope;
-mod window;
+pub(crate) mod rope;
+pub(crate) mod window;
 
-pub use family::Family;
+pub use crate::families::Family;
 pub use rope::{RopeParameters, RopeScaling};
 
+use crate::families::{KeyHeads, Recipe, Ropes, Source};
+use crate::ops::glu::Activation;
 use crate::untrusted::files::{self, FileLimit};
 use crate::{Error, untrusted};
-use family::{HIDDEN_SIZE, NUM_ATTENTION_HEADS, NUM_HIDDEN_LAYERS};
 use fields::Fields;
+use rope::RopeSizes;
 use serde_json::{Map, Value};
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -35,24 +36,22 @@ pub struct Config {
     pub num_hidden_layers: usize,
     /// Query heads, `h`.
     pub num_attention_heads: i64,
-    /// Key and value heads, `g`; `h` is a multiple of it. Default: 32 for Qwen2, `h` for
-    /// Llama, 8 for Mistral.
+    /// Key and value heads, `g`; `h` is a multiple of it. Default: that of the family's class.
     pub num_key_value_heads: i64,
-    /// Size of one head, `k`. Default: `d / h`.
+    /// Size of one head, `k`. Default: that of the family's class, for most `d / h`.
     pub head_dim: i64,
-    /// Added to the mean square in RMSNorm. Default: 1e-6.
+    /// Added to the mean square in RMSNorm. Default: that of the family's class, for most 1e-6.
     pub rms_norm_eps: f64,
-    /// Longest sequence that the positions were made for. Default: 32,768 for Qwen2, 2048 for
-    /// Llama, 131,072 for Mistral.
+    /// Longest sequence that the positions were made for. Default: that of the family's class.
     pub max_position_embeddings: i64,
     /// Tokens that a token attends to, itself included, in the layers that have a sliding window;
-    /// `None` if no layer has. Default: 4096 for Mistral, none for the others. A window that a row
-    /// does not pass changes nothing, and longer rows are not supported: see
-    /// [`longest_row`](Self::longest_row).
+    /// `None` if no layer has.
     pub sliding_window: Option<NonZeroUsize>,
     /// Rotary position embedding.
     pub rope: RopeParameters,
-    /// Whether the head shares its weight with the embedding. Default: false.
+    /// Rotary position embedding of the layers with a window, where it differs.
+    pub local_rope: Option<RopeParameters>,
+    /// Whether the head shares its weight with the embedding. Default: that of the family's class.
     pub tie_word_embeddings: bool,
     /// Biases on the q, k and v projections.
     pub qkv_bias: bool,
@@ -67,6 +66,10 @@ pub struct Config {
     /// Fields of the file that nothing here understands, or that another one overrules. They have
     /// no effect, as in transformers.
     pub ignored_fields: Vec<String>,
+    /// The block, and what else the family declares.
+    pub(crate) recipe: Recipe,
+    /// The MLP's activation.
+    pub(crate) activation: Activation,
     /// The whole file, in its order. Saving keeps the fields that are not used here.
     pub raw: Map<String, Value>,
 }
@@ -104,10 +107,15 @@ impl Config {
         let fields = Fields::new(&raw, path);
         known::reject_quantised(&fields)?;
         let family = family(&fields)?;
-        let defaults = family.defaults();
-        let hidden_size = fields.count("hidden_size", Some(HIDDEN_SIZE))?;
-        let num_attention_heads = fields.count("num_attention_heads", Some(NUM_ATTENTION_HEADS))?;
-        let head_dim = match fields.optional_count("head_dim")? {
+        let definition = family.definition();
+        let defaults = &definition.defaults;
+        let hidden_size = fields.count("hidden_size", Some(defaults.hidden_size))?;
+        let num_attention_heads = fields.count("num_attention_heads", Some(defaults.num_attention_heads))?;
+        let stated_head_dim = match defaults.head_dim {
+            Some(default) => Some(fields.count("head_dim", Some(default))?),
+            None => fields.optional_count("head_dim")?,
+        };
+        let head_dim = match stated_head_dim {
             Some(head_dim) => head_dim,
             None if hidden_size % num_attention_heads == 0 => hidden_size / num_attention_heads,
             None => {
@@ -118,28 +126,38 @@ impl Config {
         if head_dim % 2 != 0 {
             return Err(fields.error("head_dim", format!("{head_dim} is odd; rotary embedding needs pairs")));
         }
-        let num_key_value_heads = match (family, defaults.num_key_value_heads) {
-            // In Qwen2's class null means as many as query heads, which absence does not.
-            (Family::Qwen2, _) if fields.is_null("num_key_value_heads") => num_attention_heads,
-            (_, Some(heads)) => fields.count("num_key_value_heads", Some(heads))?,
-            (_, None) => fields.optional_count("num_key_value_heads")?.unwrap_or(num_attention_heads),
+        let num_key_value_heads = match defaults.num_key_value_heads {
+            KeyHeads::CountUnlessNull(_) if fields.is_null("num_key_value_heads") => num_attention_heads,
+            KeyHeads::CountUnlessNull(heads) | KeyHeads::Count(heads) => {
+                fields.count("num_key_value_heads", Some(heads))?
+            }
+            KeyHeads::AsQuery => fields.optional_count("num_key_value_heads")?.unwrap_or(num_attention_heads),
         };
         if num_attention_heads % num_key_value_heads != 0 {
             let problem = format!("{num_key_value_heads} does not divide num_attention_heads {num_attention_heads}");
             return Err(fields.error("num_key_value_heads", problem));
         }
+        let activation = known::activation(&fields, &definition.activation)?;
         known::reject_unsupported(&fields)?;
         let max_position_embeddings =
             fields.count("max_position_embeddings", Some(defaults.max_position_embeddings))?;
-        let num_hidden_layers = fields.count("num_hidden_layers", Some(NUM_HIDDEN_LAYERS))?;
+        let num_hidden_layers = fields.count("num_hidden_layers", Some(defaults.num_hidden_layers))?;
         let num_hidden_layers = untrusted::config::num_hidden_layers(num_hidden_layers)
             .map_err(|problem| fields.error("num_hidden_layers", problem))?;
-        let attention_bias = family == Family::Llama && fields.flag("attention_bias", false)?;
-        let (rope, mut ignored_fields) = {
-            let sizes = rope::RopeSizes { head_dim, max_position_embeddings };
-            RopeParameters::read(&fields, &rope::RopeClass::PLAIN, sizes)?
+        let sizes = RopeSizes { head_dim, max_position_embeddings };
+        let (rope, local_rope, mut ignored_fields) = match &definition.rope {
+            Ropes::One(class) => {
+                let (rope, ignored) = RopeParameters::read(&fields, class, sizes)?;
+                (rope, None, ignored)
+            }
+            Ropes::ByWindow(types) => {
+                let ([main, local], ignored) = RopeParameters::read_for_layer_types(&fields, types, sizes)?;
+                (main, Some(local), ignored)
+            }
         };
-        ignored_fields.extend(known::unknown(&fields, family));
+        ignored_fields.extend(known::unknown(&fields, definition));
+        let recipe =
+            (definition.recipe)(&Source { fields: &fields, num_layers: num_hidden_layers, hidden_size, head_dim })?;
 
         let config = Self {
             family,
@@ -150,27 +168,24 @@ impl Config {
             num_attention_heads,
             num_key_value_heads,
             head_dim,
-            rms_norm_eps: fields.positive("rms_norm_eps", Some(1e-6))?,
+            rms_norm_eps: fields.positive("rms_norm_eps", Some(defaults.rms_norm_eps))?,
             max_position_embeddings,
-            sliding_window: window::read(&fields, family, num_hidden_layers)?,
+            sliding_window: recipe.window(),
             rope,
-            tie_word_embeddings: fields.flag("tie_word_embeddings", false)?,
-            qkv_bias: family == Family::Qwen2 || attention_bias,
-            o_bias: attention_bias,
-            mlp_bias: family == Family::Llama && fields.flag("mlp_bias", false)?,
+            local_rope,
+            tie_word_embeddings: fields.flag("tie_word_embeddings", defaults.tie_word_embeddings)?,
+            qkv_bias: recipe.biases.qkv,
+            o_bias: recipe.biases.output,
+            mlp_bias: recipe.biases.mlp,
             initializer_range: fields.positive("initializer_range", Some(0.02))?,
             dtype: fields.text("dtype")?.or(fields.text("torch_dtype")?).map(str::to_owned),
             ignored_fields,
+            recipe,
+            activation,
             raw: Map::new(),
         };
         untrusted::config::check_matrix_sizes(&config).map_err(|(field, problem)| fields.error(field, problem))?;
         Ok(Self { raw, ..config })
-    }
-
-    /// The most tokens that a row may have, in tokens: the sliding window, if there is one. Within
-    /// it, windowed attention is full attention; beyond it the two differ.
-    pub fn longest_row(&self) -> Option<NonZeroUsize> {
-        self.sliding_window
     }
 
     /// Gives the head a weight of its own, also in what is saved.
@@ -193,13 +208,11 @@ impl Config {
 }
 
 fn family(fields: &Fields<'_>) -> Result<Family, Error> {
+    let names = Family::ALL.map(|family| family.to_string()).join(", ");
     let Some(name) = fields.text("model_type")? else {
-        return Err(fields.error("model_type", "is missing; qwen2, llama and mistral are supported".to_owned()));
+        return Err(fields.error("model_type", format!("is missing; supported are {names}")));
     };
-    let unsupported = |_| {
-        let problem = format!("\"{name}\" is not supported; qwen2, llama and mistral are");
-        fields.error("model_type", problem)
-    };
+    let unsupported = |_| fields.error("model_type", format!("\"{name}\" is not supported; supported are {names}"));
     name.parse().map_err(unsupported)
 }
 

@@ -100,16 +100,6 @@ pub enum Error {
         /// The type in which the weights are held.
         dtype: String,
     },
-    /// A row is longer than the model's sliding window.
-    #[error(
-        "a row has {length} tokens; config.json sets a sliding window of {window}, and longer rows are not supported"
-    )]
-    RowTooLong {
-        /// Tokens of the row.
-        length: usize,
-        /// [`Config::longest_row`](crate::Config::longest_row).
-        window: usize,
-    },
     /// A weight is infinite or NaN.
     #[error("{name} has a value that is not finite")]
     NotFinite {

@@ -1,6 +1,7 @@
 //! New weights, drawn as transformers draws them: normal with `initializer_range` for matrices,
-//! ones for norms, zeros for biases.
+//! ones for norms (zeros where a norm multiplies with 1 + w), zeros for biases.
 
+use crate::ops::norm::Gain;
 use crate::{CausalLm, Error, ParameterKind};
 use std::sync::{Mutex, PoisonError};
 use torch_ext::catch_scalar_panic;
@@ -18,13 +19,14 @@ impl CausalLm {
         let _one_at_a_time = DRAWING.lock().unwrap_or_else(PoisonError::into_inner);
         tch::manual_seed(seed);
         let deviation = self.config().initializer_range;
+        let norm = if self.config().recipe.gain == Gain::WideOnePlus { 0.0 } else { 1.0 };
         for (spec, weight) in self.parameters().specs().iter().zip(self.parameters().weights()) {
             let mut weight = weight.shallow_clone();
             let _ = match spec.kind {
                 ParameterKind::Linear | ParameterKind::Head | ParameterKind::Embedding => {
                     weight.f_normal_(0.0, deviation)?
                 }
-                ParameterKind::Norm => catch_scalar_panic(|| weight.f_fill_(1.0))?,
+                ParameterKind::Norm => catch_scalar_panic(|| weight.f_fill_(norm))?,
                 ParameterKind::Bias => weight.f_zero_()?,
             };
         }

@@ -44,6 +44,7 @@ mod bucket_padding;
 mod config;
 mod dtype;
 mod error;
+mod families;
 mod finite;
 mod generate;
 mod generation_config;

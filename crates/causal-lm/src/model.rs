@@ -12,7 +12,7 @@ use crate::ops::cross_entropy;
 use crate::parameters::{ParameterId, Parameters};
 use crate::plan_policy::PlanPolicy;
 use crate::save::{MAX_SHARD_BYTES, WeightsSource};
-use crate::{Config, Error, ModelFile};
+use crate::{Config, Error, ModelFile, RopeParameters};
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 use torch_ext::{HostBufferPool, catch_scalar_panic};
@@ -29,8 +29,9 @@ pub struct CausalLm {
     pub(crate) blocks: Vec<Block>,
     norm: ParameterId,
     head: ParameterId,
-    /// `None` if they depend on the length of a batch's rows.
-    inverse_frequencies: Option<Tensor>,
+    /// Of `config.rope` and `config.local_rope`. `None` if they depend on the length of a batch's
+    /// rows.
+    inverse_frequencies: Option<Vec<Tensor>>,
     pub(crate) recorded_passes: RecordedPasses,
     plan_policy: PlanPolicy,
     /// generation_config.json of the folder that the model came from.
@@ -60,9 +61,12 @@ impl CausalLm {
         let embedding = find(EMBEDDING)?;
         let head = if config.tie_word_embeddings { embedding } else { find(HEAD)? };
         let norm = find(NORM)?;
-        let inverse_frequencies = match config.rope.depends_on_length() {
+        let ropes = || [Some(&config.rope), config.local_rope.as_ref()].into_iter().flatten();
+        let inverse_frequencies = match ropes().any(RopeParameters::depends_on_length) {
             true => None,
-            false => Some(catch_scalar_panic(|| config.rope.inverse_frequencies(config.head_dim, 1, options.device))?),
+            false => Some(catch_scalar_panic(|| {
+                ropes().map(|rope| rope.inverse_frequencies(config.head_dim, 1, options.device)).collect()
+            })?),
         };
         Ok(Self {
             config,

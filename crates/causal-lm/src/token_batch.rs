@@ -5,7 +5,7 @@ mod packed;
 pub(crate) use packed::BatchShape;
 
 use crate::row_layout::RowLengths;
-use crate::{BucketPadding, Config, Error, RowLayout};
+use crate::{BucketPadding, Error, RowLayout};
 use packed::{Sections, Views, views};
 use tch::{Device, Kind, Tensor};
 
@@ -34,8 +34,6 @@ struct HostFacts {
     num_targets: i64,
     /// Among ids and targets.
     largest_id: i64,
-    /// Tokens of the longest row, without rows of padding.
-    longest_row: usize,
 }
 
 impl TokenBatch {
@@ -177,15 +175,6 @@ impl TokenBatch {
         self.facts.num_targets
     }
 
-    /// Refuses what the model cannot compute: unknown ids, and rows beyond its sliding window.
-    pub(crate) fn check_fits(&self, config: &Config) -> Result<(), Error> {
-        let length = self.facts.longest_row;
-        if let Some(window) = config.longest_row().filter(|window| length > window.get()) {
-            return Err(Error::RowTooLong { length, window: window.get() });
-        }
-        self.check_vocabulary(config.vocab_size)
-    }
-
     /// Refuses ids that the model's embedding does not have. A GPU would read out of bounds.
     pub(crate) fn check_vocabulary(&self, vocab_size: i64) -> Result<(), Error> {
         let largest_id = self.facts.largest_id;
@@ -235,7 +224,6 @@ fn checked_facts(input_ids: &[i64], targets: &[i64], lengths: &[usize]) -> Resul
         num_targets: i64::try_from(num_targets).unwrap_or(i64::MAX),
         // Targets without a token are negative, so they never are the largest.
         largest_id: input_ids.iter().chain(targets).copied().max().unwrap_or(0),
-        longest_row: lengths.iter().copied().max().unwrap_or(0),
     })
 }
 

@@ -45,21 +45,6 @@ pub enum Error {
         /// Rows of the model's embedding.
         vocab_size: i64,
     },
-    /// A row is longer than the model's attention reaches.
-    #[error(
-        "split {split}: a row has {length} tokens, but sliding_window in {} is {window}, and longer rows are not \
-         supported: set `max_length` to {window} or less", path.display()
-    )]
-    RowBeyondWindow {
-        /// The split's name.
-        split: String,
-        /// Tokens of the longest row.
-        length: u32,
-        /// Tokens that the window has.
-        window: usize,
-        /// The model's config.json.
-        path: PathBuf,
-    },
     /// No example has a token to predict.
     #[error("split {split}: no row has two tokens or more, so there is nothing to predict")]
     NoTargets {

@@ -1,9 +1,10 @@
 //! Which fields of a config.json have an effect here, which are refused, and which are known to
 //! have none.
 
-use super::Family;
 use super::fields::{Fields, shortened};
 use crate::Error;
+use crate::families::{ActivationField, Definition};
+use crate::ops::glu::Activation;
 use serde_json::{Map, Value};
 
 /// Fields that are read.
@@ -134,15 +135,10 @@ const QUANTISED: [&str; 3] = ["quantization_config", "compression_config", "quan
 
 /// The fields that nothing here understands. They have no effect in transformers either, because
 /// its classes keep them without using them.
-pub(super) fn unknown(fields: &Fields<'_>, family: Family) -> Vec<String> {
+pub(super) fn unknown(fields: &Fields<'_>, family: &Definition) -> Vec<String> {
     let is_known = |name: &str| {
-        let of_family: &[&str] = match family {
-            Family::Qwen2 => &["sliding_window", "use_sliding_window", "max_window_layers"],
-            Family::Llama => &["attention_bias", "mlp_bias"],
-            Family::Mistral => &["sliding_window"],
-        };
         let is_off = SWITCHED_OFF.contains(&name) && fields.get(name) == Some(&Value::Bool(false));
-        [&READ[..], &WITHOUT_EFFECT, &GENERATION, of_family].iter().any(|names| names.contains(&name)) || is_off
+        [&READ[..], &WITHOUT_EFFECT, &GENERATION, family.fields].iter().any(|names| names.contains(&name)) || is_off
     };
     fields.names().filter(|name| fields.get(name).is_some() && !is_known(name)).map(str::to_owned).collect()
 }
@@ -174,16 +170,22 @@ fn quantisation(object: &Map<String, Value>) -> String {
     if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(", ")) }
 }
 
+/// The MLP's activation.
+pub(super) fn activation(fields: &Fields<'_>, field: &ActivationField) -> Result<Activation, Error> {
+    let ActivationField { name, default, supported } = field;
+    // The first name is the one of the family's models.
+    let wanted = supported.first().map_or("", |(name, _)| name);
+    if fields.is_null(name) {
+        return Err(fields.error(name, format!("is null; {wanted} is supported")));
+    }
+    let found = fields.text(name)?.unwrap_or(default);
+    let activation = supported.iter().find(|(name, _)| *name == found).map(|(_, activation)| *activation);
+    activation.ok_or_else(|| fields.error(name, format!("\"{found}\" is not supported; {wanted} is")))
+}
+
 /// Refuses fields that ask for arithmetic this crate does not have. To ignore them would give wrong
 /// results.
 pub(super) fn reject_unsupported(fields: &Fields<'_>) -> Result<(), Error> {
-    if fields.is_null("hidden_act") {
-        return Err(fields.error("hidden_act", "is null; silu is supported".to_owned()));
-    }
-    let activation = fields.text("hidden_act")?.unwrap_or("silu");
-    if !["silu", "swish"].contains(&activation) {
-        return Err(fields.error("hidden_act", format!("\"{activation}\" is not supported; silu is")));
-    }
     let dropout = fields.number("attention_dropout", Some(0.0))?;
     if dropout != 0.0 {
         return Err(fields.error("attention_dropout", format!("{dropout} is not supported; 0 is")));

@@ -109,7 +109,6 @@ impl RopeClass {
 
 /// The rotary embedding of one type of layer.
 #[derive(Debug, Clone, Copy)]
-#[allow(dead_code, reason = "no family has it yet")]
 pub(crate) struct LayerTypeRope {
     /// Its name in `layer_types`.
     pub(crate) name: &'static str,
@@ -181,12 +180,11 @@ impl RopeParameters {
     ///
     /// transformers 5 writes an object of them, `rope_parameters`, with an object for each type;
     /// version 4 wrote one field for each base, and `rope_scaling` for one of the types.
-    #[allow(dead_code, reason = "no family has it yet")]
     pub(in crate::config) fn read_for_layer_types(
         fields: &Fields<'_>,
-        types: &[LayerTypeRope],
+        types: &[LayerTypeRope; 2],
         sizes: RopeSizes,
-    ) -> Result<(Vec<Self>, Vec<String>), Error> {
+    ) -> Result<([Self; 2], Vec<String>), Error> {
         let empty = Map::new();
         let all = object(fields, "rope_parameters", "rope_parameters.")?;
         let scaling = fields.object("rope_scaling")?.unwrap_or(&empty);
@@ -201,10 +199,7 @@ impl RopeParameters {
             let prefix = if takes_scaling { "rope_scaling." } else { of.prefix };
             Self::read_nested(fields, &fields.nested(&merged, prefix), &of.class, sizes, ignored)
         };
-        let mut ropes = Vec::with_capacity(types.len());
-        for of in types {
-            ropes.push(read(of, &mut ignored)?);
-        }
+        let ropes = [read(&types[0], &mut ignored)?, read(&types[1], &mut ignored)?];
         if let Some(all) = &all {
             let is_type = |name: &str| types.iter().any(|of| of.name == name);
             let others = all.names().filter(|name| !is_type(name) && all.get(name).is_some());

@@ -1,7 +1,6 @@
 mod classes;
 
 use super::*;
-use crate::{CausalLm, ModelOptions, TokenBatch};
 use serde_json::json;
 use tch::Device;
 
@@ -100,25 +99,21 @@ fn mistral_with_a_window_as_long_as_its_positions_is_full_attention() {
 }
 
 #[test]
-fn a_window_limits_rows_and_is_refused_only_for_longer_ones() {
-    let longest = |changes: Value| parse(with(changes)).unwrap().longest_row().map(std::num::NonZeroUsize::get);
-    assert_eq!(longest(json!({"model_type": "mistral"})), Some(4096));
-    assert_eq!(longest(json!({"model_type": "mistral", "sliding_window": null})), None);
-    assert_eq!(longest(json!({"model_type": "mistral", "sliding_window": 128})), Some(128));
-    let qwen = json!({"use_sliding_window": true, "sliding_window": 128, "max_window_layers": 1});
-    assert_eq!(longest(qwen), Some(128));
-    assert_eq!(longest(json!({"use_sliding_window": true, "sliding_window": 128})), None, "28 layers come first");
-    assert_eq!(longest(json!({"sliding_window": 128})), None);
-
-    let config = parse(with(json!({"model_type": "mistral", "sliding_window": 3}))).unwrap();
-    let model = CausalLm::zeros(config, ModelOptions::default()).unwrap();
-    let batch = |lengths: &[usize]| {
-        let ids = vec![1; lengths.iter().sum()];
-        TokenBatch::new(&ids, &ids, lengths, Device::Cpu).unwrap()
+fn windows_are_those_of_the_family() {
+    let windows = |changes: Value| -> Vec<Option<usize>> {
+        let config = parse(with(changes)).unwrap();
+        config.recipe.layers.iter().map(|layer| layer.window.map(std::num::NonZeroUsize::get)).collect()
     };
-    model.loss(&batch(&[3, 3])).unwrap();
-    let message = model.loss(&batch(&[1, 4])).unwrap_err().to_string();
-    assert!(message.starts_with("a row has 4 tokens; config.json sets a sliding window of 3"), "{message}");
+    assert_eq!(windows(json!({"model_type": "mistral"})), [Some(4096); 2]);
+    assert_eq!(windows(json!({"model_type": "mistral", "sliding_window": null})), [None; 2]);
+    assert_eq!(windows(json!({"model_type": "mistral", "sliding_window": 128})), [Some(128); 2]);
+    let qwen = json!({"use_sliding_window": true, "sliding_window": 128, "max_window_layers": 1});
+    assert_eq!(windows(qwen), [None, Some(128)]);
+    let qwen = json!({"use_sliding_window": true, "sliding_window": 128});
+    assert_eq!(windows(qwen), [None; 2], "28 layers come first");
+    assert_eq!(windows(json!({"sliding_window": 128})), [None; 2]);
+    let gemma = json!({"model_type": "gemma3_text", "sliding_window": 8, "sliding_window_pattern": 2});
+    assert_eq!(windows(gemma), [Some(8), None]);
 }
 
 #[test]
@@ -188,7 +183,8 @@ fn stretched_frequencies_equal_transformers() {
 
 #[test]
 fn families_have_the_names_of_model_type() {
-    for (name, family) in [("qwen2", Family::Qwen2), ("llama", Family::Llama), ("mistral", Family::Mistral)] {
+    let names = ["qwen2", "qwen3", "llama", "mistral", "phi3", "gemma3_text", "smollm3", "olmo2", "granite"];
+    for (name, family) in names.into_iter().zip(Family::ALL) {
         assert_eq!(name.parse::<Family>().unwrap(), family);
         assert_eq!(family.to_string(), name);
     }

@@ -3,9 +3,12 @@
 //! Shapes: `n` tokens of all rows, `d` hidden, `v` vocabulary, `m` tokens with a target.
 
 use super::{CausalLm, LossSums};
-use crate::block::{Activations, Context, ResidualStream};
+use crate::block::{Activations, Context, ResidualStream, Rotations, scaled};
+use crate::config::rope::RopeParameters;
+use crate::families::{Rotation, ScaleRounding};
 use crate::ops::attention::{self, AttentionKind, cudnn};
-use crate::ops::{cross_entropy, embedding, rms_norm, rope};
+use crate::ops::norm::{self, Norm, NormKind, Statistics};
+use crate::ops::{cross_entropy, embedding, rope};
 use crate::recompute::Kept;
 use crate::{CudaGraphs, Error, RowLayout, TokenBatch};
 use tch::{Device, Kind, Tensor};
@@ -15,8 +18,8 @@ impl CausalLm {
     /// Sums of the loss and of correct predictions over a batch's targets, without gradients.
     ///
     /// # Errors
-    /// [`Error::Shape`] for token ids past the vocabulary; [`Error::RowTooLong`] for a row beyond
-    /// the sliding window; [`Error::Torch`] from libtorch, for example when memory is short.
+    /// [`Error::Shape`] for token ids past the vocabulary; [`Error::Torch`] from libtorch, for
+    /// example when memory is short.
     pub fn loss(&self, batch: &TokenBatch) -> Result<LossSums, Error> {
         catch_scalar_panic(|| {
             let hidden = self.hidden(batch)?.f_index_select(0, &batch.target_positions)?; // [m, d]
@@ -51,7 +54,7 @@ impl CausalLm {
     pub fn forward_backward(&mut self, batch: &TokenBatch, scale: f64) -> Result<LossSums, Error> {
         let _span = tracing::debug_span!("forward_backward", num_tokens = batch.rows.num_tokens()).entered();
         self.parameters.gradients()?;
-        batch.check_fits(&self.config)?;
+        batch.check_vocabulary(self.config.vocab_size)?;
         let options = (Kind::Double, self.options.device);
         let scale = catch_scalar_panic(|| Tensor::f_full([0i64; 0], scale, options))?;
         let attention = self.attention_for(&batch.rows);
@@ -127,15 +130,17 @@ impl CausalLm {
 
         // Head and loss, for the tokens that have a target.
         let selected = hidden.f_index_select(0, &batch.target_positions)?; // [m, d]
-        let (normed, reciprocal_rms) = self.final_norm(&selected)?;
+        let (normed, statistics) = self.final_norm(&selected)?;
         let head = self.parameters.weight_as(self.head, self.compute)?;
         let mut head_gradient = self.parameters.gradient(self.head);
         let (sums, d_normed) =
             cross_entropy::forward_backward(self.loss_inputs(&normed, &head, batch), scale, &mut head_gradient)?;
         drop((normed, head));
+        let d_normed = scaled(d_normed, self.config.recipe.logits_divisor.recip())?;
         let weight = &self.parameters.weight_as(self.norm, self.compute)?;
-        let saved = rms_norm::Saved { x: &selected, weight, reciprocal_rms: &reciprocal_rms };
-        let d_selected = rms_norm::backward(&d_normed, saved, None, &mut self.parameters.gradient(self.norm))?;
+        let saved = norm::Saved { x: &selected, norm: self.norm_with(weight), statistics: &statistics };
+        let mut gradients = norm::Gradients { weight: self.parameters.gradient(self.norm), bias: None };
+        let d_selected = norm::backward(&d_normed, saved, None, &mut gradients)?;
         let mut d_hidden = hidden.f_zeros_like()?.f_index_copy_(0, &batch.target_positions, &d_selected)?;
         drop((hidden, selected, d_selected, d_normed));
 
@@ -147,6 +152,7 @@ impl CausalLm {
             };
             d_hidden = block.backward(&context, &d_hidden, &input, &activations)?;
         }
+        let d_hidden = scaled(d_hidden, self.embedding_factor())?;
         let by_id = batch.tokens_by_id.as_ref();
         embedding::backward(&d_hidden, &batch.input_ids, by_id, &mut self.parameters.gradient(self.embedding))?;
         Ok(sums)
@@ -155,12 +161,21 @@ impl CausalLm {
     fn embed(&self, batch: &TokenBatch) -> Result<Tensor, Error> {
         // Only the rows that are looked up are converted: the whole table can be large.
         let table = &self.parameters.weights()[self.embedding.index()];
-        embedding::forward(table, &batch.input_ids, self.compute)
+        scaled(embedding::forward(table, &batch.input_ids, self.compute)?, self.embedding_factor())
+    }
+
+    /// What embeddings are multiplied with.
+    fn embedding_factor(&self) -> f64 {
+        let scale = self.config.recipe.embedding;
+        match (scale.rounding, self.parameters.flat_weights().kind()) {
+            (ScaleRounding::ToWeights, kind) => rounded(scale.factor, kind),
+            (ScaleRounding::Exact, _) => scale.factor,
+        }
     }
 
     /// The last block's output, `[n, d]`.
     fn hidden(&self, batch: &TokenBatch) -> Result<Tensor, Error> {
-        batch.check_fits(&self.config)?;
+        batch.check_vocabulary(self.config.vocab_size)?;
         let rotations = self.rotations(batch)?;
         let context = self.context(batch, &rotations);
         let mut stream = ResidualStream { x: self.embed(batch)?, pending: None };
@@ -171,8 +186,16 @@ impl CausalLm {
         stream.sum()
     }
 
-    fn final_norm(&self, hidden: &Tensor) -> Result<(Tensor, Tensor), Error> {
-        rms_norm::forward(hidden, &self.parameters.weight_as(self.norm, self.compute)?, self.config.rms_norm_eps)
+    /// The last norm, divided by what logits are divided by.
+    fn final_norm(&self, hidden: &Tensor) -> Result<(Tensor, Statistics), Error> {
+        let weight = self.parameters.weight_as(self.norm, self.compute)?;
+        let (normed, statistics) = norm::forward(hidden, self.norm_with(&weight))?;
+        Ok((scaled(normed, self.config.recipe.logits_divisor.recip())?, statistics))
+    }
+
+    fn norm_with<'w>(&self, weight: &'w Tensor) -> Norm<'w> {
+        let kind = NormKind::Rms(self.config.recipe.gain);
+        Norm { kind, weight, bias: None, epsilon: self.config.rms_norm_eps }
     }
 
     fn head_logits(&self, hidden: &Tensor) -> Result<Tensor, Error> {
@@ -196,21 +219,32 @@ impl CausalLm {
         (self.options.logits_chunk_elements.unwrap_or(default) / self.config.vocab_size).max(1)
     }
 
-    fn rotations(&self, batch: &TokenBatch) -> Result<rope::Rotations, Error> {
-        let (config, longest) = (&self.config, batch.rows.longest());
-        let inverse_frequencies = match &self.inverse_frequencies {
+    fn rotations(&self, batch: &TokenBatch) -> Result<Rotations, Error> {
+        let uses = |rotation| self.config.recipe.layers.iter().any(|layer| layer.rotation == rotation);
+        let rotations = |index: usize, rope: Option<&RopeParameters>| match rope {
+            Some(rope) => self.rotations_by(rope, index, batch),
+            None => Ok(rope::Rotations::none()),
+        };
+        Ok(Rotations {
+            main: rotations(0, Some(&self.config.rope).filter(|_| uses(Rotation::Main)))?,
+            local: rotations(1, self.config.local_rope.as_ref().filter(|_| uses(Rotation::Local)))?,
+            none: rope::Rotations::none(),
+        })
+    }
+
+    fn rotations_by(&self, rope: &RopeParameters, index: usize, batch: &TokenBatch) -> Result<rope::Rotations, Error> {
+        let known = self.inverse_frequencies.as_ref().and_then(|known| known.get(index));
+        let inverse_frequencies = match known {
             Some(known) => known.shallow_clone(),
-            None => config.rope.inverse_frequencies(config.head_dim, longest, self.options.device)?,
+            None => rope.inverse_frequencies(self.config.head_dim, batch.rows.longest(), self.options.device)?,
         };
-        let angles = rope::Angles {
-            positions: &batch.rows.positions,
-            inverse_frequencies: &inverse_frequencies,
-            factor: config.rope.attention_factor(),
-        };
+        let factor = rope.attention_factor();
+        let angles =
+            rope::Angles { positions: &batch.rows.positions, inverse_frequencies: &inverse_frequencies, factor };
         rope::Rotations::new(angles, self.compute)
     }
 
-    fn context<'a>(&'a self, batch: &'a TokenBatch, rotations: &'a rope::Rotations) -> Context<'a> {
+    fn context<'a>(&'a self, batch: &'a TokenBatch, rotations: &'a Rotations) -> Context<'a> {
         Context {
             config: &self.config,
             parameters: &self.parameters,
@@ -220,5 +254,15 @@ impl CausalLm {
             attention: self.options.attention.without_cudnn(),
             compute: self.compute,
         }
+    }
+}
+
+/// A number as transformers holds it beside weights of a type: first in float32.
+fn rounded(value: f64, kind: Kind) -> f64 {
+    let value = value as f32;
+    match kind {
+        Kind::BFloat16 => f64::from(half::bf16::from_f32(value)),
+        Kind::Half => f64::from(half::f16::from_f32(value)),
+        _ => f64::from(value),
     }
 }

@@ -8,14 +8,18 @@ Rows run one by one, without padding, because the layout of a batch must not cha
 import json
 import os
 import shutil
+import sys
 import types
 import torch
 from safetensors.torch import save_file
-from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, Qwen2Config
+from transformers import (AutoModelForCausalLM, Gemma3TextConfig, GraniteConfig, LlamaConfig, MistralConfig, Olmo2Config, Phi3Config, Qwen2Config,
+                          Qwen3Config, SmolLM3Config)
 
 
 def rms_norm(self, x):
-    return self.weight * x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.variance_epsilon)
+    epsilon = self.variance_epsilon if hasattr(self, "variance_epsilon") else self.eps
+    weight = 1.0 + self.weight if type(self).__name__.startswith("Gemma") else self.weight
+    return weight * x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + epsilon)
 
 
 here = os.path.dirname(os.path.abspath(__file__))
@@ -37,10 +41,27 @@ cases = {
     "llama-longrope": LlamaConfig(**common, num_attention_heads=3, num_key_value_heads=3, tie_word_embeddings=True,
                                   rope_parameters={"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0, 1.5, 2.0, 3.0],
                                                    "long_factor": [1.5, 4.0, 6.0, 9.5], "original_max_position_embeddings": 2, "attention_factor": 1.1}),
+    # Rows of 7 and 12 tokens pass the window, one of 3 ends inside it.
+    "mistral-window": MistralConfig(**common, num_attention_heads=4, num_key_value_heads=2, sliding_window=5, tie_word_embeddings=False),
+    "qwen2-window": Qwen2Config(**common, num_attention_heads=4, num_key_value_heads=1, tie_word_embeddings=True, use_sliding_window=True,
+                                sliding_window=4, max_window_layers=1),
+    "qwen3": Qwen3Config(**common, num_attention_heads=4, num_key_value_heads=2, head_dim=8, tie_word_embeddings=True, rope_theta=1e6),
+    "phi3": Phi3Config(**(common | {"hidden_size": 32}), num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=False, pad_token_id=None,
+                       sliding_window=6, rope_parameters={"rope_type": "default", "partial_rotary_factor": 0.75, "rope_theta": 1e4}),
+    # A layer of each type, with bases of their own; the third is the first that sees everything.
+    "gemma3": Gemma3TextConfig(**(common | {"num_hidden_layers": 3}), num_attention_heads=4, num_key_value_heads=2, head_dim=8, sliding_window=4, pad_token_id=None,
+                               query_pre_attn_scalar=48, layer_types=["sliding_attention", "sliding_attention", "full_attention"]),
+    "smollm3": SmolLM3Config(**common, num_attention_heads=4, num_key_value_heads=2, pad_token_id=None, no_rope_layer_interval=2),
+    "olmo2": Olmo2Config(**common, num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=False, pad_token_id=None),
+    "granite": GraniteConfig(**common, num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=True, embedding_multiplier=6.0,
+                             attention_multiplier=0.125, residual_multiplier=0.22, logits_scaling=4.0),
     "mistral": MistralConfig(**common, num_attention_heads=4, num_key_value_heads=2, sliding_window=None, tie_word_embeddings=False),
 }
 lengths = [7, 7, 1, 12, 3]
+only = sys.argv[1:]  # names of cases; without any, all are made
 for name, config in cases.items():
+    if only and name not in only:
+        continue
     torch.manual_seed(len(name))
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="sdpa")
     for parameter_name, parameter in model.named_parameters():

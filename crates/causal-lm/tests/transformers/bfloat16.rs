@@ -27,9 +27,19 @@ const BOUND: Bound = Bound { norm: 0.04, factor: 0.025, detected: 0.05 };
 /// largest errors were 0.039 and 0.019.
 const KEY_BIAS_BOUND: Bound = Bound { norm: 0.06, factor: 0.04, detected: 0.1 };
 
+/// Gemma 3 has six norms in a block and three blocks, OLMo 2 norms behind attention and MLP: more
+/// roundings in a row. The gradients of norms of queries and keys are small sums of large terms. In
+/// bfloat16 transformers' own gradients are up to 0.049 off in Gemma's case and 0.042 in OLMo's,
+/// 0.036 in the factor; the largest errors here were 0.060 and 0.052.
+const MANY_NORMS_BOUND: Bound = Bound { norm: 0.08, factor: 0.07, detected: 0.15 };
+
 impl Bound {
-    fn of(name: &str) -> Self {
-        if name.ends_with("k_proj.bias") { KEY_BIAS_BOUND } else { BOUND }
+    fn of(case: &str, name: &str) -> Self {
+        match case {
+            "gemma3" | "olmo2" => MANY_NORMS_BOUND,
+            _ if name.ends_with("k_proj.bias") => KEY_BIAS_BOUND,
+            _ => BOUND,
+        }
     }
 
     /// What is wrong with `ours`; `None` if it is within the bound.
@@ -87,7 +97,7 @@ fn every_gradient_is_that_of_float64_except_for_rounding() {
                     assert!(error.abs() < 2f64.powi(-8), "{what}: loss differs by {error:.1e}");
                     for (name, gradient) in &ours {
                         let theirs = golden.get(&format!("gradient.{name}"));
-                        let bound = Bound::of(name);
+                        let bound = Bound::of(case, name);
                         let problem = bound.problem(gradient, &theirs);
                         assert!(problem.is_none(), "{what}: gradient of {name} {}", problem.unwrap_or_default());
                         for wrong in [1.0 - bound.detected, 1.0 + bound.detected] {

@@ -9,8 +9,23 @@ use safetensors::SafeTensors;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
 
-const CASES: [&str; 7] =
-    ["qwen2-tied", "qwen2-untied", "llama3", "llama-head-dim", "llama-yarn", "llama-longrope", "mistral"];
+const CASES: [&str; 15] = [
+    "qwen2-tied",
+    "qwen2-untied",
+    "llama3",
+    "llama-head-dim",
+    "llama-yarn",
+    "llama-longrope",
+    "mistral",
+    "mistral-window",
+    "qwen2-window",
+    "qwen3",
+    "phi3",
+    "gemma3",
+    "smollm3",
+    "olmo2",
+    "granite",
+];
 
 /// The goldens are found from the package, where cargo runs tests, and from the repository, so that
 /// the test binary can run on another machine.

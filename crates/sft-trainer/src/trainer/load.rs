@@ -80,8 +80,7 @@ pub(super) fn load(builder: SftTrainerBuilder<'_>) -> Result<SftTrainer<'_>, Err
     if let Some(line) = summary::unused_columns_line(&splits) {
         info!("{line}");
     }
-    let loading =
-        LoadSplit { config: &config, tokenizer: &tokenizer, model: &model_config, model_dir: &model_dir, device };
+    let loading = LoadSplit { config: &config, tokenizer: &tokenizer, model: &model_config, device };
     let mut train = loading.train(&mut splits)?;
     let eval = loading.eval(&mut splits)?;
     if let Some(example) = train.examples.first() {
@@ -179,7 +178,6 @@ struct LoadSplit<'a> {
     config: &'a SftConfig,
     tokenizer: &'a ChatTokenizer,
     model: &'a Config,
-    model_dir: &'a Path,
     device: Device,
 }
 
@@ -207,7 +205,6 @@ impl LoadSplit<'_> {
         info!("tokenizing {} of split {name}", summary::counted(rows.len(), "row"));
         let prepared = prepare(rows, self.tokenizer, &self.config.prepare).map_err(in_split)?;
         check_token_ids(name, &prepared.examples, self.model.vocab_size)?;
-        self.check_row_lengths(name, &prepared.examples)?;
         info!("{}", summary::split_line(name, &prepared.report));
         check_targets(name, &prepared.report)?;
         // A tokenizer may have gained a pad token that the model has no embedding for.
@@ -225,17 +222,6 @@ impl LoadSplit<'_> {
             pad_token_id,
             device: self.device,
         })
-    }
-
-    /// A sliding window changes nothing for rows within it. Windowed attention is not supported.
-    fn check_row_lengths(&self, split: &str, examples: &[Example]) -> Result<(), Error> {
-        let Some(window) = self.model.longest_row() else { return Ok(()) };
-        let length = examples.iter().flat_map(|example| &example.segment_lengths).copied().max().unwrap_or(0);
-        if usize::try_from(length).is_ok_and(|length| length <= window.get()) {
-            return Ok(());
-        }
-        let path = self.model_dir.join("config.json");
-        Err(Error::RowBeyondWindow { split: split.to_owned(), length, window: window.get(), path })
     }
 }
 

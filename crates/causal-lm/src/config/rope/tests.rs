@@ -30,7 +30,8 @@ fn read(model_type: &str, changes: &Value) -> Result<(Vec<RopeParameters>, Vec<S
     let fields = Fields::new(object, Path::new("config.json"));
     let single = |class| RopeParameters::read(&fields, class, SIZES).map(|(rope, ignored)| (vec![rope], ignored));
     match model_type {
-        "gemma3_text" => RopeParameters::read_for_layer_types(&fields, &GEMMA, SIZES),
+        "gemma3_text" => RopeParameters::read_for_layer_types(&fields, &GEMMA, SIZES)
+            .map(|(ropes, ignored)| (ropes.to_vec(), ignored)),
         "phi3" => single(&PHI),
         _ => single(&RopeClass::PLAIN),
     }

@@ -99,7 +99,7 @@ fn difference(config: &Config, expected: &Value) -> Option<String> {
         "max_position_embeddings": config.max_position_embeddings, "tie_word_embeddings": config.tie_word_embeddings,
         "qkv_bias": config.qkv_bias, "o_bias": config.o_bias, "mlp_bias": config.mlp_bias,
         "initializer_range": config.initializer_range, "dtype": config.dtype,
-        "window": config.longest_row().map(NonZeroUsize::get), "theta": config.rope.theta,
+        "window": config.sliding_window.map(NonZeroUsize::get), "theta": config.rope.theta,
     });
     for (name, value) in found.as_object().unwrap() {
         let (value, expected) = (value, &expected[name]);
