@@ -181,12 +181,18 @@ impl CausalLm {
     }
 
     fn loss_inputs<'a>(&self, x: &'a Tensor, head: &'a Tensor, batch: &'a TokenBatch) -> cross_entropy::Inputs<'a> {
-        cross_entropy::Inputs { x, weight: head, targets: &batch.targets, chunk_tokens: self.chunk_tokens() }
+        cross_entropy::Inputs { x, weight: head, targets: &batch.targets, chunk_tokens: self.chunk_tokens(batch) }
     }
 
-    fn chunk_tokens(&self) -> i64 {
-        // Large enough for a matrix product at full speed, small beside the weights.
-        let default = if self.options.device.is_cuda() { 1 << 27 } else { 1 << 24 };
+    /// Every chunk reads and writes the gradient of the head once more, and each is a matrix
+    /// product, which should be large.
+    fn chunk_tokens(&self, batch: &TokenBatch) -> i64 {
+        let memory_is_scarce = || self.kept(batch.rows.num_tokens()).contains(&Kept::Input);
+        let default = match self.options.device.is_cuda() {
+            false => 16 << 20,
+            true if memory_is_scarce() => 160 << 20,
+            true => 320 << 20,
+        };
         (self.options.logits_chunk_elements.unwrap_or(default) / self.config.vocab_size).max(1)
     }
 

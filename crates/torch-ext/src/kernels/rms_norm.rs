@@ -89,7 +89,7 @@ pub fn forward(x: &Tensor, residual: Option<&Tensor>, weight: Weight<'_>, epsilo
         pointer(&reciprocal_rms),
         Argument::Float(epsilon as f32),
     ];
-    launch(&source, "rms_norm_forward", Grid { blocks: n, threads }, x, &arguments)?;
+    launch(&source, "rms_norm_forward", Grid { blocks: n, threads, ..Grid::default() }, x, &arguments)?;
     Ok(Forward { sum, y, reciprocal_rms })
 }
 
@@ -148,7 +148,7 @@ pub fn backward(
         pointer(&partial),
         Argument::Long(n),
     ];
-    launch(&source, "rms_norm_backward", Grid { blocks, threads }, x, &arguments)?;
+    launch(&source, "rms_norm_backward", Grid { blocks, threads, ..Grid::default() }, x, &arguments)?;
     column_sum::add_partial(&partial, weight_gradient)?;
     Ok(dx)
 }

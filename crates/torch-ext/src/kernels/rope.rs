@@ -72,5 +72,5 @@ fn source(kind: Kind, width: Width) -> Source<'static> {
 }
 
 fn grid(packs: i64) -> Grid {
-    Grid { blocks: blocks_for(packs), threads: THREADS }
+    Grid { blocks: blocks_for(packs), threads: THREADS, ..Grid::default() }
 }

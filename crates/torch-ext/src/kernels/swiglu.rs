@@ -59,5 +59,11 @@ fn run(
     let packs = n * f / width.0;
     let pointers = tensors.iter().map(|tensor| pointer(tensor));
     let arguments: Vec<Argument> = pointers.chain([f, packs].map(Argument::Long)).collect();
-    launch(&source, function, Grid { blocks: blocks_for(packs), threads: THREADS }, tensors[0], &arguments)
+    launch(
+        &source,
+        function,
+        Grid { blocks: blocks_for(packs), threads: THREADS, ..Grid::default() },
+        tensors[0],
+        &arguments,
+    )
 }

@@ -56,7 +56,7 @@ fn refuses_what_it_cannot_take() {
 #[test]
 fn cross_entropy_and_its_gradient() {
     each(|kind, device| {
-        for (m, v) in [(1, 1), (3, 7), (5, 1000), (17, 4104), (64, 151_936)] {
+        for (m, v) in [(1, 1), (3, 7), (5, 1000), (17, 4104), (9, 49_152), (4, 151_935), (64, 151_936)] {
             let logits = random(&[m, v], kind, device) * 3.0;
             let targets = Tensor::randint(v, [m], (Kind::Int64, device));
             let wide = logits.to_kind(Kind::Double);
@@ -130,13 +130,21 @@ fn sums_of_columns_are_added() {
     each(|kind, device| {
         for (rows, columns) in [(1, 1), (7, 33), (300, 8), (2500, 3072), (4100, 576)] {
             let x = random(&[rows, columns], kind, device);
-            let sum = x.to_kind(Kind::Double).sum_dim_intlist(0, false, None);
-            for gradient_kind in [Kind::Float, Kind::BFloat16] {
-                let before = random(&[columns], gradient_kind, device);
-                let mut gradient = before.copy();
-                column_sum::add(&x, &mut gradient).unwrap();
-                assert_close(&gradient, &(before.to_kind(Kind::Double) + &sum), gradient_kind, "sum of columns");
+            // Columns of wider matrices, aligned for wide accesses and not.
+            for x in [x.shallow_clone(), random(&[rows, columns + 16], kind, device).narrow(1, 8, columns), {
+                random(&[rows, columns + 3], kind, device).narrow(1, 1, columns)
+            }] {
+                let sum = x.to_kind(Kind::Double).sum_dim_intlist(0, false, None);
+                assert!(column_sum::available(&x, &x.get(0).contiguous()));
+                for gradient_kind in [Kind::Float, Kind::BFloat16] {
+                    let before = random(&[columns], gradient_kind, device);
+                    let mut gradient = before.copy();
+                    column_sum::add(&x, &mut gradient).unwrap();
+                    assert_close(&gradient, &(before.to_kind(Kind::Double) + &sum), gradient_kind, "sum of columns");
+                }
             }
+            let transposed = x.tr();
+            assert!(rows < 2 || !column_sum::available(&transposed, &transposed.get(0).contiguous()));
         }
     });
 }
@@ -293,9 +301,9 @@ fn a_narrow_gradient_and_its_direction() {
     });
 }
 
-/// One launch for a stack of matrices rounds each as a launch of its own does.
+/// One launch for a stack of matrices adds to each, and rounds each as a launch of its own does.
 #[test]
-fn a_stack_is_rounded_with_the_bits_of_its_matrices() {
+fn a_stack_is_updated_as_its_matrices_are() {
     let Some(device) = gpu() else { return };
     let mix = |value: u64| {
         let z = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -304,19 +312,39 @@ fn a_stack_is_rounded_with_the_bits_of_its_matrices() {
         z ^ (z >> 31)
     };
     for (count, rows, cols) in [(1, 1, 1), (3, 5, 7), (4, 33, 64), (5, 512, 200)] {
-        let master = random(&[count, rows, cols], Kind::Float, device);
+        let shape = [count, rows, cols];
+        let (product, weights) = (random(&shape, Kind::Float, device), random(&shape, Kind::BFloat16, device));
+        let hidden = Tensor::randint_low(-0x8000, 0x7fff, shape, (Kind::Int16, device));
         let numbers: Vec<i64> = (0..count).map(|index| (mix(index as u64) as i64) ^ 7).collect();
-        let (seed, step) = (42, mix(17));
-        let mut stacked = Tensor::zeros([count, rows, cols], (Kind::BFloat16, device));
         let matrices = Tensor::from_slice(&numbers).to_device(device);
+        let (seed, step) = (42, mix(17));
         let noise = adam::StackNoise { matrices: &matrices, seed, step };
-        adam::write_stack(&master, &mut stacked, noise, 0.5).unwrap();
-        for (number, index) in numbers.iter().zip(0..) {
-            let mut values = Tensor::zeros([rows, cols], (Kind::BFloat16, device));
-            let key = mix(seed ^ mix(*number as u64 ^ step));
-            let weight = adam::Weight { values: &mut values, format: adam::WeightFormat::Stochastic { key } };
-            adam::write_master(&master.select(0, index), weight, 0.5).unwrap();
-            assert!(values.equal(&stacked.select(0, index)), "{count} {rows} {cols}: matrix {index}");
+        for (name, format) in [
+            ("hidden bits", adam::StackFormat::HiddenBits(&hidden)),
+            ("stochastic", adam::StackFormat::Stochastic(noise)),
+            ("nearest", adam::StackFormat::Nearest),
+        ] {
+            let (mut stacked, hidden_before) = (weights.copy(), hidden.copy());
+            let addition = adam::Addition { product: &product, factor: 0.25, decay_before: 0.5, decay_after: 0.75 };
+            adam::add_to_stack(&mut stacked, format, addition).unwrap();
+            for (number, index) in numbers.iter().zip(0..) {
+                let (values, hidden) = (weights.select(0, index).copy(), hidden_before.select(0, index).copy());
+                let own_format = match format {
+                    adam::StackFormat::HiddenBits(_) => adam::WeightFormat::HiddenBits(&hidden),
+                    adam::StackFormat::Stochastic(_) => {
+                        adam::WeightFormat::Stochastic { key: mix(seed ^ mix(*number as u64 ^ step)) }
+                    }
+                    adam::StackFormat::Nearest => adam::WeightFormat::Nearest,
+                };
+                let mut master = Tensor::zeros([rows, cols], (Kind::Float, device));
+                adam::read_master(&values, own_format, 0.5, &mut master).unwrap();
+                // Exact: all factors are powers of two. In the sum, one rounding.
+                let master = master + product.select(0, index) * 0.25;
+                let weight = adam::Weight { values: &mut values.shallow_clone(), format: own_format };
+                adam::write_master(&master, weight, 0.75).unwrap();
+                assert!(values.equal(&stacked.select(0, index)), "{name} {count} {rows} {cols}: matrix {index}");
+            }
+            hidden.shallow_clone().copy_(&hidden_before);
         }
     }
 }

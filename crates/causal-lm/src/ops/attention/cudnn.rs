@@ -11,10 +11,6 @@ use torch_ext::AttentionInputs;
 /// tokens.
 const SHORTEST: i64 = 512;
 
-/// Whether query heads may share key heads. libtorch 2.11 hands such tensors to cuDNN as they are,
-/// and the gradients of key and value have the key heads.
-const TAKES_GROUPED_HEADS: bool = true;
-
 /// Set when a call has failed. cuDNN is not called again then.
 static REFUSED: AtomicBool = AtomicBool::new(false);
 
@@ -29,8 +25,8 @@ pub struct Saved {
 pub(crate) fn takes(device: Device, compute: Kind, head_dim: i64, [heads, key_heads]: [i64; 2], length: i64) -> bool {
     device.is_cuda()
         && matches!(compute, Kind::BFloat16 | Kind::Half)
-        && matches!(head_dim, 64 | 128)
-        && (heads == key_heads || TAKES_GROUPED_HEADS && heads % key_heads == 0)
+        && matches!(head_dim, 64 | 96 | 128 | 256)
+        && heads % key_heads == 0
         && length >= SHORTEST
         && !REFUSED.load(Ordering::Relaxed)
 }
