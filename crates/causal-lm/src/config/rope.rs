@@ -234,7 +234,24 @@ impl RopeParameters {
         let is_known = |name: &str| COMMON_FIELDS.contains(&name) || own_fields.contains(&name);
         let unknown = nested.names().filter(|name| !is_known(name) && nested.get(name).is_some());
         ignored.extend(unknown.map(|name| nested.full_name(name)));
-        Ok(Self { theta, scaling, partial_rotary_factor })
+        let rope = Self { theta, scaling, partial_rotary_factor };
+        if let Some((name, problem)) = rope.not_finite() {
+            return Err(nested.error(name, problem));
+        }
+        Ok(rope)
+    }
+
+    /// A field that makes angles or their cosine infinite or not a number.
+    fn not_finite(&self) -> Option<(&'static str, String)> {
+        if matches!(self.scaling, RopeScaling::Yarn { .. }) && self.theta == 1.0 {
+            return Some((
+                "rope_theta",
+                "is 1, with which yarn has no frequencies; it must be another number".to_owned(),
+            ));
+        }
+        let factor = self.attention_factor();
+        let problem = format!("is {factor} when it is computed from the other fields; state a number");
+        (!factor.is_finite()).then_some(("attention_factor", problem))
     }
 }
 
@@ -395,10 +412,11 @@ impl Source<'_> {
             Some(other) => return Err(self.nested.error(name, format!("is {}, {}", shortened(other), wanted()))),
         };
         let divisor = |value: &Value| {
-            let number = value.as_f64().filter(|number| *number > 0.0);
+            let number =
+                value.as_f64().map(|number| number as f32).filter(|number| *number > 0.0 && number.is_finite());
             number.ok_or_else(|| self.nested.error(name, format!("has {}, {}", shortened(value), wanted())))
         };
-        values.iter().map(|value| Ok(divisor(value)? as f32)).collect()
+        values.iter().map(divisor).collect()
     }
 }
 
