@@ -21,7 +21,8 @@ pub struct Saved {
     forward: torch_ext::cudnn::Forward,
 }
 
-/// Whether cuDNN is used for heads of this type, size and number, and rows of this length.
+/// Whether cuDNN is used for heads of this type, size and number, and rows of this length. Query
+/// heads may share key heads: libtorch hands such tensors to cuDNN as they are.
 pub(crate) fn takes(device: Device, compute: Kind, head_dim: i64, [heads, key_heads]: [i64; 2], length: i64) -> bool {
     device.is_cuda()
         && matches!(compute, Kind::BFloat16 | Kind::Half)

@@ -72,6 +72,7 @@ fn rows_of_one_length_with_cudnn_equal_sdpa_and_the_reference() {
         (vec![1024; 2], 14, 2, 64),
         (vec![777], 12, 2, 128),
         (vec![512; 2], 6, 1, 128),
+        (vec![777], 12, 2, 128),
         (vec![512; 2], 4, 2, 96),
         (vec![576; 2], 4, 1, 256),
     ] {
