@@ -15,6 +15,7 @@ pub mod experts;
 pub mod glu;
 mod layer_norm;
 pub mod linear;
+pub mod mixture;
 pub mod norm;
 pub mod qk_norm;
 pub mod rms_norm;

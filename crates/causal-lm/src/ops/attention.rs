@@ -28,9 +28,9 @@ pub enum AttentionKind {
     /// length, by the fastest kernel available.
     ///
     /// That is cuDNN's kernel on CUDA in 16 bits, if all rows of a batch have the same length of
-    /// 512 or more that does not pass the layer's window, heads have size 64 or 128, and batches
-    /// with the same number and length of rows have come twice before. Otherwise it is the kernel
-    /// of [`AttentionKind::Sdpa`].
+    /// 512 or more that does not pass the layer's window, heads have size 64, 96, 128 or 256, and
+    /// batches with the same number and length of rows have come twice before. Otherwise it is the
+    /// kernel of [`AttentionKind::Sdpa`].
     #[default]
     #[serde(rename = "flash_attention_2")]
     Flash,

@@ -1,5 +1,5 @@
 //! The norm of a block as its family declares it: root-mean-square norm in its variants
-//! ([`rms_norm`](super::rms_norm)), or layer norm ([`layer_norm`](super::layer_norm)).
+//! ([`rms_norm`]), or layer norm.
 //!
 //! Shapes: `n` tokens, `d` hidden.
 

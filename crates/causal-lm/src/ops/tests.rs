@@ -2,10 +2,11 @@
 //! every gradient in float64 (make_operations.py).
 
 use super::attention::{self, AttentionKind, Scores};
-use super::experts::{self, Experts};
+use super::experts::Experts;
 use super::glu::{self, Activation, Gate, Unit};
+use super::mixture::{self, Mixture};
 use super::norm::{self, Gain, Norm, NormKind};
-use super::router::{self, Balance, Choice, Weighting};
+use super::router::{Balance, Choice, Weighting};
 use super::*;
 use crate::RowLayout;
 use safetensors::SafeTensors;
@@ -116,6 +117,12 @@ fn activations_equal_transformers() {
     }
 }
 
+const SWIGLU: Unit = Unit { activation: Activation::Silu, gate: Gate::Gated };
+
+fn mixture_of([router, gate_up, down]: &[Tensor; 3], choice: Choice) -> Mixture<'_> {
+    Mixture { router, choice, experts: Experts { gate_up, down, unit: SWIGLU } }
+}
+
 /// Two layers on the same tokens, of which two are padding for the balancing loss, which counts
 /// half.
 #[test]
@@ -124,7 +131,6 @@ fn mixtures_equal_those_of_qwen_3_olmoe_and_mixtral() {
         [("qwen3_moe", Weighting::Normalised), ("olmoe", Weighting::Probability), ("mixtral", Weighting::Normalised)]
     {
         let golden = Golden::of(&format!("mixture.{name}"));
-        let unit = Unit { activation: Activation::Silu, gate: Gate::Gated };
         let (x, dy, mask) = (golden.get("x"), golden.get("dy").chunk(2, 0), golden.get("mask"));
         let choice = Choice { experts_per_token: 2, weighting };
         let mut balance = Balance::new(5, Kind::Double, x.device()).unwrap();
@@ -132,26 +138,25 @@ fn mixtures_equal_those_of_qwen_3_olmoe_and_mixtral() {
             let of = |name: &str| golden.get(&format!("{layer}.{name}"));
             [of("gate.weight"), of("experts.gate_up_proj"), of("experts.down_proj")]
         });
-        let forwards = weights.each_ref().map(|[gate, gate_up, down]| {
-            let routing = router::forward(&x.matmul(&gate.tr()), choice).unwrap();
-            balance.add(&routing, Some(&mask)).unwrap();
-            let (y, saved) = experts::forward(&x, Experts { gate_up, down, unit }, &routing).unwrap();
-            (y, routing, saved)
+        let forwards = weights.each_ref().map(|weights| {
+            let (y, saved) = mixture::forward(&x, mixture_of(weights, choice)).unwrap();
+            balance.add(&saved.routing, Some(&mask)).unwrap();
+            (y, saved)
         });
         golden.check("output", &Tensor::cat(&[&forwards[0].0, &forwards[1].0], 0));
         golden.check("aux", &balance.loss().unwrap());
         let d_probabilities = mask.unsqueeze(1) * balance.gradient(&Tensor::from(0.5)).unwrap();
         let mut dx = x.zeros_like();
-        for (layer, ([gate, gate_up, down], (_, routing, saved))) in weights.iter().zip(&forwards).enumerate() {
-            let buffers = [gate_up.zeros_like(), down.zeros_like()];
-            let gradients = Experts { gate_up: &buffers[0], down: &buffers[1], unit };
-            let inputs = (&x, Experts { gate_up, down, unit }, routing);
-            let found = experts::backward(&dy[layer], inputs, saved, gradients).unwrap();
-            let d_logits = router::backward(&found.weights, routing, Some(&d_probabilities)).unwrap();
-            dx += found.x + d_logits.matmul(gate);
-            golden.check(&format!("d_{layer}.gate.weight"), &d_logits.tr().matmul(&x));
-            golden.check(&format!("d_{layer}.experts.gate_up_proj"), &buffers[0]);
-            golden.check(&format!("d_{layer}.experts.down_proj"), &buffers[1]);
+        for (layer, (weights, (_, saved))) in weights.iter().zip(&forwards).enumerate() {
+            let buffers = weights.each_ref().map(Tensor::zeros_like);
+            let [router, gate_up, down] = &buffers;
+            let gradients =
+                mixture::Gradients { router: router.shallow_clone(), experts: Experts { gate_up, down, unit: SWIGLU } };
+            let inputs = (&x, mixture_of(weights, choice), saved);
+            dx += mixture::backward(&dy[layer], inputs, Some(&d_probabilities), gradients).unwrap();
+            golden.check(&format!("d_{layer}.gate.weight"), router);
+            golden.check(&format!("d_{layer}.experts.gate_up_proj"), gate_up);
+            golden.check(&format!("d_{layer}.experts.down_proj"), down);
         }
         golden.check("d_x", &dx);
     }

@@ -105,6 +105,22 @@ fn fields_that_do_not_fit_are_named() {
             json!({"rope_scaling": {"type": "longrope", "short_factor": [1, 1, 1, 1, 1, 1, 1, 0], "long_factor": list(8)}}),
             "rope_scaling.short_factor has 0, must be a list",
         ),
+        (
+            "llama",
+            json!({"rope_scaling": {"type": "longrope", "short_factor": [1, 1, 1, 1, 1, 1, 1, 1e-60], "long_factor": list(8)}}),
+            "rope_scaling.short_factor has 1e-60, must be a list",
+        ),
+        (
+            "llama",
+            json!({"rope_scaling": {"type": "longrope", "short_factor": list(8), "long_factor": list(8),
+                                    "original_max_position_embeddings": 1}}),
+            "rope_scaling.attention_factor is inf when it is computed from the other fields; state a number",
+        ),
+        (
+            "llama",
+            json!({"rope_theta": 1, "rope_scaling": {"rope_type": "yarn", "factor": 2}}),
+            "rope_scaling.rope_theta is 1, with which yarn has no frequencies",
+        ),
         ("llama", json!({"rope_scaling": {"type": "su"}}), "rope_scaling.type \"su\" is not supported"),
         ("llama", json!({"rope_scaling": {"rope_type": "yarn"}}), "rope_scaling.factor is missing"),
         (

@@ -69,7 +69,7 @@ fn rows_of_one_length_with_cudnn_equal_sdpa_and_the_reference() {
         (vec![512, 513], 2, 2, 64),
         // Fewer key heads than query heads.
         (vec![520; 2], 4, 2, 64),
-        (vec![1024], 14, 2, 64),
+        (vec![1024; 2], 14, 2, 64),
         (vec![512; 2], 6, 1, 128),
         (vec![777], 12, 2, 128),
         (vec![512; 2], 4, 2, 96),
@@ -94,7 +94,7 @@ fn rows_of_one_length_with_cudnn_equal_sdpa_and_the_reference() {
                 check.gradient(0, &gradients.query);
                 check.gradient(1, &gradients.key);
                 check.gradient(2, &gradients.value);
-                let fits = device().is_cuda() && kind == Kind::BFloat16 && lengths[0] == lengths[1];
+                let fits = device().is_cuda() && kind == Kind::BFloat16 && rows.as_one_group().is_some();
                 let expected = fits && attention == AttentionKind::Flash;
                 assert_eq!(matches!(saved, Saved::Cudnn(_)), expected, "{lengths:?} {kind:?} {attention:?}");
                 [output, gradients.query, gradients.key, gradients.value].map(|tensor| {
@@ -137,6 +137,9 @@ fn windows_and_capped_scores_equal_autograd() {
                 let inputs = Inputs { query: &query, key: &key, value: &value, rows: &rows, scores };
                 let (output, saved) = forward(attention, inputs).unwrap();
                 check.forward(&output);
+                let takes_kernel = device().is_cuda() && kind == Kind::BFloat16 && soft_cap.is_none();
+                let expected = takes_kernel && attention != AttentionKind::Eager;
+                assert_eq!(matches!(saved, Saved::FlashCuda(_)), expected, "{lengths:?} {kind:?} {attention:?}");
                 let gradients = backward(&d_output, inputs, &saved).unwrap();
                 if window != Some(1) {
                     // A token that sees only itself has no gradient of q and k but rounding errors.
@@ -146,6 +149,27 @@ fn windows_and_capped_scores_equal_autograd() {
                 check.gradient(2, &gradients.value);
             });
         }
+    }
+}
+
+/// cuDNN's kernel knows no window, so rows that pass theirs go to the variable-length one.
+#[test]
+fn rows_within_the_window_go_to_cudnn() {
+    let lengths = [520, 520];
+    let rows = RowLayout::new(&lengths, device()).unwrap();
+    for window in [519, 520] {
+        let scores = Scores { window: NonZeroUsize::new(window), ..Scores::scaled(0.125) };
+        let of = |heads: i64| random(&[1040, heads, 64], Kind::BFloat16);
+        let (query, key, value, d_output) = (of(2), of(1), of(1), of(2));
+        let mut check = Check::of(&[&query, &key, &value], &d_output, |t| reference(t, &lengths, scores));
+        let inputs = Inputs { query: &query, key: &key, value: &value, rows: &rows, scores };
+        let (output, saved) = forward(AttentionKind::Flash, inputs).unwrap();
+        assert_eq!(matches!(saved, Saved::Cudnn(_)), device().is_cuda() && window == 520);
+        check.forward(&output);
+        let gradients = backward(&d_output, inputs, &saved).unwrap();
+        check.gradient(0, &gradients.query);
+        check.gradient(1, &gradients.key);
+        check.gradient(2, &gradients.value);
     }
 }
 
