@@ -1,5 +1,4 @@
-//! Decoder-only language models of the Qwen2, Llama and Mistral families over libtorch, made for
-//! training.
+//! Decoder-only language models over libtorch, made for training: those of [`Family`].
 //!
 //! A model is loaded from a folder in Hugging Face's layout ([`CausalLm::load`]) and saved to one
 //! ([`CausalLm::save`]). The rows of a batch lie end to end ([`TokenBatch`]), so no time is spent
