@@ -4,7 +4,7 @@
 mod choices;
 mod numbers;
 
-pub use self::choices::{BasisChange, ProjectionType, RefreshTiming, SubspaceSolver};
+pub use self::choices::{BasisChange, BasisStorage, ProjectionType, RefreshTiming, SubspaceSolver};
 pub use self::numbers::{Rank, Scale};
 use crate::Error;
 use serde::{Deserialize, Serialize};
@@ -40,6 +40,9 @@ pub struct GaLoreConfig {
     /// further refresh for which this holds doubles it again. Default: no.
     #[serde(skip_serializing_if = "is_default")]
     pub lazy_refresh: bool,
+    /// How bases are kept.
+    #[serde(skip_serializing_if = "is_default")]
+    pub basis: BasisStorage,
     /// Seed of [`SubspaceSolver::Random`]. The others use none. Default: 0.
     #[serde(skip_serializing_if = "is_default")]
     pub seed: u64,
@@ -61,6 +64,7 @@ impl Default for GaLoreConfig {
             subspace: SubspaceSolver::Auto,
             moments: BasisChange::Keep,
             lazy_refresh: false,
+            basis: BasisStorage::Auto,
             seed: 0,
         }
     }

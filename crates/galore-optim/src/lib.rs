@@ -20,7 +20,8 @@
 //!   places ε and the bias corrections differently.
 //! - [`GaLoreConfig`] says how many vectors a subspace has ([`Rank`]), how far a step goes
 //!   ([`Scale`]), when subspaces are refreshed ([`RefreshTiming`]), how they are found
-//!   ([`SubspaceSolver`]) and what a new basis does to the moments ([`BasisChange`]). Its defaults
+//!   ([`SubspaceSolver`]) and kept ([`BasisStorage`]), and what a new basis does to the moments
+//!   ([`BasisChange`]). Its defaults
 //!   are those of Hugging Face, and equal galore-torch.
 //! - A target is a matrix `[rows, cols]`, or `[experts, rows, cols]`: each expert then has a
 //!   subspace of its own. Where a gradient is zero or cannot be decomposed, the old basis stays.
@@ -100,12 +101,15 @@ mod refresh_schedule;
 mod scratch;
 mod stack;
 mod state;
+mod stored_basis;
 mod targets;
 mod transport;
 
 pub use config::{AdamConfig, MomentDtype, WeightUpdate};
 pub use error::Error;
-pub use galore_config::{BasisChange, GaLoreConfig, ProjectionType, Rank, RefreshTiming, Scale, SubspaceSolver};
+pub use galore_config::{
+    BasisChange, BasisStorage, GaLoreConfig, ProjectionType, Rank, RefreshTiming, Scale, SubspaceSolver,
+};
 pub use gradient_check::GradientCheck;
 pub use gradients::{clip_gradients, global_gradient_norm};
 pub use optim_args::parse_optim_args;

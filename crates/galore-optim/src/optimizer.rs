@@ -26,7 +26,8 @@ pub trait Optimizer {
 
     /// The state as named tensors that share its memory: `<parameter>.exp_avg` and `.exp_avg_sq`
     /// (float32 or bfloat16), `.step` (int64), and where they are used `.basis_left` and
-    /// `.basis_right` (float32 or float16), `.hidden_bits` (int16), `.master` (float32). Those of a
+    /// `.basis_right` (float32 or float16; with [`BasisStorage`](crate::BasisStorage) uint8 codes,
+    /// and their `_ranges` in float32), `.hidden_bits` (int16), `.master` (float32). Those of a
     /// target `[experts, rows, cols]` have the experts as their first dimension, and are copies.
     ///
     /// # Errors

@@ -199,8 +199,8 @@ impl ParameterState {
         if let Some((suffix, tensor)) = self.master.state() {
             expected.push((format!("{name}.{suffix}"), tensor.kind(), shape));
         }
-        for (suffix, shape) in self.projector.iter().filter(|_| num_steps > 0).flat_map(Projector::basis_shapes) {
-            expected.push((format!("{name}.{suffix}"), self.adam.moments.basis_kind(), shape.to_vec()));
+        for (suffix, kind, shape) in self.projector.iter().filter(|_| num_steps > 0).flat_map(Projector::expected) {
+            expected.push((format!("{name}.{suffix}"), kind, shape));
         }
         expected
     }

@@ -228,7 +228,7 @@ impl Stack {
         self.bases.f_narrow(0, start, members.len() as i64)?.f_copy_(fresh)?;
         for member in members {
             if let Some(projector) = &mut member.projector {
-                projector.use_stacked_basis();
+                projector.use_stacked_basis()?;
                 projector.schedule.refreshed(member.num_steps);
             }
         }

@@ -143,6 +143,7 @@ fn dtype(kind: Kind) -> Result<Dtype, TchError> {
         Kind::Int16 => Ok(Dtype::I16),
         Kind::BFloat16 => Ok(Dtype::BF16),
         Kind::Half => Ok(Dtype::F16),
+        Kind::Uint8 => Ok(Dtype::U8),
         other => Err(TchError::Kind(format!("an optimizer state holds no {other:?}"))),
     }
 }
