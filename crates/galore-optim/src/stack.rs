@@ -6,7 +6,9 @@
 //! buffer that they are views into. The state of the members is then made adjacent too. Names,
 //! shapes and state files stay those of single parameters.
 
-use crate::accelerated::{KernelMoments, StackKeys, StoredWeight, allow_tf32, catch_scalar_panic, fused_kernels};
+use crate::accelerated::{
+    KernelMoments, StackKeys, StoredStack, StoredWeight, allow_tf32, catch_scalar_panic, fused_kernels,
+};
 use crate::adam::{AdamFormula, AdamStep};
 use crate::basis::{self, Bases, Content, Side, Wanted};
 use crate::error::OnParameter;
@@ -255,8 +257,8 @@ impl Stack {
         let numel = weights.numel() as i64;
         let leader = &members[start as usize];
         let KernelWeight { kernels, stored, .. } = leader.master.for_kernel(leader.num_steps).ok_or_else(no_kernel)?;
-        let hidden = if self.hidden.numel() > 0 { Some(part(&self.hidden)?) } else { None };
-        let stored_all = hidden.as_ref().map_or(stored, StoredWeight::HiddenBits);
+        let hidden = if self.hidden.numel() > 0 { part(&self.hidden)? } else { self.hidden.shallow_clone() };
+        let noise = part(&self.noise)?;
         let (mut first, mut second) = (part(&self.first_moments)?, part(&self.second_moments)?);
         let mut low_rank = scratch.floats(Slot::LowRank, first.numel() as i64)?.f_view(&first.size()[..])?;
         // One launch serves all members, with the first one's key. An element's index among all
@@ -265,8 +267,7 @@ impl Stack {
         let moments = KernelMoments { first: &mut first, second: &mut second, key };
 
         // Where the basis is float16, so are the operands: they round as TF32 does, at twice the
-        // speed. The step then lacks a power of two. The weight is divided by it before the
-        // addition and multiplied by it afterwards.
+        // speed. The step then lacks a power of two, which is a factor on the product.
         let halves = bases.kind() == Kind::Half && !matches!(stored, StoredWeight::Float);
         let (step, bases, factor) = if halves {
             let gradients = part(&self.gradients)?;
@@ -291,37 +292,35 @@ impl Stack {
             (low_rank, bases, 1.0)
         };
 
-        let mut master = match stored {
-            StoredWeight::Float => weights.shallow_clone(),
-            _ => scratch.floats(Slot::Master, numel)?.f_view(&shape[..])?,
-        };
-        if !matches!(stored, StoredWeight::Float) {
-            kernels.read_master((&weights, stored_all), factor.recip(), &mut master)?;
-        }
-        decay(&mut master, adam.decay_before)?;
         let (left, right) = match self.side {
             Side::Right => (&step, &bases),
             _ => (&bases, &step),
         };
+        let stored = match stored {
+            StoredWeight::Float => {
+                let mut master = weights.shallow_clone();
+                decay(&mut master, adam.decay_before)?;
+                let _tf32 = allow_tf32(&weights)?;
+                master.f_baddbmm_(left, right).map(drop)?;
+                return decay(&mut master, adam.decay_after);
+            }
+            StoredWeight::HiddenBits(_) => StoredStack::HiddenBits(&hidden),
+            StoredWeight::Nearest => StoredStack::Nearest,
+            StoredWeight::Stochastic { .. } => {
+                let seed = leader.master.seed().unwrap_or_default();
+                StoredStack::Stochastic(StackKeys { parameters: &noise, seed, step: Noise::mixed(leader.num_steps) })
+            }
+        };
+        // The product is written, not added: adding takes a float32 copy of the weights, which is
+        // two more passes over memory.
+        let product = scratch.floats(Slot::Master, numel)?.f_view(&shape[..])?;
         if halves {
-            master.f_baddbmm_dtype_out(&master, left, right, Kind::Float).map(drop)?;
+            left.f_bmm_dtype_out(&product, right, Kind::Float).map(drop)?;
         } else {
             let _tf32 = allow_tf32(&weights)?;
-            master.f_baddbmm_(left, right).map(drop)?;
+            left.f_bmm_out(&product, right).map(drop)?;
         }
-        decay(&mut master, adam.decay_after)?;
-        match stored {
-            StoredWeight::Float => Ok(()),
-            StoredWeight::HiddenBits(_) | StoredWeight::Nearest => {
-                kernels.write_master(&master, (&weights, stored_all), factor)
-            }
-            StoredWeight::Stochastic { .. } => {
-                let parameters = part(&self.noise)?;
-                let seed = leader.master.seed().unwrap_or_default();
-                let keys = StackKeys { parameters: &parameters, seed, step: Noise::mixed(leader.num_steps) };
-                kernels.write_stack(&master, &weights, keys, factor)
-            }
-        }
+        kernels.add_to_stack((&product, factor), (&weights, stored), adam)
     }
 }
 

@@ -5,7 +5,9 @@
 
 use crate::table::{TIME, Work, check_close, head, line};
 use anyhow::Result;
-use galore_optim::{AdamConfig, AdamW, GaLoreAdamW, GaLoreConfig, Optimizer, Parameter, ParameterGroup, SubspaceSolver, WeightUpdate};
+use galore_optim::{
+    AdamConfig, AdamW, GaLoreAdamW, GaLoreConfig, Optimizer, Parameter, ParameterGroup, SubspaceSolver, WeightUpdate,
+};
 use std::path::Path;
 use std::time::Duration;
 use tch::nn::OptimizerConfig;
@@ -59,7 +61,8 @@ pub fn run(_: &Path) -> Result<()> {
         let mut variants = Vec::new();
         for (name, solver) in [("svd", SubspaceSolver::Svd), ("eigenvectors", SubspaceSolver::Eigenvectors)] {
             let layer: Vec<Parameter> = weights(Kind::Float)?.into_iter().take(SHAPES.len()).collect();
-            let config = GaLoreConfig { rank: rank.into(), update_proj_gap: 1, subspace: solver, ..GaLoreConfig::default() };
+            let config =
+                GaLoreConfig { rank: rank.into(), update_proj_gap: 1, subspace: solver, ..GaLoreConfig::default() };
             let mut optimizer = galore(layer, &config)?;
             variants.push(Variant::timed_by_itself(name, move || {
                 let before: Duration = optimizer.subspace_refresh_time();

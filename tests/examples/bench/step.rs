@@ -4,7 +4,10 @@ use crate::models;
 use crate::table::{TIME, Work, check_close, head, line};
 use anyhow::{Result, ensure};
 use causal_lm::{CausalLm, Config, Recompute, TokenBatch};
-use galore_optim::{AdamConfig, AdamW, GaLoreAdamW, GaLoreConfig, Optimizer, ParameterGroup, WeightUpdate, clip_gradients, global_gradient_norm};
+use galore_optim::{
+    AdamConfig, AdamW, GaLoreAdamW, GaLoreConfig, Optimizer, ParameterGroup, WeightUpdate, clip_gradients,
+    global_gradient_norm,
+};
 use std::path::Path;
 use tch::{Kind, Tensor};
 use whole_program_tests::measure::Variant;

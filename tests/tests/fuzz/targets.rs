@@ -8,7 +8,10 @@ use crate::{Seed, Target};
 use causal_lm::{CausalLm, Config, ModelOptions, TokenBatch};
 use checkpoint_callbacks::{DirectoryStore, EarlyStopping, LossSpike, Publication, publish, verify};
 use galore_optim::{AdamConfig, AdamW, GaLoreAdamW, GaLoreConfig, Optimizer, Parameter, ParameterGroup, WeightUpdate};
-use sft_data::{AddGenerationPrompt, AddSpecialTokens, ChatTokenizer, DatasetConfig, LocalFiles, PackingStrategy, PrepareConfig, Row, SpecialTokensInText};
+use sft_data::{
+    AddGenerationPrompt, AddSpecialTokens, ChatTokenizer, DatasetConfig, LocalFiles, PackingStrategy, PrepareConfig,
+    Row, SpecialTokensInText,
+};
 use sft_trainer::{RUN_FILE, RunFile};
 use std::io::Write as _;
 use std::path::Path;
