@@ -142,6 +142,7 @@ impl Engine {
         match self.formula {
             AdamFormula::Torch => "adamw",
             AdamFormula::GaLore => "galore_adamw",
+            AdamFormula::BitsAndBytes => "adamw_8bit",
         }
     }
 }

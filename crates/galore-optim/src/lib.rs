@@ -73,6 +73,7 @@
 mod accelerated;
 mod adam;
 mod basis;
+mod codec;
 mod config;
 mod eigenbasis;
 mod engine;
@@ -103,7 +104,7 @@ pub use galore_config::{BasisChange, GaLoreConfig, ProjectionType, Rank, Refresh
 pub use gradient_check::GradientCheck;
 pub use gradients::{clip_gradients, global_gradient_norm};
 pub use optim_args::parse_optim_args;
-pub use optimizer::{AdamW, GaLoreAdamW, Optimizer};
+pub use optimizer::{AdamW, AdamW8bit, GaLoreAdamW, Optimizer};
 pub use parameter::{Parameter, ParameterGroup};
 pub use state::StateFile;
 pub use targets::{TargetModules, select_targets};

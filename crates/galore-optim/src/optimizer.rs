@@ -1,4 +1,4 @@
-//! The two optimizers and what they have in common.
+//! The optimizers and what they have in common.
 
 use crate::accelerated::catch_scalar_panic;
 use crate::adam::AdamFormula;
@@ -125,7 +125,23 @@ impl AdamW {
     }
 }
 
-/// Both optimizers are an [`Engine`]. They differ in how it is made.
+/// AdamW as bitsandbytes computes it: torch's step, with the decay after it. With
+/// [`MomentDtype::Blockwise8bit`](crate::MomentDtype::Blockwise8bit) it is Hugging Face's
+/// `adamw_8bit`. Groups with [`ParameterGroup::galore`] are targets, as in `galore_adamw_8bit`.
+#[derive(Debug)]
+pub struct AdamW8bit(Engine);
+
+impl AdamW8bit {
+    /// An optimizer whose moments are zero.
+    ///
+    /// # Errors
+    /// As [`GaLoreAdamW::new`].
+    pub fn new(groups: Vec<ParameterGroup>, weight_update: WeightUpdate) -> Result<Self, Error> {
+        catch_scalar_panic(|| Engine::new(AdamFormula::BitsAndBytes, groups, weight_update)).map(AdamW8bit)
+    }
+}
+
+/// The optimizers are an [`Engine`]. They differ in how it is made.
 macro_rules! optimize_by_engine {
     ($($optimizer:ty),+) => {
         $(
@@ -174,4 +190,4 @@ macro_rules! optimize_by_engine {
     };
 }
 
-optimize_by_engine!(GaLoreAdamW, AdamW);
+optimize_by_engine!(GaLoreAdamW, AdamW, AdamW8bit);

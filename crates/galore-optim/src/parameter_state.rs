@@ -67,8 +67,9 @@ impl ParameterState {
         let gradient = gradient.f_view([-1])?;
         if let Some(KernelWeight { flat, stored, .. }) = self.master.for_kernel(self.num_steps)
             && let Some(kernels) = fused_kernels(&[&gradient])
+            && let Some(moments) = self.moments.for_kernel(self.num_steps)
         {
-            return kernels.update((flat, stored), &gradient, self.moments.for_kernel(self.num_steps), adam);
+            return kernels.update((flat, stored), &gradient, moments, adam);
         }
         for range @ (start, length) in scratch.chunks(self.master.numel()) {
             let gradient = scratch.widened(Slot::Gradient, &gradient.f_narrow(0, start, length)?)?;
@@ -118,10 +119,8 @@ impl ParameterState {
         let _tf32 = allow_tf32(gradient)?;
         let low_rank = projector.project(gradient, scratch)?;
         let mut flat = low_rank.f_view([-1])?;
-        match fused_kernels(&[&flat]) {
-            Some(kernels) => {
-                kernels.direction(&mut flat, self.moments.for_kernel(self.num_steps), adam, projector.scale)?;
-            }
+        match fused_kernels(&[&flat]).zip(self.moments.for_kernel(self.num_steps)) {
+            Some((kernels, moments)) => kernels.direction(&mut flat, moments, adam, projector.scale)?,
             None => self.plain_direction(&flat, adam, projector.scale, scratch)?,
         }
         let whole = (0, self.master.numel());
@@ -173,10 +172,8 @@ impl ParameterState {
         let shape = self.parameter.weight.size();
         let moment_shape =
             self.projector.as_ref().map_or(shape.clone(), |projector| projector.low_rank_shape().to_vec());
-        let mut tensors = vec![
-            (format!("{name}.exp_avg"), self.moments.first.f_view(&moment_shape[..])?),
-            (format!("{name}.exp_avg_sq"), self.moments.second.f_view(&moment_shape[..])?),
-        ];
+        let moments = self.moments.state(&moment_shape)?.into_iter();
+        let mut tensors: Vec<_> = moments.map(|(suffix, tensor)| (format!("{name}.{suffix}"), tensor)).collect();
         if let Some((suffix, tensor)) = self.master.state() {
             tensors.push((format!("{name}.{suffix}"), tensor.f_view(&shape[..])?));
         }
@@ -192,10 +189,9 @@ impl ParameterState {
         let shape = self.parameter.weight.size();
         let moment_shape =
             self.projector.as_ref().map_or(shape.clone(), |projector| projector.low_rank_shape().to_vec());
-        let mut expected = vec![
-            (format!("{name}.exp_avg"), self.moments.kind(), moment_shape.clone()),
-            (format!("{name}.exp_avg_sq"), self.moments.kind(), moment_shape),
-        ];
+        let moments = self.moments.expected(&moment_shape).into_iter();
+        let mut expected: Vec<_> =
+            moments.map(|(suffix, kind, shape)| (format!("{name}.{suffix}"), kind, shape)).collect();
         if let Some((suffix, tensor)) = self.master.state() {
             expected.push((format!("{name}.{suffix}"), tensor.kind(), shape));
         }
@@ -210,7 +206,7 @@ impl ParameterState {
         self.num_steps = num_steps;
         let basis = if num_steps > 0 { Basis::Present } else { Basis::Absent };
         match &mut self.projector {
-            Some(projector) => projector.reset(basis, self.moments.first.device()),
+            Some(projector) => projector.reset(basis, self.moments.device()),
             None => Ok(()),
         }
     }

@@ -7,6 +7,7 @@
 )]
 
 mod against_python;
+mod codecs;
 mod experts;
 mod finite_gradients;
 mod groups;
