@@ -40,6 +40,10 @@ pub struct GaLoreConfig {
     /// further refresh for which this holds doubles it again. Default: no.
     #[serde(skip_serializing_if = "is_default")]
     pub lazy_refresh: bool,
+    /// Whether the part of the gradient outside the subspace is added too, scaled as Adam scales the
+    /// part inside (Fira, [2410.01623](https://arxiv.org/abs/2410.01623)). Default: no.
+    #[serde(skip_serializing_if = "is_default")]
+    pub fira: bool,
     /// Seed of [`SubspaceSolver::Random`]. The others use none. Default: 0.
     #[serde(skip_serializing_if = "is_default")]
     pub seed: u64,
@@ -61,6 +65,7 @@ impl Default for GaLoreConfig {
             subspace: SubspaceSolver::Auto,
             moments: BasisChange::Keep,
             lazy_refresh: false,
+            fira: false,
             seed: 0,
         }
     }

@@ -21,6 +21,8 @@ pub(crate) struct Moments {
 
 #[derive(Debug)]
 enum Storage {
+    /// For updates that have no moments.
+    Absent(Device),
     /// Tensors of one type.
     Plain { moments: [Tensor; 2], noises: [Noise; 2] },
     /// Codes of one byte and their scales.
@@ -49,12 +51,18 @@ impl Moments {
         Ok(Moments { numel, storage })
     }
 
+    /// No moments.
+    pub(crate) fn none(device: Device) -> Self {
+        Moments { numel: 0, storage: Storage::Absent(device) }
+    }
+
     pub(crate) fn numel(&self) -> i64 {
         self.numel
     }
 
     pub(crate) fn device(&self) -> Device {
         match &self.storage {
+            Storage::Absent(device) => *device,
             Storage::Plain { moments, .. } => moments[0].device(),
             Storage::Coded { moments, .. } => moments[0].codes.device(),
         }
@@ -64,7 +72,7 @@ impl Moments {
     pub(crate) fn plain_kind(&self) -> Option<Kind> {
         match &self.storage {
             Storage::Plain { moments, .. } => Some(moments[0].kind()),
-            Storage::Coded { .. } => None,
+            Storage::Absent(_) | Storage::Coded { .. } => None,
         }
     }
 
@@ -83,7 +91,7 @@ impl Moments {
     pub(crate) fn key(&self, step: i64) -> u64 {
         match &self.storage {
             Storage::Plain { noises, .. } => noises[0].key(step),
-            Storage::Coded { .. } => 0,
+            Storage::Absent(_) | Storage::Coded { .. } => 0,
         }
     }
 
@@ -92,7 +100,7 @@ impl Moments {
         let key = self.key(step);
         match &mut self.storage {
             Storage::Plain { moments: [first, second], .. } => Some(KernelMoments { first, second, key }),
-            Storage::Coded { .. } => None,
+            Storage::Absent(_) | Storage::Coded { .. } => None,
         }
     }
 
@@ -101,6 +109,7 @@ impl Moments {
     pub(crate) fn begin(&self, range: (i64, i64), scratch: &mut Scratch) -> Result<(Tensor, Tensor), TchError> {
         let slots = [Slot::FirstMoment, Slot::SecondMoment];
         match &self.storage {
+            Storage::Absent(_) => Err(TchError::Kind("this update has no moments".to_owned())),
             Storage::Plain { moments, .. } => {
                 let mut wide =
                     |index: usize| scratch.widened(slots[index], &moments[index].f_narrow(0, range.0, range.1)?);
@@ -131,6 +140,7 @@ impl Moments {
                     moment.write(codec.as_ref(), range, updated)?;
                 }
             }
+            Storage::Absent(_) => {}
             Storage::Plain { moments, .. } if moments[0].kind() == Kind::Float => {}
             Storage::Plain { moments, noises } => {
                 for ((moment, updated), noise) in moments.iter().zip(updated).zip(noises) {
@@ -149,6 +159,7 @@ impl Moments {
     pub(crate) fn state(&self, shape: &[i64]) -> Result<Vec<(String, Tensor)>, TchError> {
         let mut state = Vec::new();
         match &self.storage {
+            Storage::Absent(_) => {}
             Storage::Plain { moments, .. } => {
                 for (name, moment) in NAMES.iter().zip(moments) {
                     state.push(((*name).to_owned(), moment.f_view(shape)?));
@@ -168,6 +179,7 @@ impl Moments {
     pub(crate) fn expected(&self, shape: &[i64]) -> Vec<(String, Kind, Vec<i64>)> {
         let mut expected = Vec::new();
         match &self.storage {
+            Storage::Absent(_) => {}
             Storage::Plain { moments, .. } => {
                 for (name, moment) in NAMES.iter().zip(moments) {
                     expected.push(((*name).to_owned(), moment.kind(), shape.to_vec()));

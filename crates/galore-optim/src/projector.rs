@@ -166,7 +166,11 @@ impl Projector {
     /// Shape and side of the basis, if the target can take its step with others: its basis has one
     /// side, and a refresh changes nothing but the basis.
     pub(crate) fn for_stack(&self) -> Option<([i64; 2], Side)> {
-        if self.config.moments != BasisChange::Keep || self.schedule.is_lazy() || self.way.uses_memory() {
+        if self.config.moments != BasisChange::Keep
+            || self.schedule.is_lazy()
+            || self.config.fira
+            || self.way.uses_memory()
+        {
             return None;
         }
         match self.side {

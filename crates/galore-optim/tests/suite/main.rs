@@ -17,6 +17,7 @@ mod on_gpu;
 mod refresh;
 mod state_files;
 mod subspaces;
+mod updates;
 mod weight_updates;
 
 use galore_optim::{AdamConfig, Parameter, ParameterGroup};
