@@ -80,6 +80,7 @@
 mod accelerated;
 mod adam;
 mod basis;
+mod codec;
 mod config;
 mod eigenbasis;
 mod engine;
@@ -104,6 +105,7 @@ mod state;
 mod stored_basis;
 mod targets;
 mod transport;
+mod update;
 
 pub use config::{AdamConfig, MomentDtype, WeightUpdate};
 pub use error::Error;
@@ -113,12 +115,13 @@ pub use galore_config::{
 pub use gradient_check::GradientCheck;
 pub use gradients::{clip_gradients, global_gradient_norm};
 pub use optim_args::parse_optim_args;
-pub use optimizer::{AdamW, GaLoreAdamW, Optimizer};
+pub use optimizer::{Adafactor, AdamW, AdamW8bit, Apollo, GaLoreAdamW, Optimizer};
 pub use parameter::{Parameter, ParameterGroup};
 pub use state::StateFile;
 pub use targets::{TargetModules, select_targets};
 /// The release of tch that this crate is built with. Tensors of another release are other types.
 pub use tch;
+pub use update::ApolloScaling;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

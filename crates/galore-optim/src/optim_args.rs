@@ -15,7 +15,7 @@ struct Key {
 
 const RANK: &str = "must be a whole number of at least 1, or a fraction of the shorter side such as 0.25, at most 1.0";
 
-const KEYS: [Key; 10] = [
+const KEYS: [Key; 11] = [
     Key {
         name: "rank",
         values: RANK,
@@ -85,6 +85,14 @@ const KEYS: [Key; 10] = [
         values: "must be auto, 8bit or 4bit",
         set: |config, value| {
             config.basis = value.parse().ok()?;
+            Some(())
+        },
+    },
+    Key {
+        name: "fira",
+        values: "must be true or false",
+        set: |config, value| {
+            config.fira = value.parse().ok()?;
             Some(())
         },
     },
@@ -161,7 +169,7 @@ mod tests {
     #[test]
     fn every_field_has_a_key() {
         let text = "rank=0.25, update_proj_gap=7, scale=auto, proj_type=full, refresh=staggered, subspace=eigh, \
-                    moments=transport, lazy_refresh=true, basis=4bit, seed=5";
+                    moments=transport, lazy_refresh=true, basis=4bit, fira=true, seed=5";
         let expected = GaLoreConfig {
             rank: Rank::Fraction(0.25),
             update_proj_gap: 7,
@@ -172,6 +180,7 @@ mod tests {
             moments: BasisChange::Transport,
             lazy_refresh: true,
             basis: BasisStorage::Bits4,
+            fira: true,
             seed: 5,
         };
         assert_eq!(parse_optim_args(text).unwrap(), expected);

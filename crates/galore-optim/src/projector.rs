@@ -167,7 +167,7 @@ impl Projector {
     /// side, and a refresh changes nothing but the basis.
     pub(crate) fn for_stack(&self) -> Option<([i64; 2], Side)> {
         let is_plain = matches!(self.format, Format::Float(_)) && self.config.moments == BasisChange::Keep;
-        if !is_plain || self.schedule.is_lazy() || self.way.uses_memory() {
+        if !is_plain || self.schedule.is_lazy() || self.config.fira || self.way.uses_memory() {
             return None;
         }
         match self.side {
