@@ -13,16 +13,18 @@
 //!          d = m / (√v + ε)                   s = lr √(1 − β2ᵗ) / (1 − β1ᵗ)
 //! ```
 //! galore-torch has the second form from the AdamW that transformers once had. There ε is added to
-//! the root of the uncorrected `v`.
+//! the root of the uncorrected `v`. bitsandbytes computes torch's step in the second form, with
+//! `ε √(1 − β2ᵗ)` in place of `ε`, and decays after it.
 
 use crate::AdamConfig;
 use tch::{TchError, Tensor};
 
-/// One of the two AdamW formulas.
+/// One of the AdamW formulas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AdamFormula {
     Torch,
     GaLore,
+    BitsAndBytes,
 }
 
 /// The constants of one step.
@@ -50,12 +52,16 @@ impl AdamStep {
         let root_correction2 = (1.0 - beta2.powf(step as f64)).sqrt();
         let (step_size, root_divisor) = match formula {
             AdamFormula::Torch => (learning_rate / correction1, root_correction2),
-            AdamFormula::GaLore => (learning_rate * root_correction2 / correction1, 1.0),
+            AdamFormula::GaLore | AdamFormula::BitsAndBytes => (learning_rate * root_correction2 / correction1, 1.0),
+        };
+        let epsilon = match formula {
+            AdamFormula::Torch | AdamFormula::GaLore => epsilon,
+            AdamFormula::BitsAndBytes => epsilon * root_correction2,
         };
         let decay = (weight_decay > 0.0).then_some(1.0 - learning_rate * weight_decay);
         let (decay_before, decay_after) = match formula {
             AdamFormula::Torch => (decay, None),
-            AdamFormula::GaLore => (None, decay),
+            AdamFormula::GaLore | AdamFormula::BitsAndBytes => (None, decay),
         };
         AdamStep { formula, beta1, beta2, epsilon, root_divisor, step_size, decay_before, decay_after }
     }
@@ -77,7 +83,7 @@ impl AdamStep {
                 second.f_addcmul_(work, gradient).map(drop)?;
             }
             // This takes one pass less and may differ in the last bit.
-            AdamFormula::GaLore => {
+            AdamFormula::GaLore | AdamFormula::BitsAndBytes => {
                 gradient.f_mul_out(work, gradient).map(drop)?;
                 second.f_lerp_(work, 1.0 - self.beta2).map(drop)?;
             }

@@ -20,6 +20,8 @@ use tch::{Device, Kind, TchError, Tensor};
 
 /// The largest accepted deviation of `PᵀP` from the identity. It is usually about 3e-6.
 pub(crate) const TOLERANCE: f64 = 1e-4;
+/// The largest deviation that one step of correction brings below [`TOLERANCE`].
+const MENDABLE: f64 = 5e-3;
 
 /// The side of a gradient that a basis multiplies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,9 +164,7 @@ pub(crate) fn find(
     largest: &Tensor,
     wanted: &Wanted<'_>,
 ) -> Result<Found, TchError> {
-    let fresh = way.find(gradients, largest, wanted)?;
-    check(&fresh)?;
-    in_place(way, fresh, wanted)
+    in_place(way, orthonormal(way.find(gradients, largest, wanted)?)?, wanted)
 }
 
 /// The bases of one gradient `[1, rows, cols]` by its singular value decomposition on the CPU, for
@@ -176,8 +176,7 @@ pub(crate) fn find_on_cpu(
     wanted: &Wanted<'_>,
 ) -> Result<Found, TchError> {
     let scaled = scaled(gradient, largest)?.f_to_device(Device::Cpu)?;
-    let bases = svd::SingularVectors.find(&scaled, largest, wanted)?;
-    check(&bases)?;
+    let bases = orthonormal(svd::SingularVectors.find(&scaled, largest, wanted)?)?;
     in_place(way, bases.map(|basis| basis.f_to_device(gradient.device()))?, wanted)
 }
 
@@ -199,18 +198,31 @@ fn in_place(way: &dyn FindBases, fresh: Bases, wanted: &Wanted<'_>) -> Result<Fo
     Ok(found)
 }
 
-/// An error unless all bases are orthonormal, which NaN is not either. This waits for the device.
-fn check(bases: &Bases) -> Result<(), TchError> {
-    for (basis, side) in [(&bases.left, Side::Left), (&bases.right, Side::Right)] {
-        let Some(basis) = basis else { continue };
-        let off = off_orthonormal(basis, side)?;
-        // NaN is not below the bound either.
-        let is_orthonormal = off < TOLERANCE;
-        if !is_orthonormal {
-            return Err(TchError::Torch(format!("the basis is off orthonormality by {off:e}")));
+/// The bases if they are orthonormal, or nearly, which a large solver's may be: then they are made
+/// so. NaN is neither. This waits for the device.
+fn orthonormal(bases: Bases) -> Result<Bases, TchError> {
+    let Bases { left, right } = bases;
+    let checked = |basis: Option<Tensor>, side| basis.map(|basis| orthonormal_side(basis, side)).transpose();
+    Ok(Bases { left: checked(left, Side::Left)?, right: checked(right, Side::Right)? })
+}
+
+fn orthonormal_side(basis: Tensor, side: Side) -> Result<Tensor, TchError> {
+    let off = off_orthonormal(&basis, side)?;
+    if off < TOLERANCE {
+        return Ok(basis);
+    }
+    if off < MENDABLE {
+        // A step of Newton and Schulz, which squares the deviation.
+        let mended = match side {
+            Side::Left => basis.f_bmm(&basis.f_transpose(1, 2)?.f_bmm(&basis)?)?,
+            _ => basis.f_bmm(&basis.f_transpose(1, 2)?)?.f_bmm(&basis)?,
+        };
+        let mended = basis.f_mul_scalar(1.5)?.f_sub(&mended.f_mul_scalar(0.5)?)?;
+        if off_orthonormal(&mended, side)? < TOLERANCE {
+            return Ok(mended);
         }
     }
-    Ok(())
+    Err(TchError::Torch(format!("the basis is off orthonormality by {off:e}")))
 }
 
 /// The largest element of `|PᵀP − I|`.
@@ -218,7 +230,7 @@ fn off_orthonormal(basis: &Tensor, side: Side) -> Result<f64, TchError> {
     let turned = basis.f_transpose(1, 2)?;
     let products = if side == Side::Left { turned.f_bmm(basis)? } else { basis.f_bmm(&turned)? };
     let identity = Tensor::f_eye(products.size()[1], (products.f_kind()?, products.device()))?;
-    products.f_sub(&identity)?.f_abs()?.f_max()?.f_double_value(&[])
+    products.f_sub(&identity)?.f_abs_()?.f_max()?.f_double_value(&[])
 }
 
 /// Gradients in float32, each divided by its largest element.

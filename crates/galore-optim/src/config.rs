@@ -21,7 +21,7 @@ pub struct AdamConfig {
     pub moments: MomentDtype,
 }
 
-/// Type of the moments and of the bases. Steps are computed in float32 with either.
+/// How moments and bases are kept. Steps are computed in float32 with either.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MomentDtype {
@@ -31,23 +31,31 @@ pub enum MomentDtype {
     /// bfloat16 moments, rounded stochastically, and float16 bases: half the memory. The 11 bits of
     /// a float16's mantissa are what a GPU's TF32 products use of a float32.
     Bfloat16,
+    /// One byte a number in blocks of 256, as bitsandbytes keeps them, and float16 bases. Moments of
+    /// fewer than 4096 elements are float32.
+    #[serde(rename = "8bit")]
+    Blockwise8bit,
+    /// One byte a number in groups of 32, as FlashOptim keeps them
+    /// ([2602.23349](https://arxiv.org/abs/2602.23349)), and float16 bases.
+    Compact,
 }
 
 derive_display_from_serialize!(MomentDtype);
 derive_fromstr_from_deserialize!(MomentDtype);
 
 impl MomentDtype {
+    /// The type of moments that are not codes.
     pub(crate) fn kind(self) -> tch::Kind {
         match self {
-            MomentDtype::Float32 => tch::Kind::Float,
             MomentDtype::Bfloat16 => tch::Kind::BFloat16,
+            MomentDtype::Float32 | MomentDtype::Blockwise8bit | MomentDtype::Compact => tch::Kind::Float,
         }
     }
 
     pub(crate) fn basis_kind(self) -> tch::Kind {
         match self {
             MomentDtype::Float32 => tch::Kind::Float,
-            MomentDtype::Bfloat16 => tch::Kind::Half,
+            MomentDtype::Bfloat16 | MomentDtype::Blockwise8bit | MomentDtype::Compact => tch::Kind::Half,
         }
     }
 }

@@ -1,12 +1,15 @@
-//! What the two optimizers share: all parameters with their state, and one AdamW formula.
+//! What the two optimizers share: all parameters with their state, and one update.
 
-use crate::adam::AdamFormula;
+use crate::moments::Moments;
 use crate::parameter_state::ParameterState;
 use crate::projector::Projector;
 use crate::refresh_schedule::refresh_steps;
 use crate::scratch::Scratch;
 use crate::stack::Stack;
-use crate::{Error, GaLoreConfig, GradientCheck, ParameterGroup, WeightUpdate, family, gradient_check};
+use crate::update::{Kept, Rule};
+use crate::{
+    AdamConfig, Error, GaLoreConfig, GradientCheck, Parameter, ParameterGroup, WeightUpdate, family, gradient_check,
+};
 use std::collections::HashSet;
 use std::time::Duration;
 use tch::Device;
@@ -18,7 +21,7 @@ const DEFAULT_REFRESH_BYTES: u64 = 600_000_000;
 /// All parameters of an optimizer, and how they take a step.
 #[derive(Debug)]
 pub(crate) struct Engine {
-    formula: AdamFormula,
+    rule: Rule,
     pub(crate) parameters: Vec<ParameterState>,
     /// Ranges of parameters that can take their step together, in order.
     pub(crate) stacks: Vec<Stack>,
@@ -30,9 +33,9 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    pub(crate) fn new(formula: AdamFormula, groups: Vec<ParameterGroup>, update: WeightUpdate) -> Result<Self, Error> {
+    pub(crate) fn new(rule: impl Into<Rule>, groups: Vec<ParameterGroup>, update: WeightUpdate) -> Result<Self, Error> {
         let mut engine = Engine {
-            formula,
+            rule: rule.into(),
             parameters: Vec::new(),
             stacks: Vec::new(),
             scratches: Vec::new(),
@@ -57,25 +60,29 @@ impl Engine {
             config.validate()?;
         }
         adam.validate()?;
+        let problems = self.rule.problems(&adam, galore.as_ref());
+        if !problems.is_empty() {
+            return Err(Error::Config { problems });
+        }
         let first = self.parameters.len();
         for parameter in parameters {
             if !parameter.weight.defined() {
                 return Err(Error::UndefinedWeight { name: parameter.name });
             }
             let Some(config) = &galore else {
-                self.parameters.push(ParameterState::new(parameter, &adam, None, update)?);
+                self.parameters.push(self.state(parameter, &adam, None, update)?);
                 continue;
             };
             let place = (adam.moments.basis_kind(), parameter.weight.device());
             match parameter.weight.size()[..] {
                 [rows, cols] => {
                     let projector = Projector::new([rows, cols], config, place);
-                    self.parameters.push(ParameterState::new(parameter, &adam, Some(projector), update)?);
+                    self.parameters.push(self.state(parameter, &adam, Some(projector), update)?);
                 }
                 [_, rows, cols] => {
                     for (matrix, family) in family::matrices(&parameter)? {
                         let projector = Projector::new([rows, cols], config, place);
-                        let mut state = ParameterState::new(matrix, &adam, Some(projector), update)?;
+                        let mut state = self.state(matrix, &adam, Some(projector), update)?;
                         state.family = Some(family);
                         self.parameters.push(state);
                     }
@@ -85,9 +92,31 @@ impl Engine {
         }
         if let Some(config) = &galore {
             self.schedule(first, config);
-            self.stacks.extend(Stack::find(&mut self.parameters, first)?);
+            if matches!(self.rule, Rule::Adam(_)) {
+                self.stacks.extend(Stack::find(&mut self.parameters, first)?);
+            }
         }
         Ok(())
+    }
+
+    /// A parameter with what this optimizer keeps of it.
+    fn state(
+        &self,
+        parameter: Parameter,
+        adam: &AdamConfig,
+        projector: Option<Projector>,
+        update: WeightUpdate,
+    ) -> Result<ParameterState, Error> {
+        let shape =
+            projector.as_ref().map_or_else(|| parameter.weight.size(), |projector| projector.low_rank_shape().to_vec());
+        let kept = Kept::new(self.rule, projector.as_ref(), (&shape, parameter.weight.device()))?;
+        let has_moments = self.rule.has_moments();
+        let mut state = ParameterState::new(parameter, adam, projector, update)?;
+        state.kept = kept;
+        if !has_moments {
+            state.moments = Moments::none(state.parameter.weight.device());
+        }
+        Ok(state)
     }
 
     /// Assigns steps for refreshes to the targets from `first` on.
@@ -112,13 +141,18 @@ impl Engine {
             if let Some(stack) = stacks.next_if(|stack| stack.members.start == index) {
                 let members = &mut self.parameters[stack.members.clone()];
                 if stack.can_step(members) {
-                    self.refresh_time +=
-                        stack.step(members, self.formula, learning_rate, self.refresh_bytes, &mut self.scratches)?;
+                    self.refresh_time += stack.step(
+                        members,
+                        self.rule.formula(),
+                        learning_rate,
+                        self.refresh_bytes,
+                        &mut self.scratches,
+                    )?;
                     index = stack.members.end;
                     continue;
                 }
             }
-            self.refresh_time += self.parameters[index].step(self.formula, learning_rate, &mut self.scratches)?;
+            self.refresh_time += self.parameters[index].step(self.rule, learning_rate, &mut self.scratches)?;
             index += 1;
         }
         self.num_steps += 1;
@@ -137,11 +171,8 @@ impl Engine {
         self.parameters.iter_mut().for_each(|state| state.master.set_seed(seed));
     }
 
-    /// The name of the formula in state files.
+    /// The name of the optimizer in state files.
     pub(crate) fn optimizer_name(&self) -> &'static str {
-        match self.formula {
-            AdamFormula::Torch => "adamw",
-            AdamFormula::GaLore => "galore_adamw",
-        }
+        self.rule.name()
     }
 }

@@ -4,7 +4,7 @@
 mod choices;
 mod numbers;
 
-pub use self::choices::{BasisChange, ProjectionType, RefreshTiming, SubspaceSolver};
+pub use self::choices::{BasisChange, BasisStorage, ProjectionType, RefreshTiming, SubspaceSolver};
 pub use self::numbers::{Rank, Scale};
 use crate::Error;
 use serde::{Deserialize, Serialize};
@@ -40,6 +40,13 @@ pub struct GaLoreConfig {
     /// further refresh for which this holds doubles it again. Default: no.
     #[serde(skip_serializing_if = "is_default")]
     pub lazy_refresh: bool,
+    /// How bases are kept.
+    #[serde(skip_serializing_if = "is_default")]
+    pub basis: BasisStorage,
+    /// Whether the part of the gradient outside the subspace is added too, scaled as Adam scales the
+    /// part inside (Fira, [2410.01623](https://arxiv.org/abs/2410.01623)). Default: no.
+    #[serde(skip_serializing_if = "is_default")]
+    pub fira: bool,
     /// Seed of [`SubspaceSolver::Random`]. The others use none. Default: 0.
     #[serde(skip_serializing_if = "is_default")]
     pub seed: u64,
@@ -61,6 +68,8 @@ impl Default for GaLoreConfig {
             subspace: SubspaceSolver::Auto,
             moments: BasisChange::Keep,
             lazy_refresh: false,
+            basis: BasisStorage::Auto,
+            fira: false,
             seed: 0,
         }
     }

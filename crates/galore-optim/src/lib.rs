@@ -20,7 +20,8 @@
 //!   places ε and the bias corrections differently.
 //! - [`GaLoreConfig`] says how many vectors a subspace has ([`Rank`]), how far a step goes
 //!   ([`Scale`]), when subspaces are refreshed ([`RefreshTiming`]), how they are found
-//!   ([`SubspaceSolver`]) and what a new basis does to the moments ([`BasisChange`]). Its defaults
+//!   ([`SubspaceSolver`]) and kept ([`BasisStorage`]), and what a new basis does to the moments
+//!   ([`BasisChange`]). Its defaults
 //!   are those of Hugging Face, and equal galore-torch.
 //! - A target is a matrix `[rows, cols]`, or `[experts, rows, cols]`: each expert then has a
 //!   subspace of its own. Where a gradient is zero or cannot be decomposed, the old basis stays.
@@ -79,6 +80,7 @@
 mod accelerated;
 mod adam;
 mod basis;
+mod codec;
 mod config;
 mod eigenbasis;
 mod engine;
@@ -100,21 +102,26 @@ mod refresh_schedule;
 mod scratch;
 mod stack;
 mod state;
+mod stored_basis;
 mod targets;
 mod transport;
+mod update;
 
 pub use config::{AdamConfig, MomentDtype, WeightUpdate};
 pub use error::Error;
-pub use galore_config::{BasisChange, GaLoreConfig, ProjectionType, Rank, RefreshTiming, Scale, SubspaceSolver};
+pub use galore_config::{
+    BasisChange, BasisStorage, GaLoreConfig, ProjectionType, Rank, RefreshTiming, Scale, SubspaceSolver,
+};
 pub use gradient_check::GradientCheck;
 pub use gradients::{clip_gradients, global_gradient_norm};
 pub use optim_args::parse_optim_args;
-pub use optimizer::{AdamW, GaLoreAdamW, Optimizer};
+pub use optimizer::{Adafactor, AdamW, AdamW8bit, Apollo, GaLoreAdamW, Optimizer};
 pub use parameter::{Parameter, ParameterGroup};
 pub use state::StateFile;
 pub use targets::{TargetModules, select_targets};
 /// The release of tch that this crate is built with. Tensors of another release are other types.
 pub use tch;
+pub use update::ApolloScaling;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -15,7 +15,7 @@ struct Key {
 
 const RANK: &str = "must be a whole number of at least 1, or a fraction of the shorter side such as 0.25, at most 1.0";
 
-const KEYS: [Key; 9] = [
+const KEYS: [Key; 11] = [
     Key {
         name: "rank",
         values: RANK,
@@ -81,6 +81,22 @@ const KEYS: [Key; 9] = [
         },
     },
     Key {
+        name: "basis",
+        values: "must be auto, 8bit or 4bit",
+        set: |config, value| {
+            config.basis = value.parse().ok()?;
+            Some(())
+        },
+    },
+    Key {
+        name: "fira",
+        values: "must be true or false",
+        set: |config, value| {
+            config.fira = value.parse().ok()?;
+            Some(())
+        },
+    },
+    Key {
         name: "seed",
         values: "must be a whole number of at least 0",
         set: |config, value| {
@@ -138,7 +154,7 @@ fn nearest_key(name: &str) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{BasisChange, ProjectionType, Rank, RefreshTiming, Scale, SubspaceSolver};
+    use crate::{BasisChange, BasisStorage, ProjectionType, Rank, RefreshTiming, Scale, SubspaceSolver};
 
     #[test]
     fn documented_recipe() {
@@ -153,7 +169,7 @@ mod tests {
     #[test]
     fn every_field_has_a_key() {
         let text = "rank=0.25, update_proj_gap=7, scale=auto, proj_type=full, refresh=staggered, subspace=eigh, \
-                    moments=transport, lazy_refresh=true, seed=5";
+                    moments=transport, lazy_refresh=true, basis=4bit, fira=true, seed=5";
         let expected = GaLoreConfig {
             rank: Rank::Fraction(0.25),
             update_proj_gap: 7,
@@ -163,6 +179,8 @@ mod tests {
             subspace: SubspaceSolver::Eigenvectors,
             moments: BasisChange::Transport,
             lazy_refresh: true,
+            basis: BasisStorage::Bits4,
+            fira: true,
             seed: 5,
         };
         assert_eq!(parse_optim_args(text).unwrap(), expected);
@@ -194,6 +212,7 @@ mod tests {
             ("subspace=qr", "subspace=qr: must be auto, svd, eigenvectors (or eigh), power, dct or random"),
             ("moments=drop", "moments=drop: must be keep, transport or reset"),
             ("lazy_refresh=1", "lazy_refresh=1: must be true or false"),
+            ("basis=2bit", "basis=2bit: must be auto, 8bit or 4bit"),
             ("seed=-1", "seed=-1: must be a whole number"),
             ("rank", "rank=: must be"),
             ("update_proj_gap=0", "update_proj_gap=0: must be a whole number of at least 1"),

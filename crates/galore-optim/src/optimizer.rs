@@ -1,9 +1,10 @@
-//! The two optimizers and what they have in common.
+//! The optimizers and what they have in common.
 
 use crate::accelerated::catch_scalar_panic;
 use crate::adam::AdamFormula;
 use crate::engine::Engine;
 use crate::state::StateFile;
+use crate::update::{ApolloScaling, Rule};
 use crate::{Error, GradientCheck, ParameterGroup, WeightUpdate, state};
 use std::path::Path;
 use std::time::Duration;
@@ -26,7 +27,8 @@ pub trait Optimizer {
 
     /// The state as named tensors that share its memory: `<parameter>.exp_avg` and `.exp_avg_sq`
     /// (float32 or bfloat16), `.step` (int64), and where they are used `.basis_left` and
-    /// `.basis_right` (float32 or float16), `.hidden_bits` (int16), `.master` (float32). Those of a
+    /// `.basis_right` (float32 or float16; with [`BasisStorage`](crate::BasisStorage) uint8 codes,
+    /// and their `_ranges` in float32), `.hidden_bits` (int16), `.master` (float32). Those of a
     /// target `[experts, rows, cols]` have the experts as their first dimension, and are copies.
     ///
     /// # Errors
@@ -125,7 +127,63 @@ impl AdamW {
     }
 }
 
-/// Both optimizers are an [`Engine`]. They differ in how it is made.
+/// AdamW as bitsandbytes computes it: torch's step, with the decay after it. With
+/// [`MomentDtype::Blockwise8bit`](crate::MomentDtype::Blockwise8bit) it is Hugging Face's
+/// `adamw_8bit`. Groups with [`ParameterGroup::galore`] are targets, as in `galore_adamw_8bit`.
+#[derive(Debug)]
+pub struct AdamW8bit(Engine);
+
+impl AdamW8bit {
+    /// An optimizer whose moments are zero.
+    ///
+    /// # Errors
+    /// As [`GaLoreAdamW::new`].
+    pub fn new(groups: Vec<ParameterGroup>, weight_update: WeightUpdate) -> Result<Self, Error> {
+        catch_scalar_panic(|| Engine::new(AdamFormula::BitsAndBytes, groups, weight_update)).map(AdamW8bit)
+    }
+}
+
+/// Adafactor ([1804.04235](https://arxiv.org/abs/1804.04235)) as Hugging Face runs it: with the
+/// learning rate of the schedule, without a first moment, and updates clipped to an RMS of 1. It
+/// keeps one number for each row and each column of a matrix. Of [`AdamConfig`](crate::AdamConfig)
+/// it takes the weight decay alone. Groups with [`ParameterGroup::galore`] are targets, as in
+/// `galore_adafactor`.
+#[derive(Debug)]
+pub struct Adafactor(Engine);
+
+impl Adafactor {
+    /// An optimizer whose state is zero.
+    ///
+    /// # Errors
+    /// As [`GaLoreAdamW::new`]; [`Error::Config`] also for moments that are not float32 and for
+    /// subspaces that need moments.
+    pub fn new(groups: Vec<ParameterGroup>, weight_update: WeightUpdate) -> Result<Self, Error> {
+        catch_scalar_panic(|| Engine::new(Rule::Adafactor, groups, weight_update)).map(Adafactor)
+    }
+}
+
+/// APOLLO ([2412.05270](https://arxiv.org/abs/2412.05270)): the gradient itself, scaled by what
+/// AdamW does in a random subspace. Groups with [`ParameterGroup::galore`] are targets; the others
+/// take torch's AdamW.
+#[derive(Debug)]
+pub struct Apollo(Engine);
+
+impl Apollo {
+    /// An optimizer whose moments are zero. The settings of targets should have the
+    /// [`SubspaceSolver::Random`](crate::SubspaceSolver::Random) subspace.
+    ///
+    /// # Errors
+    /// As [`GaLoreAdamW::new`].
+    pub fn new(
+        groups: Vec<ParameterGroup>,
+        scaling: ApolloScaling,
+        weight_update: WeightUpdate,
+    ) -> Result<Self, Error> {
+        catch_scalar_panic(|| Engine::new(Rule::Apollo(scaling), groups, weight_update)).map(Apollo)
+    }
+}
+
+/// The optimizers are an [`Engine`]. They differ in how it is made.
 macro_rules! optimize_by_engine {
     ($($optimizer:ty),+) => {
         $(
@@ -174,4 +232,4 @@ macro_rules! optimize_by_engine {
     };
 }
 
-optimize_by_engine!(GaLoreAdamW, AdamW);
+optimize_by_engine!(GaLoreAdamW, AdamW, AdamW8bit, Adafactor, Apollo);

@@ -1,13 +1,14 @@
 //! A parameter with its optimizer state, and one step of it, projected or not.
 
 use crate::accelerated::{StoredWeight, allow_tf32, fused_kernels};
-use crate::adam::{AdamFormula, AdamStep};
+use crate::adam::AdamStep;
 use crate::error::OnParameter;
 use crate::family::Family;
 use crate::master::{KernelWeight, MasterWeight};
 use crate::moments::Moments;
 use crate::projector::{Basis, Projector};
 use crate::scratch::{Scratch, Slot};
+use crate::update::{Kept, Rule, Turn};
 use crate::{AdamConfig, Error, Parameter, WeightUpdate};
 use std::time::Duration;
 use tch::{Kind, TchError, Tensor};
@@ -22,6 +23,8 @@ pub(crate) struct ParameterState {
     /// Steps taken. A parameter without a gradient takes none.
     pub(crate) num_steps: i64,
     pub(crate) moments: Moments,
+    /// What the update keeps beside moments.
+    pub(crate) kept: Kept,
     pub(crate) projector: Option<Projector>,
 }
 
@@ -35,13 +38,22 @@ impl ParameterState {
         let master = MasterWeight::new(&parameter, update)?;
         let numel = projector.as_ref().map_or(master.numel(), |projector| projector.low_rank_shape().iter().product());
         let moments = Moments::zeros(&parameter.name, numel, adam.moments, parameter.weight.device())?;
-        Ok(ParameterState { parameter, family: None, adam: adam.clone(), master, num_steps: 0, moments, projector })
+        Ok(ParameterState {
+            parameter,
+            family: None,
+            adam: adam.clone(),
+            master,
+            num_steps: 0,
+            moments,
+            kept: Kept::default(),
+            projector,
+        })
     }
 
     /// Takes the step if there is a gradient. Returns the time spent in a refresh.
     pub(crate) fn step(
         &mut self,
-        formula: AdamFormula,
+        rule: Rule,
         learning_rate: f64,
         scratches: &mut Vec<Scratch>,
     ) -> Result<Duration, Error> {
@@ -50,11 +62,15 @@ impl ParameterState {
         };
         let scratch = Scratch::of(scratches, self.parameter.weight.device());
         let refresh_time = self.refresh_if_due(&gradient, scratch)?;
-        let adam = AdamStep::new(formula, &self.adam, learning_rate, self.num_steps + 1 - self.moments_since());
+        let adam_step = self.num_steps + 1 - self.moments_since();
+        let adam = AdamStep::new(rule.formula(), &self.adam, learning_rate, adam_step);
+        let turn = Turn { rule, adam: &adam, learning_rate, step: self.num_steps + 1, adam_step };
         match self.projector.take() {
-            None => self.full_update(&gradient, &adam, scratch).for_parameter(&self.parameter.name, "the update")?,
+            None => {
+                self.unprojected_step(&gradient, &turn, scratch).for_parameter(&self.parameter.name, "the update")?
+            }
             Some(mut projector) => {
-                let updated = self.projected_step(&gradient, &mut projector, &adam, scratch);
+                let updated = self.projected_step(&gradient, &mut projector, &turn, scratch);
                 self.projector = Some(projector);
                 updated?;
             }
@@ -63,12 +79,21 @@ impl ParameterState {
         Ok(refresh_time)
     }
 
+    fn unprojected_step(&mut self, gradient: &Tensor, turn: &Turn<'_>, scratch: &mut Scratch) -> Result<(), TchError> {
+        if turn.rule.has_moments() {
+            self.full_update(gradient, turn.adam, scratch)
+        } else {
+            self.whole_update(gradient, turn, scratch)
+        }
+    }
+
     fn full_update(&mut self, gradient: &Tensor, adam: &AdamStep, scratch: &mut Scratch) -> Result<(), TchError> {
         let gradient = gradient.f_view([-1])?;
         if let Some(KernelWeight { flat, stored, .. }) = self.master.for_kernel(self.num_steps)
             && let Some(kernels) = fused_kernels(&[&gradient])
+            && let Some(moments) = self.moments.for_kernel(self.num_steps)
         {
-            return kernels.update((flat, stored), &gradient, self.moments.for_kernel(self.num_steps), adam);
+            return kernels.update((flat, stored), &gradient, moments, adam);
         }
         for range @ (start, length) in scratch.chunks(self.master.numel()) {
             let gradient = scratch.widened(Slot::Gradient, &gradient.f_narrow(0, start, length)?)?;
@@ -93,12 +118,16 @@ impl ParameterState {
         &mut self,
         gradient: &Tensor,
         projector: &mut Projector,
-        adam: &AdamStep,
+        turn: &Turn<'_>,
         scratch: &mut Scratch,
     ) -> Result<(), Error> {
         let name = &self.parameter.name;
         let gradient = scratch.widened(Slot::Gradient, gradient).for_parameter(name, "reading the gradient")?;
-        self.projected_update(&gradient, projector, adam, scratch).for_parameter(&self.parameter.name, "the update")
+        let updated = match turn.rule {
+            Rule::Adam(_) if !projector.config.fira => self.projected_update(&gradient, projector, turn.adam, scratch),
+            _ => self.composed_update(&gradient, projector, turn, scratch),
+        };
+        updated.for_parameter(&self.parameter.name, "the update")
     }
 
     /// The step before which the moments were last zero.
@@ -118,10 +147,8 @@ impl ParameterState {
         let _tf32 = allow_tf32(gradient)?;
         let low_rank = projector.project(gradient, scratch)?;
         let mut flat = low_rank.f_view([-1])?;
-        match fused_kernels(&[&flat]) {
-            Some(kernels) => {
-                kernels.direction(&mut flat, self.moments.for_kernel(self.num_steps), adam, projector.scale)?;
-            }
+        match fused_kernels(&[&flat]).zip(self.moments.for_kernel(self.num_steps)) {
+            Some((kernels, moments)) => kernels.direction(&mut flat, moments, adam, projector.scale)?,
             None => self.plain_direction(&flat, adam, projector.scale, scratch)?,
         }
         let whole = (0, self.master.numel());
@@ -145,7 +172,7 @@ impl ParameterState {
     }
 
     /// Replaces a flat projected gradient (float32) by the step in the subspace, times `scale`.
-    fn plain_direction(
+    pub(crate) fn plain_direction(
         &self,
         flat: &Tensor,
         adam: &AdamStep,
@@ -173,10 +200,11 @@ impl ParameterState {
         let shape = self.parameter.weight.size();
         let moment_shape =
             self.projector.as_ref().map_or(shape.clone(), |projector| projector.low_rank_shape().to_vec());
-        let mut tensors = vec![
-            (format!("{name}.exp_avg"), self.moments.first.f_view(&moment_shape[..])?),
-            (format!("{name}.exp_avg_sq"), self.moments.second.f_view(&moment_shape[..])?),
-        ];
+        let moments = self.moments.state(&moment_shape)?.into_iter();
+        let mut tensors: Vec<_> = moments.map(|(suffix, tensor)| (format!("{name}.{suffix}"), tensor)).collect();
+        for (suffix, tensor) in self.kept.tensors() {
+            tensors.push((format!("{name}.{suffix}"), tensor.shallow_clone()));
+        }
         if let Some((suffix, tensor)) = self.master.state() {
             tensors.push((format!("{name}.{suffix}"), tensor.f_view(&shape[..])?));
         }
@@ -192,15 +220,17 @@ impl ParameterState {
         let shape = self.parameter.weight.size();
         let moment_shape =
             self.projector.as_ref().map_or(shape.clone(), |projector| projector.low_rank_shape().to_vec());
-        let mut expected = vec![
-            (format!("{name}.exp_avg"), self.moments.kind(), moment_shape.clone()),
-            (format!("{name}.exp_avg_sq"), self.moments.kind(), moment_shape),
-        ];
+        let moments = self.moments.expected(&moment_shape).into_iter();
+        let mut expected: Vec<_> =
+            moments.map(|(suffix, kind, shape)| (format!("{name}.{suffix}"), kind, shape)).collect();
+        for (suffix, tensor) in self.kept.tensors() {
+            expected.push((format!("{name}.{suffix}"), tensor.kind(), tensor.size()));
+        }
         if let Some((suffix, tensor)) = self.master.state() {
             expected.push((format!("{name}.{suffix}"), tensor.kind(), shape));
         }
-        for (suffix, shape) in self.projector.iter().filter(|_| num_steps > 0).flat_map(Projector::basis_shapes) {
-            expected.push((format!("{name}.{suffix}"), self.adam.moments.basis_kind(), shape.to_vec()));
+        for (suffix, kind, shape) in self.projector.iter().filter(|_| num_steps > 0).flat_map(Projector::expected) {
+            expected.push((format!("{name}.{suffix}"), kind, shape));
         }
         expected
     }
@@ -210,7 +240,7 @@ impl ParameterState {
         self.num_steps = num_steps;
         let basis = if num_steps > 0 { Basis::Present } else { Basis::Absent };
         match &mut self.projector {
-            Some(projector) => projector.reset(basis, self.moments.first.device()),
+            Some(projector) => projector.reset(basis, self.moments.device()),
             None => Ok(()),
         }
     }

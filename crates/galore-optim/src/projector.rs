@@ -13,6 +13,7 @@
 use crate::basis::{self, Bases, FindBases, Side};
 use crate::refresh_schedule::{BasisAge, Schedule};
 use crate::scratch::{Scratch, Slot};
+use crate::stored_basis::{Format, StoredBasis};
 use crate::{BasisChange, GaLoreConfig, ProjectionType};
 use tch::{Device, Kind, TchError, Tensor};
 
@@ -22,16 +23,15 @@ pub(crate) struct Projector {
     rows: i64,
     cols: i64,
     rank: i64,
-    /// Type of the basis: float32 or float16.
-    kind: Kind,
+    format: Format,
     side: Side,
     /// How bases are found.
     way: &'static dyn FindBases,
     pub(crate) config: GaLoreConfig,
     pub(crate) schedule: Schedule,
     pub(crate) scale: f64,
-    left: Option<Tensor>,
-    right: Option<Tensor>,
+    left: Option<StoredBasis>,
+    right: Option<StoredBasis>,
     /// Memory for a one-sided basis, if it is part of a stack.
     stacked: Option<Tensor>,
 }
@@ -55,7 +55,7 @@ impl Projector {
             rows,
             cols,
             rank: config.effective_rank(rows, cols),
-            kind,
+            format: config.basis.format(kind),
             side,
             way: basis::way(config.subspace, device),
             config: config.clone(),
@@ -106,17 +106,17 @@ impl Projector {
     /// larger matrix that it was part of can then be freed, and products are the same bit for bit
     /// after a resume.
     pub(crate) fn set_bases(&mut self, bases: &Bases) -> Result<(), TchError> {
-        let stored = bases.map(|basis| self.store(basis))?;
-        (self.left, self.right) = (stored.left, stored.right);
+        let store = |basis: &Option<Tensor>| basis.as_ref().map(|basis| self.store(basis)).transpose();
+        (self.left, self.right) = (store(&bases.left)?, store(&bases.right)?);
         Ok(())
     }
 
-    fn store(&self, basis: &Tensor) -> Result<Tensor, TchError> {
+    fn store(&self, basis: &Tensor) -> Result<StoredBasis, TchError> {
         match &self.stacked {
-            None => contiguous(basis, self.kind),
+            None => StoredBasis::new(basis, self.format),
             Some(stacked) => {
                 stacked.shallow_clone().f_copy_(basis)?;
-                Ok(stacked.shallow_clone())
+                StoredBasis::sharing(stacked.shallow_clone())
             }
         }
     }
@@ -129,8 +129,8 @@ impl Projector {
             return Ok(());
         }
         self.reset(Basis::Present, device)?;
-        for basis in [&mut self.left, &mut self.right].into_iter().flatten() {
-            basis.f_zero_().map(drop)?;
+        for part in [&self.left, &self.right].into_iter().flatten().flat_map(StoredBasis::parts) {
+            part.shallow_clone().f_zero_().map(drop)?;
         }
         self.schedule.postpone(BasisAge::Missing);
         Ok(())
@@ -147,26 +147,27 @@ impl Projector {
         if !self.is_from_gradient() {
             return Ok(None);
         }
-        let wide = |basis: &Option<Tensor>| {
-            basis.as_ref().map(|basis| basis.f_to_kind(Kind::Float)?.f_unsqueeze(0)).transpose()
-        };
+        let wide =
+            |basis: &Option<StoredBasis>| basis.as_ref().map(|basis| basis.wide(None)?.f_unsqueeze(0)).transpose();
         Ok(Some(Bases { left: wide(&self.left)?, right: wide(&self.right)? }))
     }
 
     /// Takes what has been written into the memory of the stack as the basis.
-    pub(crate) fn use_stacked_basis(&mut self) {
-        let stacked = self.stacked.as_ref().map(Tensor::shallow_clone);
+    pub(crate) fn use_stacked_basis(&mut self) -> Result<(), TchError> {
+        let stacked = self.stacked.as_ref().map(|stacked| StoredBasis::sharing(stacked.shallow_clone())).transpose()?;
         match self.side {
             Side::Left => self.left = stacked,
             Side::Right => self.right = stacked,
             Side::Both => {}
         }
+        Ok(())
     }
 
     /// Shape and side of the basis, if the target can take its step with others: its basis has one
     /// side, and a refresh changes nothing but the basis.
     pub(crate) fn for_stack(&self) -> Option<([i64; 2], Side)> {
-        if self.config.moments != BasisChange::Keep || self.schedule.is_lazy() || self.way.uses_memory() {
+        let is_plain = matches!(self.format, Format::Float(_)) && self.config.moments == BasisChange::Keep;
+        if !is_plain || self.schedule.is_lazy() || self.config.fira || self.way.uses_memory() {
             return None;
         }
         match self.side {
@@ -179,8 +180,8 @@ impl Projector {
     /// Keeps a one-sided basis in memory of a stack from now on.
     pub(crate) fn move_into_stack(&mut self, stacked: Tensor) -> Result<(), TchError> {
         for basis in [&mut self.left, &mut self.right].into_iter().flatten() {
-            stacked.shallow_clone().f_copy_(basis)?;
-            *basis = stacked.shallow_clone();
+            stacked.shallow_clone().f_copy_(&basis.wide(None)?)?;
+            *basis = StoredBasis::sharing(stacked.shallow_clone())?;
         }
         self.stacked = Some(stacked);
         Ok(())
@@ -206,12 +207,12 @@ impl Projector {
 
     /// The basis in float32.
     fn wide_basis(&self, scratch: &mut Scratch) -> Result<(Option<Tensor>, Option<Tensor>), TchError> {
-        let mut wide = |basis: &Option<Tensor>| {
+        let mut wide = |basis: &Option<StoredBasis>| {
             let Some(basis) = basis else { return Ok(None) };
             match self.side {
                 // Two bases do not fit in one buffer.
-                Side::Both => basis.f_to_kind(Kind::Float).map(Some),
-                Side::Left | Side::Right => scratch.widened(Slot::Basis, basis).map(Some),
+                Side::Both => basis.wide(None).map(Some),
+                Side::Left | Side::Right => basis.wide(Some((&mut *scratch, Slot::Basis))).map(Some),
             }
         };
         Ok((wide(&self.left)?, wide(&self.right)?))
@@ -240,29 +241,47 @@ impl Projector {
 
     /// The basis: suffixes of the weight's name in the state, and the tensors.
     pub(crate) fn state(&self) -> impl Iterator<Item = (&'static str, &Tensor)> {
-        self.left.iter().map(|left| ("basis_left", left)).chain(self.right.iter().map(|right| ("basis_right", right)))
+        let left = self.left.iter().flat_map(|left| LEFT.into_iter().zip(left.parts()));
+        let right = self.right.iter().flat_map(|right| RIGHT.into_iter().zip(right.parts()));
+        left.chain(right)
     }
 
-    /// Suffixes and shapes of the basis.
-    pub(crate) fn basis_shapes(&self) -> impl Iterator<Item = (&'static str, [i64; 2])> + use<> {
-        let left = self.side.has_left().then_some(("basis_left", [self.rows, self.rank]));
-        let right = self.side.has_right().then_some(("basis_right", [self.rank, self.cols]));
-        left.into_iter().chain(right)
+    /// Suffixes, types and shapes of [`Self::state`] with a basis.
+    pub(crate) fn expected(&self) -> impl Iterator<Item = (&'static str, Kind, Vec<i64>)> + use<> {
+        let format = self.format;
+        let named = move |names: [&'static str; 2], shape| {
+            names.into_iter().zip(format.parts(shape)).map(|(name, (kind, shape))| (name, kind, shape))
+        };
+        let [left, right] = self.shapes();
+        left.into_iter()
+            .flat_map(move |shape| named(LEFT, shape))
+            .chain(right.into_iter().flat_map(move |shape| named(RIGHT, shape)))
+    }
+
+    /// Shapes of the left and the right basis.
+    fn shapes(&self) -> [Option<[i64; 2]>; 2] {
+        let left = self.side.has_left().then_some([self.rows, self.rank]);
+        [left, self.side.has_right().then_some([self.rank, self.cols])]
     }
 
     /// Allocates the basis, to be read from a state file, or drops it.
     pub(crate) fn reset(&mut self, presence: Basis, device: Device) -> Result<(), TchError> {
-        (self.left, self.right) = (None, None);
-        for (suffix, shape) in self.basis_shapes().filter(|_| presence == Basis::Present) {
-            let basis = match &self.stacked {
-                Some(stacked) => stacked.shallow_clone(),
-                None => Tensor::f_zeros(shape, (self.kind, device))?,
-            };
-            if suffix == "basis_left" { self.left = Some(basis) } else { self.right = Some(basis) }
-        }
+        let allocated = |shape: Option<[i64; 2]>| {
+            let Some(shape) = shape.filter(|_| presence == Basis::Present) else { return Ok(None) };
+            match &self.stacked {
+                Some(stacked) => StoredBasis::sharing(stacked.shallow_clone()).map(Some),
+                None => StoredBasis::zeros(shape, self.format, device).map(Some),
+            }
+        };
+        let [left, right] = self.shapes();
+        (self.left, self.right) = (allocated(left)?, allocated(right)?);
         Ok(())
     }
 }
+
+/// Suffixes of the parts of each basis in the state.
+const LEFT: [&str; 2] = ["basis_left", "basis_left_ranges"];
+const RIGHT: [&str; 2] = ["basis_right", "basis_right_ranges"];
 
 /// Whether a state holds a basis. It has none before the first step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -273,13 +292,6 @@ pub(crate) enum Basis {
 
 fn no_basis() -> TchError {
     TchError::Torch("projection before the first refresh".to_owned())
-}
-
-/// A contiguous copy, even of a contiguous tensor: a narrowed view would keep the whole alive.
-fn contiguous(tensor: &Tensor, kind: Kind) -> Result<Tensor, TchError> {
-    let mut copy = Tensor::f_empty(tensor.size(), (kind, tensor.device()))?;
-    copy.f_copy_(tensor)?;
-    Ok(copy)
 }
 
 #[cfg(test)]

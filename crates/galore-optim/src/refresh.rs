@@ -149,7 +149,7 @@ impl ParameterState {
         scratch: &mut Scratch,
         change: impl FnOnce(&Tensor, &Tensor) -> Result<(), TchError>,
     ) -> Result<(), TchError> {
-        let whole = (0, self.moments.first.numel() as i64);
+        let whole = (0, self.moments.numel());
         let (first, second) = self.moments.begin(whole, scratch)?;
         change(&first, &second)?;
         // Not the number of the step: its update rounds with other random bits.

@@ -76,7 +76,8 @@ impl Stack {
         let count = members.len() as i64;
         let device = weights.device();
         let zeros = |[rows, cols]: [i64; 2], kind| Tensor::f_zeros([count, rows, cols], (kind, device));
-        let (low_rank_shape, kind) = (projector.low_rank_shape(), first.moments.kind());
+        let Some(kind) = first.moments.plain_kind() else { return Ok(None) };
+        let low_rank_shape = projector.low_rank_shape();
         let (first_moments, second_moments) = (zeros(low_rank_shape, kind)?, zeros(low_rank_shape, kind)?);
         let bases = zeros(basis_shape, first.adam.moments.basis_kind())?;
         let has_hidden =
@@ -87,7 +88,7 @@ impl Stack {
         let noise = Tensor::f_from_slice(&noise.collect::<Vec<_>>())?.f_to_device(device)?;
         for (member, index) in members.iter_mut().zip(0..) {
             let place = |stacked: &Tensor| stacked.f_select(0, index)?.f_view([-1]);
-            member.moments.move_to(place(&first_moments)?, place(&second_moments)?)?;
+            member.moments.move_to([place(&first_moments)?, place(&second_moments)?])?;
             if has_hidden {
                 member.master.move_hidden(hidden.f_select(0, index)?.f_view([-1])?)?;
             }
@@ -230,7 +231,7 @@ impl Stack {
         self.bases.f_narrow(0, start, members.len() as i64)?.f_copy_(fresh)?;
         for member in members {
             if let Some(projector) = &mut member.projector {
-                projector.use_stacked_basis();
+                projector.use_stacked_basis()?;
                 projector.schedule.refreshed(member.num_steps);
             }
         }
@@ -343,6 +344,8 @@ fn follows(previous: &ParameterState, next: &ParameterState) -> bool {
         && stackable(previous) == stackable(next)
         && adjoins(&previous.parameter.weight, &next.parameter.weight)
         && adjoins(gradient, next_gradient)
+        && previous.moments.plain_kind().is_some()
+        && previous.moments.plain_kind() == next.moments.plain_kind()
         && previous.master.for_kernel(0).is_some()
         && next.master.for_kernel(0).is_some()
         && fused_kernels(&[gradient, next_gradient]).is_some()

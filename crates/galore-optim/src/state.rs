@@ -140,6 +140,8 @@ fn dtype(kind: Kind) -> Result<Dtype, TchError> {
     match kind {
         Kind::Int64 => Ok(Dtype::I64),
         Kind::Float => Ok(Dtype::F32),
+        Kind::Uint8 => Ok(Dtype::U8),
+        Kind::Int8 => Ok(Dtype::I8),
         Kind::Int16 => Ok(Dtype::I16),
         Kind::BFloat16 => Ok(Dtype::BF16),
         Kind::Half => Ok(Dtype::F16),

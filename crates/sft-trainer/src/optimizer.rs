@@ -109,6 +109,8 @@ fn constants(model: &CausalLm, adam: &AdamConfig, weight_update: WeightUpdate) -
     let kept = match adam.moments {
         MomentDtype::Float32 => "float32",
         MomentDtype::Bfloat16 => "bfloat16, rounded stochastically",
+        MomentDtype::Blockwise8bit => "8 bits in blocks of 256",
+        MomentDtype::Compact => "8 bits in groups of 32",
     };
     let AdamConfig { beta1, beta2, epsilon, weight_decay, .. } = adam;
     let constants =

@@ -17,7 +17,7 @@ pub(super) fn matched(fresh: &Tensor, previous: &Tensor) -> Result<(Tensor, Tens
     let (_, r, n) = fresh.size3()?;
     // [b, new, old]
     let overlaps = fresh.f_bmm(&previous.f_transpose(1, 2)?)?;
-    let places = places(&overlaps.f_abs()?)?;
+    let places = places(overlaps.f_abs()?)?;
     let overlap = overlaps.f_gather(2, &places.f_unsqueeze(2)?, false)?;
     let signed = fresh.f_mul(&signs(&overlap)?)?;
     // A permutation's inverse: which new vector comes to each place.
@@ -28,10 +28,9 @@ pub(super) fn matched(fresh: &Tensor, previous: &Tensor) -> Result<(Tensor, Tens
 
 /// A place for each new vector `[b, r]`, by overlaps `[b, r, r]` of new with old ones, not
 /// negative.
-fn places(overlaps: &Tensor) -> Result<Tensor, TchError> {
-    let (b, r, _) = overlaps.size3()?;
-    let mut open = overlaps.shallow_clone();
-    let indices = Tensor::f_arange(r, (Kind::Int64, overlaps.device()))?.f_expand([b, r], false)?;
+fn places(mut open: Tensor) -> Result<Tensor, TchError> {
+    let (b, r, _) = open.size3()?;
+    let indices = Tensor::f_arange(r, (Kind::Int64, open.device()))?.f_expand([b, r], false)?;
     let mut places = indices.f_full_like(-1)?;
     for _ in 0..ROUNDS {
         let (best_overlap, best_old) = open.f_max_dim(2, false)?;
@@ -42,7 +41,7 @@ fn places(overlaps: &Tensor) -> Result<Tensor, TchError> {
         // An overlap with a vector that has a partner counts no more.
         let taken = taken(&places)?;
         let closed = places.f_ge(0)?.f_unsqueeze(2)?.f_logical_or(&taken.f_unsqueeze(1)?)?;
-        open = open.f_masked_fill(&closed, -1.0)?;
+        open.f_masked_fill_(&closed, -1.0).map(drop)?;
     }
     let (has_place, taken) = (places.f_ge(0)?, taken(&places)?);
     let first = |flags: &Tensor| flags.f_to_kind(Kind::Int64)?.f_argsort_stable(true, 1, false);
@@ -94,7 +93,7 @@ mod tests {
     fn every_place_is_taken_once() {
         tch::manual_seed(3);
         let overlaps = Tensor::rand([5, 40, 40], (Kind::Float, Device::Cpu));
-        let places = places(&overlaps).unwrap();
+        let places = places(overlaps).unwrap();
         let (sorted, _) = places.sort(1, false);
         assert_eq!(sorted, Tensor::arange(40, (Kind::Int64, Device::Cpu)).expand([5, 40], false));
     }

@@ -160,3 +160,21 @@ fn both_sides_of_the_eigenvectors_are_the_singular_vectors() {
         assert!(inside.diagonal(0, 1, 2).min().double_value(&[]) > 0.0);
     }
 }
+
+#[test]
+fn bases_that_are_nearly_orthonormal_are_mended_and_others_refused() {
+    tch::manual_seed(9);
+    let exact = orthonormal::columns(&Tensor::randn([2, 30, 12], FLOAT)).unwrap();
+    let off_by = |size: f64| &exact + Tensor::randn([2, 30, 12], FLOAT) * size;
+    let of = |basis: Tensor| super::orthonormal(Bases { left: Some(basis.copy()), right: Some(basis.transpose(1, 2)) });
+    let same = of(exact.copy()).unwrap();
+    assert!(same.left.unwrap() == exact && same.right.unwrap().transpose(1, 2) == exact);
+    let nearly = off_by(3e-4);
+    assert!(off_orthonormal(&nearly, Side::Left).unwrap() > TOLERANCE);
+    let mended = of(nearly.copy()).unwrap();
+    for (basis, side) in super::tests::of(&mended) {
+        assert!(off_orthonormal(basis, side).unwrap() < 1e-5);
+    }
+    assert!((mended.left.unwrap() - nearly).abs().max().double_value(&[]) < 2e-3);
+    assert!(of(off_by(0.1)).is_err() && of(off_by(0.0) * f64::NAN).is_err());
+}

@@ -1,7 +1,9 @@
 //! Settings that are one of several names.
 
+use crate::stored_basis::Format;
 use serde::{Deserialize, Serialize};
 use serde_plain::{derive_display_from_serialize, derive_fromstr_from_deserialize};
+use tch::Kind;
 
 /// Which side of a gradient `G [rows, cols]` is projected. The names are those of galore-torch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,3 +94,33 @@ pub enum BasisChange {
 
 derive_display_from_serialize!(BasisChange);
 derive_fromstr_from_deserialize!(BasisChange);
+
+/// How bases are kept. Products with a basis are in float32 with each of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BasisStorage {
+    /// As wide as the moments: float32, or float16 with bfloat16 moments. The default.
+    #[default]
+    #[serde(rename = "auto")]
+    Auto,
+    /// Codes of 8 bits, and a range for each 256 elements: about 1 byte an element.
+    #[serde(rename = "8bit")]
+    Bits8,
+    /// Codes of 4 bits, as in Q-GaLore ([2407.08296](https://arxiv.org/abs/2407.08296)): about half
+    /// a byte an element.
+    #[serde(rename = "4bit")]
+    Bits4,
+}
+
+derive_display_from_serialize!(BasisStorage);
+derive_fromstr_from_deserialize!(BasisStorage);
+
+impl BasisStorage {
+    /// The format, where a basis as wide as the moments has this type.
+    pub(crate) fn format(self, kind: Kind) -> Format {
+        match self {
+            BasisStorage::Auto => Format::Float(kind),
+            BasisStorage::Bits8 => Format::Codes(8),
+            BasisStorage::Bits4 => Format::Codes(4),
+        }
+    }
+}

@@ -3,7 +3,8 @@ use crate::SubspaceSolver;
 use crate::basis::Wanted;
 
 fn energy(gradient: &Tensor, projector: &Projector) -> f64 {
-    let projected = match (&projector.left, &projector.right) {
+    let wide = |basis: &Option<StoredBasis>| basis.as_ref().map(|basis| basis.wide(None).unwrap());
+    let projected = match (&wide(&projector.left), &wide(&projector.right)) {
         (Some(left), None) => left.tr().matmul(gradient),
         (None, Some(right)) => gradient.matmul(&right.tr()),
         (Some(left), Some(right)) => left.tr().matmul(gradient).matmul(&right.tr()),

@@ -7,6 +7,7 @@
 )]
 
 mod against_python;
+mod codecs;
 mod experts;
 mod finite_gradients;
 mod groups;
@@ -16,6 +17,7 @@ mod on_gpu;
 mod refresh;
 mod state_files;
 mod subspaces;
+mod updates;
 mod weight_updates;
 
 use galore_optim::{AdamConfig, Parameter, ParameterGroup};

@@ -130,6 +130,12 @@ fn resumes_bit_for_bit() {
             }
         }
     }
+    for (basis, proj_type) in [("8bit", "std"), ("4bit", "full"), ("4bit", "reverse_std")] {
+        let args = format!("rank=5, update_proj_gap=3, basis={basis}, proj_type={proj_type}, moments=transport");
+        let galore = Some(parse_optim_args(&args).unwrap());
+        let (kind, update, moments) = (Kind::BFloat16, WeightUpdate::Exact, MomentDtype::Bfloat16);
+        setups.push(Setup { kind, update, galore, moments });
+    }
     for setup in setups {
         let directory = tempfile::tempdir().unwrap();
         let mut straight = setup.model(&setup.start());

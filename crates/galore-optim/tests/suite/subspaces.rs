@@ -206,3 +206,41 @@ fn every_solver_trains_on_odd_gradients() {
         }
     }
 }
+
+#[test]
+fn a_basis_of_few_bits_trains_as_a_wide_one_and_takes_its_memory() {
+    let gradients =
+        Tensor::stack(&(0..40).map(|i| random(&[64, 48], 10 + i) + random(&[64, 48], 5) * 0.5).collect::<Vec<_>>(), 0);
+    let start = random(&[64, 48], 1);
+    // The two-sided projection of the first gradient is diagonal. What the codes put beside the
+    // diagonal is small, and Adam enlarges it.
+    for (proj_type, most) in [("std", [0.03, 0.4]), ("full", [0.15, 0.8])] {
+        let change = |basis: &str| {
+            let args = format!("rank=16, scale=1.0, update_proj_gap=100, proj_type={proj_type}, basis={basis}");
+            (run(&parse_optim_args(&args).unwrap(), &start, &gradients).get(39) - &start).to_kind(Kind::Double)
+        };
+        let wide = change("auto");
+        let off = |basis| ((change(basis) - &wide).norm() / wide.norm()).double_value(&[]);
+        let (eight, four) = (off("8bit"), off("4bit"));
+        assert!(eight > 0.0 && eight < most[0], "{proj_type}: {eight}");
+        assert!(four > eight && four < most[1], "{proj_type}: {four}");
+    }
+    let bytes = |basis: &str| {
+        let (weight, gradient) = (random(&[640, 512], 1), random(&[640, 512], 2));
+        let config = parse_optim_args(&format!("rank=64, basis={basis}")).unwrap();
+        let targets = group(vec![parameter("w", &weight, &gradient)], AdamConfig::galore_default());
+        let mut optimizer = GaLoreAdamW::new(vec![targets.with_galore(config)], WeightUpdate::Exact).unwrap();
+        optimizer.step(0.1).unwrap();
+        let state = optimizer.state().unwrap();
+        let basis = state.iter().filter(|(name, _)| name.contains("basis"));
+        let found: usize = basis.map(|(_, tensor)| tensor.numel() * tensor.kind().elt_size_in_bytes()).sum();
+        let total: usize = state.iter().map(|(_, tensor)| tensor.numel() * tensor.kind().elt_size_in_bytes()).sum();
+        assert_eq!(optimizer.state_bytes(), total as u64);
+        found
+    };
+    let elements = 64 * 512;
+    assert_eq!(
+        (bytes("auto"), bytes("8bit"), bytes("4bit")),
+        (4 * elements, elements + elements / 32, elements / 2 + elements / 32)
+    );
+}

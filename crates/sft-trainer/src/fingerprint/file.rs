@@ -45,7 +45,7 @@ pub(crate) struct OptimizerFingerprint {
     pub(super) galore_refresh: RefreshTiming,
     #[serde(default)]
     pub(super) galore_solver: SubspaceSolver,
-    /// For people: Adam's constants may change.
+    /// For people: the state of the optimizer says which of them may change.
     pub(super) adam: Value,
 }
 
