@@ -79,6 +79,7 @@ mod eigenbasis;
 mod engine;
 mod error;
 mod family;
+mod galore;
 mod galore_config;
 mod gradient_check;
 mod gradients;
@@ -101,6 +102,7 @@ mod update;
 
 pub use config::{AdamConfig, MomentDtype, WeightUpdate};
 pub use error::Error;
+pub use galore::GaLore;
 pub use galore_config::{BasisChange, GaLoreConfig, ProjectionType, Rank, RefreshTiming, Scale, SubspaceSolver};
 pub use gradient_check::GradientCheck;
 pub use gradients::{clip_gradients, global_gradient_norm};
