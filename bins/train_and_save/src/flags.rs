@@ -152,7 +152,9 @@ pub struct Model {
 #[derive(Debug, Args, Serialize)]
 #[command(next_help_heading = "Optimizer", rename_all = "snake_case")]
 pub struct OptimizerFlags {
-    /// galore_adamw, or adamw_torch (also adamw_torch_fused) [default: galore_adamw]
+    /// galore_adamw, galore_adamw_8bit, galore_adafactor, adamw_torch (also adamw_torch_fused),
+    /// adamw_8bit (also adamw_bnb_8bit), adafactor, apollo_adamw or apollo_mini [default:
+    /// galore_adamw]
     optim: Option<String>,
     /// GaLore's settings: rank, update_proj_gap, scale, proj_type, refresh, subspace, moments,
     /// lazy_refresh, basis, seed [default: "rank=1024, update_proj_gap=500, scale=1.8"]
@@ -197,8 +199,10 @@ pub struct OptimizerFlags {
     /// right), exact (16 hidden bits a weight), or nearest (loses most of a small learning rate's
     /// updates) [default: stochastic for bfloat16, exact for float16]
     bf16_weight_update: Option<String>,
-    /// Type of Adam's moments: float32, or bfloat16 for half the memory (GaLore's bases are then
-    /// float16) [default: auto: bfloat16 on CUDA for bfloat16 weights, else float32]
+    /// How Adam's moments are kept: float32, bfloat16, 8bit (blocks of 256, as bitsandbytes) or
+    /// compact (groups of 32); bases are float16 except with float32 [default: auto: as optim says,
+    /// else bfloat16 on CUDA for bfloat16 weights, else float32]
+    #[arg(alias = "optim_state")]
     optim_state_dtype: Option<String>,
 }
 

@@ -1,6 +1,6 @@
 //! State codecs: how a moment is kept in fewer bits. A codec works on blocks of neighbours, each
-//! with a scale of its own, so that one large number costs only its neighbours precision. Each codec
-//! is a file. [`codec`] is the one place that lists them.
+//! with a scale of its own, so that one large number costs only its neighbours precision. Each
+//! codec is a file. [`codec`] is the one place that lists them.
 //!
 //! A step decodes a range to float32, updates it, computes the weights' step from the float32
 //! numbers, and encodes them.

@@ -31,8 +31,8 @@ pub enum MomentDtype {
     /// bfloat16 moments, rounded stochastically, and float16 bases: half the memory. The 11 bits of
     /// a float16's mantissa are what a GPU's TF32 products use of a float32.
     Bfloat16,
-    /// One byte a number in blocks of 256, as bitsandbytes keeps them, and float16 bases. Moments of
-    /// fewer than 4096 elements are float32.
+    /// One byte a number in blocks of 256, as bitsandbytes keeps them, and float16 bases. Moments
+    /// of fewer than 4096 elements are float32.
     #[serde(rename = "8bit")]
     Blockwise8bit,
     /// One byte a number in groups of 32, as FlashOptim keeps them

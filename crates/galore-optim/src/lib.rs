@@ -86,6 +86,7 @@ mod eigenbasis;
 mod engine;
 mod error;
 mod family;
+mod galore;
 mod galore_config;
 mod gradient_check;
 mod gradients;
@@ -109,6 +110,7 @@ mod update;
 
 pub use config::{AdamConfig, MomentDtype, WeightUpdate};
 pub use error::Error;
+pub use galore::GaLore;
 pub use galore_config::{
     BasisChange, BasisStorage, GaLoreConfig, ProjectionType, Rank, RefreshTiming, Scale, SubspaceSolver,
 };

@@ -10,6 +10,7 @@ pub mod foreign;
 mod layers;
 mod model;
 mod optimizer;
+mod optimizer_name;
 mod options;
 mod options_file;
 mod run;
@@ -17,7 +18,9 @@ mod run;
 pub use auto::Auto;
 pub use layers::Layers;
 pub use model::ModelConfig;
-pub use optimizer::{OptimizerConfig, OptimizerName, WeightRounding};
+pub use optimizer::{OptimizerConfig, WeightRounding};
+pub use optimizer_name::OptimizerName;
+pub(crate) use optimizer_name::UpdateKind;
 pub use options_file::{OptionNames, OptionsFile};
 pub use run::{ResumeFrom, RunConfig};
 
@@ -206,7 +209,7 @@ fn with_python_none(mut options: Map<String, Value>) -> Map<String, Value> {
 fn none_problems(config: &SftConfig, options: &Options) -> Vec<String> {
     let is_none = |name: &str| options.get(name).is_some_and(Value::is_null);
     let mut problems = Vec::new();
-    if is_none("optim_target_modules") && config.optimizer.optim == OptimizerName::GaLoreAdamW {
+    if is_none("optim_target_modules") && config.optimizer.optim.is_projected() {
         problems
             .push("optim_target_modules is null: GaLore needs the names of modules, such as attn and mlp".to_owned());
     }

@@ -49,9 +49,13 @@ impl OptimizerFingerprint {
         // Options of their own, and so no part of optim_args.
         let (refresh, subspace) = Default::default();
         let optim_args = galore.map(|galore| GaLoreConfig { refresh, subspace, ..galore.clone() });
+        let mut optim_args = optim_args.map(serde_json::to_value).transpose()?;
+        if let (Some(Value::Object(optim_args)), Ok(Some(scaling))) = (&mut optim_args, settings.apollo_scaling()) {
+            optim_args.insert("scale_type".to_owned(), serde_json::to_value(scaling)?);
+        }
         Ok(Self {
             optim: settings.optim.to_string(),
-            optim_args: optim_args.map(serde_json::to_value).transpose()?,
+            optim_args,
             optim_target_modules: galore.map(|_| serde_json::to_value(settings.targets())).transpose()?,
             bf16_weight_update: serde_json::to_value(weight_update)?,
             optim_state_dtype: moments,

@@ -3,7 +3,7 @@
 mod estimate;
 
 use crate::Error;
-use crate::config::{OptimizerName, SftConfig};
+use crate::config::SftConfig;
 use causal_lm::{CausalLm, KeptBlocks, Recompute, WeightDtype};
 pub(crate) use estimate::check_fits;
 use galore_optim::Optimizer;
@@ -113,7 +113,7 @@ fn advice(config: &SftConfig, phase: Phase) -> String {
     }
     if phase != Phase::Evaluation {
         match (config.optimizer.optim, config.optimizer.galore()) {
-            (OptimizerName::AdamW, _) => remedies.push("`optim` galore_adamw".to_owned()),
+            (optim, _) if !optim.is_projected() => remedies.push("`optim` galore_adamw".to_owned()),
             (_, Ok(Some(galore))) => {
                 remedies.push(format!("a lower rank in `optim_args` (now {})", galore.rank));
             }

@@ -1,12 +1,12 @@
 //! Which parameter goes to which part of the optimizer.
 
 use crate::Error;
-use crate::config::{OptimizerName, SftConfig};
+use crate::config::{OptimizerConfig, SftConfig, UpdateKind};
 use crate::fingerprint::OptimizerFingerprint;
 use causal_lm::{CausalLm, ParameterKind};
 use galore_optim::{
-    AdamConfig, AdamW, BasisChange, GaLoreAdamW, GaLoreConfig, GradientCheck, MomentDtype, Optimizer, Parameter,
-    ParameterGroup, RefreshTiming, SubspaceSolver, WeightUpdate, select_targets,
+    Adafactor, AdamConfig, AdamW, AdamW8bit, Apollo, BasisChange, GaLoreAdamW, GaLoreConfig, GradientCheck,
+    MomentDtype, Optimizer, Parameter, ParameterGroup, RefreshTiming, SubspaceSolver, WeightUpdate, select_targets,
 };
 use std::collections::HashSet;
 use tch::{Device, Kind};
@@ -36,12 +36,12 @@ pub(crate) fn build(model: &mut CausalLm, config: &SftConfig) -> Result<BuiltOpt
     let settings = &config.optimizer;
     let galore = settings.galore()?;
     let weight_update = settings.weight_update(model.parameters().flat_weights().kind(), config.training.seed);
-    let moments = settings.optim_state_dtype.0.unwrap_or_else(|| default_moments(model));
+    let moments = settings.moments().unwrap_or_else(|| default_moments(model));
     let adam = AdamConfig { moments, ..settings.adam() };
     let fingerprint = OptimizerFingerprint::new(settings, galore.as_ref(), moments, weight_update)?;
-    let groups = Groups::of(model, settings.optim == OptimizerName::GaLoreAdamW, &settings.targets())?;
+    let groups = Groups::of(model, settings.optim.is_projected(), &settings.targets())?;
 
-    info!("{}: {}", settings.optim, constants(model, &adam, weight_update));
+    info!("{}: {}", settings.optim, constants(model, settings, &adam, weight_update));
     let mut parameter_groups = Vec::new();
     if let Some(galore) = galore {
         tell_targets(&galore, &groups.targets);
@@ -50,9 +50,15 @@ pub(crate) fn build(model: &mut CausalLm, config: &SftConfig) -> Result<BuiltOpt
     let no_decay = AdamConfig { weight_decay: 0.0, ..adam.clone() };
     parameter_groups.push(ParameterGroup::new(groups.decayed, adam));
     parameter_groups.push(ParameterGroup::new(groups.not_decayed, no_decay));
-    let mut optimizer: Box<dyn Optimizer> = match settings.optim {
-        OptimizerName::GaLoreAdamW => Box::new(GaLoreAdamW::new(parameter_groups, weight_update)?),
-        OptimizerName::AdamW => Box::new(AdamW::new(parameter_groups, weight_update)?),
+    let mut optimizer: Box<dyn Optimizer> = match settings.optim.traits().update {
+        UpdateKind::GaLore => Box::new(GaLoreAdamW::new(parameter_groups, weight_update)?),
+        UpdateKind::Torch => Box::new(AdamW::new(parameter_groups, weight_update)?),
+        UpdateKind::BitsAndBytes => Box::new(AdamW8bit::new(parameter_groups, weight_update)?),
+        UpdateKind::Adafactor => Box::new(Adafactor::new(parameter_groups, weight_update)?),
+        UpdateKind::Apollo => {
+            let scaling = settings.apollo_scaling().ok().flatten().unwrap_or_default();
+            Box::new(Apollo::new(parameter_groups, scaling, weight_update)?)
+        }
     };
     // The loop looks at the norm of all gradients before each step.
     optimizer.check_gradients(GradientCheck::AtRefresh);
@@ -105,7 +111,7 @@ impl Groups {
 }
 
 /// The optimizer's constants in words.
-fn constants(model: &CausalLm, adam: &AdamConfig, weight_update: WeightUpdate) -> String {
+fn constants(model: &CausalLm, settings: &OptimizerConfig, adam: &AdamConfig, weight_update: WeightUpdate) -> String {
     let kept = match adam.moments {
         MomentDtype::Float32 => "float32",
         MomentDtype::Bfloat16 => "bfloat16, rounded stochastically",
@@ -113,8 +119,11 @@ fn constants(model: &CausalLm, adam: &AdamConfig, weight_update: WeightUpdate) -
         MomentDtype::Compact => "8 bits in groups of 32",
     };
     let AdamConfig { beta1, beta2, epsilon, weight_decay, .. } = adam;
-    let constants =
-        format!("betas ({beta1}, {beta2}), epsilon {epsilon:e}, weight decay {weight_decay}, moments in {kept}");
+    let constants = if settings.optim.has_moments() {
+        format!("betas ({beta1}, {beta2}), epsilon {epsilon:e}, weight decay {weight_decay}, moments in {kept}")
+    } else {
+        format!("updates clipped to an RMS of 1, weight decay {weight_decay}, a number for each row and column")
+    };
     if model.parameters().flat_weights().kind() == Kind::Float {
         return constants;
     }

@@ -2,8 +2,8 @@
 //! blocks of 256, each number divided by the block's largest absolute value and replaced by the
 //! nearest of 256 fixed numbers, whose distances grow with their magnitude.
 //!
-//! The two tables are embedded, as float32. They are rounded where they are made, and no two ways to
-//! compute them agree in every last bit.
+//! The two tables are embedded, as float32. They are rounded where they are made, and no two ways
+//! to compute them agree in every last bit.
 
 use super::{Codec, Moment, normalised};
 use tch::{Device, Kind, TchError, Tensor};

@@ -8,9 +8,9 @@
 //! ```
 //!
 //! The curve of the first has finer steps near zero. The second is kept by its root, which is what
-//! a step divides by. Two things differ from the paper. A positive second moment never becomes zero,
-//! because the next step would divide by ε alone. And the scales are float32: with 16 bits the
-//! largest number of a group would round to itself in every step and never decay.
+//! a step divides by. Two things differ from the paper. A positive second moment never becomes
+//! zero, because the next step would divide by ε alone. And the scales are float32: with 16 bits
+//! the largest number of a group would round to itself in every step and never decay.
 
 use super::{Codec, Moment, normalised};
 use tch::{Kind, TchError, Tensor};

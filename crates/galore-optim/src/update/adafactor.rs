@@ -7,8 +7,8 @@
 //! U = G / √(r cᵀ / mean r)       U ← U / max(1, RMS(U))       W ← (1 − lr λ) W − lr U
 //! ```
 //!
-//! A tensor of one dimension keeps the mean of `G² + 1e-30` as a whole. Of a tensor of more than two
-//! dimensions, the last two are rows and columns.
+//! A tensor of one dimension keeps the mean of `G² + 1e-30` as a whole. Of a tensor of more than
+//! two dimensions, the last two are rows and columns.
 
 use super::{Kept, Turn};
 use tch::{Kind, TchError, Tensor};

@@ -1,26 +1,13 @@
 //! The optimizer of a run and its constants.
 
 use super::Auto;
+use super::optimizer_name::{OptimizerName, UpdateKind};
 use galore_optim::{
-    AdamConfig, GaLoreConfig, MomentDtype, RefreshTiming, SubspaceSolver, TargetModules, WeightUpdate, parse_optim_args,
+    AdamConfig, ApolloScaling, BasisChange, GaLoreConfig, MomentDtype, RefreshTiming, SubspaceSolver, TargetModules,
+    WeightUpdate, parse_optim_args,
 };
 use serde::{Deserialize, Deserializer, Serialize};
 use tch::Kind;
-
-/// `optim_args` of the documented recipe.
-const RECIPE_OPTIM_ARGS: &str = "rank=1024, update_proj_gap=500, scale=1.8";
-
-/// Which optimizer. Names are Hugging Face's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OptimizerName {
-    /// GaLore AdamW on the targets, AdamW on all else.
-    #[serde(rename = "galore_adamw")]
-    GaLoreAdamW,
-    /// AdamW on everything. `adamw_torch_fused` is the same arithmetic.
-    #[serde(rename = "adamw_torch", alias = "adamw_torch_fused")]
-    AdamW,
-}
 
 /// How 16-bit weights take a float32 update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,8 +23,6 @@ pub enum WeightRounding {
     Nearest,
 }
 
-serde_plain::derive_display_from_serialize!(OptimizerName);
-serde_plain::derive_fromstr_from_deserialize!(OptimizerName);
 serde_plain::derive_display_from_serialize!(WeightRounding);
 serde_plain::derive_fromstr_from_deserialize!(WeightRounding);
 
@@ -48,7 +33,9 @@ serde_plain::derive_fromstr_from_deserialize!(WeightRounding);
 pub struct OptimizerConfig {
     /// Default `galore_adamw`.
     pub optim: OptimizerName,
-    /// The fields of [`GaLoreConfig`], as text. Unset: rank 1024, gap 500, scale 1.8.
+    /// The fields of [`GaLoreConfig`], as text. Unset: rank 1024, gap 500, scale 1.8 for GaLore;
+    /// rank 128, gap 200, scale 1 for APOLLO, and rank 1, scale 128 for APOLLO-Mini. APOLLO also
+    /// takes transformers' `proj` (`random` or `svd`) and `scale_type` (`channel` or `tensor`).
     pub optim_args: Option<String>,
     /// Modules that GaLore projects. Unset: `attn` and `mlp`.
     #[serde(deserialize_with = "one_or_several")]
@@ -68,7 +55,8 @@ pub struct OptimizerConfig {
     /// How 16-bit weights take an update. Unset: stochastic for bfloat16, which trains as float32
     /// arithmetic does in the least memory, and exact for float16. No effect on float32.
     pub bf16_weight_update: Option<WeightRounding>,
-    /// Type of the moments. Default `auto`: bfloat16 on CUDA for bfloat16 weights, else float32.
+    /// How the moments are kept. Default `auto`: as the name of the optimizer says, else bfloat16
+    /// on CUDA for bfloat16 weights, else float32.
     pub optim_state_dtype: Auto<MomentDtype>,
 }
 
@@ -97,14 +85,40 @@ impl OptimizerConfig {
     /// # Errors
     /// When `optim_args` cannot be read.
     pub fn galore(&self) -> Result<Option<GaLoreConfig>, galore_optim::Error> {
-        if self.optim == OptimizerName::AdamW {
-            return Ok(None);
-        }
-        let arguments = parse_optim_args(self.optim_args.as_deref().unwrap_or(RECIPE_OPTIM_ARGS))?;
+        let traits = self.optim.traits();
+        let Some(unset) = traits.optim_args else { return Ok(None) };
+        let given = self.optim_args.as_deref().unwrap_or(unset);
+        let arguments = match traits.update {
+            UpdateKind::Apollo => parse_optim_args(&apollo_args(given, traits.defaults).0)?,
+            _ => parse_optim_args(given)?,
+        };
         // An option of its own counts more than a key among many.
         let refresh = self.galore_refresh.unwrap_or(arguments.refresh);
         let subspace = self.galore_solver.unwrap_or(arguments.subspace);
         Ok(Some(GaLoreConfig { refresh, subspace, ..arguments }))
+    }
+
+    /// What APOLLO takes one factor for, or `None` for another optimizer.
+    ///
+    /// # Errors
+    /// When `scale_type` in `optim_args` is none of its values.
+    pub fn apollo_scaling(&self) -> Result<Option<ApolloScaling>, String> {
+        let traits = self.optim.traits();
+        if traits.update != UpdateKind::Apollo {
+            return Ok(None);
+        }
+        match apollo_args(self.optim_args.as_deref().unwrap_or_default(), traits.defaults).1 {
+            None => Ok(Some(traits.scaling)),
+            Some(name) => match name.parse() {
+                Ok(scaling) => Ok(Some(scaling)),
+                Err(_) => Err(format!("optim_args: scale_type = {name}: must be channel or tensor")),
+            },
+        }
+    }
+
+    /// How moments are kept, where options say so: by the optimizer's name or by their own option.
+    pub fn moments(&self) -> Option<MomentDtype> {
+        self.optim.traits().moments.or(self.optim_state_dtype.0)
     }
 
     /// GaLore's targets.
@@ -115,9 +129,9 @@ impl OptimizerConfig {
 
     /// Adam's constants, moments in float32.
     pub fn adam(&self) -> AdamConfig {
-        let defaults = match self.optim {
-            OptimizerName::GaLoreAdamW => AdamConfig::galore_default(),
-            OptimizerName::AdamW => AdamConfig::torch_default(),
+        let defaults = match self.optim.traits().update {
+            UpdateKind::GaLore => AdamConfig::galore_default(),
+            _ => AdamConfig::torch_default(),
         };
         AdamConfig {
             beta1: self.adam_beta1,
@@ -138,10 +152,41 @@ impl OptimizerConfig {
         }
     }
 
+    /// What in GaLore's settings this optimizer cannot use.
+    fn unusable(&self, galore: &GaLoreConfig) -> Option<String> {
+        let takes_fira = matches!(self.optim.traits().update, UpdateKind::GaLore | UpdateKind::BitsAndBytes);
+        if galore.fira && !takes_fira {
+            return Some(format!("optim_args: fira = true: {} cannot use it; choose galore_adamw", self.optim));
+        }
+        let needs_moments = galore.moments != BasisChange::Keep || galore.subspace == SubspaceSolver::Power;
+        (needs_moments && !self.optim.has_moments()).then(|| {
+            format!("optim_args: {} has no moments, so moments must be keep and subspace not power", self.optim)
+        })
+    }
+
     pub(super) fn problems(&self) -> Vec<String> {
         let mut problems: Vec<String> = self.galore().err().iter().map(ToString::to_string).collect();
         problems.extend(self.adam().validate().err().map(|error| error.to_string()));
-        if self.optim == OptimizerName::AdamW {
+        problems.extend(self.apollo_scaling().err());
+        let fixed = self.optim.traits().moments;
+        if let (Some(fixed), Some(given)) = (fixed, self.optim_state_dtype.0)
+            && fixed != given
+        {
+            problems.push(format!("optim_state_dtype is {given}: {} has {fixed}; leave it out", self.optim));
+        }
+        let adam = AdamConfig::torch_default();
+        if !self.optim.has_moments()
+            && (self.adam_epsilon.is_some() || (self.adam_beta1, self.adam_beta2) != (adam.beta1, adam.beta2))
+        {
+            problems.push(format!(
+                "adam_beta1, adam_beta2 or adam_epsilon is set: {} has none of them; leave them out",
+                self.optim
+            ));
+        }
+        if let Ok(Some(galore)) = self.galore() {
+            problems.extend(self.unusable(&galore));
+        }
+        if !self.optim.is_projected() {
             let set = [
                 ("optim_args", self.optim_args.is_some()),
                 ("optim_target_modules", self.optim_target_modules.is_some()),
@@ -154,6 +199,27 @@ impl OptimizerConfig {
         }
         problems
     }
+}
+
+/// APOLLO's `optim_args` as those of a subspace, with these defaults, and its `scale_type`.
+fn apollo_args(given: &str, defaults: &[(&str, &str)]) -> (String, Option<String>) {
+    let mut scale_type = None;
+    let mut arguments = Vec::new();
+    for argument in given.split(',').map(str::trim).filter(|argument| !argument.is_empty()) {
+        match argument.split_once('=').map(|(key, value)| (key.trim(), value.trim())) {
+            Some(("scale_type", value)) if scale_type.is_none() => scale_type = Some(value.to_owned()),
+            Some(("proj", value)) => arguments.push(format!("subspace={value}")),
+            Some((key, value)) => arguments.push(format!("{key}={value}")),
+            None => arguments.push(argument.to_owned()),
+        }
+    }
+    let missing: Vec<String> = defaults
+        .iter()
+        .filter(|(key, _)| !arguments.iter().any(|argument| argument.split('=').next() == Some(key)))
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    arguments.extend(missing);
+    (arguments.join(", "), scale_type)
 }
 
 /// A list of names, or one text: `all-linear`, or names with spaces between.

@@ -1,6 +1,8 @@
 use super::*;
 use causal_lm::{AttentionKind, CudaGraphs, Recompute, WeightDtype};
-use galore_optim::{AdamConfig, RefreshTiming, SubspaceSolver, TargetModules, WeightUpdate};
+use galore_optim::{
+    AdamConfig, ApolloScaling, MomentDtype, RefreshTiming, SubspaceSolver, TargetModules, WeightUpdate,
+};
 use serde_json::json;
 use tch::Kind;
 use trainer_core::Schedule;
@@ -229,4 +231,57 @@ fn an_option_that_decides_another_does_so_however_it_is_set() {
     assert_eq!(config, resolve(json!({ "do_eval": false, "seed": 7 })).unwrap());
     assert_eq!(config.dataset.evaluation, Evaluation::Off);
     assert_eq!((config.dataset.seed, config.training.eval_strategy), (7, IntervalStrategy::No));
+}
+
+#[test]
+fn optimizers_have_the_names_and_defaults_of_transformers() {
+    let config = |options| resolve(options).unwrap().optimizer;
+    for (given, written, epsilon) in [
+        ("galore_adamw", "galore_adamw", 1e-6),
+        ("galore_adamw_8bit", "galore_adamw_8bit", 1e-8),
+        ("galore_adafactor", "galore_adafactor", 1e-8),
+        ("adamw_torch", "adamw_torch", 1e-8),
+        ("adamw_torch_fused", "adamw_torch", 1e-8),
+        ("adamw_8bit", "adamw_8bit", 1e-8),
+        ("adamw_bnb_8bit", "adamw_8bit", 1e-8),
+        ("adafactor", "adafactor", 1e-8),
+        ("apollo_adamw", "apollo_adamw", 1e-8),
+        ("apollo_mini", "apollo_mini", 1e-8),
+    ] {
+        let optimizer = config(json!({ "optim": given }));
+        assert_eq!((optimizer.optim.to_string().as_str(), optimizer.adam().epsilon), (written, epsilon), "{given}");
+        let is_projected = given.starts_with("galore") || given.starts_with("apollo");
+        assert_eq!(optimizer.galore().unwrap().is_some(), is_projected, "{given}");
+    }
+    let apollo = config(json!({ "optim": "apollo_adamw", "optim_args": "scale_type=tensor, proj=svd, rank=64" }));
+    let galore = apollo.galore().unwrap().unwrap();
+    assert_eq!((galore.rank, galore.update_proj_gap, galore.scale), (64.into(), 200, 1.0.into()));
+    assert_eq!(galore.subspace, SubspaceSolver::Svd);
+    assert_eq!(apollo.apollo_scaling().unwrap(), Some(ApolloScaling::Tensor));
+    let mini = config(json!({ "optim": "apollo_mini" }));
+    let galore = mini.galore().unwrap().unwrap();
+    assert_eq!((galore.rank, galore.scale, galore.subspace), (1.into(), 128.0.into(), SubspaceSolver::Random));
+    assert_eq!(mini.apollo_scaling().unwrap(), Some(ApolloScaling::Tensor));
+    assert_eq!(config(json!({ "optim_state_dtype": "8bit" })).moments(), Some(MomentDtype::Blockwise8bit));
+    assert_eq!(config(json!({ "optim": "adamw_8bit" })).moments(), Some(MomentDtype::Blockwise8bit));
+}
+
+#[test]
+fn what_an_optimizer_cannot_use_is_refused() {
+    for (options, expected) in [
+        (json!({ "optim": "galore_adamw_8bit_layerwise" }), "use galore_adamw_8bit,"),
+        (json!({ "optim": "apolo_adamw" }), "nearest: apollo_adamw"),
+        (json!({ "optim": "lion" }), "known: galore_adamw, galore_adamw_8bit"),
+        (json!({ "optim": "adamw_8bit", "optim_state_dtype": "float32" }), "adamw_8bit has 8bit"),
+        (json!({ "optim": "adafactor", "adam_beta1": 0.8 }), "adafactor has none of them"),
+        (json!({ "optim": "adafactor", "optim_args": "rank=4" }), "optim_args is set"),
+        (json!({ "optim": "apollo_adamw", "optim_args": "scale_type=row" }), "scale_type = row"),
+        (json!({ "optim": "apollo_adamw", "optim_args": "fira=true" }), "choose galore_adamw"),
+        (json!({ "optim": "apollo_adamw", "optim_args": "rnk=4" }), "rank"),
+        (json!({ "optim": "galore_adafactor", "optim_args": "moments=transport" }), "moments must be keep"),
+        (json!({ "optim_state_dtype": "4bit" }), "`compact`"),
+    ] {
+        let message = message(options);
+        assert!(message.contains(expected), "{expected}: {message}");
+    }
 }

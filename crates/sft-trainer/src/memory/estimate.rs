@@ -2,9 +2,10 @@
 
 use super::advice;
 use crate::Error;
-use crate::config::{OptimizerName, SftConfig};
+use crate::config::SftConfig;
 use crate::memory::Phase;
 use causal_lm::{Config, WeightDtype};
+use galore_optim::MomentDtype;
 use tch::{Device, Kind};
 use torch_ext::host;
 use tracing::warn;
@@ -77,11 +78,17 @@ pub(super) fn least_bytes(config: &SftConfig, model: &Config, device: Device) ->
             }
         }
     };
-    let moment_bytes = if device.is_cuda() && weight_bytes == 2 { 2 } else { 4 };
-    let with_state = match config.optimizer.optim {
-        OptimizerName::AdamW => all,
+    let optimizer = &config.optimizer;
+    let moment_bytes = match optimizer.moments() {
+        Some(MomentDtype::Blockwise8bit | MomentDtype::Compact) => 1,
+        _ if device.is_cuda() && weight_bytes == 2 => 2,
+        _ => 4,
+    };
+    let with_state = match optimizer.optim {
+        name if !name.has_moments() => 0,
         // The head may be a target too.
-        OptimizerName::GaLoreAdamW => embedding,
+        name if name.is_projected() => embedding,
+        _ => all,
     };
     all.saturating_mul(2 * weight_bytes).saturating_add(with_state.saturating_mul(2 * moment_bytes))
 }
@@ -93,6 +100,7 @@ fn gigabytes(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::OptimizerName;
 
     /// A model of 6.7 G weights, by its config.json.
     fn seven_billion() -> Config {
