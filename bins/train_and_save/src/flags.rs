@@ -172,10 +172,10 @@ pub struct OptimizerFlags {
     optim_target_modules: Option<Vec<String>>,
     /// Peak learning rate [default: 1e-5]
     learning_rate: Option<f64>,
-    /// linear, cosine, cosine_with_restarts, polynomial, constant, constant_with_warmup or
-    /// inverse_sqrt [default: linear]
+    /// linear, cosine, polynomial, constant, warmup_stable_decay, reduce_lr_on_plateau or another of
+    /// transformers [default: linear]
     lr_scheduler_type: Option<String>,
-    /// Parameters of the schedule as JSON: num_cycles, power, lr_end, timescale
+    /// Parameters of the schedule as JSON, such as {"min_lr_rate": 0.1}
     #[arg(value_name = "JSON", value_parser = json)]
     lr_scheduler_kwargs: Option<Value>,
     /// Part of the run spent warming up [default: 0.1]
