@@ -9,7 +9,7 @@ use crate::terminal::LogFormat;
 use clap::{Arg, ArgAction, Args, Command, CommandFactory, Parser};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use sft_trainer::config::{OptionNames, foreign};
+use sft_trainer::config::{OptionNames, foreign, take_part};
 use std::any::TypeId;
 use std::path::PathBuf;
 
@@ -65,8 +65,9 @@ pub struct InputOutput {
     /// Where checkpoints and, at the end, the best model and its tokenizer go
     #[arg(value_name = "DIR")]
     output_dir: Option<PathBuf>,
-    /// Go on from a checkpoint: its folder, or `true` for the newest complete one in output_dir
-    #[arg(num_args = 0..=1, default_missing_value = "true", value_parser = word, value_name = "DIR|true")]
+    /// Go on from a checkpoint: its folder, or `true` for the newest complete one in output_dir;
+    /// `auto` begins a new run if there is none
+    #[arg(num_args = 0..=1, default_missing_value = "true", value_parser = word, value_name = "DIR|true|auto")]
     resume_from_checkpoint: Option<Value>,
 }
 
@@ -127,6 +128,7 @@ pub struct Model {
     /// Where to train: auto (cuda if there is one), cpu, cuda or cuda:N [default: auto]
     device: Option<String>,
     /// Train on the CPU [default: false]
+    #[arg(alias = "no_cuda")]
     use_cpu: Option<bool>,
     /// Type of the weights: bfloat16, float16, float32, or auto for the file's own [default:
     /// bfloat16]
@@ -172,8 +174,8 @@ pub struct OptimizerFlags {
     optim_target_modules: Option<Vec<String>>,
     /// Peak learning rate [default: 1e-5]
     learning_rate: Option<f64>,
-    /// linear, cosine, polynomial, constant, warmup_stable_decay, reduce_lr_on_plateau or another of
-    /// transformers [default: linear]
+    /// linear, cosine, polynomial, constant, warmup_stable_decay, reduce_lr_on_plateau or another
+    /// of transformers [default: linear]
     lr_scheduler_type: Option<String>,
     /// Parameters of the schedule as JSON, such as {"min_lr_rate": 0.1}
     #[arg(value_name = "JSON", value_parser = json)]
@@ -224,6 +226,8 @@ pub struct Training {
     max_bad_steps: Option<u64>,
     /// Seed of the row order and of all else that is random [default: 42]
     seed: Option<u64>,
+    /// Seed of the row order alone [default: seed]
+    data_seed: Option<u64>,
 }
 
 #[derive(Debug, Args, Serialize)]
@@ -236,7 +240,12 @@ pub struct Logging {
     logging_steps: Option<f64>,
     /// Log the first step too [default: false]
     logging_first_step: Option<bool>,
-    /// Where to report to besides the files: none is all there is [default: none]
+    /// Say in each log how many tokens were trained on: all, non_padding (the same) or no [default:
+    /// no]
+    #[arg(num_args = 0..=1, default_missing_value = "true", value_parser = word, value_name = "NAME")]
+    include_num_input_tokens_seen: Option<Value>,
+    /// Integrations of transformers; none is written to, and all figures are in metrics.jsonl
+    /// [default: none]
     #[arg(num_args = 1.., value_name = "NAME", overrides_with = "report_to")]
     report_to: Option<Vec<String>>,
     /// No progress bar [default: false]
@@ -259,6 +268,8 @@ pub struct Logging {
     /// Steps between checkpoints; below 1 a part of the run [default: 500]
     #[arg(value_name = "N")]
     save_steps: Option<f64>,
+    /// Leave the optimizer out of checkpoints, so that none can be resumed [default: false]
+    save_only_model: Option<bool>,
     /// Newest checkpoints to keep, the best one besides; 0 keeps all [default: 1]
     save_total_limit: Option<usize>,
     /// On SIGTERM, SIGINT or SIGHUP save after the current step and end, on SIGUSR1 save and go on;
@@ -347,21 +358,8 @@ impl ProgramFlags {
     /// Takes these options from all others, which are returned too.
     ///
     /// The last part lists wrong values, which have no effect.
-    pub fn take_from(mut options: Map<String, Value>) -> (Self, Map<String, Value>, Vec<String>) {
-        let Ok(Value::Object(mut own)) = serde_json::to_value(Self::default()) else { return Default::default() };
-        let mut problems = Vec::new();
-        for name in own.keys().cloned().collect::<Vec<_>>() {
-            let Some(value) = options.remove(&name).filter(|value| !value.is_null()) else { continue };
-            // One at a time, so that the message can name it.
-            let value = value.as_str().and_then(|text| boolean(text).ok()).map_or(value.clone(), Value::from);
-            let alone = Value::Object(Map::from_iter([(name.clone(), value.clone())]));
-            match serde_json::from_value::<Self>(alone) {
-                Ok(_) => drop(own.insert(name, value)),
-                Err(error) => problems.push(format!("{name} is {value}: {error}")),
-            }
-        }
-        let own = serde_json::from_value(Value::Object(own)).unwrap_or_default();
-        (own, options, problems)
+    pub fn take_from(options: Map<String, Value>) -> (Self, Map<String, Value>, Vec<String>) {
+        take_part(options)
     }
 }
 

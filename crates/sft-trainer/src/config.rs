@@ -12,12 +12,14 @@ mod model;
 mod optimizer;
 mod options;
 mod options_file;
+mod other_trainers;
 mod run;
 
 pub use auto::Auto;
 pub use layers::Layers;
 pub use model::ModelConfig;
 pub use optimizer::{OptimizerConfig, OptimizerName, WeightRounding};
+pub use options::take_part;
 pub use options_file::{OptionNames, OptionsFile};
 pub use run::{ResumeFrom, RunConfig};
 

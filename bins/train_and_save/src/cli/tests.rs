@@ -185,7 +185,7 @@ fn one_message_lists_all_that_is_wrong_with_a_file() {
     std::fs::write(
         &path,
         "overwrite_output_dir: true\nrun_name: first\nlearning_rte: 1\nunheard_of: 2\npush_to_hub: true\n\
-         max_length: many\nseed: -1\nreport_to: [wandb, tensorboard]\ndisable_tqdm: perhaps\noptim: lion\n",
+         max_length: many\nseed: -1\nreport_to: [wandb, tensorbored]\ndisable_tqdm: perhaps\noptim: lion\n",
     )
     .unwrap();
     let message = error(&["--config", path.to_str().unwrap(), "--seed", "3", "--dtype", "int3"]);
@@ -195,7 +195,7 @@ fn one_message_lists_all_that_is_wrong_with_a_file() {
         "unknown key unheard_of;",
         "push_to_hub is true: not supported",
         "max_length is \"many\": expected a whole number",
-        "report_to is wandb, tensorboard",
+        "report_to is tensorbored: use none, all, or some of",
         "disable_tqdm is \"perhaps\"",
         "optim is \"lion\"",
     ] {
@@ -220,8 +220,14 @@ fn options_without_effect_are_named_in_one_warning() {
     };
     assert_eq!(
         settings.warning().unwrap(),
-        "options without effect here: dataset_num_proc, do_train, gradient_checkpointing_kwargs, log_level, \
-         overwrite_output_dir, push_to_hub, tf32, trust_remote_code"
+        "options without effect here: \
+         dataset_num_proc (rows are tokenized on all cores, and batches are made ahead on a thread); \
+         do_train (a run trains and evaluates, and makes no predictions); \
+         gradient_checkpointing_kwargs, tf32 (speed and memory are decided when a run starts); \
+         log_level (what is told and logged does not depend on it); \
+         overwrite_output_dir (an output folder that is in use is refused, never overwritten); \
+         push_to_hub (nothing is pushed to the hub); \
+         trust_remote_code (no code of a model is run, and all its weights are trained as they are)"
     );
     let config = settings.config().unwrap();
     assert_eq!((config.training.learning_rate, config.training.seed), (2e-5, 4));
@@ -261,3 +267,9 @@ fn no_option_without_effect_is_a_flag() {
         assert!(command.get_arguments().all(|argument| argument.get_id() != name), "{name}");
     }
 }
+
+/// Every field of the four classes that TRL's script reads, as `make_options.py` found them.
+mod options_table;
+
+/// Files with the keys of recipes that are published for other programs.
+mod recipes;
