@@ -69,6 +69,20 @@ pub struct InputOutput {
     /// `auto` begins a new run if there is none
     #[arg(num_args = 0..=1, default_missing_value = "true", value_parser = word, value_name = "DIR|true|auto")]
     resume_from_checkpoint: Option<Value>,
+    /// Push the model to the hub [default: false]
+    push_to_hub: Option<bool>,
+    /// Repository to push to [default: the name of output_dir]
+    hub_model_id: Option<String>,
+    /// What to push: end, every_save, checkpoint or all_checkpoints [default: every_save]
+    hub_strategy: Option<String>,
+    /// Whether a new repository is private [default: the hub decides]
+    hub_private_repo: Option<bool>,
+    /// Branch to push to [default: main]
+    hub_revision: Option<String>,
+    /// Token to push with [default: HF_TOKEN]
+    hub_token: Option<String>,
+    /// Push a checkpoint while the one before is under way [default: false]
+    hub_always_push: Option<bool>,
 }
 
 #[derive(Debug, Args, Serialize)]
@@ -140,8 +154,7 @@ pub struct Model {
     /// flash_attention_2 (the fastest flash kernel at hand), sdpa (libtorch's alone) or eager
     /// [default: flash_attention_2]
     attn_implementation: Option<String>,
-    /// Let the backward compute again what there is no room to keep, see --recompute [default:
-    /// true]
+    /// Let the backward compute again what there is no room for (--recompute) [default: true]
     gradient_checkpointing: Option<bool>,
     /// What the backward computes again: none, cheap (norms), block (all of a block), or auto, as
     /// little as free memory allows [default: auto; none with --gradient_checkpointing false]
@@ -240,12 +253,10 @@ pub struct Logging {
     logging_steps: Option<f64>,
     /// Log the first step too [default: false]
     logging_first_step: Option<bool>,
-    /// Say in each log how many tokens were trained on: all, non_padding (the same) or no [default:
-    /// no]
+    /// Say in each log how many tokens were trained on: all or no [default: no]
     #[arg(num_args = 0..=1, default_missing_value = "true", value_parser = word, value_name = "NAME")]
     include_num_input_tokens_seen: Option<Value>,
-    /// Integrations of transformers; none is written to, and all figures are in metrics.jsonl
-    /// [default: none]
+    /// Integrations of transformers; none is written to, see metrics.jsonl [default: none]
     #[arg(num_args = 1.., value_name = "NAME", overrides_with = "report_to")]
     report_to: Option<Vec<String>>,
     /// No progress bar [default: false]
@@ -275,8 +286,7 @@ pub struct Logging {
     /// On SIGTERM, SIGINT or SIGHUP save after the current step and end, on SIGUSR1 save and go on;
     /// false: end at once [default: true]
     save_on_signal: Option<bool>,
-    /// Accepted for compatibility: the best model is in output_dir at the end either way [default:
-    /// false]
+    /// Accepted: the best model is in output_dir at the end either way [default: false]
     load_best_model_at_end: Option<bool>,
     /// Evaluation metric that decides which checkpoint is best [default: eval_loss]
     metric_for_best_model: Option<String>,
@@ -300,7 +310,7 @@ impl Flags {
         let foreign = foreign::names().map(|name| {
             Arg::new(name).long(name).hide(true).num_args(0..).default_missing_value("true").action(ArgAction::Set)
         });
-        Self::own_command().args(foreign)
+        Self::command_for_help().args(foreign)
     }
 
     /// The names of all options, as keys of a file: flags and their older spellings.
@@ -316,7 +326,7 @@ impl Flags {
         OptionNames { spellings: spellings.collect() }
     }
 
-    fn own_command() -> Command {
+    pub fn command_for_help() -> Command {
         let mut order = 0;
         Self::command().mut_args(|argument| {
             order += 1;

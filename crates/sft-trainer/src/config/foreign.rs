@@ -41,10 +41,6 @@ const GROUPS: &[Group] = &[
         ("wandb_entity", Any), ("wandb_project", Any), ("wandb_run_group", Any), ("benchmarks", UNSET),
         ("callbacks", UNSET),
     ] },
-    Group { why: "nothing is pushed to the hub", options: &[
-        ("push_to_hub", OFF), ("hub_model_id", Any), ("hub_strategy", Any), ("hub_token", Any),
-        ("hub_private_repo", Any), ("hub_always_push", Any), ("hub_revision", Any),
-    ] },
     Group { why: "weights are always saved as safetensors", options: &[("save_safetensors", Only(&["true"]))] },
     Group { why: "a signal always saves, and a resume always continues exactly", options: &[
         ("enable_jit_checkpoint", Any), ("restore_callback_states_from_checkpoint", Any), ("ignore_data_skip", OFF),

@@ -39,6 +39,18 @@ impl OptionNames {
         let close = distances.filter(|(errors, name)| *errors <= 2 && errors * 4 <= name.len().min(spelling.len()));
         close.min_by_key(|(errors, _)| *errors).map(|(_, name)| name)
     }
+
+    /// What is wrong with each argument that looks like a flag and names neither an option nor one
+    /// of `others`. Arguments after `--` are no flags.
+    pub fn unknown_flags<'a>(&self, arguments: impl Iterator<Item = &'a str>, others: &[&str]) -> Vec<String> {
+        let flags = arguments.take_while(|text| *text != "--").filter_map(|text| text.strip_prefix("--"));
+        let names = flags.filter_map(|text| text.split('=').next());
+        let is_known =
+            |name: &str| others.contains(&name) || self.find(name).is_some() || foreign::description(name).is_some();
+        let hint = |name| self.nearest(name).map_or_else(String::new, |name| format!("; did you mean --{name}?"));
+        let unknown = names.filter(|name| !is_known(name));
+        unknown.map(|name| format!("unknown flag --{name}{}", hint(name))).collect()
+    }
 }
 
 impl OptionsFile {

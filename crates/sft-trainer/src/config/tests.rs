@@ -248,3 +248,16 @@ fn a_run_may_go_on_if_it_can() {
     assert_eq!(serde_json::to_value(ResumeFrom::NewestIfAny).unwrap(), json!("auto"));
     assert_eq!(resume(json!("out/auto")), ResumeFrom::Checkpoint("out/auto".into()));
 }
+
+#[test]
+fn a_model_is_pushed_to_a_name_that_can_be_and_its_token_is_not_shown() {
+    let config = resolve(json!({ "push_to_hub": "true", "hub_strategy": "end", "hub_token": "secret" })).unwrap();
+    assert_eq!(config.push.repo_id(&config.training.output_dir), "o");
+    assert_eq!(config.push.hub_strategy, HubStrategy::End);
+    assert!(!format!("{config:?}").contains("secret"));
+    let told = message(json!({ "push_to_hub": true, "hub_model_id": "a/b/c" }));
+    assert!(told.contains("push_to_hub is true: \"a/b/c\" cannot be the name of a repository"), "{told}");
+    assert!(
+        message(json!({ "hub_strategy": "always" })).contains("hub_strategy is \"always\": use `end`, `every_save`")
+    );
+}

@@ -6,6 +6,7 @@ use crate::config::{ResumeFrom, SftConfig};
 use crate::fingerprint::RunFile;
 use crate::hub::Hub;
 use crate::learner::SftLearner;
+use crate::push::Pusher;
 use crate::{Error, memory, optimizer, summary};
 use causal_lm::{BucketPadding, CausalLm, Config, SpecialTokenIds};
 use checkpoint_callbacks::{
@@ -49,6 +50,7 @@ pub(super) fn load(builder: SftTrainerBuilder<'_>) -> Result<SftTrainer<'_>, Err
         source @ checkpoint_callbacks::Error::OutputDirInUse { .. } => Error::EarlierRun { source },
         error => error.into(),
     })?;
+    let pusher = Pusher::new(&config)?;
     let device = choose_device(&config, cache_folder.as_deref())?;
 
     let hub = match hub {
@@ -126,7 +128,7 @@ pub(super) fn load(builder: SftTrainerBuilder<'_>) -> Result<SftTrainer<'_>, Err
     let plan = Plan::new(training, train.num_batches());
     check_space(&training.output_dir, &SpaceNeeded::for_run(training, &plan, learner.checkpoint_size()?))?;
     summary::tell_training(training);
-    Ok(SftTrainer { config, learner, train, eval, checkpoint, lock, callbacks: Vec::new() })
+    Ok(SftTrainer { config, learner, train, eval, checkpoint, lock, callbacks: Vec::new(), pusher })
 }
 
 /// Saves the model with the tokenizer's special tokens, so that it stops at the end token it

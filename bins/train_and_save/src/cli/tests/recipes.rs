@@ -28,7 +28,7 @@ fn recipes_that_run() {
     assert_eq!(config.training.eval_strategy, IntervalStrategy::No);
     assert!(config.run.unwritten_reports().unwrap().contains("wandb"));
     let warning = warning.unwrap();
-    for name in ["hub_model_id", "use_liger_kernel", "wandb_entity", "overwrite_output_dir"] {
+    for name in ["log_level", "use_liger_kernel", "wandb_entity", "overwrite_output_dir"] {
         assert!(warning.contains(name), "{name}: {warning}");
     }
 
@@ -38,25 +38,19 @@ fn recipes_that_run() {
     assert_eq!((config.training.row_order_seed(), config.training.save_only_model), (5, true));
     assert_eq!(config.training.lr_scheduler_kwargs.num_decay_steps, Some(10));
     assert_eq!(config.run.resume_from_checkpoint, sft_trainer::config::ResumeFrom::NewestIfAny);
-    assert!(warning.unwrap().starts_with("options without effect here: push_to_hub"));
+    assert_eq!((warning, config.push.push_to_hub), (None, false));
 }
 
 #[test]
 fn recipes_that_stop_say_everything_in_one_line() {
     for (name, expected) in [
-        ("handbook_mixture.yaml", &["chat_template is", "dataset_mixture is", "push_to_hub is true"][..]),
+        ("handbook_mixture.yaml", &["chat_template is", "dataset_mixture is"][..]),
         ("handbook_mixer.yaml", &["dataset_mixer is", "dataset_splits is", "auto_insert_empty_system_msg is"]),
         (
             "handbook_long.yaml",
-            &[
-                "trust_remote_code is true",
-                "chat_template is",
-                "dataset_mixture is",
-                "push_to_hub is true",
-                "packing_strategy is \"ffd\"",
-            ],
+            &["trust_remote_code is true", "chat_template is", "dataset_mixture is", "packing_strategy is \"ffd\""],
         ),
-        ("open_r1_prompted.yaml", &["system_prompt is", "benchmarks is", "callbacks is", "push_to_hub is true"]),
+        ("open_r1_prompted.yaml", &["system_prompt is", "benchmarks is", "callbacks is"]),
         ("trl_lora.yaml", &["use_peft is true", "load_in_4bit is true", "neftune_noise_alpha is 5"]),
         (
             "llama_factory_full.yaml",
