@@ -365,9 +365,8 @@ impl Default for ProgramFlags {
 }
 
 impl ProgramFlags {
-    /// Takes these options from all others, which are returned too.
-    ///
-    /// The last part lists wrong values, which have no effect.
+    /// Takes these options from all others, which are returned too. The last part lists wrong
+    /// values, which have no effect.
     pub fn take_from(options: Map<String, Value>) -> (Self, Map<String, Value>, Vec<String>) {
         take_part(options)
     }
