@@ -14,6 +14,7 @@ mod install;
 mod python;
 mod setup;
 mod shell;
+mod shell_files;
 mod soak;
 mod style;
 mod torture;
@@ -41,6 +42,9 @@ cargo xtask <verb>
   install [--prefix <folder>]
                 build train_and_save in release mode and put it into <folder>/bin and its libraries into
                 <folder>/lib/train_and_save, by default in cargo's own folder
+  completions [folder]
+                write what bash, zsh and fish need to complete flags, by default into target/completions
+  man [folder]  write a manual page, by default into target/man
   help          this text
 
 LIBTORCH=<folder> or LIBTORCH_USE_PYTORCH=1 in the environment: use that libtorch 2.11.0 and download nothing.";
@@ -60,6 +64,8 @@ fn main() -> ExitCode {
         ["torture", ref rest @ ..] if rest.len() <= 2 => torture::run(rest),
         ["install"] => install::run(None),
         ["install", "--prefix", prefix] => install::run(Some(prefix)),
+        [what @ ("completions" | "man")] => shell_files::run(what, None),
+        [what @ ("completions" | "man"), folder] => shell_files::run(what, Some(folder)),
         ["help" | "--help" | "-h"] => {
             println!("{HELP}");
             Ok(())

@@ -71,16 +71,8 @@ fn layers(flags: &Flags, matches: &ArgMatches) -> Result<Layers> {
 
 /// What is wrong with each flag that is none. clap stops at the first.
 fn unknown_flags(arguments: &[OsString]) -> Vec<String> {
-    let options = Flags::option_names();
-    let is_known = |name: &str| {
-        let is_other = matches!(name, "help" | "version" | "config");
-        is_other || options.find(name).is_some() || foreign::names().any(|known| known == name)
-    };
-    let texts = arguments.iter().filter_map(|argument| argument.to_str()).take_while(|text| *text != "--");
-    let names = texts.filter_map(|text| text.strip_prefix("--")?.split('=').next());
-    let hint = |name| options.nearest(name).map_or_else(String::new, |name| format!("; did you mean --{name}?"));
-    let unknown = names.filter(|name| !is_known(name));
-    unknown.map(|name| format!("unknown flag --{name}{}", hint(name))).collect()
+    let texts = arguments.iter().filter_map(|argument| argument.to_str());
+    Flags::option_names().unknown_flags(texts, &["help", "version", "config"])
 }
 
 /// `--learning-rate=1` → `--learning_rate=1`. Values are left alone.

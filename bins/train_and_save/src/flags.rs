@@ -9,7 +9,7 @@ use crate::terminal::LogFormat;
 use clap::{Arg, ArgAction, Args, Command, CommandFactory, Parser};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use sft_trainer::config::{OptionNames, foreign};
+use sft_trainer::config::{OptionNames, foreign, take_part};
 use std::any::TypeId;
 use std::path::PathBuf;
 
@@ -65,9 +65,24 @@ pub struct InputOutput {
     /// Where checkpoints and, at the end, the best model and its tokenizer go
     #[arg(value_name = "DIR")]
     output_dir: Option<PathBuf>,
-    /// Go on from a checkpoint: its folder, or `true` for the newest complete one in output_dir
-    #[arg(num_args = 0..=1, default_missing_value = "true", value_parser = word, value_name = "DIR|true")]
+    /// Go on from a checkpoint: its folder, or `true` for the newest complete one in output_dir;
+    /// `auto` begins a new run if there is none
+    #[arg(num_args = 0..=1, default_missing_value = "true", value_parser = word, value_name = "DIR|true|auto")]
     resume_from_checkpoint: Option<Value>,
+    /// Push the model to the hub [default: false]
+    push_to_hub: Option<bool>,
+    /// Repository to push to [default: the name of output_dir]
+    hub_model_id: Option<String>,
+    /// What to push: end, every_save, checkpoint or all_checkpoints [default: every_save]
+    hub_strategy: Option<String>,
+    /// Whether a new repository is private [default: the hub decides]
+    hub_private_repo: Option<bool>,
+    /// Branch to push to [default: main]
+    hub_revision: Option<String>,
+    /// Token to push with [default: HF_TOKEN]
+    hub_token: Option<String>,
+    /// Push a checkpoint while the one before is under way [default: false]
+    hub_always_push: Option<bool>,
 }
 
 #[derive(Debug, Args, Serialize)]
@@ -127,6 +142,7 @@ pub struct Model {
     /// Where to train: auto (cuda if there is one), cpu, cuda or cuda:N [default: auto]
     device: Option<String>,
     /// Train on the CPU [default: false]
+    #[arg(alias = "no_cuda")]
     use_cpu: Option<bool>,
     /// Type of the weights: bfloat16, float16, float32, or auto for the file's own [default:
     /// bfloat16]
@@ -138,8 +154,7 @@ pub struct Model {
     /// flash_attention_2 (the fastest flash kernel at hand), sdpa (libtorch's alone) or eager
     /// [default: flash_attention_2]
     attn_implementation: Option<String>,
-    /// Let the backward compute again what there is no room to keep, see --recompute [default:
-    /// true]
+    /// Let the backward compute again what there is no room for (--recompute) [default: true]
     gradient_checkpointing: Option<bool>,
     /// What the backward computes again: none, cheap (norms), block (all of a block), or auto, as
     /// little as free memory allows [default: auto; none with --gradient_checkpointing false]
@@ -174,10 +189,10 @@ pub struct OptimizerFlags {
     optim_target_modules: Option<Vec<String>>,
     /// Peak learning rate [default: 1e-5]
     learning_rate: Option<f64>,
-    /// linear, cosine, cosine_with_restarts, polynomial, constant, constant_with_warmup or
-    /// inverse_sqrt [default: linear]
+    /// linear, cosine, polynomial, constant, warmup_stable_decay, reduce_lr_on_plateau or another
+    /// of transformers [default: linear]
     lr_scheduler_type: Option<String>,
-    /// Parameters of the schedule as JSON: num_cycles, power, lr_end, timescale
+    /// Parameters of the schedule as JSON, such as {"min_lr_rate": 0.1}
     #[arg(value_name = "JSON", value_parser = json)]
     lr_scheduler_kwargs: Option<Value>,
     /// Part of the run spent warming up [default: 0.1]
@@ -228,6 +243,8 @@ pub struct Training {
     max_bad_steps: Option<u64>,
     /// Seed of the row order and of all else that is random [default: 42]
     seed: Option<u64>,
+    /// Seed of the row order alone [default: seed]
+    data_seed: Option<u64>,
 }
 
 #[derive(Debug, Args, Serialize)]
@@ -240,7 +257,10 @@ pub struct Logging {
     logging_steps: Option<f64>,
     /// Log the first step too [default: false]
     logging_first_step: Option<bool>,
-    /// Where to report to besides the files: none is all there is [default: none]
+    /// Say in each log how many tokens were trained on: all or no [default: no]
+    #[arg(num_args = 0..=1, default_missing_value = "true", value_parser = word, value_name = "NAME")]
+    include_num_input_tokens_seen: Option<Value>,
+    /// Integrations of transformers; none is written to, see metrics.jsonl [default: none]
     #[arg(num_args = 1.., value_name = "NAME", overrides_with = "report_to")]
     report_to: Option<Vec<String>>,
     /// No progress bar [default: false]
@@ -263,13 +283,14 @@ pub struct Logging {
     /// Steps between checkpoints; below 1 a part of the run [default: 500]
     #[arg(value_name = "N")]
     save_steps: Option<f64>,
+    /// Leave the optimizer out of checkpoints, so that none can be resumed [default: false]
+    save_only_model: Option<bool>,
     /// Newest checkpoints to keep, the best one besides; 0 keeps all [default: 1]
     save_total_limit: Option<usize>,
     /// On SIGTERM, SIGINT or SIGHUP save after the current step and end, on SIGUSR1 save and go on;
     /// false: end at once [default: true]
     save_on_signal: Option<bool>,
-    /// Accepted for compatibility: the best model is in output_dir at the end either way [default:
-    /// false]
+    /// Accepted: the best model is in output_dir at the end either way [default: false]
     load_best_model_at_end: Option<bool>,
     /// Evaluation metric that decides which checkpoint is best [default: eval_loss]
     metric_for_best_model: Option<String>,
@@ -293,7 +314,7 @@ impl Flags {
         let foreign = foreign::names().map(|name| {
             Arg::new(name).long(name).hide(true).num_args(0..).default_missing_value("true").action(ArgAction::Set)
         });
-        Self::own_command().args(foreign)
+        Self::command_for_help().args(foreign)
     }
 
     /// The names of all options, as keys of a file: flags and their older spellings.
@@ -309,7 +330,7 @@ impl Flags {
         OptionNames { spellings: spellings.collect() }
     }
 
-    fn own_command() -> Command {
+    pub fn command_for_help() -> Command {
         let mut order = 0;
         Self::command().mut_args(|argument| {
             order += 1;
@@ -348,24 +369,10 @@ impl Default for ProgramFlags {
 }
 
 impl ProgramFlags {
-    /// Takes these options from all others, which are returned too.
-    ///
-    /// The last part lists wrong values, which have no effect.
-    pub fn take_from(mut options: Map<String, Value>) -> (Self, Map<String, Value>, Vec<String>) {
-        let Ok(Value::Object(mut own)) = serde_json::to_value(Self::default()) else { return Default::default() };
-        let mut problems = Vec::new();
-        for name in own.keys().cloned().collect::<Vec<_>>() {
-            let Some(value) = options.remove(&name).filter(|value| !value.is_null()) else { continue };
-            // One at a time, so that the message can name it.
-            let value = value.as_str().and_then(|text| boolean(text).ok()).map_or(value.clone(), Value::from);
-            let alone = Value::Object(Map::from_iter([(name.clone(), value.clone())]));
-            match serde_json::from_value::<Self>(alone) {
-                Ok(_) => drop(own.insert(name, value)),
-                Err(error) => problems.push(format!("{name} is {value}: {error}")),
-            }
-        }
-        let own = serde_json::from_value(Value::Object(own)).unwrap_or_default();
-        (own, options, problems)
+    /// Takes these options from all others, which are returned too. The last part lists wrong
+    /// values, which have no effect.
+    pub fn take_from(options: Map<String, Value>) -> (Self, Map<String, Value>, Vec<String>) {
+        take_part(options)
     }
 }
 

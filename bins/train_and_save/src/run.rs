@@ -62,6 +62,7 @@ pub fn run(config: SftConfig, on_signal: OnSignal, terminal: &Terminal) -> Resul
     if let Some(signal) = signals.received().filter(|_| state.global_step < state.max_steps) {
         let step = state.global_step;
         match saves.failure() {
+            None if training.save_only_model => info!("stopped by signal {signal} after step {step}"),
             None => info!("stopped by signal {signal} after step {step}; go on with --resume_from_checkpoint true"),
             Some(failure) => error!("stopped by signal {signal} after step {step}, and {failure}"),
         }

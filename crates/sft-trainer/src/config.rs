@@ -13,6 +13,8 @@ mod optimizer;
 mod optimizer_name;
 mod options;
 mod options_file;
+mod other_trainers;
+mod push;
 mod run;
 
 pub use auto::Auto;
@@ -21,7 +23,9 @@ pub use model::ModelConfig;
 pub use optimizer::{OptimizerConfig, WeightRounding};
 pub use optimizer_name::OptimizerName;
 pub(crate) use optimizer_name::UpdateKind;
+pub use options::take_part;
 pub use options_file::{OptionNames, OptionsFile};
+pub use push::{HubStrategy, PushConfig};
 pub use run::{ResumeFrom, RunConfig};
 
 use crate::Error;
@@ -59,6 +63,8 @@ pub struct SftConfig {
     pub optimizer: OptimizerConfig,
     /// The loop: steps, schedule, evaluations, checkpoints. Its `output_dir` is the run's.
     pub training: TrainingArguments,
+    /// Whether and how the model goes to the hub.
+    pub push: PushConfig,
     /// What belongs to none of the parts above.
     pub run: RunConfig,
 }
@@ -82,6 +88,7 @@ impl SftConfig {
             tokenizer: TokenizerOptions::default(),
             optimizer: OptimizerConfig::default(),
             training: TrainingArguments::documented_recipe(),
+            push: PushConfig::default(),
             run: RunConfig::default(),
         }
     }
@@ -104,6 +111,7 @@ impl SftConfig {
         options.apply_to(&mut config.tokenizer);
         options.apply_to(&mut config.optimizer);
         options.apply_to(&mut config.training);
+        options.apply_to(&mut config.push);
         options.apply_to(&mut config.run);
         let is_given = |name: &str| options.get(name).is_some_and(|value| !value.is_null());
         // What is given goes before the default of another option.
@@ -119,10 +127,10 @@ impl SftConfig {
 
     /// The names of all options.
     pub fn option_names() -> BTreeSet<String> {
-        let Self { model, dataset, prepare, tokenizer, optimizer, training, run } = Self::documented_recipe();
+        let Self { model, dataset, prepare, tokenizer, optimizer, training, push, run } = Self::documented_recipe();
         [names(&model), names(&dataset), names(&prepare), names(&tokenizer), names(&optimizer), names(&training)]
             .into_iter()
-            .chain([names(&run)])
+            .chain([names(&push), names(&run)])
             .flatten()
             .collect()
     }
@@ -179,6 +187,7 @@ impl SftConfig {
         problems.extend(self.training.validate().err().map(|error| error.to_string()));
         problems.extend(self.prepare.validate().err().map(|error| error.to_string()));
         problems.extend(self.dataset.validate().err().map(|error| error.to_string()));
+        problems.extend(self.push.problems(&self.training.output_dir));
         problems.extend(self.run.problems());
         if self.padded_to_multiple_of().is_some() && self.prepare.packing {
             let fix = "packed rows are not padded: leave out packing or padding";

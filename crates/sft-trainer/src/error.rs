@@ -59,6 +59,15 @@ pub enum Error {
         /// Options that help.
         advice: String,
     },
+    /// A checkpoint has the model alone.
+    #[error(
+        "{} has no {}: it was saved with save_only_model; start a new run with it as `model_name`, or resume from \
+         another checkpoint", checkpoint.display(), crate::optimizer::OPTIMIZER_FILE
+    )]
+    NoOptimizerState {
+        /// Its folder.
+        checkpoint: PathBuf,
+    },
     /// A checkpoint belongs to another run.
     #[error(
         "{} is of another run; changed since: {}; give the same as before, or start a new run in another `output_dir`",

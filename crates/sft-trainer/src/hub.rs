@@ -29,6 +29,7 @@ mod connection;
 mod datasets;
 mod error;
 mod progress;
+mod push;
 mod repo;
 mod settings;
 mod target;
@@ -41,6 +42,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 pub use error::{CacheOnly, HubError, HubFile};
+pub use push::Push;
 pub use repo::HubRepo;
 
 /// The kinds of hub repository that are read here.

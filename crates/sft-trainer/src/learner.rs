@@ -1,5 +1,6 @@
 //! The model and its optimizer, as the loop drives them.
 
+use crate::Error;
 use crate::batches::MicroBatch;
 use crate::fingerprint::{RUN_FILE, RunFile};
 use crate::memory::with_memory_facts;
@@ -21,6 +22,8 @@ pub(crate) struct SftLearner {
     optimizer: Box<dyn Optimizer>,
     tokenizer: Arc<ChatTokenizer>,
     fingerprint: RunFile,
+    /// Whether checkpoints are without the optimizer's state.
+    pub(crate) saves_only_model: bool,
     /// Memory of the snapshots, kept from one to the next.
     snapshot_memory: HostBufferPool,
     /// Sums of the micro-batches since the last optimizer step.
@@ -66,6 +69,7 @@ impl SftLearner {
             optimizer,
             tokenizer: Arc::new(tokenizer),
             fingerprint,
+            saves_only_model: false,
             snapshot_memory: HostBufferPool::default(),
             window: WindowSums::default(),
             steps: Vec::new(),
@@ -79,7 +83,8 @@ impl SftLearner {
         let element_bytes = parameters.flat_weights().f_kind()?.elt_size_in_bytes() as u64;
         let weights = parameters.num_parameters().unsigned_abs() * element_bytes;
         let tokenizer: usize = self.tokenizer.files().iter().map(|(_, bytes)| bytes.len()).sum();
-        Ok(CheckpointSize { model_bytes: weights + tokenizer as u64, state_bytes: self.optimizer.state_bytes() })
+        let state_bytes = if self.saves_only_model { 0 } else { self.optimizer.state_bytes() };
+        Ok(CheckpointSize { model_bytes: weights + tokenizer as u64, state_bytes })
     }
 
     /// Writes the model as it is at the time of writing, without a copy of it.
@@ -159,8 +164,12 @@ impl SftLearner {
 
     fn load(&mut self, checkpoint: &Path) -> Result<(), BoxError> {
         self.fingerprint.check(checkpoint)?;
+        let state = checkpoint.join(OPTIMIZER_FILE);
+        if !state.exists() {
+            return Err(Box::new(Error::NoOptimizerState { checkpoint: checkpoint.to_owned() }));
+        }
         self.model.load_weights(checkpoint)?;
-        Ok(self.optimizer.load(&checkpoint.join(OPTIMIZER_FILE))?)
+        Ok(self.optimizer.load(&state)?)
     }
 }
 
@@ -227,6 +236,12 @@ impl Learner for SftLearner {
         // Row order and stochastic rounding depend on seed, epoch and step alone, so there is no
         // random state to save.
         let run_file = self.fingerprint.to_text()?;
+        if self.saves_only_model {
+            return Ok(Box::new(move |folder| {
+                write_model(folder)?;
+                folder.write_file(Path::new(RUN_FILE), &mut |to| Ok(to.write_all(run_file.as_bytes())?))
+            }));
+        }
         let state = self.optimizer.state_file()?;
         let state_bytes = self.snapshot_memory.copy(state.tensors())?;
         let state_header = state.into_header();

@@ -47,6 +47,7 @@ mod learner;
 mod memory;
 mod optimizer;
 mod publish;
+mod push;
 mod signals;
 mod summary;
 mod trainer;

@@ -7,6 +7,7 @@ use crate::config::SftConfig;
 use crate::hub::Hub;
 use crate::learner::SftLearner;
 use crate::memory::{Phase, with_advice};
+use crate::push::{PushCheckpoints, Pusher, write_card};
 use crate::{Error, publish};
 use causal_lm::CausalLm;
 use checkpoint_callbacks::{DirectoryStore, OutputDirLock};
@@ -14,7 +15,7 @@ use galore_optim::Optimizer;
 use indicatif::MultiProgress;
 use sft_data::Row;
 use std::path::PathBuf;
-use tracing::info;
+use tracing::{info, warn};
 use trainer_core::{BoxError, Callback, StepTiming, TrainOutput, Trainer, TrainingArguments};
 
 type BuildOptimizer<'a> = Box<dyn FnOnce(&mut CausalLm) -> Result<Box<dyn Optimizer>, BoxError> + 'a>;
@@ -33,6 +34,8 @@ pub struct SftTrainer<'a> {
     /// No other run may use the output folder from here on.
     lock: OutputDirLock,
     callbacks: Vec<Box<dyn Callback + 'a>>,
+    /// Brings the model to the hub, if it is to go there.
+    pusher: Option<Pusher>,
 }
 
 /// What a run is loaded from: the configuration, and what the caller brings in place of its parts.
@@ -149,12 +152,13 @@ impl<'a> SftTrainer<'a> {
     /// [`Error::NotStarted`] for a checkpoint or output folder that cannot be used;
     /// [`Error::OutOfMemory`] with advice; [`Error::Loop`] for what ended training.
     pub fn train(self) -> Result<Trained, Error> {
-        let Self { config, mut learner, train, eval, checkpoint, lock, callbacks } = self;
+        let Self { config, mut learner, train, eval, checkpoint, lock, callbacks, pusher } = self;
         let mut store = DirectoryStore::open_locked(lock).map_err(Error::not_started)?;
         let mut trainer = Trainer::builder(loop_arguments(&config, &learner), &mut learner, &train)
             .eval_source(eval.as_ref())
             .store(&mut store)
             .callback(callbacks)
+            .callback(pusher.clone().map(PushCheckpoints::new))
             .build()
             .map_err(Error::not_started)?;
         if let Some(checkpoint) = &checkpoint {
@@ -164,7 +168,7 @@ impl<'a> SftTrainer<'a> {
             info!("resuming from {} at step {}", checkpoint.display(), resumed.global_step);
         }
         let output = trainer.train().map_err(|error| with_advice(error.into(), &config, Phase::Training))?;
-        Ok(Trained { config, learner, _store: store, output })
+        Ok(Trained { config, learner, _store: store, output, pusher })
     }
 }
 
@@ -189,6 +193,7 @@ pub struct Trained {
     /// Holds the output folder's lock.
     _store: DirectoryStore,
     output: TrainOutput,
+    pusher: Option<Pusher>,
 }
 
 impl Trained {
@@ -203,13 +208,22 @@ impl Trained {
     }
 
     /// Puts the best model into the output folder, or the final one where nothing was both
-    /// evaluated and saved, and the result files beside it.
+    /// evaluated and saved, and the result files beside it. With `push_to_hub`, writes a model card
+    /// and pushes the model; a push that fails is a warning.
     ///
     /// # Errors
     /// [`Error::Checkpoints`] when a file cannot be written; [`Error::NothingSaved`] when
     /// checkpoints were due and none reached the disk. The model is in place then.
     pub fn publish(&self) -> Result<(), Error> {
         publish::publish(&self.config, &self.output, &self.learner)
-            .map_err(|error| with_advice(error, &self.config, Phase::Training))
+            .map_err(|error| with_advice(error, &self.config, Phase::Training))?;
+        if let Some(pusher) = &self.pusher {
+            let state = &self.output.state;
+            if let Err(error) = write_card(&self.config, state) {
+                warn!("no model card: README.md cannot be written: {error}");
+            }
+            pusher.push_published(&self.config.training.output_dir, state);
+        }
+        Ok(())
     }
 }

@@ -1,6 +1,7 @@
 """Makes the goldens of this folder from transformers 5.17.0 and torch 2.11.0: `python make.py`.
 
 schedules.json: the learning rate of every optimizer step, as transformers' schedulers give it.
+plateaus.json: the learning rate after each evaluation, as `reduce_lr_on_plateau` gives it.
 trainer_state.json: what TrainerState.save_to_json writes, and one key that no version knows.
 """
 
@@ -27,6 +28,18 @@ CASES = [  # type, kwargs
     ("constant_with_warmup", {}),
     ("inverse_sqrt", {}),
     ("inverse_sqrt", {"timescale": 7}),
+    ("cosine_with_min_lr", {"min_lr": 2e-6}),
+    ("cosine_with_min_lr", {"min_lr_rate": 0.1, "num_cycles": 1.25}),
+    ("cosine_warmup_with_min_lr", {"min_lr_rate": 0.1}),
+    ("cosine_warmup_with_min_lr", {"min_lr": 2e-6, "warmup_lr_rate": 0.2}),
+    ("warmup_stable_decay", {"num_decay_steps": 6}),
+    ("warmup_stable_decay", {"num_decay_steps": 50, "decay_type": "1-sqrt", "warmup_type": "1-sqrt"}),
+    ("warmup_stable_decay", {"num_decay_steps": 9, "num_stable_steps": 12, "min_lr_ratio": 0.1}),
+    (
+        "warmup_stable_decay",
+        {"num_decay_steps": 20, "decay_type": "linear", "warmup_type": "cosine", "min_lr_ratio": 0.25},
+    ),
+    ("warmup_stable_decay", {"num_decay_steps": 30, "num_cycles": 1.5}),
 ]
 RUNS = [(1, 0), (10, 0), (37, 4), (37, 36), (5, 5), (200, 20)]  # training steps, warm-up steps
 
@@ -56,6 +69,39 @@ schedules = [
 ]
 lines = ",\n".join(json.dumps(schedule) for schedule in schedules)
 (HERE / "schedules.json").write_text(f"[\n{lines}\n]\n")
+
+PLATEAUS = [
+    {},
+    {"patience": 2},
+    {"patience": 0, "factor": 0.5, "min_lr": 1e-6},
+    {"patience": 1, "cooldown": 3, "threshold": 0.05},
+    {"patience": 1, "threshold": 0.05, "threshold_mode": "abs", "factor": 0.3, "eps": 1e-7},
+    {"patience": 3, "mode": "max"},
+    {"patience": 3, "mode": "max", "threshold": 0.02, "threshold_mode": "abs", "cooldown": 1},
+]
+
+
+def plateau(kwargs, metrics, learning_rate=1e-5):
+    """The rate after each evaluation."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=learning_rate)
+    scheduler = get_scheduler("reduce_lr_on_plateau", optimizer, 0, 1, kwargs)
+    rates = []
+    for metric in metrics:
+        scheduler.step(metric)
+        rates.append(optimizer.param_groups[0]["lr"])
+    return rates
+
+
+# Falls, stays, rises and falls once more, with some noise.
+metrics = [
+    round(2.0 / (1 + min(at, 60) / 20) + max(0, at - 120) / 400 + ((at * 7919) % 13) / 400, 6) for at in range(200)
+]
+plateaus = [
+    {"lr_scheduler_kwargs": kwargs, "metrics": metrics, "learning_rates": plateau(kwargs, metrics)}
+    for kwargs in PLATEAUS
+]
+lines = ",\n".join(json.dumps(case) for case in plateaus)
+(HERE / "plateaus.json").write_text(f"[\n{lines}\n]\n")
 
 state = TrainerState(
     epoch=2.0,

@@ -46,6 +46,22 @@ pub enum SaveStrategy {
 serde_plain::derive_display_from_serialize!(SaveStrategy);
 serde_plain::derive_fromstr_from_deserialize!(SaveStrategy);
 
+/// Whether entries of the log history say how many tokens were trained on. Its names in files are
+/// `no`, `all` and `non_padding`; `true` is `all` and `false` is `no`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InputTokens {
+    /// They do not.
+    No,
+    /// They do. Padding is never trained on here, so it does not count.
+    All,
+    /// The same as `all`.
+    NonPadding,
+}
+
+serde_plain::derive_display_from_serialize!(InputTokens);
+serde_plain::derive_fromstr_from_deserialize!(InputTokens);
+
 /// How step times are measured. The names in files are `step` and `window`; `Display` and `FromStr`
 /// use the same names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -138,6 +154,10 @@ pub struct TrainingArguments {
     /// Log the first step as well. Default false.
     #[serde(deserialize_with = "parse::truth")]
     pub logging_first_step: bool,
+    /// Adds `num_input_tokens_seen` to each entry of the log history. Default no. The state counts
+    /// these tokens in any case.
+    #[serde(deserialize_with = "parse::input_tokens")]
+    pub include_num_input_tokens_seen: InputTokens,
     /// When to evaluate. Default no.
     pub eval_strategy: IntervalStrategy,
     /// Optimizer steps between evaluations. Default: `logging_steps`, which 0 in a file means too.
@@ -155,6 +175,10 @@ pub struct TrainingArguments {
     /// Optimizer steps between checkpoints. Default 500.
     #[serde(deserialize_with = "parse::number")]
     pub save_steps: f64,
+    /// Leave the optimizer's state out of checkpoints. No run can resume from them then. Default
+    /// false. The loop always writes its own files; a learner reads this field.
+    #[serde(deserialize_with = "parse::truth")]
+    pub save_only_model: bool,
     /// How many checkpoints to keep, in addition to the best one. Default: all, which a number of 0
     /// or less in a file means too. The loop deletes nothing itself; a callback that deletes
     /// checkpoints reads this field.
@@ -173,6 +197,9 @@ pub struct TrainingArguments {
     /// The seed of the row order and of everything else that is random. Default 42.
     #[serde(deserialize_with = "parse::count")]
     pub seed: u64,
+    /// The seed of the row order alone. Default: `seed`.
+    #[serde(deserialize_with = "parse::count_if_given")]
+    pub data_seed: Option<u64>,
     /// How step times are measured. Default step.
     pub step_timing: StepTiming,
 }
@@ -198,17 +225,20 @@ impl Default for TrainingArguments {
             logging_strategy: IntervalStrategy::Steps,
             logging_steps: 500.0,
             logging_first_step: false,
+            include_num_input_tokens_seen: InputTokens::No,
             eval_strategy: IntervalStrategy::No,
             eval_steps: None,
             eval_delay: 0.0,
             eval_on_start: false,
             save_strategy: SaveStrategy::Steps,
             save_steps: 500.0,
+            save_only_model: false,
             save_total_limit: None,
             load_best_model_at_end: false,
             metric_for_best_model: None,
             greater_is_better: None,
             seed: 42,
+            data_seed: None,
             step_timing: StepTiming::Step,
         }
     }
@@ -233,6 +263,11 @@ impl TrainingArguments {
             save_total_limit: Some(1),
             ..Self::default()
         }
+    }
+
+    /// The seed of the row order: `data_seed`, or `seed` without it.
+    pub fn row_order_seed(&self) -> u64 {
+        self.data_seed.unwrap_or(self.seed)
     }
 
     /// The key of the evaluation metric that decides which checkpoint is the best. It is

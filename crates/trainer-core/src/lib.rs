@@ -74,7 +74,7 @@ pub mod testing;
 mod timing;
 mod trainer;
 
-pub use arguments::{ArgumentProblem, IntervalStrategy, SaveStrategy, StepTiming, TrainingArguments};
+pub use arguments::{ArgumentProblem, InputTokens, IntervalStrategy, SaveStrategy, StepTiming, TrainingArguments};
 pub use callback::{Callback, CallbackContext, EventResult};
 pub use error::{BoxError, Error, Result};
 /// The crate that draws [`ProgressBar`], in the version that it uses.
@@ -91,7 +91,7 @@ pub use progress::{PROGRESS_FILE_NAME, TRAINING_ARGS_FILE_NAME};
 pub use progress_bar::ProgressBar;
 pub use progress_lines::ProgressLines;
 pub use requests::Requests;
-pub use schedule::{Schedule, SchedulerKwargs, SchedulerType};
+pub use schedule::{PlateauMode, Schedule, SchedulerKwargs, SchedulerType, StageShape, ThresholdMode};
 pub use source::{BatchInfo, BatchSource, Batches};
 #[cfg(feature = "progress-bar")]
 pub use stages::{PROGRESS_TARGET, StageProgress, Stages};

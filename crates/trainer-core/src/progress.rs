@@ -116,7 +116,7 @@ impl Progress {
 impl DataIdentity {
     pub fn new(arguments: &TrainingArguments, train: &impl BatchSource) -> Self {
         Self {
-            seed: arguments.seed,
+            seed: arguments.row_order_seed(),
             per_device_train_batch_size: arguments.per_device_train_batch_size,
             gradient_accumulation_steps: arguments.gradient_accumulation_steps,
             num_train_rows: train.num_rows(),

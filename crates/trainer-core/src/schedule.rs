@@ -4,11 +4,16 @@
 //! step therefore has the rate 0.
 
 use crate::TrainingArguments;
+use plateau::Plateau;
 use serde::{Deserialize, Serialize};
 use std::f64::consts::PI;
 
+mod kwargs;
+mod plateau;
 #[cfg(test)]
 mod tests;
+
+pub use kwargs::{PlateauMode, SchedulerKwargs, StageShape, ThresholdMode};
 
 /// The shape of the schedule after the warm-up. The names in files are those of HF, for example
 /// `cosine_with_restarts`; `Display` and `FromStr` use the same names.
@@ -29,60 +34,42 @@ pub enum SchedulerType {
     ConstantWithWarmup,
     /// Falls with the square root of the step.
     InverseSqrt,
+    /// Falls along half a cosine wave to `min_lr`, or to `min_lr_rate` of the highest rate.
+    CosineWithMinLr,
+    /// As `cosine_with_min_lr`, one step ahead: the first step of the warm-up has a rate.
+    CosineWarmupWithMinLr,
+    /// Stays at the highest rate after the warm-up, and falls in the last `num_decay_steps` steps.
+    WarmupStableDecay,
+    /// The same rate, multiplied by `factor` whenever evaluations have not improved for `patience`
+    /// of them. There is no warm-up.
+    ReduceLrOnPlateau,
 }
 
 serde_plain::derive_display_from_serialize!(SchedulerType);
 serde_plain::derive_fromstr_from_deserialize!(SchedulerType);
 
 impl SchedulerType {
+    /// Each type with the keys of `lr_scheduler_kwargs` that it accepts.
+    const ACCEPTED_KWARGS: &[(Self, &[&str])] = &[
+        (Self::Cosine, &["num_cycles"]),
+        (Self::CosineWithRestarts, &["num_cycles"]),
+        (Self::Polynomial, &["lr_end", "power"]),
+        (Self::InverseSqrt, &["timescale"]),
+        (Self::CosineWithMinLr, &["num_cycles", "min_lr", "min_lr_rate"]),
+        (Self::CosineWarmupWithMinLr, &["num_cycles", "min_lr", "min_lr_rate", "warmup_lr_rate"]),
+        (
+            Self::WarmupStableDecay,
+            &["num_decay_steps", "num_stable_steps", "warmup_type", "decay_type", "min_lr_ratio", "num_cycles"],
+        ),
+        (
+            Self::ReduceLrOnPlateau,
+            &["mode", "factor", "patience", "threshold", "threshold_mode", "cooldown", "min_lr", "eps"],
+        ),
+    ];
+
     /// The keys of `lr_scheduler_kwargs` that this type accepts.
     pub(crate) fn accepted_kwargs(self) -> &'static [&'static str] {
-        match self {
-            Self::Cosine | Self::CosineWithRestarts => &["num_cycles"],
-            Self::Polynomial => &["lr_end", "power"],
-            Self::InverseSqrt => &["timescale"],
-            Self::Linear | Self::Constant | Self::ConstantWithWarmup => &[],
-        }
-    }
-}
-
-/// Parameters of a schedule. A parameter that is not set has HF's default.
-/// [`TrainingArguments::validate`] refuses a parameter that the [`SchedulerType`] does not use.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(
-    deny_unknown_fields,
-    default,
-    expecting = "an object with any of the keys num_cycles, power, lr_end and timescale"
-)]
-pub struct SchedulerKwargs {
-    /// Number of cosine waves. Default 0.5 for `cosine`, and 1 for `cosine_with_restarts`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub num_cycles: Option<f64>,
-    /// Degree of the polynomial. Default 1.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub power: Option<f64>,
-    /// The last learning rate of the polynomial. Default 1e-7.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub lr_end: Option<f64>,
-    /// Time scale of `inverse_sqrt`, in steps. Default: the number of warm-up steps, or 10000
-    /// without a warm-up.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub timescale: Option<f64>,
-}
-
-impl SchedulerKwargs {
-    pub(crate) fn lr_end(&self) -> f64 {
-        self.lr_end.unwrap_or(1e-7)
-    }
-
-    /// Each key, and whether it is set.
-    pub(crate) fn keys(&self) -> [(&'static str, bool); 4] {
-        [
-            ("num_cycles", self.num_cycles.is_some()),
-            ("power", self.power.is_some()),
-            ("lr_end", self.lr_end.is_some()),
-            ("timescale", self.timescale.is_some()),
-        ]
+        Self::ACCEPTED_KWARGS.iter().find(|(kind, _)| *kind == self).map_or(&[], |(_, keys)| *keys)
     }
 }
 
@@ -94,6 +81,8 @@ pub struct Schedule {
     kwargs: SchedulerKwargs,
     warmup_steps: u64,
     training_steps: u64,
+    /// The rate that evaluations have led to, where they decide.
+    adapted: Option<f64>,
 }
 
 impl Schedule {
@@ -105,6 +94,15 @@ impl Schedule {
             kwargs: arguments.lr_scheduler_kwargs.clone(),
             warmup_steps: warmup_steps(arguments, training_steps),
             training_steps,
+            adapted: None,
+        }
+    }
+
+    /// Takes in the evaluations so far: the values of the metric that decides which checkpoint is
+    /// the best, in their order. Only [`SchedulerType::ReduceLrOnPlateau`] depends on them.
+    pub fn adapt_to(&mut self, evaluations: impl IntoIterator<Item = f64>) {
+        if self.shape == SchedulerType::ReduceLrOnPlateau {
+            self.adapted = Some(Plateau::new(self.learning_rate, &self.kwargs).rate_after(evaluations));
         }
     }
 
@@ -115,19 +113,20 @@ impl Schedule {
 
     /// The learning rate of optimizer step `step`, counted from 0.
     pub fn learning_rate(&self, step: u64) -> f64 {
-        self.learning_rate * self.factor(step)
+        self.adapted.unwrap_or_else(|| self.learning_rate * self.factor(step))
     }
 
     fn factor(&self, step: u64) -> f64 {
-        let warms_up = self.shape != SchedulerType::Constant;
-        if warms_up && step < self.warmup_steps {
-            return step as f64 / self.warmup_steps.max(1) as f64;
+        if step < self.warmup_steps
+            && let Some(factor) = self.warmup_factor(step)
+        {
+            return factor;
         }
         let after_warmup = step.saturating_sub(self.warmup_steps) as f64;
         let decay_steps = self.training_steps.saturating_sub(self.warmup_steps).max(1) as f64;
         let progress = after_warmup / decay_steps;
         match self.shape {
-            SchedulerType::Constant | SchedulerType::ConstantWithWarmup => 1.0,
+            SchedulerType::Constant | SchedulerType::ConstantWithWarmup | SchedulerType::ReduceLrOnPlateau => 1.0,
             SchedulerType::Linear => self.training_steps.saturating_sub(step) as f64 / decay_steps,
             SchedulerType::Cosine => {
                 let num_cycles = self.kwargs.num_cycles.unwrap_or(0.5);
@@ -150,7 +149,55 @@ impl Schedule {
                 let shift = timescale - self.warmup_steps as f64;
                 1.0 / ((step as f64 + shift) / timescale).sqrt()
             }
+            SchedulerType::CosineWithMinLr => self.cosine_to_lowest(progress),
+            SchedulerType::CosineWarmupWithMinLr => self.cosine_to_lowest((after_warmup + 1.0) / decay_steps),
+            SchedulerType::WarmupStableDecay => self.stable_then_decay(step),
         }
+    }
+
+    /// The factor within the warm-up; `None` for a schedule without one.
+    fn warmup_factor(&self, step: u64) -> Option<f64> {
+        let (step, of) = (step as f64, self.warmup_steps as f64);
+        match self.shape {
+            SchedulerType::Constant | SchedulerType::ReduceLrOnPlateau => None,
+            SchedulerType::CosineWarmupWithMinLr => Some(match self.kwargs.warmup_lr_rate {
+                None => (step + 1.0) / of,
+                Some(first) => first + (1.0 - first) * step / (of - 1.0).max(1.0),
+            }),
+            SchedulerType::WarmupStableDecay => {
+                let lowest = self.kwargs.min_lr_ratio.unwrap_or(0.0);
+                let shape = self.kwargs.warmup_type.unwrap_or(StageShape::Linear);
+                Some(shape.rising(step / of) * (1.0 - lowest) + lowest)
+            }
+            _ => Some(step / of),
+        }
+    }
+
+    fn cosine_to_lowest(&self, progress: f64) -> f64 {
+        let lowest = self.kwargs.min_lr_rate.or_else(|| Some(self.kwargs.min_lr? / self.learning_rate));
+        let lowest = lowest.unwrap_or(0.0);
+        let factor = 0.5 * (1.0 + (PI * self.kwargs.num_cycles.unwrap_or(0.5) * 2.0 * progress).cos());
+        (factor * (1.0 - lowest) + lowest).max(0.0)
+    }
+
+    fn stable_then_decay(&self, step: u64) -> f64 {
+        let SchedulerKwargs { num_decay_steps, num_stable_steps, decay_type, min_lr_ratio, num_cycles, .. } =
+            self.kwargs;
+        let lowest = min_lr_ratio.unwrap_or(0.0);
+        let decay = num_decay_steps.unwrap_or_default() as f64;
+        let warmup = self.warmup_steps as f64;
+        // Below 0 where the decay is longer than what is left of the run. It then begins midway.
+        let stable = num_stable_steps.map_or(self.training_steps as f64 - warmup - decay, |steps| steps as f64);
+        let into_decay = step as f64 - warmup - stable;
+        if into_decay < 0.0 {
+            return 1.0;
+        }
+        if into_decay >= decay {
+            return lowest;
+        }
+        let shape = decay_type.unwrap_or(StageShape::Cosine);
+        let factor = shape.falling(into_decay / decay, num_cycles.unwrap_or(0.5));
+        (factor * (1.0 - lowest) + lowest).max(0.0)
     }
 }
 

@@ -184,8 +184,8 @@ fn one_message_lists_all_that_is_wrong_with_a_file() {
     let path = folder.path().join("trl.yaml");
     std::fs::write(
         &path,
-        "overwrite_output_dir: true\nrun_name: first\nlearning_rte: 1\nunheard_of: 2\npush_to_hub: true\n\
-         max_length: many\nseed: -1\nreport_to: [wandb, tensorboard]\ndisable_tqdm: perhaps\noptim: lion\n",
+        "overwrite_output_dir: true\nrun_name: first\nlearning_rte: 1\nunheard_of: 2\nuse_peft: true\n\
+         max_length: many\nseed: -1\nreport_to: [wandb, tensorbored]\ndisable_tqdm: perhaps\noptim: lion\n",
     )
     .unwrap();
     let message = error(&["--config", path.to_str().unwrap(), "--seed", "3", "--dtype", "int3"]);
@@ -193,9 +193,9 @@ fn one_message_lists_all_that_is_wrong_with_a_file() {
     for expected in [
         "unknown key learning_rte; did you mean learning_rate?",
         "unknown key unheard_of;",
-        "push_to_hub is true: not supported",
+        "use_peft is true: not supported",
         "max_length is \"many\": expected a whole number",
-        "report_to is wandb, tensorboard",
+        "report_to is tensorbored: use none, all, or some of",
         "disable_tqdm is \"perhaps\"",
         "optim is \"lion\"",
     ] {
@@ -210,22 +210,27 @@ fn one_message_lists_all_that_is_wrong_with_a_file() {
 fn options_without_effect_are_named_in_one_warning() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("trl.yaml");
-    let text = "overwrite_output_dir: true\nlog_level: info\npush_to_hub: false\ntrust_remote_code: false\n\
+    let text = "overwrite_output_dir: true\nlog_level: info\nuse_peft: false\ntrust_remote_code: false\n\
                 gradient_checkpointing_kwargs: {use_reentrant: false}\ntf32: true\nlearning_rate: '2e-5'\n";
     std::fs::write(&path, text).unwrap();
     let arguments = ["t", "--model_name", "m", "--output_dir", "o", "--config", path.to_str().unwrap()];
-    let flags = ["--dataset-num-proc", "8", "--push_to_hub", "False", "--do_train", "--seed", "4"];
+    let flags = ["--dataset-num-proc", "8", "--use_peft", "False", "--do_train", "--seed", "4"];
     let Request::Train { settings, .. } = parse(arguments.iter().chain(&flags).map(OsString::from)).unwrap() else {
         panic!("it trains")
     };
     assert_eq!(
         settings.warning().unwrap(),
-        "options without effect here: dataset_num_proc, do_train, gradient_checkpointing_kwargs, log_level, \
-         overwrite_output_dir, push_to_hub, tf32, trust_remote_code"
+        "options without effect here: \
+         dataset_num_proc (rows are tokenized on all cores, and batches are made ahead on a thread); \
+         do_train (a run trains and evaluates, and makes no predictions); \
+         gradient_checkpointing_kwargs, tf32 (speed and memory are decided when a run starts); \
+         log_level (what is told and logged does not depend on it); \
+         overwrite_output_dir (an output folder that is in use is refused, never overwritten); \
+         trust_remote_code, use_peft (no code of a model is run, and all its weights are trained as they are)"
     );
     let config = settings.config().unwrap();
     assert_eq!((config.training.learning_rate, config.training.seed), (2e-5, 4));
-    assert!(error(&["--push_to_hub"]).contains("push_to_hub is \"true\": not supported"));
+    assert!(error(&["--use_peft"]).contains("use_peft is \"true\": not supported"));
     assert!(error(&["--use_peft", "true", "--optim", "lion"]).contains("optim is"));
 }
 
@@ -242,7 +247,7 @@ fn warm_up_of_no_steps_goes_before_the_default_ratio() {
 #[test]
 fn help_does_not_show_options_without_effect() {
     let Ok(Request::Print(text)) = parse(["t", "--help"].map(OsString::from)) else { panic!("it prints") };
-    assert!(text.contains("model_name") && !text.contains("hub_model_id"), "{text}");
+    assert!(text.contains("model_name") && !text.contains("lora_r"), "{text}");
 }
 
 #[test]
@@ -261,3 +266,9 @@ fn no_option_without_effect_is_a_flag() {
         assert!(command.get_arguments().all(|argument| argument.get_id() != name), "{name}");
     }
 }
+
+/// Every field of the four classes that TRL's script reads, as `make_options.py` found them.
+mod options_table;
+
+/// Files with the keys of recipes that are published for other programs.
+mod recipes;

@@ -4,7 +4,7 @@ use super::foreign::{self, Meaning};
 use super::{OptionsFile, SftConfig};
 use crate::Error;
 use serde_json::{Map, Value};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Options by name, for [`SftConfig::from_options`], and what was found wrong with them so far.
 #[derive(Debug)]
@@ -13,8 +13,8 @@ pub struct Layers {
     pub options: Map<String, Value>,
     /// What is wrong with options that are not among these any more.
     pub problems: Vec<String>,
-    /// Options of TRL and transformers that have no effect here.
-    without_effect: Vec<String>,
+    /// Options of TRL and transformers that have no effect here, and why.
+    without_effect: Vec<(String, &'static str)>,
     /// The file, and the options that are as it says.
     file: Option<(String, BTreeSet<String>)>,
 }
@@ -25,7 +25,8 @@ impl Layers {
         let Some(OptionsFile { path, mut options, without_effect, problems }) = file else {
             return Self { options: given, problems: Vec::new(), without_effect: Vec::new(), file: None };
         };
-        let of_file = options.keys().chain(&without_effect).filter(|name| !given.contains_key(*name)).cloned();
+        let without_effect_here = without_effect.iter().map(|(name, _)| name);
+        let of_file = options.keys().chain(without_effect_here).filter(|name| !given.contains_key(*name)).cloned();
         // A problem begins with the option that it is about.
         let refused = problems.iter().filter_map(|problem| problem.split_whitespace().next()).map(str::to_owned);
         let file = Some((path.display().to_string(), of_file.chain(refused).collect()));
@@ -37,16 +38,24 @@ impl Layers {
     pub fn add_foreign(&mut self, name: &str, value: &Value) {
         match foreign::meaning(name, value) {
             Some(Meaning::Refused(problem)) => self.problems.push(problem),
-            Some(Meaning::NoEffect) | None if self.without_effect.iter().any(|known| known == name) => {}
-            Some(Meaning::NoEffect) | None => self.without_effect.push(name.to_owned()),
+            Some(Meaning::NoEffect(why)) => self.without_effect.push((name.to_owned(), why)),
+            None => {}
         }
     }
 
-    /// One line that names the options without effect, if there are any.
+    /// One line that names the options without effect and says why, if there are any.
     pub fn warning(&self) -> Option<String> {
-        let names: BTreeSet<&str> = self.without_effect.iter().map(String::as_str).collect();
-        let names = names.into_iter().collect::<Vec<_>>().join(", ");
-        (!names.is_empty()).then(|| format!("options without effect here: {names}"))
+        let mut by_reason: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+        for (name, why) in &self.without_effect {
+            by_reason.entry(why).or_default().insert(name);
+        }
+        let mut reasons: Vec<_> = by_reason.into_iter().collect();
+        reasons.sort_by_key(|(_, names)| names.first().copied());
+        let told = reasons
+            .into_iter()
+            .map(|(why, names)| format!("{} ({why})", names.into_iter().collect::<Vec<_>>().join(", ")));
+        let told = told.collect::<Vec<_>>().join("; ");
+        (!told.is_empty()).then(|| format!("options without effect here: {told}"))
     }
 
     /// The configuration of the run.

@@ -65,6 +65,19 @@ impl Options {
     }
 }
 
+/// Takes the options of one part from all others, which are returned too. The last list says what
+/// is wrong with its values; those have no effect.
+pub fn take_part<T: Serialize + DeserializeOwned + Default>(
+    options: Map<String, Value>,
+) -> (T, Map<String, Value>, Vec<String>) {
+    let mut part = T::default();
+    let names = names(&part);
+    let (own, others) = options.into_iter().partition(|(name, _)| names.contains(name));
+    let mut own = Options::new(own);
+    own.apply_to(&mut part);
+    (part, others, own.problems())
+}
+
 /// The names of a part's options.
 pub(super) fn names<T: Serialize>(part: &T) -> Vec<String> {
     match serde_json::to_value(part) {

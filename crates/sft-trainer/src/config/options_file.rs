@@ -1,6 +1,7 @@
 //! Files of options: YAML, TOML or JSON with the name of any option as a key.
 
 use super::foreign::{self, Meaning};
+use super::other_trainers;
 use crate::Error;
 use serde_json::{Map, Value};
 use std::fmt::Display;
@@ -11,7 +12,7 @@ use std::path::{Path, PathBuf};
 pub struct OptionsFile {
     pub(super) path: PathBuf,
     pub(super) options: Map<String, Value>,
-    pub(super) without_effect: Vec<String>,
+    pub(super) without_effect: Vec<(String, &'static str)>,
     pub(super) problems: Vec<String>,
 }
 
@@ -37,6 +38,18 @@ impl OptionNames {
         let distances = names.map(|name| (strsim::damerau_levenshtein(name, &spelling), name));
         let close = distances.filter(|(errors, name)| *errors <= 2 && errors * 4 <= name.len().min(spelling.len()));
         close.min_by_key(|(errors, _)| *errors).map(|(_, name)| name)
+    }
+
+    /// What is wrong with each argument that looks like a flag and names neither an option nor one
+    /// of `others`. Arguments after `--` are no flags.
+    pub fn unknown_flags<'a>(&self, arguments: impl Iterator<Item = &'a str>, others: &[&str]) -> Vec<String> {
+        let flags = arguments.take_while(|text| *text != "--").filter_map(|text| text.strip_prefix("--"));
+        let names = flags.filter_map(|text| text.split('=').next());
+        let is_known =
+            |name: &str| others.contains(&name) || self.find(name).is_some() || foreign::description(name).is_some();
+        let hint = |name| self.nearest(name).map_or_else(String::new, |name| format!("; did you mean --{name}?"));
+        let unknown = names.filter(|name| !is_known(name));
+        unknown.map(|name| format!("unknown flag --{name}{}", hint(name))).collect()
     }
 }
 
@@ -66,6 +79,10 @@ impl OptionsFile {
             Value::Null => Map::new(),
             _ => return Err(failed(format!("{shown} must hold one mapping of flags to values"))),
         };
+        let is_known = |key: &str| names.find(key).is_some() || foreign::description(key).is_some();
+        if let Some(problem) = other_trainers::problem(&object, &is_known) {
+            return Err(failed(format!("{shown} {problem}")));
+        }
         let mut file =
             Self { path: path.to_owned(), options: Map::new(), without_effect: Vec::new(), problems: Vec::new() };
         for (key, value) in object {
@@ -77,7 +94,7 @@ impl OptionsFile {
     fn add(&mut self, key: String, value: Value, names: &OptionNames) {
         let Some(name) = names.find(&key) else {
             match foreign::meaning(&key.replace('-', "_"), &value) {
-                Some(Meaning::NoEffect) => self.without_effect.push(key),
+                Some(Meaning::NoEffect(why)) => self.without_effect.push((key, why)),
                 Some(Meaning::Refused(problem)) => self.problems.push(problem),
                 None => {
                     let hint = names.nearest(&key).map_or_else(String::new, |name| format!("; did you mean {name}?"));

@@ -8,6 +8,25 @@ use std::path::PathBuf;
 /// A batch beyond this is a typing error, and products of two still fit every integer.
 const MOST_ROWS: usize = 1_000_000;
 
+/// The names of `report_to` that transformers 5.17 knows, and `csv`.
+const INTEGRATIONS: &[&str] = &[
+    "azure_ml",
+    "clearml",
+    "codecarbon",
+    "comet_ml",
+    "csv",
+    "dagshub",
+    "dvclive",
+    "flyte",
+    "kubeflow",
+    "mlflow",
+    "neptune",
+    "swanlab",
+    "tensorboard",
+    "trackio",
+    "wandb",
+];
+
 /// Options of a run beside those of its parts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -27,7 +46,8 @@ pub struct RunConfig {
     pub early_stopping_threshold: Option<f64>,
     /// Warn when a logged loss is more than this many times the median before it. Unset: never.
     pub loss_spike_factor: Option<f64>,
-    /// Where to report to besides the files: `none` is all there is.
+    /// Where to report to besides the files: names of transformers' integrations. None of them is
+    /// written to here, which changes nothing that is trained.
     #[serde(deserialize_with = "one_or_several")]
     pub report_to: Vec<String>,
 }
@@ -68,16 +88,29 @@ impl RunConfig {
                 problems.push(format!("early_stopping_threshold is {threshold}: {fix}"));
             }
         }
-        let others: Vec<&str> = self.report_to.iter().map(String::as_str).filter(|name| *name != "none").collect();
-        if !others.is_empty() {
-            let names = others.join(", ");
-            problems.push(format!("report_to is {names}: only none is supported; metrics.jsonl has every figure"));
+        let unknown: Vec<&str> = self.reports().filter(|name| *name != "all" && !INTEGRATIONS.contains(name)).collect();
+        if !unknown.is_empty() {
+            let (names, known) = (unknown.join(", "), INTEGRATIONS.join(", "));
+            problems.push(format!("report_to is {names}: use none, all, or some of {known}"));
         }
         problems
     }
+
+    /// Where to report to, without `none`.
+    fn reports(&self) -> impl Iterator<Item = &str> {
+        self.report_to.iter().map(String::as_str).filter(|name| *name != "none")
+    }
+
+    /// A line about names in `report_to` that nothing is sent to, if there are any.
+    pub fn unwritten_reports(&self) -> Option<String> {
+        let names: Vec<&str> = self.reports().collect();
+        let names = names.join(", ");
+        let rest = "not written here; nothing is trained differently, and metrics.jsonl has every figure";
+        (!names.is_empty()).then(|| format!("report_to is {names}: {rest}"))
+    }
 }
 
-/// Where a run goes on from. In files and flags: `false`, `true`, or a checkpoint's folder.
+/// Where a run goes on from. In files and flags: `false`, `true`, `auto`, or a checkpoint's folder.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ResumeFrom {
     /// It is a new run.
@@ -85,15 +118,20 @@ pub enum ResumeFrom {
     Nothing,
     /// The newest complete checkpoint in the output folder.
     Newest,
+    /// That one if there is one; otherwise it is a new run. The name in files is `auto`.
+    NewestIfAny,
     /// This checkpoint.
     Checkpoint(PathBuf),
 }
+
+const AUTO: &str = "auto";
 
 impl Serialize for ResumeFrom {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Nothing => serializer.serialize_bool(false),
             Self::Newest => serializer.serialize_bool(true),
+            Self::NewestIfAny => serializer.serialize_str(AUTO),
             Self::Checkpoint(path) => path.serialize(serializer),
         }
     }
@@ -104,8 +142,9 @@ impl<'de> Deserialize<'de> for ResumeFrom {
         match Value::deserialize(deserializer)? {
             Value::Bool(false) | Value::Null => Ok(Self::Nothing),
             Value::Bool(true) => Ok(Self::Newest),
+            Value::String(name) if name == AUTO => Ok(Self::NewestIfAny),
             Value::String(path) => Ok(Self::Checkpoint(path.into())),
-            _ => Err(serde::de::Error::custom("expected true, false or a checkpoint's folder")),
+            _ => Err(serde::de::Error::custom("expected true, false, auto or a checkpoint's folder")),
         }
     }
 }

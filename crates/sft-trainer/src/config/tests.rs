@@ -91,7 +91,7 @@ fn refreshes_are_staggered_and_solved_as_asked() {
 fn all_problems_come_at_once_in_one_line() {
     let options = json!({
         "optim": "lion", "optim_args": "rank=0", "device": "tpu", "dtype": "int8", "learning_rate": -1.0,
-        "packing_strategy": "tight", "report_to": "wandb", "unheard_of": 1,
+        "packing_strategy": "tight", "report_to": "wandbee", "unheard_of": 1,
     });
     let message = SftConfig::from_options(options.as_object().unwrap().clone()).unwrap_err().to_string();
     for expected in [
@@ -284,4 +284,35 @@ fn what_an_optimizer_cannot_use_is_refused() {
         let message = message(options);
         assert!(message.contains(expected), "{expected}: {message}");
     }
+}
+
+#[test]
+fn reports_are_known_by_name_and_none_is_written() {
+    let told = |value| resolve(json!({ "report_to": value })).unwrap().run.unwritten_reports();
+    assert_eq!((told(json!(null)), told(json!("none")), told(json!(["none"]))), (None, None, None));
+    let line = told(json!(["wandb", "tensorboard"])).unwrap();
+    assert!(line.starts_with("report_to is wandb, tensorboard: not written here"), "{line}");
+    assert!(told(json!("all")).is_some());
+    assert!(message(json!({ "report_to": ["wandb", "w&b"] })).contains("report_to is w&b: use none, all, or some of"));
+}
+
+#[test]
+fn a_run_may_go_on_if_it_can() {
+    let resume = |value| resolve(json!({ "resume_from_checkpoint": value })).unwrap().run.resume_from_checkpoint;
+    assert_eq!(resume(json!("auto")), ResumeFrom::NewestIfAny);
+    assert_eq!(serde_json::to_value(ResumeFrom::NewestIfAny).unwrap(), json!("auto"));
+    assert_eq!(resume(json!("out/auto")), ResumeFrom::Checkpoint("out/auto".into()));
+}
+
+#[test]
+fn a_model_is_pushed_to_a_name_that_can_be_and_its_token_is_not_shown() {
+    let config = resolve(json!({ "push_to_hub": "true", "hub_strategy": "end", "hub_token": "secret" })).unwrap();
+    assert_eq!(config.push.repo_id(&config.training.output_dir), "o");
+    assert_eq!(config.push.hub_strategy, HubStrategy::End);
+    assert!(!format!("{config:?}").contains("secret"));
+    let told = message(json!({ "push_to_hub": true, "hub_model_id": "a/b/c" }));
+    assert!(told.contains("push_to_hub is true: \"a/b/c\" cannot be the name of a repository"), "{told}");
+    assert!(
+        message(json!({ "hub_strategy": "always" })).contains("hub_strategy is \"always\": use `end`, `every_save`")
+    );
 }

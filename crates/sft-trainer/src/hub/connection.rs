@@ -36,7 +36,7 @@ const NO_TOKEN: &str = "\n";
 /// The client for one hub. It owns the runtime that its requests run on.
 pub(super) struct Connection {
     runtime: Runtime,
-    hub: HFClient,
+    pub(super) hub: HFClient,
     /// For questions about files. It follows no redirect.
     metadata: Client,
 }
@@ -220,7 +220,11 @@ impl Connection {
     }
 
     /// Repeats a request while its failure is a temporary one.
-    fn retry<T>(&self, target: Target<'_>, mut ask: impl AsyncFnMut() -> Result<T, HubError>) -> Result<T, HubError> {
+    pub(super) fn retry<T>(
+        &self,
+        target: Target<'_>,
+        mut ask: impl AsyncFnMut() -> Result<T, HubError>,
+    ) -> Result<T, HubError> {
         self.runtime.block_on(async {
             let mut attempt = 0;
             loop {

@@ -101,6 +101,12 @@ pub enum HubError {
         /// The status of the answer.
         status: u16,
     },
+    /// The token may not write.
+    #[error("{repo_id}: access denied: set HF_TOKEN or `hub_token` to a token that may write to it")]
+    PushRefused {
+        /// The repository.
+        repo_id: String,
+    },
     /// Access has to be requested first.
     #[error("{repo_id} is gated: accept its terms at {url} and set HF_TOKEN to a token of that account")]
     Gated {

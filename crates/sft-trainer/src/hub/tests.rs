@@ -1,4 +1,5 @@
 mod environment;
+mod pushes;
 mod server;
 mod transfers;
 

@@ -6,6 +6,7 @@ use crate::config::{ResumeFrom, SftConfig};
 use crate::fingerprint::RunFile;
 use crate::hub::Hub;
 use crate::learner::SftLearner;
+use crate::push::Pusher;
 use crate::{Error, memory, optimizer, summary};
 use causal_lm::{BucketPadding, CausalLm, Config, SpecialTokenIds};
 use checkpoint_callbacks::{
@@ -19,8 +20,8 @@ use sft_data::{
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tch::Device;
-use tracing::info;
-use trainer_core::{BatchSource, Plan, TrainingArguments};
+use tracing::{info, warn};
+use trainer_core::{BatchSource, Plan};
 
 /// Where a set-up puts libtorch's CUDA libraries inside the cache folder.
 const CUDA_IN_CACHE: &str = "torch-2.11.0-cuda/torch/lib";
@@ -28,6 +29,9 @@ const CUDA_IN_CACHE: &str = "torch-2.11.0-cuda/torch/lib";
 pub(super) fn load(builder: SftTrainerBuilder<'_>) -> Result<SftTrainer<'_>, Error> {
     let SftTrainerBuilder { config, rows, optimizer, hub, bars, cache_folder } = builder;
     config.validate()?;
+    if let Some(line) = config.run.unwritten_reports() {
+        warn!("{line}");
+    }
     let training = &config.training;
     // The first check: a folder that another run is writing to has checkpoints, which this run must
     // not take for those of a run that has ended.
@@ -35,6 +39,10 @@ pub(super) fn load(builder: SftTrainerBuilder<'_>) -> Result<SftTrainer<'_>, Err
     let checkpoint = match &config.run.resume_from_checkpoint {
         ResumeFrom::Nothing => None,
         ResumeFrom::Newest => Some(checkpoint_to_resume(&training.output_dir, &Resume::Newest)?),
+        ResumeFrom::NewestIfAny => match checkpoint_to_resume(&training.output_dir, &Resume::Newest) {
+            Err(checkpoint_callbacks::Error::NoCompleteCheckpoint { .. }) => None,
+            found => Some(found?),
+        },
         ResumeFrom::Checkpoint(path) => Some(checkpoint_to_resume(&training.output_dir, &Resume::From(path.clone()))?),
     };
     let wanted_for = OutputDirUse::for_checkpoint(&training.output_dir, checkpoint.as_deref());
@@ -42,6 +50,7 @@ pub(super) fn load(builder: SftTrainerBuilder<'_>) -> Result<SftTrainer<'_>, Err
         source @ checkpoint_callbacks::Error::OutputDirInUse { .. } => Error::EarlierRun { source },
         error => error.into(),
     })?;
+    let pusher = Pusher::new(&config)?;
     let device = choose_device(&config, cache_folder.as_deref())?;
 
     let hub = match hub {
@@ -113,11 +122,12 @@ pub(super) fn load(builder: SftTrainerBuilder<'_>) -> Result<SftTrainer<'_>, Err
     let fingerprint = RunFile::new(&config, &model, built.fingerprint, (&train.examples, eval_examples))?;
     // After the fingerprint, which is of the model as it was found.
     align_special_tokens(&mut model, &tokenizer, config.tokenizer.eos_token.is_some());
-    let learner = SftLearner::new(model, optimizer, tokenizer, fingerprint);
+    let mut learner = SftLearner::new(model, optimizer, tokenizer, fingerprint);
+    learner.saves_only_model = training.save_only_model;
     let plan = Plan::new(training, train.num_batches());
     check_space(&training.output_dir, &SpaceNeeded::for_run(training, &plan, learner.checkpoint_size()?))?;
     summary::tell_training(training);
-    Ok(SftTrainer { config, learner, train, eval, checkpoint, lock, callbacks: Vec::new() })
+    Ok(SftTrainer { config, learner, train, eval, checkpoint, lock, callbacks: Vec::new(), pusher })
 }
 
 /// Saves the model with the tokenizer's special tokens, so that it stops at the end token it
@@ -183,10 +193,10 @@ struct LoadSplit<'a> {
 
 impl LoadSplit<'_> {
     fn train(&self, splits: &mut Splits) -> Result<SplitBatches, Error> {
-        let TrainingArguments { per_device_train_batch_size, seed, .. } = self.config.training;
+        let training = &self.config.training;
         let mut train =
-            self.batches(&splits.train_name, std::mem::take(&mut splits.train), per_device_train_batch_size)?;
-        train.order = RowOrder::Shuffled { seed };
+            self.batches(&splits.train_name, std::mem::take(&mut splits.train), training.per_device_train_batch_size)?;
+        train.order = RowOrder::Shuffled { seed: training.row_order_seed() };
         if let (Some(numbers), Some(examples)) = (&splits.train_numbers, Arc::get_mut(&mut train.examples)) {
             name_rows_by(examples, numbers);
         }

@@ -4,6 +4,7 @@
 //! So `"2e-5"` is a number (YAML 1.1 makes a text of `2e-5`), and `"yes"` is true. `None` has its
 //! own meaning for some options; each has a function here.
 
+use super::InputTokens;
 use crate::schedule::SchedulerKwargs;
 use serde::de::{Error, Unexpected};
 use serde::{Deserialize, Deserializer};
@@ -120,6 +121,23 @@ pub(super) fn signed<'de, D: Deserializer<'de>>(from: D) -> Result<i64, D::Error
 pub(super) fn count<'de, T: TryFrom<i128>, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
     let given = Given::deserialize(from)?;
     given.whole().and_then(|value| value.try_into().ok()).ok_or_else(|| given.invalid(COUNT))
+}
+
+pub(super) fn count_if_given<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+    let given = Given::deserialize(from)?;
+    if given.is_none() {
+        return Ok(None);
+    }
+    let value = given.whole().and_then(|value| value.try_into().ok());
+    value.map(Some).ok_or_else(|| given.invalid(COUNT))
+}
+
+/// A name, or a truth value, which an earlier version of transformers had.
+pub(super) fn input_tokens<'de, D: Deserializer<'de>>(from: D) -> Result<InputTokens, D::Error> {
+    let given = Given::deserialize(from)?;
+    let named = given.0.as_str().and_then(|name| name.parse().ok());
+    let switched = given.truth().map(|is_on| if is_on { InputTokens::All } else { InputTokens::No });
+    named.or(switched).ok_or_else(|| given.invalid("no, all, non_padding, true or false"))
 }
 
 /// A limit for which 0, a negative number and `null` mean that there is none.

@@ -70,6 +70,37 @@ fn kwargs_must_fit_the_schedule() {
 }
 
 #[test]
+fn a_schedule_says_what_it_cannot_do_without() {
+    let told = |kind, kwargs, eval_strategy| {
+        let arguments = TrainingArguments {
+            lr_scheduler_type: kind,
+            lr_scheduler_kwargs: serde_json::from_value(kwargs).unwrap(),
+            eval_strategy,
+            ..usable()
+        };
+        problems(arguments).iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    };
+    use IntervalStrategy::{Epoch, No};
+    use SchedulerType::{CosineWithMinLr, ReduceLrOnPlateau, WarmupStableDecay};
+    for (kind, kwargs, evaluates, expected) in [
+        (CosineWithMinLr, json!({"min_lr": 1e-6}), Epoch, ""),
+        (CosineWithMinLr, json!({}), Epoch, "give one of min_lr and min_lr_rate"),
+        (CosineWithMinLr, json!({"min_lr": 1e-6, "min_lr_rate": 0.1}), Epoch, "give one of min_lr and min_lr_rate"),
+        (CosineWithMinLr, json!({"min_lr_rate": 1.0}), Epoch, "is min_lr_rate=1: give 0 or more, less than 1"),
+        (WarmupStableDecay, json!({"num_decay_steps": 3, "decay_type": "1-sqrt"}), Epoch, ""),
+        (WarmupStableDecay, json!({}), Epoch, "give num_decay_steps"),
+        (ReduceLrOnPlateau, json!({"patience": 0, "mode": "max"}), Epoch, ""),
+        (ReduceLrOnPlateau, json!({}), No, "set eval_strategy to steps or epoch"),
+        (ReduceLrOnPlateau, json!({"num_cycles": 1}), Epoch, "reduce_lr_on_plateau takes mode, factor, patience"),
+    ] {
+        let message = told(kind, kwargs.clone(), evaluates);
+        assert!(message.contains(expected) && (message.is_empty() == expected.is_empty()), "{kwargs}: {message}");
+    }
+    let unknown = serde_json::from_value::<SchedulerKwargs>(json!({"decay_type": "sqrt"})).unwrap_err().to_string();
+    assert!(unknown.contains("`sqrt`") && unknown.contains("1-sqrt"), "{unknown}");
+}
+
+#[test]
 fn load_best_needs_a_checkpoint_of_every_evaluation() {
     let with = |eval, eval_steps, save, save_steps| {
         fields(TrainingArguments {
@@ -154,6 +185,7 @@ fn the_defaults_are_those_of_transformers() {
         "logging_first_step": false, "eval_strategy": "no", "eval_steps": null, "eval_delay": 0.0,
         "eval_on_start": false, "save_strategy": "steps", "save_steps": 500.0, "save_total_limit": null,
         "load_best_model_at_end": false, "metric_for_best_model": null, "greater_is_better": null, "seed": 42,
+        "include_num_input_tokens_seen": "no", "save_only_model": false, "data_seed": null,
     });
     for (key, value) in theirs.as_object().unwrap() {
         assert_eq!(&ours[key], value, "{key}");
@@ -261,6 +293,11 @@ fn null_and_zero_mean_what_they_mean_in_transformers() {
         ("metric_for_best_model", json!(null), json!(null)),
         ("greater_is_better", json!(null), json!(null)),
         ("greater_is_better", json!("no"), json!(false)),
+        ("data_seed", json!(null), json!(null)),
+        ("data_seed", json!("7"), json!(7)),
+        ("include_num_input_tokens_seen", json!(true), json!("all")),
+        ("include_num_input_tokens_seen", json!("False"), json!("no")),
+        ("include_num_input_tokens_seen", json!("non_padding"), json!("non_padding")),
     ] {
         let found = read(name, given.clone()).unwrap();
         assert_eq!(found[name], becomes, "{name}: {given}");

@@ -2,7 +2,7 @@
 
 use super::{IntervalStrategy, SaveStrategy, TrainingArguments};
 use crate::Error;
-use crate::schedule::SchedulerType;
+use crate::schedule::{SchedulerKwargs, SchedulerType};
 use std::fmt;
 
 /// The largest batch size and the largest number of accumulation steps. A larger number is a typing
@@ -102,8 +102,8 @@ impl TrainingArguments {
             [] => "takes none".to_owned(),
             keys => format!("takes {}", keys.join(", ")),
         };
-        for (key, is_set) in kwargs.keys() {
-            let usable = !is_set || kind.accepted_kwargs().contains(&key);
+        for key in kwargs.keys() {
+            let usable = kind.accepted_kwargs().contains(&key.as_str());
             problems.require(usable, "lr_scheduler_kwargs", key, format!("leave it out; {kind} {accepted}"));
         }
         for (key, value) in
@@ -113,6 +113,22 @@ impl TrainingArguments {
             let shown = format!("{key}={}", value.unwrap_or_default());
             problems.require(usable, "lr_scheduler_kwargs", shown, "give a positive number");
         }
+        for (key, value) in [
+            ("min_lr_rate", kwargs.min_lr_rate),
+            ("min_lr_ratio", kwargs.min_lr_ratio),
+            ("warmup_lr_rate", kwargs.warmup_lr_rate),
+            ("factor", kwargs.factor),
+        ] {
+            let usable = value.is_none_or(|value| (0.0..1.0).contains(&value));
+            let shown = format!("{key}={}", value.unwrap_or_default());
+            problems.require(usable, "lr_scheduler_kwargs", shown, "give 0 or more, less than 1");
+        }
+        for (key, value) in [("min_lr", kwargs.min_lr), ("threshold", kwargs.threshold), ("eps", kwargs.eps)] {
+            let usable = value.is_none_or(|value| value.is_finite() && value >= 0.0);
+            let shown = format!("{key}={}", value.unwrap_or_default());
+            problems.require(usable, "lr_scheduler_kwargs", shown, "give a number of 0 or more");
+        }
+        self.check_needed_kwargs(problems);
         if kind == SchedulerType::Polynomial {
             let end = kwargs.lr_end();
             let usable = end.is_finite() && (0.0..rate).contains(&end);
@@ -123,6 +139,29 @@ impl TrainingArguments {
                 shown,
                 format!("give 0 or more, less than learning_rate {rate}"),
             );
+        }
+    }
+
+    /// What a schedule cannot do without.
+    fn check_needed_kwargs(&self, problems: &mut Problems) {
+        let SchedulerKwargs { min_lr, min_lr_rate, num_decay_steps, .. } = &self.lr_scheduler_kwargs;
+        let kind = self.lr_scheduler_type;
+        match kind {
+            SchedulerType::CosineWithMinLr | SchedulerType::CosineWarmupWithMinLr => {
+                let usable = min_lr.is_some() != min_lr_rate.is_some();
+                let fix = "give one of min_lr and min_lr_rate in `lr_scheduler_kwargs`";
+                problems.require(usable, "lr_scheduler_type", kind, fix);
+            }
+            SchedulerType::WarmupStableDecay => {
+                let fix = "give num_decay_steps in `lr_scheduler_kwargs`";
+                problems.require(num_decay_steps.is_some(), "lr_scheduler_type", kind, fix);
+            }
+            SchedulerType::ReduceLrOnPlateau => {
+                let usable = self.eval_strategy != IntervalStrategy::No;
+                let fix = "set eval_strategy to steps or epoch: evaluations decide the rate";
+                problems.require(usable, "lr_scheduler_type", kind, fix);
+            }
+            _ => {}
         }
     }
 

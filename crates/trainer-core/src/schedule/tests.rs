@@ -34,6 +34,34 @@ fn equals_transformers() {
     }
 }
 
+#[derive(Deserialize)]
+struct PlateauGolden {
+    lr_scheduler_kwargs: SchedulerKwargs,
+    metrics: Vec<f64>,
+    learning_rates: Vec<f64>,
+}
+
+#[test]
+fn a_plateau_reduces_the_rate_as_torch_does() {
+    let goldens: Vec<PlateauGolden> = serde_json::from_str(include_str!("../../goldens/plateaus.json")).unwrap();
+    for PlateauGolden { lr_scheduler_kwargs, metrics, learning_rates } in goldens {
+        let arguments = TrainingArguments {
+            lr_scheduler_type: SchedulerType::ReduceLrOnPlateau,
+            lr_scheduler_kwargs,
+            learning_rate: 1e-5,
+            warmup_ratio: 0.5,
+            ..Default::default()
+        };
+        let mut schedule = Schedule::new(&arguments, 200);
+        assert_eq!(schedule.learning_rate(0), 1e-5, "there is no warm-up");
+        for (at, expected) in learning_rates.iter().enumerate() {
+            schedule.adapt_to(metrics[..=at].iter().copied());
+            assert_eq!(schedule.learning_rate(at as u64), *expected, "{schedule:?} after {at}");
+        }
+        assert!(learning_rates.last() < Some(&1e-5), "{schedule:?}: never reduced");
+    }
+}
+
 #[test]
 fn every_rate_is_finite_beyond_the_end_too() {
     let types = [
@@ -44,6 +72,10 @@ fn every_rate_is_finite_beyond_the_end_too() {
         SchedulerType::Constant,
         SchedulerType::ConstantWithWarmup,
         SchedulerType::InverseSqrt,
+        SchedulerType::CosineWithMinLr,
+        SchedulerType::CosineWarmupWithMinLr,
+        SchedulerType::WarmupStableDecay,
+        SchedulerType::ReduceLrOnPlateau,
     ];
     for lr_scheduler_type in types {
         for (training_steps, warmup_ratio) in [(1, 0.0), (1, 1.0), (3, 0.5), (10, 1.0)] {

@@ -1,6 +1,7 @@
 //! Logs and evaluations, and the end of a run.
 
 use super::*;
+use crate::InputTokens;
 use crate::progress::SinceLog;
 use serde_json::Value;
 
@@ -112,8 +113,18 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
             // compared with the best one before.
             self.wait_for_save()?;
         }
+        self.adapt_schedule();
         self.emit(|callbacks, context, requests| callbacks.on_evaluate(context, &entry, requests))?;
         self.update_best(&entry)
+    }
+
+    /// Gives the schedule the evaluations so far. As with HF, the one before the first step does
+    /// not count.
+    pub(super) fn adapt_schedule(&mut self) {
+        let key = self.arguments.best_metric_key();
+        let entries = self.state.log_history.iter();
+        let evaluations = entries.filter(|entry| entry.contains_key("eval_loss") && entry["step"] != 0);
+        self.schedule.adapt_to(evaluations.filter_map(|entry| entry.get(&key).and_then(Value::as_f64)));
     }
 
     /// Adds a batch to the evaluation. A batch that does not fit into memory is added in parts, if
@@ -170,6 +181,9 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
     pub(super) fn log<const N: usize>(&mut self, figures: [(&str, Value); N]) -> Result<LogEntry> {
         let mut entry: LogEntry = figures.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
         entry.insert("epoch".to_owned(), self.state.epoch.into());
+        if self.arguments.include_num_input_tokens_seen != InputTokens::No {
+            entry.insert("num_input_tokens_seen".to_owned(), self.state.num_input_tokens_seen.into());
+        }
         entry.insert("step".to_owned(), self.state.global_step.into());
         self.state.log_history.push(entry.clone());
         log_line::emit(&self.state, &entry);

@@ -52,6 +52,7 @@ impl<'a, L: Learner, S: BatchSource<Batch = L::Batch>> Trainer<'a, L, S> {
         }
         self.state = state_for(&self.plan, &self.arguments, state);
         self.progress = saved;
+        self.adapt_schedule();
         self.process.resumed_from = Some(checkpoint.to_owned());
         self.process.saves.last_checkpoint = Some(checkpoint.to_owned());
         let TrainerState { global_step, epoch, .. } = self.state;

@@ -3,7 +3,7 @@
 
 use sha2::{Digest, Sha256};
 use std::collections::{HashMap, VecDeque};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
@@ -25,6 +25,8 @@ pub(super) struct State {
     /// Files that are in Xet storage.
     pub(super) xet: Vec<String>,
     pub(super) requests: Vec<Request>,
+    /// What was committed: path and body of the request.
+    pub(super) commits: Vec<(String, String)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,6 +138,9 @@ fn answer(stream: TcpStream, shared: &Mutex<State>) -> std::io::Result<()> {
             headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
         }
     }
+    let length = headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body)?;
     let request = Request {
         method: method.clone(),
         path: path.clone(),
@@ -153,7 +158,10 @@ fn answer(stream: TcpStream, shared: &Mutex<State>) -> std::io::Result<()> {
         }
         _ => None,
     };
-    let reply = reply(&state, &request, failure.as_ref());
+    let reply = match failure {
+        None if method == "POST" => pushed(&mut state, &path, &body),
+        _ => reply(&state, &request, failure.as_ref()),
+    };
     state.requests.push(request);
     drop(state);
     if matches!(failure, Some(Failure::HangUp)) {
@@ -179,6 +187,38 @@ struct Reply {
     headers: Vec<(String, String)>,
     body: Vec<u8>,
     sent: Option<usize>,
+}
+
+/// The answers to what a push asks for.
+fn pushed(state: &mut State, path: &str, body: &[u8]) -> Reply {
+    let json = |status, body: serde_json::Value| Reply {
+        status,
+        headers: vec![("content-type".to_owned(), "application/json".to_owned())],
+        body: body.to_string().into_bytes(),
+        sent: None,
+    };
+    let asked: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+    if path == "/api/repos/create" {
+        let owner = asked["organization"].as_str().unwrap_or("me");
+        return json(
+            200,
+            serde_json::json!({ "url": format!("http://hub/{owner}/{}", asked["name"].as_str().unwrap()) }),
+        );
+    }
+    if path.contains("/preupload/") {
+        let files = asked["files"].as_array().unwrap().iter();
+        let files: Vec<_> =
+            files.map(|file| serde_json::json!({ "path": file["path"], "uploadMode": "regular" })).collect();
+        return json(200, serde_json::json!({ "files": files }));
+    }
+    if path.contains("/branch/") {
+        return json(200, serde_json::json!({}));
+    }
+    if path.contains("/commit/") {
+        state.commits.push((path.to_owned(), String::from_utf8(body.to_vec()).unwrap()));
+        return json(200, serde_json::json!({ "commitOid": "0".repeat(40) }));
+    }
+    json(404, serde_json::json!({ "error": "no such route" }))
 }
 
 fn reply(state: &State, request: &Request, failure: Option<&Failure>) -> Reply {

@@ -106,3 +106,18 @@ fn the_learner_gets_the_rate_and_the_norm_of_its_step() {
     let unclipped = TrainingArguments { max_grad_norm: 0.0, ..base };
     assert!(weight_after_a_step(unclipped) > 0.4);
 }
+
+#[test]
+fn entries_say_how_many_tokens_were_seen_if_asked() {
+    let bench = Bench::new();
+    let seen = |include_num_input_tokens_seen| {
+        let arguments = TrainingArguments { include_num_input_tokens_seen, ..bench.arguments() };
+        let output = bench.train(arguments, &mut ToyLearner::default()).unwrap();
+        let entries = output.state.log_history.into_iter();
+        entries.map(|entry| entry.get("num_input_tokens_seen").cloned()).collect::<Vec<_>>()
+    };
+    let tokens = seen(crate::InputTokens::All);
+    assert_eq!(tokens.first(), Some(&Some(32.into()))); // two steps of two batches of four rows
+    assert_eq!(tokens.last(), Some(&Some(108.into())), "the summary too");
+    assert!(tokens.iter().all(Option::is_some) && seen(crate::InputTokens::No).iter().all(Option::is_none));
+}

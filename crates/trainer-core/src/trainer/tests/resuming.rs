@@ -383,3 +383,28 @@ fn callbacks_get_their_state_back() {
     assert_eq!(output.state.stateful_callbacks["Counter"], 9);
     assert!(output.state.stateful_callbacks["TrainerControl"]["args"]["should_training_stop"].is_boolean());
 }
+
+/// Evaluations that never improve. The rate halves after each, and resumed runs know the earlier
+/// ones from the history.
+#[test]
+fn a_plateau_reduces_the_rate_and_survives_a_resume() {
+    let bench = Bench::new();
+    let kwargs = crate::SchedulerKwargs { patience: Some(0), factor: Some(0.5), ..Default::default() };
+    let arguments = TrainingArguments {
+        lr_scheduler_type: crate::SchedulerType::ReduceLrOnPlateau,
+        lr_scheduler_kwargs: kwargs,
+        logging_steps: 1.0,
+        eval_on_start: true,
+        ..bench.arguments()
+    };
+    let learner = || ToyLearner::default().with_eval_loss(|step| 1.0 + step as f64);
+    let rates = |output: &TrainOutput| {
+        let rates = output.state.log_history.iter().filter_map(|entry| entry.get("learning_rate")?.as_f64());
+        rates.collect::<Vec<_>>()
+    };
+    let whole = bench.train(arguments.clone(), &mut learner()).unwrap();
+    // The evaluation at the start does not count, so the one after step 3 is the first.
+    assert_eq!(rates(&whole), [0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.05, 0.05, 0.05]);
+    let (_, resumed) = bench.resume(arguments, &mut learner(), &bench.path().join("checkpoint-6")).unwrap();
+    assert_eq!(rates(&resumed), rates(&whole));
+}
