@@ -5,11 +5,11 @@
 //! take a name are texts here: the configuration checks all of them together, so that one message
 //! lists every mistake.
 
-use crate::terminal::LogFormat;
+use crate::terminal::{LogFormat, LogLevel};
 use clap::{Arg, ArgAction, Args, Command, CommandFactory, Parser};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use sft_trainer::config::{OptionNames, foreign};
+use sft_trainer::config::{OptionNames, foreign, take_part};
 use std::any::TypeId;
 use std::path::PathBuf;
 
@@ -236,9 +236,15 @@ pub struct Logging {
     logging_steps: Option<f64>,
     /// Log the first step too [default: false]
     logging_first_step: Option<bool>,
-    /// Where to report to besides the files: none is all there is [default: none]
+    /// Where to report to besides the files: tensorboard, csv, html (report.html in output_dir),
+    /// several of them, all or none [default: none]
     #[arg(num_args = 1.., value_name = "NAME", overrides_with = "report_to")]
     report_to: Option<Vec<String>>,
+    /// Where event files for TensorBoard go [default: output_dir/runs/<run_name>]
+    #[arg(value_name = "DIR")]
+    logging_dir: Option<PathBuf>,
+    /// Name of the run in reports [default: the time and the host]
+    run_name: Option<String>,
     /// No progress bar [default: false]
     disable_tqdm: Option<bool>,
     /// When to evaluate: epoch, steps or no [default: epoch]
@@ -280,6 +286,9 @@ pub struct Logging {
     early_stopping_threshold: Option<f64>,
     /// How lines on stderr look: text, or json, one object a line [default: text]
     log_format: Option<String>,
+    /// What is told on stderr: debug, info, warning or error, each with what is worse [default:
+    /// passive, which is info]
+    log_level: Option<String>,
 }
 
 impl Flags {
@@ -335,32 +344,21 @@ pub struct ProgramFlags {
     pub save_on_signal: bool,
     /// How lines look.
     pub log_format: LogFormat,
+    /// Which are shown.
+    pub log_level: LogLevel,
 }
 
 impl Default for ProgramFlags {
     fn default() -> Self {
-        Self { disable_tqdm: false, save_on_signal: true, log_format: LogFormat::Text }
+        Self { disable_tqdm: false, save_on_signal: true, log_format: LogFormat::Text, log_level: LogLevel::Passive }
     }
 }
 
 impl ProgramFlags {
-    /// Takes these options from all others, which are returned too.
-    ///
-    /// The last part lists wrong values, which have no effect.
+    /// Takes these options from all others, which are returned too, with what is wrong with values.
     pub fn take_from(mut options: Map<String, Value>) -> (Self, Map<String, Value>, Vec<String>) {
-        let Ok(Value::Object(mut own)) = serde_json::to_value(Self::default()) else { return Default::default() };
-        let mut problems = Vec::new();
-        for name in own.keys().cloned().collect::<Vec<_>>() {
-            let Some(value) = options.remove(&name).filter(|value| !value.is_null()) else { continue };
-            // One at a time, so that the message can name it.
-            let value = value.as_str().and_then(|text| boolean(text).ok()).map_or(value.clone(), Value::from);
-            let alone = Value::Object(Map::from_iter([(name.clone(), value.clone())]));
-            match serde_json::from_value::<Self>(alone) {
-                Ok(_) => drop(own.insert(name, value)),
-                Err(error) => problems.push(format!("{name} is {value}: {error}")),
-            }
-        }
-        let own = serde_json::from_value(Value::Object(own)).unwrap_or_default();
+        let mut own = Self::default();
+        let problems = take_part(&mut options, &mut own);
         (own, options, problems)
     }
 }

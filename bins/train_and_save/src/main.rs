@@ -23,7 +23,7 @@ fn main() -> ExitCode {
         }
         Request::Train { settings, program } => {
             let on_signal = if program.save_on_signal { OnSignal::Save } else { OnSignal::Leave };
-            let terminal = Terminal::open(program.log_format, program.disable_tqdm);
+            let terminal = Terminal::open(&program);
             let warning = settings.warning();
             let config = settings.config().map_err(failure::Failure::before_training)?;
             if let Some(warning) = warning {

@@ -4,7 +4,7 @@ use crate::failure::Failure;
 use crate::terminal::Terminal;
 use anyhow::{Context, Result};
 use sft_trainer::callbacks::{
-    BestModelCheckpointCallback, EarlyStopping, LossSpike, MetricsFile, OnSignal, Rotation, Signals,
+    BestModelCheckpointCallback, EarlyStopping, LossSpike, MetricsFile, OnSignal, Reports, Rotation, Signals,
 };
 use sft_trainer::{SftConfig, SftTrainer, cache_folder};
 use std::time::Instant;
@@ -39,6 +39,7 @@ pub fn run(config: SftConfig, on_signal: OnSignal, terminal: &Terminal) -> Resul
 
     let training = trainer.config().training.clone();
     let options = trainer.config().run.clone();
+    let (report_to, places) = trainer.reports();
     let saves = training.save_strategy != SaveStrategy::No;
     let early_stopping = options
         .early_stopping_patience
@@ -55,6 +56,7 @@ pub fn run(config: SftConfig, on_signal: OnSignal, terminal: &Terminal) -> Resul
         .callback(training.save_total_limit.map(Rotation::new))
         .callback(early_stopping)
         .callback(options.loss_spike_factor.map(LossSpike::new))
+        .callback((!report_to.is_empty()).then(|| Reports::new(&report_to, places)))
         .train()
         .map_err(Failure::by_phase)?;
 

@@ -3,10 +3,11 @@
 //! A closed pipe must not end a training run, so what cannot be written is dropped; `eprintln!`
 //! would panic.
 
+use crate::flags::ProgramFlags;
 use indicatif::{MultiProgress, ProgressDrawTarget};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use std::borrow::Cow;
+use sft_trainer::terminal_text::harmless;
 use std::fmt::Debug;
 use std::io::{IsTerminal, Write};
 use std::sync::OnceLock;
@@ -19,8 +20,6 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{EnvFilter, registry};
 use trainer_core::{PROGRESS_TARGET, StageProgress, Stages};
 
-/// Longest line in bytes. Messages quote files, and those may hold anything.
-const LONGEST_LINE: usize = 8 << 10;
 /// What is shown unless `RUST_LOG` says otherwise: what the crates of this workspace tell.
 const DEFAULT_FILTER: &str = "off,train_and_save=info,sft_trainer=info,trainer_core=info,checkpoint_callbacks=info,\
                               causal_lm=info,galore_optim=info,sft_data=info,torch_ext=info,progress=info";
@@ -39,16 +38,49 @@ pub enum LogFormat {
     Json,
 }
 
+/// The least severe events that are shown. Names are those of Hugging Face.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogLevel {
+    /// Also what helps to find a fault.
+    Debug,
+    /// What a user should know.
+    Info,
+    /// What may be wrong, and errors.
+    Warning,
+    /// Errors alone.
+    Error,
+    /// As `error`: nothing here is worse.
+    Critical,
+    /// As `info`.
+    #[default]
+    Passive,
+}
+
+impl LogLevel {
+    /// A filter of the level `info` with this level in its place.
+    fn filter(self, of_info: &str) -> String {
+        let level = match self {
+            Self::Debug => "=debug",
+            Self::Info | Self::Passive => "=info",
+            Self::Warning => "=warn",
+            Self::Error | Self::Critical => "=error",
+        };
+        of_info.replace("=info", level)
+    }
+}
+
 /// Shows events from [`open`](Self::open) on, for the rest of the process.
 pub struct Terminal {
     bars: MultiProgress,
 }
 
 impl Terminal {
-    /// Shows events in this format. Bars appear where stderr is a terminal, unless they are
-    /// disabled or lines are for machines.
-    pub fn open(format: LogFormat, bars_disabled: bool) -> Self {
-        let bars = match bars_disabled || format == LogFormat::Json {
+    /// Shows events in the format and from the level that was chosen. Bars appear where stderr is a
+    /// terminal, unless they are disabled or lines are for machines.
+    pub fn open(program: &ProgramFlags) -> Self {
+        let format = program.log_format;
+        let bars = match program.disable_tqdm || format == LogFormat::Json {
             true => MultiProgress::with_draw_target(ProgressDrawTarget::hidden()),
             false => MultiProgress::new(),
         };
@@ -57,7 +89,7 @@ impl Terminal {
         let filter = wanted.as_ref().and_then(|wanted| EnvFilter::try_new(wanted).ok());
         let is_malformed = wanted.is_some() && filter.is_none();
         let lines = Lines { bars: bars.clone(), format, stages: Stages::new(bars.clone()) };
-        let filter = filter.unwrap_or_else(|| EnvFilter::new(DEFAULT_FILTER));
+        let filter = filter.unwrap_or_else(|| EnvFilter::new(program.log_level.filter(DEFAULT_FILTER)));
         // Fails if there is a subscriber already. Then that one stays.
         let _ = tracing::subscriber::set_global_default(registry().with(filter).with(lines));
         if is_malformed {
@@ -182,46 +214,14 @@ impl Visit for Fields {
     }
 }
 
-/// Whether a terminal would obey the character (a title, colours, the cursor), or show the text
-/// around it in another order than it has, or show nothing.
-fn is_obeyed(c: char) -> bool {
-    let reorders = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let separates = matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}');
-    reorders || separates || c.is_control() && c != '\n' && c != '\t'
-}
-
-/// The line without what a terminal obeys, and cut where it is out of all proportion.
-fn harmless(line: &str) -> Cow<'_, str> {
-    let obeyed = is_obeyed;
-    if line.len() <= LONGEST_LINE && !line.contains(obeyed) {
-        return Cow::Borrowed(line);
-    }
-    let end = (0..=LONGEST_LINE.min(line.len())).rev().find(|&end| line.is_char_boundary(end)).unwrap_or(0);
-    let mut text = String::with_capacity(end);
-    for c in line[..end].chars() {
-        if obeyed(c) {
-            text.extend(c.escape_default());
-        } else {
-            text.push(c);
-        }
-    }
-    if end < line.len() {
-        text += " … (cut)";
-    }
-    text.into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn what_files_hold_does_not_reach_the_terminal_as_commands() {
-        assert_eq!(harmless("warning: naïve\n\tplain"), "warning: naïve\n\tplain");
-        assert_eq!(harmless("\u{1b}]0;owned\u{7} \u{9b}2J\r"), "\\u{1b}]0;owned\\u{7} \\u{9b}2J\\r");
-        assert_eq!(harmless("a\u{202e}txt.exe\u{2066}\u{2028}b"), "a\\u{202e}txt.exe\\u{2066}\\u{2028}b");
-        let long = harmless(&"é".repeat(LONGEST_LINE)).into_owned();
-        assert_eq!(long, "é".repeat(LONGEST_LINE / 2) + " … (cut)");
+    fn a_level_is_that_of_every_crate() {
+        assert_eq!(LogLevel::Passive.filter(DEFAULT_FILTER), DEFAULT_FILTER);
+        assert_eq!(LogLevel::Warning.filter("off,a=info,progress=info"), "off,a=warn,progress=warn");
     }
 
     #[test]

@@ -18,11 +18,12 @@ pub use auto::Auto;
 pub use layers::Layers;
 pub use model::ModelConfig;
 pub use optimizer::{OptimizerConfig, OptimizerName, WeightRounding};
+pub use options::take_part;
 pub use options_file::{OptionNames, OptionsFile};
 pub use run::{ResumeFrom, RunConfig};
 
 use crate::Error;
-use options::{Options, names};
+use options::{Options, fields, names};
 use serde_json::{Map, Value};
 use sft_data::{DatasetConfig, Evaluation, PrepareConfig, TokenizerOptions};
 use std::collections::BTreeSet;
@@ -112,6 +113,29 @@ impl SftConfig {
         config.resolve();
         problems.extend(config.problems());
         if problems.is_empty() { Ok(config) } else { Err(Error::Config { problems }) }
+    }
+
+    /// All options by name, with their values, which [`from_options`](Self::from_options) reads.
+    /// Later parts leave an option that an earlier one has.
+    pub fn to_options(&self) -> Map<String, Value> {
+        let Self { model, dataset, prepare, tokenizer, optimizer, training, run } = self;
+        let parts = [fields(model), fields(dataset), fields(prepare), fields(tokenizer), fields(optimizer)];
+        let mut options = Map::new();
+        for (name, value) in parts.into_iter().chain([fields(training), fields(run)]).flatten() {
+            options.entry(name).or_insert(value);
+        }
+        options
+    }
+
+    /// The options whose values are not those of the documented recipe, without the model and the
+    /// folder, which every run has to name.
+    pub fn differences_from_recipe(&self) -> Map<String, Value> {
+        let mut recipe = Self::documented_recipe();
+        recipe.resolve();
+        let recipe = recipe.to_options();
+        let is_different = |(name, value): &(String, Value)| recipe.get(name) != Some(value);
+        let is_named = |(name, _): &(String, Value)| matches!(name.as_str(), "model_name" | "output_dir");
+        self.to_options().into_iter().filter(|option| is_different(option) && !is_named(option)).collect()
     }
 
     /// The names of all options.

@@ -3,7 +3,8 @@
 mod load;
 
 use crate::batches::SplitBatches;
-use crate::config::SftConfig;
+use crate::callbacks::{Destination, Places};
+use crate::config::{RunConfig, SftConfig};
 use crate::hub::Hub;
 use crate::learner::SftLearner;
 use crate::memory::{Phase, with_advice};
@@ -33,6 +34,8 @@ pub struct SftTrainer<'a> {
     /// No other run may use the output folder from here on.
     lock: OutputDirLock,
     callbacks: Vec<Box<dyn Callback + 'a>>,
+    /// Lines about the rows: where they come from, what was kept and cut.
+    data: Vec<String>,
 }
 
 /// What a run is loaded from: the configuration, and what the caller brings in place of its parts.
@@ -136,6 +139,21 @@ impl<'a> SftTrainer<'a> {
         &self.config
     }
 
+    /// Where the options say to report to, for [`Reports`](crate::callbacks::Reports).
+    pub fn reports(&self) -> (Vec<Destination>, Places) {
+        let RunConfig { report_to, logging_dir, run_name, .. } = &self.config.run;
+        let places = Places {
+            logging_dir: logging_dir.clone(),
+            run_name: run_name.clone(),
+            settings: self.config.to_options(),
+            differences: self.config.differences_from_recipe(),
+            data: self.data.clone(),
+            ..Places::new(&self.config.training.output_dir)
+        };
+        // The names were checked with all other options.
+        (Destination::from_names(report_to).unwrap_or_default(), places)
+    }
+
     /// Registers a callback. Events reach callbacks in the order of registration.
     #[must_use]
     pub fn callback(mut self, callback: impl Callback + 'a) -> Self {
@@ -149,7 +167,7 @@ impl<'a> SftTrainer<'a> {
     /// [`Error::NotStarted`] for a checkpoint or output folder that cannot be used;
     /// [`Error::OutOfMemory`] with advice; [`Error::Loop`] for what ended training.
     pub fn train(self) -> Result<Trained, Error> {
-        let Self { config, mut learner, train, eval, checkpoint, lock, callbacks } = self;
+        let Self { config, mut learner, train, eval, checkpoint, lock, callbacks, data: _ } = self;
         let mut store = DirectoryStore::open_locked(lock).map_err(Error::not_started)?;
         let mut trainer = Trainer::builder(loop_arguments(&config, &learner), &mut learner, &train)
             .eval_source(eval.as_ref())

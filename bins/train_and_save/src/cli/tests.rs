@@ -210,7 +210,7 @@ fn one_message_lists_all_that_is_wrong_with_a_file() {
 fn options_without_effect_are_named_in_one_warning() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("trl.yaml");
-    let text = "overwrite_output_dir: true\nlog_level: info\npush_to_hub: false\ntrust_remote_code: false\n\
+    let text = "overwrite_output_dir: true\nlog_level_replica: info\npush_to_hub: false\ntrust_remote_code: false\n\
                 gradient_checkpointing_kwargs: {use_reentrant: false}\ntf32: true\nlearning_rate: '2e-5'\n";
     std::fs::write(&path, text).unwrap();
     let arguments = ["t", "--model_name", "m", "--output_dir", "o", "--config", path.to_str().unwrap()];
@@ -220,7 +220,7 @@ fn options_without_effect_are_named_in_one_warning() {
     };
     assert_eq!(
         settings.warning().unwrap(),
-        "options without effect here: dataset_num_proc, do_train, gradient_checkpointing_kwargs, log_level, \
+        "options without effect here: dataset_num_proc, do_train, gradient_checkpointing_kwargs, log_level_replica, \
          overwrite_output_dir, push_to_hub, tf32, trust_remote_code"
     );
     let config = settings.config().unwrap();

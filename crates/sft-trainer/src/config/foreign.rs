@@ -22,9 +22,9 @@ const ZERO: Accepted = Only(&["0", "0.0"]);
 #[rustfmt::skip]
 const OPTIONS: &[(&str, Accepted)] = &[
     // Where the output goes, logs and the hub.
-    ("overwrite_output_dir", Any), ("logging_dir", Any), ("log_level", Any), ("log_level_replica", Any),
+    ("overwrite_output_dir", Any), ("log_level_replica", Any),
     ("log_on_each_node", Any), ("logging_nan_inf_filter", Any), ("include_num_input_tokens_seen", Any),
-    ("run_name", Any), ("project", Any), ("trackio_space_id", Any), ("trackio_bucket_id", Any),
+    ("project", Any), ("trackio_space_id", Any), ("trackio_bucket_id", Any),
     ("trackio_static_space_id", Any), ("skip_memory_metrics", Any), ("debug", UNSET),
     ("push_to_hub", OFF), ("hub_model_id", Any), ("hub_strategy", Any), ("hub_token", Any),
     ("hub_private_repo", Any), ("hub_always_push", Any), ("hub_revision", Any),

@@ -65,10 +65,24 @@ impl Options {
     }
 }
 
+/// Takes the options that are fields of `part` from all others and sets those fields. Returns what
+/// is wrong with the values, which then have no effect.
+pub fn take_part<T: Serialize + DeserializeOwned>(options: &mut Map<String, Value>, part: &mut T) -> Vec<String> {
+    let taken = names(part).into_iter().filter_map(|name| options.remove_entry(&name)).collect();
+    let mut taken = Options::new(taken);
+    taken.apply_to(part);
+    taken.problems()
+}
+
 /// The names of a part's options.
 pub(super) fn names<T: Serialize>(part: &T) -> Vec<String> {
+    fields(part).into_iter().map(|(name, _)| name).collect()
+}
+
+/// A part's options with their values.
+pub(super) fn fields<T: Serialize>(part: &T) -> Map<String, Value> {
     match serde_json::to_value(part) {
-        Ok(Value::Object(fields)) => fields.into_iter().map(|(name, _)| name).collect(),
-        _ => Vec::new(),
+        Ok(Value::Object(fields)) => fields,
+        _ => Map::new(),
     }
 }

@@ -1,6 +1,7 @@
 //! Options that belong to no part alone.
 
 use super::Auto;
+use run_reports::Destination;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use std::path::PathBuf;
@@ -27,9 +28,15 @@ pub struct RunConfig {
     pub early_stopping_threshold: Option<f64>,
     /// Warn when a logged loss is more than this many times the median before it. Unset: never.
     pub loss_spike_factor: Option<f64>,
-    /// Where to report to besides the files: `none` is all there is.
+    /// Where to report to besides the files of every run, by the names of [`Destination`]; `all`
+    /// is all that are here. Default: nowhere.
     #[serde(deserialize_with = "one_or_several")]
     pub report_to: Vec<String>,
+    /// Where `report_to` tensorboard writes. Unset: `TENSORBOARD_LOGGING_DIR`, else
+    /// `runs/<run_name>` in the output folder.
+    pub logging_dir: Option<PathBuf>,
+    /// The name of the run in reports. Unset: the time and the host.
+    pub run_name: Option<String>,
 }
 
 impl Default for RunConfig {
@@ -43,6 +50,8 @@ impl Default for RunConfig {
             early_stopping_threshold: None,
             loss_spike_factor: None,
             report_to: Vec::new(),
+            logging_dir: None,
+            run_name: None,
         }
     }
 }
@@ -68,11 +77,7 @@ impl RunConfig {
                 problems.push(format!("early_stopping_threshold is {threshold}: {fix}"));
             }
         }
-        let others: Vec<&str> = self.report_to.iter().map(String::as_str).filter(|name| *name != "none").collect();
-        if !others.is_empty() {
-            let names = others.join(", ");
-            problems.push(format!("report_to is {names}: only none is supported; metrics.jsonl has every figure"));
-        }
+        problems.extend(Destination::from_names(&self.report_to).err().map(|error| error.to_string()));
         problems
     }
 }

@@ -76,14 +76,22 @@ pub(super) fn load(builder: SftTrainerBuilder<'_>) -> Result<SftTrainer<'_>, Err
         let problem = format!("eval_strategy is {}: there are no rows to evaluate on", training.eval_strategy);
         return Err(Error::Config { problems: vec![problem] });
     }
-    info!("{}", summary::source_line(&splits));
+    let source_line = summary::source_line(&splits);
+    info!("{source_line}");
     if let Some(line) = summary::unused_columns_line(&splits) {
         info!("{line}");
     }
-    let loading =
-        LoadSplit { config: &config, tokenizer: &tokenizer, model: &model_config, model_dir: &model_dir, device };
+    let mut loading = LoadSplit {
+        config: &config,
+        tokenizer: &tokenizer,
+        model: &model_config,
+        model_dir: &model_dir,
+        device,
+        told: vec![source_line],
+    };
     let mut train = loading.train(&mut splits)?;
     let eval = loading.eval(&mut splits)?;
+    let data = loading.told;
     if let Some(example) = train.examples.first() {
         let text = tokenizer.decode(&example.input_ids, SpecialTokensInText::Keep)?;
         info!("first row: {}", summary::excerpt(&text));
@@ -118,7 +126,7 @@ pub(super) fn load(builder: SftTrainerBuilder<'_>) -> Result<SftTrainer<'_>, Err
     let plan = Plan::new(training, train.num_batches());
     check_space(&training.output_dir, &SpaceNeeded::for_run(training, &plan, learner.checkpoint_size()?))?;
     summary::tell_training(training);
-    Ok(SftTrainer { config, learner, train, eval, checkpoint, lock, callbacks: Vec::new() })
+    Ok(SftTrainer { config, learner, train, eval, checkpoint, lock, callbacks: Vec::new(), data })
 }
 
 /// Saves the model with the tokenizer's special tokens, so that it stops at the end token it
@@ -181,10 +189,12 @@ struct LoadSplit<'a> {
     model: &'a Config,
     model_dir: &'a Path,
     device: Device,
+    /// What was said about the rows.
+    told: Vec<String>,
 }
 
 impl LoadSplit<'_> {
-    fn train(&self, splits: &mut Splits) -> Result<SplitBatches, Error> {
+    fn train(&mut self, splits: &mut Splits) -> Result<SplitBatches, Error> {
         let TrainingArguments { per_device_train_batch_size, seed, .. } = self.config.training;
         let mut train =
             self.batches(&splits.train_name, std::mem::take(&mut splits.train), per_device_train_batch_size)?;
@@ -195,20 +205,22 @@ impl LoadSplit<'_> {
         Ok(train)
     }
 
-    fn eval(&self, splits: &mut Splits) -> Result<Option<SplitBatches>, Error> {
+    fn eval(&mut self, splits: &mut Splits) -> Result<Option<SplitBatches>, Error> {
         let Some(rows) = splits.eval.take() else { return Ok(None) };
         let name = splits.eval_name.as_deref().unwrap_or("test");
         self.batches(name, rows, self.config.training.per_device_eval_batch_size).map(Some)
     }
 
     /// The rows are given away, so that each is freed when it has been tokenized.
-    fn batches(&self, name: &str, rows: Vec<Row>, batch_size: usize) -> Result<SplitBatches, Error> {
+    fn batches(&mut self, name: &str, rows: Vec<Row>, batch_size: usize) -> Result<SplitBatches, Error> {
         let in_split = |source| Error::Split { split: name.to_owned(), source };
         info!("tokenizing {} of split {name}", summary::counted(rows.len(), "row"));
         let prepared = prepare(rows, self.tokenizer, &self.config.prepare).map_err(in_split)?;
         check_token_ids(name, &prepared.examples, self.model.vocab_size)?;
         self.check_row_lengths(name, &prepared.examples)?;
-        info!("{}", summary::split_line(name, &prepared.report));
+        let line = summary::split_line(name, &prepared.report);
+        info!("{line}");
+        self.told.push(line);
         check_targets(name, &prepared.report)?;
         // A tokenizer may have gained a pad token that the model has no embedding for.
         let has_embedding = |id: &u32| i64::from(*id) < self.model.vocab_size;
