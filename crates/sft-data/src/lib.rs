@@ -60,7 +60,7 @@ mod testing;
 mod tokenizer;
 mod untrusted;
 
-pub use batch::{Batch, IGNORE_INDEX, collate};
+pub use batch::{Batch, IGNORE_INDEX, SamplingStrategy, collate, length_grouped_order};
 pub use dataset::{
     Alpaca, ByteSize, ChatContext, Conversation, DatasetConfig, Evaluation, LocalFiles, OpenRepository,
     PromptCompletion, Repository, Row, Splits, TokenizedRow, Turn, load_splits,

@@ -13,9 +13,10 @@ use checkpoint_callbacks::{
     checkpoint_to_resume,
 };
 use sft_data::{
-    ByteSize, ChatTokenizer, DatasetConfig, Example, LocalFiles, OpenRepository, PrepareReport, Row,
+    ByteSize, ChatTokenizer, DatasetConfig, Example, LocalFiles, OpenRepository, PrepareReport, Row, SamplingStrategy,
     SpecialTokensInText, Splits, load_splits, prepare,
 };
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tch::Device;
@@ -185,14 +186,27 @@ struct LoadSplit<'a> {
 
 impl LoadSplit<'_> {
     fn train(&self, splits: &mut Splits) -> Result<SplitBatches, Error> {
-        let TrainingArguments { per_device_train_batch_size, seed, .. } = self.config.training;
+        let per_device_train_batch_size = self.config.training.per_device_train_batch_size;
         let mut train =
             self.batches(&splits.train_name, std::mem::take(&mut splits.train), per_device_train_batch_size)?;
-        train.order = RowOrder::Shuffled { seed };
+        train.order = self.train_order();
         if let (Some(numbers), Some(examples)) = (&splits.train_numbers, Arc::get_mut(&mut train.examples)) {
             name_rows_by(examples, numbers);
         }
         Ok(train)
+    }
+
+    fn train_order(&self) -> RowOrder {
+        let TrainingArguments { per_device_train_batch_size, gradient_accumulation_steps, seed, .. } =
+            self.config.training;
+        let rows_per_step = NonZeroUsize::new(per_device_train_batch_size * gradient_accumulation_steps);
+        match self.config.run.sampling() {
+            SamplingStrategy::Random => RowOrder::Shuffled { seed },
+            SamplingStrategy::Sequential => RowOrder::Sequential,
+            SamplingStrategy::GroupByLength => {
+                RowOrder::GroupedByLength { seed, rows_per_step: rows_per_step.unwrap_or(NonZeroUsize::MIN) }
+            }
+        }
     }
 
     fn eval(&self, splits: &mut Splits) -> Result<Option<SplitBatches>, Error> {
