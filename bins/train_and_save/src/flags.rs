@@ -113,6 +113,21 @@ pub struct Data {
     assistant_only_loss: Option<bool>,
     /// Count only the completion of prompt-completion rows in the loss [default: true]
     completion_only_loss: Option<bool>,
+    /// What happens to rows longer than max_length: keep_start, keep_end, drop or split [default:
+    /// keep_start]
+    truncation_mode: Option<String>,
+    /// What counts in the loss: all, assistant, last (turn of the assistant) or completion
+    train_on: Option<String>,
+    /// Count only the last turn of the assistant in the loss [default: false]
+    mask_history: Option<bool>,
+    /// The assistant's reasoning: keep, drop, or mask (it stays and is not learnt) [default: keep]
+    thinking: Option<String>,
+    /// Which tokens that end turns are learnt: turn, last or none [default: turn]
+    train_on_eos: Option<String>,
+    /// Order of the rows: random, group_by_length or sequential [default: random]
+    train_sampling_strategy: Option<String>,
+    /// Batches of rows of about one length: train_sampling_strategy group_by_length
+    group_by_length: Option<bool>,
     /// End-of-sequence token in place of the tokenizer's own
     #[arg(value_name = "TOKEN")]
     eos_token: Option<String>,

@@ -32,7 +32,7 @@ pub use byte_size::ByteSize;
 pub use config::{DatasetConfig, Evaluation};
 pub(crate) use format::KNOWN_FORMATS;
 pub use repository::{LocalFiles, OpenRepository, Repository};
-pub use row::{ChatContext, Conversation, PromptCompletion, Row, Turn};
+pub use row::{Alpaca, ChatContext, Conversation, PromptCompletion, Row, TokenizedRow, Turn};
 
 /// The rows of a dataset.
 #[derive(Debug, Clone, PartialEq)]

@@ -269,6 +269,14 @@ pub enum Error {
         /// Why, and what to do.
         problem: String,
     },
+    /// A row does not have what an option needs of it.
+    #[error("{option}: {problem}")]
+    NotForRow {
+        /// The option.
+        option: &'static str,
+        /// What the row lacks, and what to do.
+        problem: String,
+    },
     /// A prompt is text and its completion is messages, or the other way round.
     #[error("one of prompt and completion is text and the other a list of messages; both must be of the same kind")]
     MixedTurns,

@@ -1,6 +1,6 @@
 //! The documented run: load, register callbacks, train, publish.
 
-mod load;
+pub(crate) mod load;
 
 use crate::batches::SplitBatches;
 use crate::callbacks::{Destination, Places};

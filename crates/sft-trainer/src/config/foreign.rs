@@ -49,9 +49,7 @@ const OPTIONS: &[(&str, Accepted)] = &[
     ("fp16_full_eval", OFF), ("full_determinism", OFF),
     // Rows and loss.
     ("remove_unused_columns", Any), ("length_column_name", Any), ("data_seed", UNSET), ("label_names", UNSET),
-    ("group_by_length", OFF), ("train_sampling_strategy", Only(&["\"random\""])), ("shuffle_dataset", OFF),
-    ("dataset_kwargs", UNSET), ("dataset_streaming", OFF), ("truncation_mode", Only(&["\"keep_start\""])),
-    ("eval_packing", UNSET), ("pad_token", UNSET), ("loss_type", Only(&["\"nll\""])),
+    ("shuffle_dataset", OFF), ("dataset_kwargs", UNSET), ("dataset_streaming", OFF), ("eval_packing", UNSET), ("pad_token", UNSET), ("loss_type", Only(&["\"nll\""])),
     ("label_smoothing_factor", ZERO), ("neftune_noise_alpha", ZERO), ("router_aux_loss_coef", ZERO),
     // Model.
     ("trust_remote_code", OFF), ("model_init_kwargs", UNSET), ("load_in_8bit", OFF), ("load_in_4bit", OFF),

@@ -4,6 +4,7 @@ use super::Auto;
 use run_reports::Destination;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
+use sft_data::SamplingStrategy;
 use std::path::PathBuf;
 
 /// A batch beyond this is a typing error, and products of two still fit every integer.
@@ -22,6 +23,10 @@ pub struct RunConfig {
     pub padding_free: Auto<bool>,
     /// With padding: round the width up to a multiple of this. Unset: 1.
     pub pad_to_multiple_of: Option<usize>,
+    /// The order of the training rows. Default `random`.
+    pub train_sampling_strategy: SamplingStrategy,
+    /// The older spelling of `train_sampling_strategy` `group_by_length`. Default false.
+    pub group_by_length: bool,
     /// Stop after so many evaluations in a row without improvement. Unset: never.
     pub early_stopping_patience: Option<u64>,
     /// What counts as improvement. Unset: 0.
@@ -46,6 +51,8 @@ impl Default for RunConfig {
             do_eval: true,
             padding_free: Auto(None),
             pad_to_multiple_of: None,
+            train_sampling_strategy: SamplingStrategy::default(),
+            group_by_length: false,
             early_stopping_patience: None,
             early_stopping_threshold: None,
             loss_spike_factor: None,
@@ -57,6 +64,11 @@ impl Default for RunConfig {
 }
 
 impl RunConfig {
+    /// The order of the training rows, in whichever spelling it was given.
+    pub(crate) fn sampling(&self) -> SamplingStrategy {
+        if self.group_by_length { SamplingStrategy::GroupByLength } else { self.train_sampling_strategy }
+    }
+
     pub(super) fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         if let Some(multiple @ (0 | MOST_ROWS..)) = self.pad_to_multiple_of {
@@ -64,6 +76,9 @@ impl RunConfig {
         }
         if let (Auto(Some(true)), Some(multiple)) = (self.padding_free, self.pad_to_multiple_of) {
             problems.push(format!("pad_to_multiple_of is {multiple}: there is no padding with padding_free true"));
+        }
+        if self.group_by_length && self.train_sampling_strategy == SamplingStrategy::Sequential {
+            problems.push("group_by_length is true: not with train_sampling_strategy sequential".to_owned());
         }
         if let Some(factor) = self.loss_spike_factor.filter(|factor| !factor.is_finite() || *factor <= 1.0) {
             problems.push(format!("loss_spike_factor is {factor}: use a number above 1"));

@@ -13,9 +13,10 @@ use checkpoint_callbacks::{
     checkpoint_to_resume,
 };
 use sft_data::{
-    ByteSize, ChatTokenizer, DatasetConfig, Example, LocalFiles, OpenRepository, PrepareReport, Row,
+    ByteSize, ChatTokenizer, DatasetConfig, Example, LocalFiles, OpenRepository, PrepareReport, Row, SamplingStrategy,
     SpecialTokensInText, Splits, load_splits, prepare,
 };
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tch::Device;
@@ -142,14 +143,14 @@ fn align_special_tokens(model: &mut CausalLm, tokenizer: &ChatTokenizer, eos_is_
 
 /// Whether the model or the dataset is not here. A run without downloads must not fail over the
 /// settings of a hub.
-fn needs_hub(config: &SftConfig, has_rows: bool) -> bool {
+pub(crate) fn needs_hub(config: &SftConfig, has_rows: bool) -> bool {
     let is_here = |name: &str| Path::new(name).exists();
     !Path::new(&config.model.model_name).is_dir() || !(has_rows || is_here(&config.dataset.dataset_name))
 }
 
 /// The device to train on. CUDA is looked for in the cache too, and compiled kernels are kept
 /// there.
-fn choose_device(config: &SftConfig, cache_folder: Option<&Path>) -> Result<Device, Error> {
+pub(crate) fn choose_device(config: &SftConfig, cache_folder: Option<&Path>) -> Result<Device, Error> {
     let cuda_folders: Vec<PathBuf> = cache_folder.map(|folder| folder.join(CUDA_IN_CACHE)).into_iter().collect();
     let device = torch_ext::device::choose(config.model.chosen_device(), &cuda_folders)?;
     if let Some(folder) = cache_folder.filter(|_| device.is_cuda()) {
@@ -160,7 +161,7 @@ fn choose_device(config: &SftConfig, cache_folder: Option<&Path>) -> Result<Devi
 
 /// What to read, with a limit on its memory: half of what the machine has free, unless the user
 /// chose one.
-fn dataset_config(config: &SftConfig) -> DatasetConfig {
+pub(crate) fn dataset_config(config: &SftConfig) -> DatasetConfig {
     let mut dataset = config.dataset.clone();
     let free_bytes = [torch_ext::host::memory().free_bytes, torch_ext::host::unused_cgroup_bytes()];
     let half = free_bytes.into_iter().flatten().min().map(|bytes| ByteSize(bytes / 2));
@@ -195,14 +196,27 @@ struct LoadSplit<'a> {
 
 impl LoadSplit<'_> {
     fn train(&mut self, splits: &mut Splits) -> Result<SplitBatches, Error> {
-        let TrainingArguments { per_device_train_batch_size, seed, .. } = self.config.training;
+        let per_device_train_batch_size = self.config.training.per_device_train_batch_size;
         let mut train =
             self.batches(&splits.train_name, std::mem::take(&mut splits.train), per_device_train_batch_size)?;
-        train.order = RowOrder::Shuffled { seed };
+        train.order = self.train_order();
         if let (Some(numbers), Some(examples)) = (&splits.train_numbers, Arc::get_mut(&mut train.examples)) {
             name_rows_by(examples, numbers);
         }
         Ok(train)
+    }
+
+    fn train_order(&self) -> RowOrder {
+        let TrainingArguments { per_device_train_batch_size, gradient_accumulation_steps, seed, .. } =
+            self.config.training;
+        let rows_per_step = NonZeroUsize::new(per_device_train_batch_size * gradient_accumulation_steps);
+        match self.config.run.sampling() {
+            SamplingStrategy::Random => RowOrder::Shuffled { seed },
+            SamplingStrategy::Sequential => RowOrder::Sequential,
+            SamplingStrategy::GroupByLength => {
+                RowOrder::GroupedByLength { seed, rows_per_step: rows_per_step.unwrap_or(NonZeroUsize::MIN) }
+            }
+        }
     }
 
     fn eval(&mut self, splits: &mut Splits) -> Result<Option<SplitBatches>, Error> {

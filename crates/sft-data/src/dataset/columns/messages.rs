@@ -1,6 +1,7 @@
 //! Lists of messages as files have them.
 
 use super::{kind, says_something, sharegpt};
+use crate::prepare::learn;
 use serde_json::{Map, Value};
 
 /// The messages of a record, as objects with `role` and `content`.
@@ -42,7 +43,7 @@ impl Messages {
             let Value::Object(message) = message else {
                 return Err(wrong(format!("is {}, not an object with `role` and `content`", kind(&message))));
             };
-            check_weight(&message).map_err(wrong)?;
+            learn::declared(&message).map_err(wrong)?;
             if has(&message, "from") {
                 messages.keys = Keys::ShareGpt;
                 messages.list.push(sharegpt::message(message).map_err(wrong)?);
@@ -99,22 +100,6 @@ pub(super) fn check_content(content: Option<&Value>, key: &str) -> Result<(), St
             Err(format!("has {} as its `{key}`: {other}; write it as text", kind(other)))
         }
         _ => Ok(()),
-    }
-}
-
-/// Some formats say for each message whether it counts in the loss. TRL ignores that.
-fn check_weight(message: &Map<String, Value>) -> Result<(), String> {
-    let counts = |key: &str, value: &Value| match (key, value) {
-        ("weight", Value::Number(weight)) => weight.as_f64() == Some(1.0),
-        ("train" | "loss", Value::Bool(counts)) => *counts,
-        _ => true,
-    };
-    match message.iter().find(|(key, value)| !counts(key, value)) {
-        Some((key, value)) => Err(format!(
-            "has `{key}`: {value}, but what counts in the loss is not chosen by message; remove the key, and see \
-             `assistant_only_loss`"
-        )),
-        None => Ok(()),
     }
 }
 
