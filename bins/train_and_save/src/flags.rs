@@ -5,11 +5,12 @@
 //! take a name are texts here: the configuration checks all of them together, so that one message
 //! lists every mistake.
 
-use crate::terminal::{LogFormat, LogLevel};
+use crate::verbs;
 use clap::{Arg, ArgAction, Args, Command, CommandFactory, Parser};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sft_trainer::config::{OptionNames, foreign, take_part};
+use sft_trainer::log_lines::{LogFormat, LogLevel};
 use std::any::TypeId;
 use std::path::PathBuf;
 
@@ -313,7 +314,7 @@ impl Flags {
         let foreign = foreign::names().map(|name| {
             Arg::new(name).long(name).hide(true).num_args(0..).default_missing_value("true").action(ArgAction::Set)
         });
-        Self::own_command().args(foreign)
+        Self::own_command().args(foreign).after_help(verbs::listed())
     }
 
     /// The names of all options, as keys of a file: flags and their older spellings.

@@ -7,10 +7,11 @@ mod words;
 use crate::reporter::{Places, Reporter};
 use crate::run_record::{Chronicle, RunRecord};
 use crate::{Error, whole_file};
-pub use page::page;
+pub use page::{card, framed, page};
 use serde_json::Value;
 use std::time::Instant;
 use trainer_core::{CallbackContext, LogEntry};
+pub use words::{Words, escaped};
 
 /// Writes `report.html` into the output folder after each evaluation and each checkpoint, and at
 /// the end.

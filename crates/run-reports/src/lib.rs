@@ -50,6 +50,10 @@ pub use csv_file::CsvFile;
 pub use destination::Destination;
 pub use error::Error;
 pub use html::{HtmlReport, page};
+/// Parts of pages, for other pages in the same style.
+pub mod markup {
+    pub use crate::html::{Words, card, escaped, framed};
+}
 pub use reporter::{Places, Reporter, Reports};
 pub use run_record::RunRecord;
 pub use tensorboard::TensorBoard;

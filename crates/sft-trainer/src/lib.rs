@@ -44,6 +44,7 @@ mod error;
 mod fingerprint;
 pub mod hub;
 mod learner;
+pub mod log_lines;
 mod memory;
 mod optimizer;
 mod publish;
@@ -51,6 +52,7 @@ mod signals;
 mod summary;
 pub mod terminal_text;
 mod trainer;
+pub mod verbs;
 
 pub use config::SftConfig;
 pub use error::{Error, one_line};

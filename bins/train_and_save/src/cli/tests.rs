@@ -18,7 +18,7 @@ fn error(arguments: &[&str]) -> String {
     let required = ["train_and_save", "--model_name", "m", "--output_dir", "o"];
     let error = match parse(required.iter().chain(arguments).map(OsString::from)) {
         Ok(Request::Train { settings, .. }) => Failure::before_training(settings.config().unwrap_err()),
-        Ok(Request::Print(text)) => panic!("{text}"),
+        Ok(other) => panic!("{other:?}"),
         Err(error) => error,
     };
     assert_eq!(crate::failure::exit_code(&error), 2);
@@ -260,4 +260,20 @@ fn no_option_without_effect_is_a_flag() {
     for name in foreign::names() {
         assert!(command.get_arguments().all(|argument| argument.get_id() != name), "{name}");
     }
+}
+
+#[test]
+fn a_verb_takes_its_own_flags_and_those_of_a_run() {
+    let arguments = ["t", "inspect", "--rows", "2", "--model-name", "m", "--max_length", "9"];
+    let Ok(Request::Answer { settings, matches, .. }) = parse(arguments.map(OsString::from)) else {
+        panic!("it answers")
+    };
+    assert_eq!(matches.get_one::<usize>("rows"), Some(&2));
+    assert_eq!(settings.options.keys().collect::<Vec<_>>(), ["model_name", "max_length"]);
+    assert!(parse(["t", "inspect", "--rows", "2", "--lerning_rate", "1", "--x"].map(OsString::from)).is_err());
+    assert!(error(&["--rows", "2"]).contains("--rows"), "a verb's flag is none of a run");
+    let Ok(Request::Print(help)) = parse(["t", "report", "--help"].map(OsString::from)) else { panic!("it prints") };
+    assert!(help.contains("train_and_save report") && help.contains("--html"), "{help}");
+    let Ok(Request::Print(help)) = parse(["t", "--help"].map(OsString::from)) else { panic!("it prints") };
+    assert!(help.contains("  inspect ") && help.contains("  report "), "{help}");
 }

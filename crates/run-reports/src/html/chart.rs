@@ -6,7 +6,7 @@ use std::fmt::Write;
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 260.0;
 /// Space for labels: left, right, top, bottom.
-const MARGIN: (f64, f64, f64, f64) = (64.0, 14.0, 12.0, 34.0);
+const MARGIN: (f64, f64, f64, f64) = (68.0, 26.0, 12.0, 34.0);
 /// A line has no more points than twice this. What is between is not seen at the chart's width.
 const MOST_BUCKETS: usize = 600;
 /// More vertical lines than this would hide the curves.

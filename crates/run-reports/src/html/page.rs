@@ -22,42 +22,36 @@ const CHARTS: &[(Words, &str, Option<&str>)] = &[
 const TRAINING: Words = Words("training", "训练");
 const EVALUATION: Words = Words("evaluation", "评估");
 
-/// A page about these runs; with several, one that compares them. It has no links and needs no
-/// network. English or Chinese, light or dark, as the browser prefers.
-pub fn page(runs: &[RunRecord]) -> String {
-    let title = runs.iter().map(|run| escaped(&run.name)).collect::<Vec<_>>().join(", ");
-    let mut html = format!(
+/// A page with a header, the styles and the switch of language, around `body`. `title` is text,
+/// `beside` and `body` are HTML.
+pub fn framed(title: &str, beside: &str, body: &str) -> String {
+    let title = escaped(title);
+    format!(
         "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
          <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; \
-         script-src 'unsafe-inline'\"><title>{title}</title>\n<style>\n{}</style>\n<script>\n{}</script></head><body>\n",
+         script-src 'unsafe-inline'\"><title>{title}</title>\n<style>\n{}</style>\n<script>\n{}</script></head><body>\n\
+         <header><h1>{title}</h1><p>{beside}</p><button type=\"button\"><span class=\"en\">中文</span>\
+         <span class=\"zh\">English</span></button></header>\n{body}</body></html>\n",
         include_str!("style.css"),
         include_str!("script.js")
-    );
-    let _ = write!(html, "<header><h1>{title}</h1>");
-    if let [run] = runs {
-        let _ = write!(html, "<p>{}</p>", progress(run));
-    }
-    html +=
-        "<button type=\"button\"><span class=\"en\">中文</span><span class=\"zh\">English</span></button></header>\n";
+    )
+}
+
+/// A page about these runs; with several, one that compares them. It has no links and needs no
+/// network. English or Chinese, light or dark, as the browser prefers.
+pub fn page(runs: &[RunRecord]) -> String {
+    let title = runs.iter().map(|run| run.name.as_str()).collect::<Vec<_>>().join(", ");
     match runs {
-        [run] => html += &tiles(run),
-        runs => html += &comparison(runs),
+        [run] => framed(&title, &progress(run), &[tiles(run), charts(runs), sections(run)].concat()),
+        runs => framed(&title, "", &[comparison(runs), charts(runs), settings_that_differ(runs)].concat()),
     }
-    html += &charts(runs);
-    match runs {
-        [run] => html += &sections(run),
-        runs => html += &settings_that_differ(runs),
-    }
-    html + "</body></html>\n"
 }
 
 fn progress(run: &RunRecord) -> String {
-    let (done, all) = run.steps;
-    match all {
-        0 => format!("{} {done}", Words("step", "第").html()),
-        _ => format!("{} {} / {}", Words("step", "步").html(), number(done as f64), number(all as f64)),
-    }
+    let (done, all) = (number(run.steps.0 as f64), number(run.steps.1 as f64));
+    let of = if run.steps.1 == 0 { String::new() } else { format!(" / {all}") };
+    format!("<span class=\"en\">step {done}{of}</span><span class=\"zh\" lang=\"zh\">第 {done}{of} 步</span>")
 }
 
 /// The numbers that people look for first.
@@ -222,7 +216,8 @@ fn sections(run: &RunRecord) -> String {
     html
 }
 
-fn card(title: Words, content: &str) -> String {
+/// A part of a page: a title and a frame around `content`, which is HTML.
+pub fn card(title: Words, content: &str) -> String {
     format!("<h2>{}</h2><section class=\"card\"><div class=\"scroll\">{content}</div></section>\n", title.html())
 }
 

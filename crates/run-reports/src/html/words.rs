@@ -4,17 +4,22 @@ use serde_json::Value;
 
 /// A text in English and Chinese. The page shows the one that the browser prefers.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Words(pub(super) &'static str, pub(super) &'static str);
+pub struct Words(
+    /// English.
+    pub &'static str,
+    /// Chinese.
+    pub &'static str,
+);
 
 impl Words {
     /// As the content of an HTML element.
-    pub(super) fn html(self) -> String {
+    pub fn html(self) -> String {
         format!("<span class=\"en\">{}</span><span class=\"zh\" lang=\"zh\">{}</span>", self.0, self.1)
     }
 }
 
 /// The text without what has a meaning in HTML.
-pub(super) fn escaped(text: &str) -> String {
+pub fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -39,7 +44,9 @@ pub(super) fn number(value: f64) -> String {
         return "0".to_owned();
     }
     if !(1e-3..1e15).contains(&magnitude) {
-        return format!("{value:.3e}");
+        let text = format!("{value:.3e}");
+        let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+        return format!("{}e{exponent}", digits.trim_end_matches('0').trim_end_matches('.'));
     }
     let before = magnitude.log10().floor() as i32 + 1;
     if before >= 4 {
