@@ -1,13 +1,13 @@
 //! From the command line to a run's options: a flag takes precedence over the file.
 
 use crate::failure::Failure;
-use crate::flags::{Flags, ProgramFlags};
+use crate::flags::Flags;
 use crate::terminal::has_colours;
 use crate::verbs::{self, Verb};
 use anyhow::{Context, Result};
 use clap::{ArgMatches, FromArgMatches};
 use serde_json::Value;
-use sft_trainer::config::{Layers, OptionsFile, foreign};
+use sft_trainer::config::{FrontendConfig, Layers, OptionsFile, foreign};
 use std::ffi::OsString;
 
 /// What the command line asks for.
@@ -18,7 +18,7 @@ pub enum Request {
         /// Of the run.
         settings: Layers,
         /// What concerns the program alone.
-        program: ProgramFlags,
+        program: FrontendConfig,
     },
     /// Answer a question about a run.
     Answer {
@@ -27,7 +27,7 @@ pub enum Request {
         /// Of the run.
         settings: Layers,
         /// What concerns the program alone.
-        program: ProgramFlags,
+        program: FrontendConfig,
         /// With the verb's own arguments.
         matches: ArgMatches,
     },
@@ -45,7 +45,8 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request> {
     if verb.is_some() {
         arguments.remove(1);
     }
-    let unknown = unknown_flags(&arguments, verb);
+    let is_of_verb = |name: &str| verb.is_some_and(|verb| verb.has_flag(name));
+    let unknown = Flags::option_names().unknown_flags(&arguments, is_of_verb);
     // clap's own message for one is as good.
     if unknown.len() > 1 {
         return Err(Failure::usage(unknown.join("; ")));
@@ -65,7 +66,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request> {
     };
     let flags = Flags::from_arg_matches(&matches).map_err(|error| Failure::usage(clap_message(&error)))?;
     let mut settings = layers(&flags, &matches).map_err(Failure::before_training)?;
-    let (program, options, problems) = ProgramFlags::take_from(std::mem::take(&mut settings.options));
+    let (program, options, problems) = FrontendConfig::take_from(std::mem::take(&mut settings.options));
     settings.options = options;
     settings.problems.extend(problems);
     Ok(match verb {
@@ -86,21 +87,6 @@ fn layers(flags: &Flags, matches: &ArgMatches) -> Result<Layers> {
         layers.add_foreign(name, &values.next_back().map_or(Value::Null, |value| value.as_str().into()));
     }
     Ok(layers)
-}
-
-/// What is wrong with each flag that is none. clap stops at the first.
-fn unknown_flags(arguments: &[OsString], verb: Option<&Verb>) -> Vec<String> {
-    let options = Flags::option_names();
-    let is_known = |name: &str| {
-        let is_other = matches!(name, "help" | "version" | "config");
-        let is_of_verb = || verb.is_some_and(|verb| verb.has_flag(name));
-        is_other || is_of_verb() || options.find(name).is_some() || foreign::names().any(|known| known == name)
-    };
-    let texts = arguments.iter().filter_map(|argument| argument.to_str()).take_while(|text| *text != "--");
-    let names = texts.filter_map(|text| text.strip_prefix("--")?.split('=').next());
-    let hint = |name| options.nearest(name).map_or_else(String::new, |name| format!("; did you mean --{name}?"));
-    let unknown = names.filter(|name| !is_known(name));
-    unknown.map(|name| format!("unknown flag --{name}{}", hint(name))).collect()
 }
 
 /// `--learning-rate=1` → `--learning_rate=1`. Values are left alone.

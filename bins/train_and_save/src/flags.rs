@@ -7,10 +7,10 @@
 
 use crate::verbs;
 use clap::{Arg, ArgAction, Args, Command, CommandFactory, Parser};
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
-use sft_trainer::config::{OptionNames, foreign, take_part};
-use sft_trainer::log_lines::{LogFormat, LogLevel};
+use serde::Serialize;
+use serde_json::Value;
+use sft_trainer::config::values::{boolean, finite, json, word};
+use sft_trainer::config::{OptionNames, foreign};
 use std::any::TypeId;
 use std::path::PathBuf;
 
@@ -348,56 +348,4 @@ impl Flags {
             if is_named { argument } else { argument.value_name(value_name) }
         })
     }
-}
-
-/// Options that concern the program alone.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ProgramFlags {
-    /// No progress bar.
-    pub disable_tqdm: bool,
-    /// Whether a signal that ends the run saves it first.
-    pub save_on_signal: bool,
-    /// How lines look.
-    pub log_format: LogFormat,
-    /// Which are shown.
-    pub log_level: LogLevel,
-}
-
-impl Default for ProgramFlags {
-    fn default() -> Self {
-        Self { disable_tqdm: false, save_on_signal: true, log_format: LogFormat::Text, log_level: LogLevel::Passive }
-    }
-}
-
-impl ProgramFlags {
-    /// Takes these options from all others, which are returned too, with what is wrong with values.
-    pub fn take_from(mut options: Map<String, Value>) -> (Self, Map<String, Value>, Vec<String>) {
-        let mut own = Self::default();
-        let problems = take_part(&mut options, &mut own);
-        (own, options, problems)
-    }
-}
-
-/// JSON has no NaN and no infinity, and no option means one.
-fn finite(text: &str) -> Result<f64, String> {
-    let number: f64 = text.parse().map_err(|_| "must be a number".to_owned())?;
-    if number.is_finite() { Ok(number) } else { Err("must be a finite number".to_owned()) }
-}
-
-fn boolean(text: &str) -> Result<bool, String> {
-    match text.to_ascii_lowercase().as_str() {
-        "true" | "1" | "yes" | "y" | "t" | "on" => Ok(true),
-        "false" | "0" | "no" | "n" | "f" | "off" => Ok(false),
-        _ => Err("must be true or false".to_owned()),
-    }
-}
-
-/// `true` and `false` as booleans, everything else as text.
-fn word(text: &str) -> Result<Value, String> {
-    Ok(boolean(text).map_or_else(|_| text.into(), Value::from))
-}
-
-fn json(text: &str) -> Result<Value, String> {
-    serde_json::from_str(text).map_err(|error| error.to_string())
 }

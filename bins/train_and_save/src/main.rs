@@ -25,7 +25,7 @@ fn main() -> ExitCode {
         Request::Train { settings, program } => {
             let on_signal = if program.save_on_signal { OnSignal::Save } else { OnSignal::Leave };
             let terminal = Terminal::open(&program);
-            run::run(verbs::config(settings)?, on_signal, &terminal)
+            run::run(settings.config().map_err(failure::Failure::before_training)?, on_signal, &terminal)
         }
         Request::Answer { verb, settings, program, matches } => {
             let _terminal = Terminal::open(&program);

@@ -3,9 +3,9 @@
 //! A closed pipe must not end a training run, so what cannot be written is dropped; `eprintln!`
 //! would panic.
 
-use crate::flags::ProgramFlags;
 use indicatif::{MultiProgress, ProgressDrawTarget};
 use serde_json::Value;
+use sft_trainer::config::FrontendConfig;
 use sft_trainer::log_lines::{EventFields, LogFormat};
 use std::io::{IsTerminal, Write};
 use std::sync::OnceLock;
@@ -30,7 +30,7 @@ pub struct Terminal {
 impl Terminal {
     /// Shows events in the format and from the level that was chosen. Bars appear where stderr is a
     /// terminal, unless they are disabled or lines are for machines.
-    pub fn open(program: &ProgramFlags) -> Self {
+    pub fn open(program: &FrontendConfig) -> Self {
         let format = program.log_format;
         let bars = match program.disable_tqdm || format == LogFormat::Json {
             true => MultiProgress::with_draw_target(ProgressDrawTarget::hidden()),

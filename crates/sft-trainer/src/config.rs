@@ -7,14 +7,17 @@
 
 mod auto;
 pub mod foreign;
+mod frontend;
 mod layers;
 mod model;
 mod optimizer;
 mod options;
 mod options_file;
 mod run;
+pub mod values;
 
 pub use auto::Auto;
+pub use frontend::FrontendConfig;
 pub use layers::Layers;
 pub use model::ModelConfig;
 pub use optimizer::{OptimizerConfig, OptimizerName, WeightRounding};

@@ -28,6 +28,7 @@ mod cache;
 mod connection;
 mod datasets;
 mod error;
+mod health;
 mod progress;
 mod repo;
 mod settings;
@@ -41,6 +42,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 pub use error::{CacheOnly, HubError, HubFile};
+pub use health::{HubHealth, TokenState};
 pub use repo::HubRepo;
 
 /// The kinds of hub repository that are read here.

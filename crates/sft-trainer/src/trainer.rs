@@ -3,7 +3,7 @@
 pub(crate) mod load;
 
 use crate::batches::SplitBatches;
-use crate::callbacks::{Destination, Places};
+use crate::callbacks::{Destination, Places, Reports};
 use crate::config::{RunConfig, SftConfig};
 use crate::hub::Hub;
 use crate::learner::SftLearner;
@@ -139,9 +139,11 @@ impl<'a> SftTrainer<'a> {
         &self.config
     }
 
-    /// Where the options say to report to, for [`Reports`](crate::callbacks::Reports).
-    pub fn reports(&self) -> (Vec<Destination>, Places) {
+    /// The callback that reports to where the options say, if they name a place.
+    pub fn reports(&self) -> Option<Reports> {
         let RunConfig { report_to, logging_dir, run_name, .. } = &self.config.run;
+        // The names were checked with all other options.
+        let destinations = Destination::from_names(report_to).unwrap_or_default();
         let places = Places {
             logging_dir: logging_dir.clone(),
             run_name: run_name.clone(),
@@ -150,8 +152,7 @@ impl<'a> SftTrainer<'a> {
             data: self.data.clone(),
             ..Places::new(&self.config.training.output_dir)
         };
-        // The names were checked with all other options.
-        (Destination::from_names(report_to).unwrap_or_default(), places)
+        (!destinations.is_empty()).then(|| Reports::new(&destinations, places))
     }
 
     /// Registers a callback. Events reach callbacks in the order of registration.

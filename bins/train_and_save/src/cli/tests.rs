@@ -139,7 +139,7 @@ fn every_flag_and_alias_is_in_the_user_guide_and_means_something() {
     let guide = include_str!("../../../../docs/usage.md");
     let command = Flags::command();
     let known = SftConfig::option_names();
-    let (_, unknown, _) = ProgramFlags::take_from(
+    let (_, unknown, _) = FrontendConfig::take_from(
         command.get_arguments().map(|argument| (argument.get_id().to_string(), Value::Null)).collect(),
     );
     for argument in command.get_arguments() {

@@ -3,6 +3,7 @@
 use super::foreign::{self, Meaning};
 use crate::Error;
 use serde_json::{Map, Value};
+use std::ffi::OsString;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
@@ -23,6 +24,20 @@ pub struct OptionNames {
 }
 
 impl OptionNames {
+    /// What is wrong with each argument that begins with `--` and is neither an option, nor one of
+    /// TRL or transformers, nor `is_other`. `--help`, `--version` and `--config` are known.
+    pub fn unknown_flags(&self, arguments: &[OsString], is_other: impl Fn(&str) -> bool) -> Vec<String> {
+        let is_known = |name: &str| {
+            let is_own = matches!(name, "help" | "version" | "config");
+            is_own || is_other(name) || self.find(name).is_some() || foreign::names().any(|known| known == name)
+        };
+        let texts = arguments.iter().filter_map(|argument| argument.to_str()).take_while(|text| *text != "--");
+        let names = texts.filter_map(|text| text.strip_prefix("--")?.split('=').next());
+        let hint = |name| self.nearest(name).map_or_else(String::new, |name| format!("; did you mean --{name}?"));
+        let unknown = names.filter(|name| !is_known(name));
+        unknown.map(|name| format!("unknown flag --{name}{}", hint(name))).collect()
+    }
+
     /// The option of this spelling. Dashes are underscores.
     pub fn find(&self, spelling: &str) -> Option<&str> {
         let spelling = spelling.replace('-', "_");

@@ -1,6 +1,7 @@
 //! Options that belong to no part alone.
 
 use super::Auto;
+use checkpoint_callbacks::EarlyStopping;
 use run_reports::Destination;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
@@ -64,6 +65,12 @@ impl Default for RunConfig {
 }
 
 impl RunConfig {
+    /// The callback for `early_stopping_patience`, if it is set.
+    pub fn early_stopping(&self) -> Option<EarlyStopping> {
+        let stopping = EarlyStopping::new(self.early_stopping_patience?);
+        Some(stopping.with_threshold(self.early_stopping_threshold.unwrap_or(0.0)))
+    }
+
     /// The order of the training rows, in whichever spelling it was given.
     pub(crate) fn sampling(&self) -> SamplingStrategy {
         if self.group_by_length { SamplingStrategy::GroupByLength } else { self.train_sampling_strategy }

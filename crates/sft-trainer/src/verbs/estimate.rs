@@ -10,10 +10,12 @@ mod text;
 use crate::Error;
 use crate::config::{OptimizerName, SftConfig};
 use crate::hub::Hub;
+use crate::verbs::{Answer, Colours, problem};
 pub use cards::{CARDS, Card};
 use causal_lm::{Config, ParameterKind, ParameterSpec, Recompute, WeightDtype};
 use galore_optim::{GaLoreConfig, MomentDtype, WeightUpdate, select_targets};
 use serde::Serialize;
+use serde_json::Value;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use tch::Kind;
@@ -97,14 +99,30 @@ pub struct Estimate {
     pub cards: Vec<OnCard>,
 }
 
-/// Estimates a run on these cards. `hub` is for a model that is not on disk; without it
+impl Answer for Estimate {
+    fn text(&self, _colours: Colours) -> String {
+        self.to_text()
+    }
+
+    fn json(&self) -> Option<Value> {
+        serde_json::to_value(self).ok()
+    }
+}
+
+/// Estimates a run on the cards of these names, or on all that are known. `hub` is for a model that is not on disk; without it
 /// [`Hub::from_env`] is used.
 ///
 /// # Errors
 /// What is wrong with the configuration or the model's config.json. Without `max_length` there is
 /// no longest row, which is an [`Error::Config`].
-pub fn estimate(config: &SftConfig, hub: Option<Hub>, cards: &[Card]) -> Result<Estimate, Error> {
+pub fn estimate(config: &SftConfig, hub: Option<Hub>, cards: &[String]) -> Result<Estimate, Error> {
     config.validate()?;
+    let card = |name: &String| {
+        let known = || CARDS.iter().map(|card| card.name).collect::<Vec<_>>().join(", ");
+        Card::named(name).copied().ok_or_else(|| problem(format!("card {name} is not known: use {}", known())))
+    };
+    let cards = cards.iter().map(card).collect::<Result<Vec<_>, _>>()?;
+    let cards = if cards.is_empty() { CARDS } else { &cards };
     let name = &config.model.model_name;
     let folder = match hub {
         _ if Path::new(name).is_dir() => PathBuf::from(name),
@@ -137,8 +155,7 @@ fn of_model(config: &SftConfig, model: &Config, cards: &[Card]) -> Result<Estima
 /// Every row as long as allowed.
 fn batch_tokens(config: &SftConfig) -> Result<u64, Error> {
     let Some(length) = config.prepare.max_length.filter(|length| *length > 0) else {
-        let problem = "max_length is not set: an estimate needs the longest row".to_owned();
-        return Err(Error::Config { problems: vec![problem] });
+        return Err(problem("max_length is not set: an estimate needs the longest row".to_owned()));
     };
     Ok(length as u64 * config.training.per_device_train_batch_size as u64)
 }

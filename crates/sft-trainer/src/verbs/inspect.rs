@@ -7,11 +7,12 @@ mod text;
 use crate::config::SftConfig;
 use crate::hub::Hub;
 use crate::trainer::load::{dataset_config, needs_hub};
+use crate::verbs::{Answer, Colours};
 use crate::{Error, summary};
 use serde::Serialize;
+use serde_json::Value;
 use sft_data::{ChatTokenizer, Inspection, LocalFiles, OpenRepository, Row, Splits, load_splits};
 use std::path::PathBuf;
-pub use text::Colours;
 
 /// What a run would learn.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -36,6 +37,20 @@ pub struct SplitInspection {
     /// Its rows.
     #[serde(flatten)]
     pub inspection: Inspection,
+}
+
+impl Answer for DataInspection {
+    fn text(&self, colours: Colours) -> String {
+        self.to_text(colours)
+    }
+
+    fn json(&self) -> Option<Value> {
+        serde_json::to_value(self).ok()
+    }
+
+    fn html(&self) -> Option<String> {
+        Some(self.to_html())
+    }
 }
 
 /// Reads the rows that the configuration names and goes through them as a run would. The first

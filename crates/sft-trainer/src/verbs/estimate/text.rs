@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 impl Estimate {
     /// The estimate in lines for people.
-    pub fn text(&self) -> String {
+    pub(super) fn to_text(&self) -> String {
         let mut text = format!(
             "{:.1}M weights, {} of GaLore; full batches of {} tokens, {} a step\n",
             self.num_parameters as f64 / 1e6,

@@ -9,7 +9,7 @@ use std::fmt::Write;
 
 impl DataInspection {
     /// The answer as a page without links, in the style of the report of a run.
-    pub fn html(&self) -> String {
+    pub(super) fn to_html(&self) -> String {
         let mut body = format!("<p class=\"soft\">{}</p>", escaped(&self.source));
         if !self.unused_columns.is_empty() {
             let words = Words("columns not used", "未使用的列").html();

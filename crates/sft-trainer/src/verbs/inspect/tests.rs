@@ -50,7 +50,7 @@ fn what_is_learnt_is_told_from_what_is_not() {
     let row =
         "\u{1b}[2m<ask>\u{1b}[0m\u{1b}[1;32mone\u{1b}[0m\n\u{1b}[1;32mtwo\\u{7}\u{1b}[0m\u{1b}[1;32;9;31mrest\u{1b}[0m";
     assert!(coloured.contains(row), "{coloured}");
-    let html = inspected().html();
+    let html = inspected().html().unwrap();
     assert!(html.contains("<span class=\"masked\">&lt;ask&gt;</span><span class=\"learnt\">one\ntwo"), "{html}");
     assert!(html.contains("<span class=\"learnt cut\">rest</span>"));
     let json = serde_json::to_value(inspected()).unwrap();

@@ -3,24 +3,16 @@
 use super::{DataInspection, SplitInspection};
 use crate::summary::{counted, grouped, split_line};
 use crate::terminal_text::harmless;
+use crate::verbs::Colours;
 use sft_data::{EndToken, InspectedRow, Lengths, Outcome, Span};
 use std::fmt::Write;
-
-/// How what is learnt is told from what is not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Colours {
-    /// By the escape codes of terminals.
-    Terminal,
-    /// By brackets, for files and pipes.
-    None,
-}
 
 /// Longest bar of the histogram.
 const BAR: usize = 40;
 
 impl DataInspection {
     /// The answer in lines for people.
-    pub fn text(&self, colours: Colours) -> String {
+    pub(super) fn to_text(&self, colours: Colours) -> String {
         let mut text = format!("{}\n", harmless(&self.source));
         if !self.unused_columns.is_empty() {
             let _ = writeln!(text, "columns not used: {}", harmless(&self.unused_columns.join(", ")));
