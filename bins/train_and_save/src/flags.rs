@@ -94,6 +94,12 @@ pub struct Data {
     test_size: Option<f64>,
     /// Column that holds the text [default: text]
     dataset_text_field: Option<String>,
+    /// What rows are: text, messages, sharegpt, prompt_completion, alpaca, tokenized or preference
+    /// [default: what the columns show]
+    dataset_format: Option<String>,
+    /// Jinja template (or a file) that makes a row's text of its columns
+    #[arg(value_name = "JINJA|FILE")]
+    text_template: Option<String>,
     /// Memory that the rows and their tokens may take, such as 8GiB [default: half of what is free]
     #[arg(value_name = "SIZE")]
     max_dataset_memory: Option<String>,

@@ -62,7 +62,7 @@ mod untrusted;
 
 pub use batch::{Batch, IGNORE_INDEX, SamplingStrategy, collate, length_grouped_order};
 pub use dataset::{
-    Alpaca, ByteSize, ChatContext, Conversation, DatasetConfig, Evaluation, LocalFiles, OpenRepository,
+    Alpaca, ByteSize, ChatContext, Conversation, DatasetConfig, DatasetFormat, Evaluation, LocalFiles, OpenRepository,
     PromptCompletion, Repository, Row, Splits, TokenizedRow, Turn, load_splits,
 };
 pub use error::{BoxError, ConfigProblem, Error, Position};

@@ -297,4 +297,6 @@ fn num_targets(document: Range<usize>, labels: Option<&Labels>) -> usize {
 }
 
 #[cfg(test)]
+mod formats_tests;
+#[cfg(test)]
 mod tests;

@@ -21,6 +21,7 @@ use crate::{ChatContext, Error};
 use assistant::Chat;
 pub(crate) use assistant::{AssistantTurn, Rendered, thinking_blocks};
 use chat_template::ChatTemplate;
+pub(crate) use chat_template::TextTemplate;
 use chat_templates::ChatTemplates;
 pub use files::TOKENIZER_FILES;
 use files::TokenizerFiles;

@@ -5,7 +5,8 @@ use serde_json::json;
 fn row(record: Value, text_field: &str) -> Result<Row, String> {
     let Value::Object(record) = record else { unreachable!() };
     let columns: Vec<String> = record.keys().cloned().collect();
-    let row_columns = RowColumns::detect(&columns, &record, text_field).ok_or("no columns")?;
+    let row_columns =
+        RowColumns::detect(&Columns { names: &columns, sample: &record, text_field }).ok_or("no columns")?;
     row_columns.row(record, Path::new("f"), Position::Line(7)).map_err(|error| message(&error))
 }
 
@@ -193,7 +194,7 @@ fn a_system_column_belongs_to_sharegpt_only() {
     let unused = |record: Value| {
         let columns = columns(&record);
         let sample = record.as_object().unwrap();
-        RowColumns::detect(&columns, sample, "text").unwrap().unused(&columns, sample)
+        RowColumns::detect(&Columns { names: &columns, sample, text_field: "text" }).unwrap().unused(&columns, sample)
     };
     let sharegpt = json!({"id": 1, "conversations": [{"from": "human", "value": "a"}], "system": "s", "tools": "[]"});
     assert_eq!(unused(sharegpt), ["id"]);
