@@ -2,9 +2,9 @@
 """Trains the same model on the same rows with Hugging Face TRL and with train_and_save, on one GPU, one after the other; prints both.
 
     beside_trl.py --ours target/release/train_and_save [--rank 1024] [--lengths fixed|varying] [--checkpointing true|false]
-                  [--shape 0.5b|135m] [--batch 8] [--seq 1024] [--steps 12] [--folder DIR] [--only ours|trl] [-- further flags for ours]
+                  [--shape 0.5b|135m|qwen2.5-0.5b|qwen2.5-1.5b] [--batch 8] [--seq 1024] [--steps 12] [--folder DIR] [--only ours|trl] [-- further flags for ours]
 
-The model has the shape of Qwen1.5-0.5B, or that of SmolLM2-135M, and random weights; rows are random words. Step times are medians over the second half of the
+The model has the shape of Qwen1.5-0.5B or another of SHAPES, and random weights; rows are random words. Step times are medians over the second half of the
 steps, each waited for; peak memory is what the allocator of torch had given out at most.
 Tokens a second are means over the second half; with --trl_steps TRL takes so many steps alone, and its mean is over the last 500 of them.
 Needs torch, transformers, trl, datasets, accelerate, galore-torch. With --folder, a model and rows made before are used again.
@@ -15,7 +15,13 @@ from pathlib import Path
 from word_tokenizer import save_word_tokenizer
 
 GALORE = "rank={}, update_proj_gap=500, scale=1.8"
-VOCABULARY = {"0.5b": 151_936, "135m": 49_152}
+# Vocabulary, width, width of the MLP, layers, query heads, key and value heads. All tie the head to the embedding.
+SHAPES = {
+    "0.5b": ("qwen2", 151_936, 1024, 2816, 24, 16, 16),
+    "135m": ("llama", 49_152, 576, 1536, 30, 9, 3),
+    "qwen2.5-0.5b": ("qwen2", 151_936, 896, 4864, 24, 14, 2),
+    "qwen2.5-1.5b": ("qwen2", 151_936, 1536, 8960, 28, 12, 2),
+}
 FIGURES = ["step_time_ms_median", "first_step_ms", "train_tokens_per_second", "peak_memory_bytes", "train_loss"]
 
 
@@ -26,12 +32,11 @@ def make_case(folder, options):
     from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
 
     torch.manual_seed(0)
-    vocabulary = VOCABULARY[options.shape]
-    shape = dict(hidden_size=1024, intermediate_size=2816, num_hidden_layers=24, num_attention_heads=16, num_key_value_heads=16)
-    if options.shape == "135m":
-        shape = dict(hidden_size=576, intermediate_size=1536, num_hidden_layers=30, num_attention_heads=9, num_key_value_heads=3)
-    family = {"0.5b": Qwen2Config, "135m": LlamaConfig}[options.shape]
-    config = family(vocab_size=vocabulary, tie_word_embeddings=True, eos_token_id=1, pad_token_id=2, bos_token_id=None, **shape)
+    family, vocabulary, width, mlp_width, layers, heads, key_heads = SHAPES[options.shape]
+    config = {"qwen2": Qwen2Config, "llama": LlamaConfig}[family](
+        vocab_size=vocabulary, hidden_size=width, intermediate_size=mlp_width, num_hidden_layers=layers, num_attention_heads=heads,
+        num_key_value_heads=key_heads, max_position_embeddings=32_768, tie_word_embeddings=True, eos_token_id=1, pad_token_id=2, bos_token_id=None,
+    )  # fmt: skip
     with torch.device("cuda"):
         AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(folder / "model")
     save_word_tokenizer(folder / "model", vocabulary)
@@ -119,7 +124,7 @@ def main():
     parser.add_argument("--rank", type=int, default=1024)
     parser.add_argument("--lengths", choices=["fixed", "varying"], default="fixed")
     parser.add_argument("--checkpointing", choices=["true", "false"], default="true")
-    parser.add_argument("--shape", choices=VOCABULARY, default="0.5b")
+    parser.add_argument("--shape", choices=SHAPES, default="0.5b")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--seq", type=int, default=1024)
     parser.add_argument("--steps", type=int, default=12)

@@ -16,7 +16,7 @@ CLASSES = [  # the first that fits
     ("kernel: SwiGLU", r"^swiglu_"),
     ("kernel: cross-entropy", r"^cross_entropy$"),
     ("kernel: Adam", r"^adam_"),
-    ("kernel: weights in float32", r"^(read|write)_master"),
+    ("kernel: weights", r"^((read|write)_master|add_to_stack)"),
     ("matrix products", r"gemm|nvjet|cutlass|xmma|splitk|cublas"),
     ("embedding", r"embedding|index|gather|scatter|radix|sort|unique"),
     ("reductions", r"reduce|norm|multi_tensor|column_sum"),

@@ -176,8 +176,8 @@ pub struct Model {
 pub struct OptimizerFlags {
     /// galore_adamw, or adamw_torch (also adamw_torch_fused) [default: galore_adamw]
     optim: Option<String>,
-    /// GaLore's settings: rank, update_proj_gap, scale, proj_type [default: "rank=1024,
-    /// update_proj_gap=500, scale=1.8"]
+    /// GaLore's settings: rank, update_proj_gap, scale, proj_type, refresh, subspace, moments,
+    /// lazy_refresh, seed [default: "rank=1024, update_proj_gap=500, scale=1.8"]
     #[arg(value_name = "K=V,...")]
     optim_args: Option<String>,
     /// When GaLore's targets make their subspaces anew: together, on every update_proj_gap-th step,
@@ -185,8 +185,8 @@ pub struct OptimizerFlags {
     /// [default: together]
     galore_refresh: Option<String>,
     /// How GaLore finds a subspace: svd, as galore-torch does, eigenvectors (of the Gram matrix: a
-    /// fraction of the time on a GPU and at small ranks), or auto [default: auto: svd on the CPU,
-    /// eigenvectors on CUDA]
+    /// fraction of the time on a GPU and at small ranks), power, dct, random, or auto [default: auto:
+    /// svd on the CPU, eigenvectors on CUDA]
     galore_solver: Option<String>,
     /// Modules that GaLore projects: names or parts of names, regular expressions, or all-linear
     /// [default: attn mlp]

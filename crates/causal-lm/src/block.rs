@@ -41,7 +41,7 @@ impl Context<'_> {
 
     fn attention_inputs<'a>(&'a self, query: &'a Tensor, key: &'a Tensor, value: &'a Tensor) -> attention::Inputs<'a> {
         let scale = 1.0 / (self.config.head_dim as f64).sqrt();
-        attention::Inputs { query, key, value, rows: self.rows, scale }
+        attention::Inputs { query, key, value, rows: self.rows, scores: attention::Scores::scaled(scale) }
     }
 }
 

@@ -135,7 +135,10 @@ impl Config {
         let num_hidden_layers = untrusted::config::num_hidden_layers(num_hidden_layers)
             .map_err(|problem| fields.error("num_hidden_layers", problem))?;
         let attention_bias = family == Family::Llama && fields.flag("attention_bias", false)?;
-        let (rope, mut ignored_fields) = RopeParameters::read(&fields, max_position_embeddings)?;
+        let (rope, mut ignored_fields) = {
+            let sizes = rope::RopeSizes { head_dim, max_position_embeddings };
+            RopeParameters::read(&fields, &rope::RopeClass::PLAIN, sizes)?
+        };
         ignored_fields.extend(known::unknown(&fields, family));
 
         let config = Self {

@@ -11,9 +11,15 @@
 pub mod attention;
 pub mod cross_entropy;
 pub mod embedding;
+pub mod experts;
+pub mod glu;
+mod layer_norm;
 pub mod linear;
+pub mod norm;
+pub mod qk_norm;
 pub mod rms_norm;
 pub mod rope;
+pub mod router;
 pub mod swiglu;
 
 #[cfg(test)]
@@ -65,3 +71,6 @@ pub(crate) fn three_dimensions(operation: &'static str, tensor: &Tensor) -> Resu
         |_| Error::Shape { operation, expected: "three dimensions".into(), found: format!("{:?}", tensor.size()) };
     tensor.size3().map_err(unfit)
 }
+
+#[cfg(test)]
+mod tests;

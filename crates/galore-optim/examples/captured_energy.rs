@@ -64,7 +64,7 @@ fn bases(gradients: &[Tensor], rank: i64, solver: SubspaceSolver) -> Result<(Vec
         Ok(Parameter::new(index.to_string(), &gradient.f_zeros_like()?).with_gradient(gradient))
     });
     let parameters = parameters.collect::<Result<Vec<Parameter>>>()?;
-    let config = GaLoreConfig { rank, solver, ..GaLoreConfig::default() };
+    let config = GaLoreConfig { rank: rank.into(), subspace: solver, ..GaLoreConfig::default() };
     let targets = ParameterGroup::new(parameters, AdamConfig::galore_default()).with_galore(config);
     let mut optimizer = GaLoreAdamW::new(vec![targets], WeightUpdate::Exact)?;
     let start = Instant::now();

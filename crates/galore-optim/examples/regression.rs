@@ -32,7 +32,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .map(|(name, weight)| Parameter::new(*name, weight))
         .partition(|parameter| targets.iter().any(|target| parameter.name == format!("{target}.weight")));
     let group = |parameters| ParameterGroup::new(parameters, AdamConfig::galore_default());
-    let galore = GaLoreConfig { rank: 8, update_proj_gap: 50, scale: 1.0, ..GaLoreConfig::default() };
+    let galore = GaLoreConfig { rank: 8.into(), update_proj_gap: 50, scale: 1.0.into(), ..GaLoreConfig::default() };
     let mut optimizer = GaLoreAdamW::new(vec![group(targets).with_galore(galore), group(others)], WeightUpdate::Exact)?;
 
     let x = Tensor::linspace(-2.0, 2.0, 256, (Kind::Float, Device::Cpu)).view([-1, 1]).to_kind(Kind::BFloat16);

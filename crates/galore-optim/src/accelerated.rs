@@ -44,6 +44,17 @@ pub(crate) struct StackKeys<'a> {
     pub(crate) step: u64,
 }
 
+/// How a kernel finds the weights of a stack stored: bfloat16.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum StoredStack<'a> {
+    /// With the low 16 bits of the float32 masters, int16, beside them.
+    HiddenBits(&'a Tensor),
+    /// Rounded stochastically.
+    Stochastic(StackKeys<'a>),
+    /// Rounded to nearest.
+    Nearest,
+}
+
 /// A step by fused kernels. Each makes one pass over memory where the plain path makes a dozen.
 pub(crate) trait FusedKernels {
     /// One step of a whole weight.
@@ -93,9 +104,14 @@ pub(crate) trait FusedKernels {
     /// The weight ← `master` (float32) times `factor`.
     fn write_master(&self, master: &Tensor, weight: (&Tensor, StoredWeight<'_>), factor: f64) -> Result<(), TchError>;
 
-    /// As [`FusedKernels::write_master`] for each weight of a stack on a GPU, bfloat16 and rounded
-    /// stochastically.
-    fn write_stack(&self, master: &Tensor, weights: &Tensor, keys: StackKeys<'_>, factor: f64) -> Result<(), TchError>;
+    /// Each weight of a stack on a GPU, bfloat16: `w ← (w · before + factor · product) · after`,
+    /// with the decay of `adam`. The product is float32.
+    fn add_to_stack(
+        &self,
+        product_and_factor: (&Tensor, f64),
+        weights: (&Tensor, StoredStack<'_>),
+        adam: &AdamStep,
+    ) -> Result<(), TchError>;
 
     /// The 2-norm of a tensor on a GPU, a float32 scalar.
     fn two_norm(&self, tensor: &Tensor) -> Result<Tensor, TchError>;

@@ -6,7 +6,7 @@ use crate::projector::Projector;
 use crate::refresh_schedule::refresh_steps;
 use crate::scratch::Scratch;
 use crate::stack::Stack;
-use crate::{Error, GaLoreConfig, ParameterGroup, WeightUpdate};
+use crate::{Error, GaLoreConfig, GradientCheck, ParameterGroup, WeightUpdate, family, gradient_check};
 use std::collections::HashSet;
 use std::time::Duration;
 use tch::Device;
@@ -26,6 +26,7 @@ pub(crate) struct Engine {
     pub(crate) num_steps: u64,
     pub(crate) refresh_time: Duration,
     pub(crate) refresh_bytes: u64,
+    pub(crate) gradient_check: GradientCheck,
 }
 
 impl Engine {
@@ -38,15 +39,16 @@ impl Engine {
             num_steps: 0,
             refresh_time: Duration::ZERO,
             refresh_bytes: DEFAULT_REFRESH_BYTES,
+            gradient_check: GradientCheck::default(),
         };
+        let mut names = HashSet::new();
         for group in groups {
+            if let Some(twice) = group.parameters.iter().find(|parameter| !names.insert(parameter.name.clone())) {
+                return Err(Error::DuplicateName { name: twice.name.clone() });
+            }
             engine.add(group, update)?;
         }
-        let mut names = HashSet::new();
-        match engine.parameters.iter().map(|state| &state.parameter.name).find(|name| !names.insert(name.as_str())) {
-            Some(name) => Err(Error::DuplicateName { name: name.clone() }),
-            None => Ok(engine),
-        }
+        Ok(engine)
     }
 
     fn add(&mut self, group: ParameterGroup, update: WeightUpdate) -> Result<(), Error> {
@@ -60,14 +62,26 @@ impl Engine {
             if !parameter.weight.defined() {
                 return Err(Error::UndefinedWeight { name: parameter.name });
             }
-            let projector = match (&galore, &parameter.weight.size()[..]) {
-                (None, _) => None,
-                (Some(config), &[rows, cols]) => Some(Projector::new(rows, cols, config, adam.moments.basis_kind())),
-                (Some(_), shape) => {
-                    return Err(Error::TargetNotMatrix { name: parameter.name, shape: shape.to_vec() });
-                }
+            let Some(config) = &galore else {
+                self.parameters.push(ParameterState::new(parameter, &adam, None, update)?);
+                continue;
             };
-            self.parameters.push(ParameterState::new(parameter, &adam, projector, update)?);
+            let place = (adam.moments.basis_kind(), parameter.weight.device());
+            match parameter.weight.size()[..] {
+                [rows, cols] => {
+                    let projector = Projector::new([rows, cols], config, place);
+                    self.parameters.push(ParameterState::new(parameter, &adam, Some(projector), update)?);
+                }
+                [_, rows, cols] => {
+                    for (matrix, family) in family::matrices(&parameter)? {
+                        let projector = Projector::new([rows, cols], config, place);
+                        let mut state = ParameterState::new(matrix, &adam, Some(projector), update)?;
+                        state.family = Some(family);
+                        self.parameters.push(state);
+                    }
+                }
+                ref shape => return Err(Error::TargetNotMatrix { name: parameter.name, shape: shape.to_vec() }),
+            }
         }
         if let Some(config) = &galore {
             self.schedule(first, config);
@@ -83,7 +97,7 @@ impl Engine {
         let device = targets.first().map_or(Device::Cpu, |target| target.parameter.weight.device());
         let steps = refresh_steps(&shapes, config.refresh, config.update_proj_gap, device);
         for (target, step) in targets.iter_mut().zip(steps) {
-            target.projector.iter_mut().for_each(|projector| projector.refresh_at(step));
+            target.projector.iter_mut().for_each(|projector| projector.schedule.refresh_at(step));
         }
     }
 
@@ -91,6 +105,7 @@ impl Engine {
         if !learning_rate.is_finite() || learning_rate < 0.0 {
             return Err(Error::LearningRate { learning_rate });
         }
+        gradient_check::check(&self.parameters, self.gradient_check)?;
         let mut stacks = self.stacks.iter().peekable();
         let mut index = 0;
         while index < self.parameters.len() {

@@ -8,9 +8,7 @@ use tch::{Kind, TchError};
 #[non_exhaustive]
 pub enum Error {
     /// `optim_args` contains an unknown key.
-    #[error(
-        "optim_args: unknown key `{key}`; did you mean `{nearest}`? (known: rank, update_proj_gap, scale, proj_type)"
-    )]
+    #[error("optim_args: unknown key `{key}`; did you mean `{nearest}`? (known: {})", crate::optim_args::known_keys())]
     UnknownOptimArg {
         /// The key as given.
         key: String,
@@ -64,8 +62,8 @@ pub enum Error {
         /// The name.
         name: String,
     },
-    /// A GaLore target is not a matrix.
-    #[error("GaLore target `{name}` must be 2-D, found shape {shape:?}")]
+    /// A GaLore target is neither a matrix nor a stack of matrices.
+    #[error("GaLore target `{name}` must be [rows, cols] or [experts, rows, cols], found shape {shape:?}")]
     TargetNotMatrix {
         /// The target.
         name: String,
@@ -108,10 +106,10 @@ pub enum Error {
         /// The value given.
         learning_rate: f64,
     },
-    /// A target's gradient is not finite, so it has no subspace.
-    #[error("no subspace for `{name}`: its gradient holds NaN or infinity")]
+    /// A gradient is not finite.
+    #[error("gradient of `{name}` holds NaN or infinity; lower the learning rate, clip, or skip this step")]
     NonFiniteGradient {
-        /// The target.
+        /// The parameter.
         name: String,
     },
     /// A tensor operation on one parameter failed.
@@ -139,6 +137,9 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// The settings of a state could not be written as JSON.
+    #[error("the optimizer's settings could not be written")]
+    Settings(#[from] serde_json::Error),
     /// The destination of a state failed.
     #[error("the optimizer's state could not be written")]
     Write(#[source] std::io::Error),
@@ -157,6 +158,18 @@ pub enum Error {
         path: PathBuf,
         /// One line for each tensor that is missing, extra, or has another shape or type.
         problems: Vec<String>,
+    },
+    /// A state was made with other settings, with which its numbers mean something else.
+    #[error(
+        "optimizer state {path} was made with other settings: {}; use the old values, or start without the state",
+        differences.join(", "),
+        path = path.display()
+    )]
+    StateSettings {
+        /// The file.
+        path: PathBuf,
+        /// Each setting that changed: its name, both values, and the parameters concerned.
+        differences: Vec<String>,
     },
 }
 

@@ -18,9 +18,14 @@
 //! - [`GaLoreAdamW`] updates targets in their subspaces and all other parameters by plain AdamW of
 //!   the same formula. Each [`ParameterGroup`] has its own settings. [`AdamW`] is torch's, which
 //!   places ε and the bias corrections differently.
-//! - [`RefreshTiming`] says whether all targets refresh their subspaces on the same step or each on
-//!   its own. [`SubspaceSolver`] says how: by singular vectors, or by eigenvectors of `GᵀG`, which
-//!   hold as much of the gradient and take a fraction of the time.
+//! - [`GaLoreConfig`] says how many vectors a subspace has ([`Rank`]), how far a step goes
+//!   ([`Scale`]), when subspaces are refreshed ([`RefreshTiming`]), how they are found
+//!   ([`SubspaceSolver`]) and what a new basis does to the moments ([`BasisChange`]). Its defaults
+//!   are those of Hugging Face, and equal galore-torch.
+//! - A target is a matrix `[rows, cols]`, or `[experts, rows, cols]`: each expert then has a
+//!   subspace of its own. Where a gradient is zero or cannot be decomposed, the old basis stays.
+//! - A gradient with NaN or infinity is an error before anything changes. [`GradientCheck`] says
+//!   when a step looks for it.
 //! - Both are an [`Optimizer`]. It takes steps, and saves and loads the exact state as safetensors.
 //! - [`global_gradient_norm`] and [`clip_gradients`] can be called before the step.
 //!
@@ -30,7 +35,7 @@
 //! other 16 bits of a float32 beside each weight. Moments and bases are float32 or 16 bits wide, by
 //! [`MomentDtype`].
 //!
-//! A step allocates nothing large. It does not wait for the device, except for decompositions.
+//! A step allocates nothing large. It does not wait for the device, except for refreshes.
 //!
 //! # The feature `fused-kernels`
 //!
@@ -40,7 +45,8 @@
 //!
 //! # Telling
 //!
-//! Each refresh is a `tracing` span `refresh` at debug level, with the number of `matrices`.
+//! Each refresh is a `tracing` span `refresh` at debug level, with the number of `matrices`. A
+//! solver that fails is a warning.
 //!
 //! # Example
 //!
@@ -72,10 +78,14 @@
 
 mod accelerated;
 mod adam;
+mod basis;
 mod config;
 mod eigenbasis;
 mod engine;
 mod error;
+mod family;
+mod galore_config;
+mod gradient_check;
 mod gradients;
 mod master;
 mod memory_budget;
@@ -85,14 +95,18 @@ mod optimizer;
 mod parameter;
 mod parameter_state;
 mod projector;
+mod refresh;
 mod refresh_schedule;
 mod scratch;
 mod stack;
 mod state;
 mod targets;
+mod transport;
 
-pub use config::{AdamConfig, GaLoreConfig, MomentDtype, ProjectionType, RefreshTiming, SubspaceSolver, WeightUpdate};
+pub use config::{AdamConfig, MomentDtype, WeightUpdate};
 pub use error::Error;
+pub use galore_config::{BasisChange, GaLoreConfig, ProjectionType, Rank, RefreshTiming, Scale, SubspaceSolver};
+pub use gradient_check::GradientCheck;
 pub use gradients::{clip_gradients, global_gradient_norm};
 pub use optim_args::parse_optim_args;
 pub use optimizer::{AdamW, GaLoreAdamW, Optimizer};

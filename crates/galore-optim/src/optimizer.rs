@@ -4,7 +4,7 @@ use crate::accelerated::catch_scalar_panic;
 use crate::adam::AdamFormula;
 use crate::engine::Engine;
 use crate::state::StateFile;
-use crate::{Error, ParameterGroup, WeightUpdate, state};
+use crate::{Error, GradientCheck, ParameterGroup, WeightUpdate, state};
 use std::path::Path;
 use std::time::Duration;
 use tch::Tensor;
@@ -13,19 +13,21 @@ use tch::Tensor;
 pub trait Optimizer {
     /// Updates every parameter that has a gradient. Gradients do not change.
     ///
-    /// After an error, the parameters before the one named are updated and the others are not. Stop
-    /// then, or load a saved state.
+    /// A gradient that is not finite is an error before anything changes ([`GradientCheck`] has the
+    /// exceptions). After another error, the parameters before the one named are updated and the
+    /// others are not. Stop then, or load a saved state.
     ///
     /// # Errors
     /// [`Error::LearningRate`] for a learning rate that is negative or not finite;
     /// [`Error::GradientShape`] and [`Error::UnsupportedKind`] for a gradient that does not fit;
-    /// [`Error::NonFiniteGradient`] for one that has no subspace; [`Error::Parameter`] for a failed
+    /// [`Error::NonFiniteGradient`] for one with NaN or infinity; [`Error::Parameter`] for a failed
     /// tensor operation.
     fn step(&mut self, learning_rate: f64) -> Result<(), Error>;
 
     /// The state as named tensors that share its memory: `<parameter>.exp_avg` and `.exp_avg_sq`
     /// (float32 or bfloat16), `.step` (int64), and where they are used `.basis_left` and
-    /// `.basis_right` (float32 or float16), `.hidden_bits` (int16), `.master` (float32).
+    /// `.basis_right` (float32 or float16), `.hidden_bits` (int16), `.master` (float32). Those of a
+    /// target `[experts, rows, cols]` have the experts as their first dimension, and are copies.
     ///
     /// # Errors
     /// [`Error::Torch`] if a tensor operation fails.
@@ -35,7 +37,8 @@ pub trait Optimizer {
     /// write or copy them before the next step. Weights are not part of the state.
     ///
     /// # Errors
-    /// [`Error::Torch`] if a tensor operation fails.
+    /// [`Error::Torch`] if a tensor operation fails; [`Error::Parameter`] if the matrices of one
+    /// target are at different steps, after a step that failed.
     fn state_file(&self) -> Result<StateFile, Error>;
 
     /// Writes the state to a safetensors file.
@@ -49,12 +52,15 @@ pub trait Optimizer {
     fn state_bytes(&self) -> u64;
 
     /// Reads a state that [`Optimizer::save`] wrote. With the weights of the same moment, training
-    /// continues bit for bit as if it had not stopped. Nothing changes if the file does not fit.
+    /// continues bit for bit as if it had not stopped. Nothing changes if the file does not fit or
+    /// cannot be read to its end.
     ///
     /// # Errors
     /// [`Error::Io`] if the file cannot be read; [`Error::StateFile`] if it is truncated or not a
     /// state of this optimizer; [`Error::StateMismatch`] lists tensors that are missing, extra, or
-    /// of another shape or type; [`Error::Torch`] if a tensor operation fails.
+    /// of another shape or type; [`Error::StateSettings`] lists settings that are not those the
+    /// state was made with (weight decay may change, and files of version 1 do not say);
+    /// [`Error::Torch`] if a tensor operation fails.
     fn load(&mut self, path: &Path) -> Result<(), Error>;
 
     /// Number of steps taken, including those before a resume.
@@ -65,6 +71,9 @@ pub trait Optimizer {
     /// a time, the less time each takes: at order 1024 on an H100, 5.8 ms with 12 matrices and
     /// 2.1 ms with 48.
     fn allow_refresh_memory(&mut self, _bytes: u64) {}
+
+    /// Sets when a step looks whether its gradients are finite. Default: [`GradientCheck::Auto`].
+    fn check_gradients(&mut self, _when: GradientCheck) {}
 
     /// Time spent in refreshes since this value was made.
     fn subspace_refresh_time(&self) -> Duration {
@@ -85,9 +94,9 @@ impl GaLoreAdamW {
     ///
     /// # Errors
     /// [`Error::Config`] for settings out of range; [`Error::TargetNotMatrix`] for a target that is
-    /// not 2-D; [`Error::UndefinedWeight`], [`Error::NotContiguous`], [`Error::UnsupportedKind`]
-    /// and [`Error::DuplicateName`] for parameters that cannot be used; [`Error::Torch`] if memory
-    /// is lacking.
+    /// neither a matrix nor a stack of matrices; [`Error::UndefinedWeight`],
+    /// [`Error::NotContiguous`], [`Error::UnsupportedKind`] and [`Error::DuplicateName`] for
+    /// parameters that cannot be used; [`Error::Torch`] if memory is lacking.
     pub fn new(groups: Vec<ParameterGroup>, weight_update: WeightUpdate) -> Result<Self, Error> {
         catch_scalar_panic(|| Engine::new(AdamFormula::GaLore, groups, weight_update)).map(GaLoreAdamW)
     }
@@ -147,6 +156,10 @@ macro_rules! optimize_by_engine {
 
                 fn allow_refresh_memory(&mut self, bytes: u64) {
                     self.0.refresh_bytes = bytes;
+                }
+
+                fn check_gradients(&mut self, when: GradientCheck) {
+                    self.0.gradient_check = when;
                 }
 
                 fn num_steps(&self) -> u64 {

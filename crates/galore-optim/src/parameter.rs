@@ -57,7 +57,8 @@ impl Parameter {
 /// Parameters that share their settings, such as weights with decay, or biases and norms without.
 #[derive(Debug)]
 pub struct ParameterGroup {
-    /// The parameters. With `galore`, all must be matrices.
+    /// The parameters. With `galore`, all must be matrices `[rows, cols]` or stacks of them
+    /// `[experts, rows, cols]`, in which each matrix has its own subspace.
     pub parameters: Vec<Parameter>,
     /// Adam's constants.
     pub adam: AdamConfig,

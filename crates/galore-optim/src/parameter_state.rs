@@ -3,18 +3,20 @@
 use crate::accelerated::{StoredWeight, allow_tf32, fused_kernels};
 use crate::adam::{AdamFormula, AdamStep};
 use crate::error::OnParameter;
+use crate::family::Family;
 use crate::master::{KernelWeight, MasterWeight};
 use crate::moments::Moments;
 use crate::projector::{Basis, Projector};
 use crate::scratch::{Scratch, Slot};
 use crate::{AdamConfig, Error, Parameter, WeightUpdate};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tch::{Kind, TchError, Tensor};
 
-/// A parameter and its state.
+/// A parameter and its state, or a matrix of a parameter that is a stack of them.
 #[derive(Debug)]
 pub(crate) struct ParameterState {
     pub(crate) parameter: Parameter,
+    pub(crate) family: Option<Family>,
     pub(crate) adam: AdamConfig,
     pub(crate) master: MasterWeight,
     /// Steps taken. A parameter without a gradient takes none.
@@ -33,7 +35,7 @@ impl ParameterState {
         let master = MasterWeight::new(&parameter, update)?;
         let numel = projector.as_ref().map_or(master.numel(), |projector| projector.low_rank_shape().iter().product());
         let moments = Moments::zeros(&parameter.name, numel, adam.moments, parameter.weight.device())?;
-        Ok(ParameterState { parameter, adam: adam.clone(), master, num_steps: 0, moments, projector })
+        Ok(ParameterState { parameter, family: None, adam: adam.clone(), master, num_steps: 0, moments, projector })
     }
 
     /// Takes the step if there is a gradient. Returns the time spent in a refresh.
@@ -43,22 +45,20 @@ impl ParameterState {
         learning_rate: f64,
         scratches: &mut Vec<Scratch>,
     ) -> Result<Duration, Error> {
-        let Some(gradient) = self.parameter.current_gradient()? else {
+        let Some(gradient) = self.current_gradient()? else {
             return Ok(Duration::ZERO);
         };
         let scratch = Scratch::of(scratches, self.parameter.weight.device());
-        let adam = AdamStep::new(formula, &self.adam, learning_rate, self.num_steps + 1);
-        let refresh_time = match self.projector.take() {
-            None => {
-                self.full_update(&gradient, &adam, scratch).for_parameter(&self.parameter.name, "the update")?;
-                Duration::ZERO
-            }
+        let refresh_time = self.refresh_if_due(&gradient, scratch)?;
+        let adam = AdamStep::new(formula, &self.adam, learning_rate, self.num_steps + 1 - self.moments_since());
+        match self.projector.take() {
+            None => self.full_update(&gradient, &adam, scratch).for_parameter(&self.parameter.name, "the update")?,
             Some(mut projector) => {
-                let refreshed = self.projected_step(&gradient, &mut projector, &adam, scratch);
+                let updated = self.projected_step(&gradient, &mut projector, &adam, scratch);
                 self.projector = Some(projector);
-                refreshed?
+                updated?;
             }
-        };
+        }
         self.num_steps += 1;
         Ok(refresh_time)
     }
@@ -95,12 +95,15 @@ impl ParameterState {
         projector: &mut Projector,
         adam: &AdamStep,
         scratch: &mut Scratch,
-    ) -> Result<Duration, Error> {
+    ) -> Result<(), Error> {
         let name = &self.parameter.name;
         let gradient = scratch.widened(Slot::Gradient, gradient).for_parameter(name, "reading the gradient")?;
-        let refresh_time = refresh_if_due(name, self.num_steps, &gradient, projector)?;
-        self.projected_update(&gradient, projector, adam, scratch).for_parameter(&self.parameter.name, "the update")?;
-        Ok(refresh_time)
+        self.projected_update(&gradient, projector, adam, scratch).for_parameter(&self.parameter.name, "the update")
+    }
+
+    /// The step before which the moments were last zero.
+    fn moments_since(&self) -> i64 {
+        self.projector.as_ref().map_or(0, |projector| projector.schedule.progress().moments_since)
     }
 
     /// Adam in the subspace (algorithm 2 of the GaLore paper): `R = P G` is the projected gradient,
@@ -210,27 +213,6 @@ impl ParameterState {
             Some(projector) => projector.reset(basis, self.moments.first.device()),
             None => Ok(()),
         }
-    }
-}
-
-/// Refreshes the subspace from a float32 gradient if that is due. Returns the time it took.
-fn refresh_if_due(name: &str, num_steps: i64, gradient: &Tensor, projector: &mut Projector) -> Result<Duration, Error> {
-    if !projector.is_due(num_steps) {
-        return Ok(Duration::ZERO);
-    }
-    let _span = tracing::debug_span!("refresh", parameter = name, matrices = 1).entered();
-    let start = Instant::now();
-    projector.refresh(gradient).map_err(|source| decomposition_error(name, gradient, source))?;
-    Ok(start.elapsed())
-}
-
-/// Why a gradient could not be decomposed. Checked only after a failure, because it waits for the
-/// device.
-pub(crate) fn decomposition_error(name: &str, gradient: &Tensor, source: TchError) -> Error {
-    let finite = gradient.f_isfinite().and_then(|finite| finite.f_all()).and_then(|all| all.f_int64_value(&[]));
-    match finite {
-        Ok(0) => Error::NonFiniteGradient { name: name.to_owned() },
-        _ => Error::Parameter { name: name.to_owned(), action: "decomposing its gradient", source },
     }
 }
 

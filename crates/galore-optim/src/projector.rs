@@ -1,5 +1,5 @@
-//! The subspace of one weight: a basis from the gradient's singular vectors, the projection into
-//! the subspace, and the projection back.
+//! The subspace of one weight: its basis, the projection into the subspace, and the projection
+//! back.
 //!
 //! Shapes: gradient `G [rows, cols]`, `left` basis `U [rows, r]`, `right` basis `V [r, cols]`, `r`
 //! the effective rank.
@@ -10,16 +10,11 @@
 //! | left | `R = Uᵀ G [r, cols]` | `U N` |
 //! | both | `R = Uᵀ G Vᵀ [r, r]` | `U N V` |
 
+use crate::basis::{self, Bases, FindBases, Side};
+use crate::refresh_schedule::{BasisAge, Schedule};
 use crate::scratch::{Scratch, Slot};
-use crate::{GaLoreConfig, ProjectionType, SubspaceSolver, eigenbasis};
+use crate::{BasisChange, GaLoreConfig, ProjectionType};
 use tch::{Device, Kind, TchError, Tensor};
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Side {
-    Left,
-    Right,
-    Both,
-}
 
 /// Projector of one target.
 #[derive(Debug)]
@@ -30,11 +25,10 @@ pub(crate) struct Projector {
     /// Type of the basis: float32 or float16.
     kind: Kind,
     side: Side,
-    /// Steps between two refreshes.
-    update_proj_gap: i64,
-    /// The step within each gap that refreshes, from 1 to the gap.
-    refresh_step: i64,
-    solver: SubspaceSolver,
+    /// How bases are found.
+    way: &'static dyn FindBases,
+    pub(crate) config: GaLoreConfig,
+    pub(crate) schedule: Schedule,
     pub(crate) scale: f64,
     left: Option<Tensor>,
     right: Option<Tensor>,
@@ -43,7 +37,7 @@ pub(crate) struct Projector {
 }
 
 impl Projector {
-    pub(crate) fn new(rows: i64, cols: i64, config: &GaLoreConfig, kind: Kind) -> Self {
+    pub(crate) fn new([rows, cols]: [i64; 2], config: &GaLoreConfig, (kind, device): (Kind, Device)) -> Self {
         let tall = rows >= cols;
         // The weight's shape decides the side, once. galore-torch decides it again for the
         // projection back, by the shape of the projected gradient, and so takes the wrong side with
@@ -63,10 +57,10 @@ impl Projector {
             rank: config.effective_rank(rows, cols),
             kind,
             side,
-            update_proj_gap: config.update_proj_gap,
-            refresh_step: config.update_proj_gap,
-            solver: config.solver,
-            scale: config.scale,
+            way: basis::way(config.subspace, device),
+            config: config.clone(),
+            schedule: Schedule::new(config.update_proj_gap, config.lazy_refresh),
+            scale: config.effective_scale(rows, cols),
             left: None,
             right: None,
             stacked: None,
@@ -82,23 +76,22 @@ impl Projector {
         }
     }
 
-    /// Sets the step within each gap that refreshes, from 1 to the gap. The default is the last.
-    pub(crate) fn refresh_at(&mut self, step: i64) {
-        self.refresh_step = step;
-    }
-
     /// Whether the basis must be refreshed before `step`, counted from 0.
     pub(crate) fn is_due(&self, step: i64) -> bool {
-        (step - self.refresh_step) % self.update_proj_gap == 0 || !self.has_basis()
+        !self.has_basis() || self.schedule.is_due(step)
     }
 
-    /// Whether bases come from eigenvectors, which can be computed for many matrices at a time.
-    pub(crate) fn by_eigenvectors(&self, device: Device) -> bool {
-        match self.solver {
-            SubspaceSolver::Auto => device.is_cuda(),
-            SubspaceSolver::Svd => false,
-            SubspaceSolver::Eigenvectors => true,
-        }
+    pub(crate) fn way(&self) -> &'static dyn FindBases {
+        self.way
+    }
+
+    #[cfg(test)]
+    pub(crate) fn use_way(&mut self, way: &'static dyn FindBases) {
+        self.way = way;
+    }
+
+    pub(crate) fn side(&self) -> Side {
+        self.side
     }
 
     pub(crate) fn has_basis(&self) -> bool {
@@ -109,45 +102,15 @@ impl Projector {
         self.rank
     }
 
-    /// Computes the basis from a float32 gradient.
-    pub(crate) fn refresh(&mut self, gradient: &Tensor) -> Result<(), TchError> {
-        if self.by_eigenvectors(gradient.device()) {
-            self.refresh_by_eigenvectors(gradient)
-        } else {
-            self.refresh_by_svd(gradient)
-        }
-    }
-
-    fn refresh_by_eigenvectors(&mut self, gradient: &Tensor) -> Result<(), TchError> {
-        let gradient = scaled(&gradient.f_unsqueeze(0)?)?;
-        let basis = |side, previous: Option<&Tensor>| {
-            let previous = previous.map(|previous| previous.f_unsqueeze(0)).transpose()?;
-            basis(gradient.shallow_clone(), side, self.rank, previous.as_ref())?.f_squeeze_dim(0)
-        };
-        let left = (self.side != Side::Right).then(|| basis(OneSide::Left, self.left.as_ref())).transpose()?;
-        let right = (self.side != Side::Left).then(|| basis(OneSide::Right, self.right.as_ref())).transpose()?;
-        self.left = left.map(|left| self.store(&left)).transpose()?;
-        self.right = right.map(|right| self.store(&right)).transpose()?;
+    /// Replaces the basis by this one, in a contiguous copy, or in the stack if there is one. The
+    /// larger matrix that it was part of can then be freed, and products are the same bit for bit
+    /// after a resume.
+    pub(crate) fn set_bases(&mut self, bases: &Bases) -> Result<(), TchError> {
+        let stored = bases.map(|basis| self.store(basis))?;
+        (self.left, self.right) = (stored.left, stored.right);
         Ok(())
     }
 
-    fn refresh_by_svd(&mut self, gradient: &Tensor) -> Result<(), TchError> {
-        // `svd` is `linalg.svd` with V for Vᴴ. tch's `linalg_svd` requires a driver, which only
-        // CUDA accepts.
-        let (left, _, right) = gradient.f_svd(true, true)?;
-        // Contiguous copies free the larger matrices, and give the same products bit for bit after
-        // a resume.
-        if self.side != Side::Right {
-            self.left = Some(self.store(&left.f_narrow(1, 0, self.rank)?)?);
-        }
-        if self.side != Side::Left {
-            self.right = Some(self.store(&right.f_narrow(1, 0, self.rank)?.f_tr()?)?);
-        }
-        Ok(())
-    }
-
-    /// A contiguous copy of a basis, in the stack if there is one. The larger matrix that it was
-    /// part of can then be freed.
     fn store(&self, basis: &Tensor) -> Result<Tensor, TchError> {
         match &self.stacked {
             None => contiguous(basis, self.kind),
@@ -156,6 +119,38 @@ impl Projector {
                 Ok(stacked.shallow_clone())
             }
         }
+    }
+
+    /// Keeps the basis until the next step, which tries again. If there is none yet, it is zero
+    /// until then, and so is the update.
+    pub(crate) fn postpone(&mut self, device: Device) -> Result<(), TchError> {
+        if self.is_from_gradient() {
+            self.schedule.postpone(BasisAge::Overdue);
+            return Ok(());
+        }
+        self.reset(Basis::Present, device)?;
+        for basis in [&mut self.left, &mut self.right].into_iter().flatten() {
+            basis.f_zero_().map(drop)?;
+        }
+        self.schedule.postpone(BasisAge::Missing);
+        Ok(())
+    }
+
+    /// Whether there is a basis that comes from a gradient.
+    pub(crate) fn is_from_gradient(&self) -> bool {
+        self.has_basis() && self.schedule.progress().basis != BasisAge::Missing
+    }
+
+    /// The basis in float32 as one of a batch, `[1, …]`, if there is one that comes from a
+    /// gradient.
+    pub(crate) fn batch_of_bases(&self) -> Result<Option<Bases>, TchError> {
+        if !self.is_from_gradient() {
+            return Ok(None);
+        }
+        let wide = |basis: &Option<Tensor>| {
+            basis.as_ref().map(|basis| basis.f_to_kind(Kind::Float)?.f_unsqueeze(0)).transpose()
+        };
+        Ok(Some(Bases { left: wide(&self.left)?, right: wide(&self.right)? }))
     }
 
     /// Takes what has been written into the memory of the stack as the basis.
@@ -168,11 +163,15 @@ impl Projector {
         }
     }
 
-    /// Shape and side of the basis if it has one side.
-    pub(crate) fn one_sided(&self) -> Option<([i64; 2], OneSide)> {
+    /// Shape and side of the basis, if the target can take its step with others: its basis has one
+    /// side, and a refresh changes nothing but the basis.
+    pub(crate) fn for_stack(&self) -> Option<([i64; 2], Side)> {
+        if self.config.moments != BasisChange::Keep || self.schedule.is_lazy() || self.way.uses_memory() {
+            return None;
+        }
         match self.side {
-            Side::Left => Some(([self.rows, self.rank], OneSide::Left)),
-            Side::Right => Some(([self.rank, self.cols], OneSide::Right)),
+            Side::Left => Some(([self.rows, self.rank], Side::Left)),
+            Side::Right => Some(([self.rank, self.cols], Side::Right)),
             Side::Both => None,
         }
     }
@@ -246,8 +245,8 @@ impl Projector {
 
     /// Suffixes and shapes of the basis.
     pub(crate) fn basis_shapes(&self) -> impl Iterator<Item = (&'static str, [i64; 2])> + use<> {
-        let left = (self.side != Side::Right).then_some(("basis_left", [self.rows, self.rank]));
-        let right = (self.side != Side::Left).then_some(("basis_right", [self.rank, self.cols]));
+        let left = self.side.has_left().then_some(("basis_left", [self.rows, self.rank]));
+        let right = self.side.has_right().then_some(("basis_right", [self.rank, self.cols]));
         left.into_iter().chain(right)
     }
 
@@ -265,60 +264,11 @@ impl Projector {
     }
 }
 
-/// The side of a gradient that a one-sided basis multiplies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum OneSide {
-    Left,
-    Right,
-}
-
 /// Whether a state holds a basis. It has none before the first step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Basis {
     Present,
     Absent,
-}
-
-/// Gradients `[b, rows, cols]` in float32, each divided by its largest element: the squares of
-/// small ones would leave float32's range.
-pub(crate) fn scaled(gradients: &Tensor) -> Result<Tensor, TchError> {
-    let largest = gradients.f_abs()?.f_amax([1i64, 2].as_slice(), true)?.f_clamp_min(f64::from(f32::MIN_POSITIVE))?;
-    // float32 gradients are copied too, so that the division is in place. No second buffer of this
-    // size exists meanwhile.
-    gradients.f_to_dtype(Kind::Float, false, true)?.f_div_(&largest)
-}
-
-/// Bases of one side for `gradients [b, rows, cols]`, float32 and [`scaled`]: `[b, rows, rank]` or
-/// `[b, rank, cols]`.
-///
-/// Each vector gets the sign that points along its predecessor, so that moments keep nearly the
-/// same meaning across a refresh. The function takes the gradients by value and frees them before
-/// the solver runs, which needs the memory.
-pub(crate) fn basis(
-    gradients: Tensor,
-    side: OneSide,
-    rank: i64,
-    previous: Option<&Tensor>,
-) -> Result<Tensor, TchError> {
-    let turned = gradients.f_transpose(1, 2)?;
-    let grams = match side {
-        OneSide::Left => gradients.f_bmm(&turned)?,
-        OneSide::Right => turned.f_bmm(&gradients)?,
-    };
-    drop((gradients, turned));
-    // The solver's result for NaN is undefined. This check costs nothing beside a decomposition.
-    if grams.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
-        return Err(TchError::Torch("the Gram matrix is not finite".to_owned()));
-    }
-    let vectors = eigenbasis::leading(grams, rank)?;
-    let (basis, along) = match side {
-        OneSide::Left => (vectors.f_transpose(1, 2)?, 1),
-        OneSide::Right => (vectors, 2),
-    };
-    let Some(previous) = previous else { return Ok(basis) };
-    let overlap = basis.f_mul(previous)?.f_sum_dim_intlist(along, true, None)?;
-    let sign = overlap.f_ge(0.0)?.f_to_kind(basis.f_kind()?)?.f_mul_scalar_(2.0)?.f_sub_scalar_(1.0)?;
-    basis.f_mul(&sign)
 }
 
 fn no_basis() -> TchError {

@@ -6,12 +6,14 @@
 //! buffer that they are views into. The state of the members is then made adjacent too. Names,
 //! shapes and state files stay those of single parameters.
 
-use crate::accelerated::{KernelMoments, StackKeys, StoredWeight, allow_tf32, catch_scalar_panic, fused_kernels};
+use crate::accelerated::{
+    KernelMoments, StackKeys, StoredStack, StoredWeight, allow_tf32, catch_scalar_panic, fused_kernels,
+};
 use crate::adam::{AdamFormula, AdamStep};
+use crate::basis::{self, Bases, Content, Side, Wanted};
 use crate::error::OnParameter;
 use crate::master::{KernelWeight, Noise};
-use crate::parameter_state::{ParameterState, decay, decomposition_error};
-use crate::projector::{self, OneSide, Projector};
+use crate::parameter_state::{ParameterState, decay};
 use crate::scratch::{Scratch, Slot};
 use crate::{Error, memory_budget};
 use std::ops::Range;
@@ -26,7 +28,7 @@ const CHUNK_ELEMENTS: i64 = 8 * 1024 * 1024;
 #[derive(Debug)]
 pub(crate) struct Stack {
     pub(crate) members: Range<usize>,
-    side: OneSide,
+    side: Side,
     /// `[count, rows, cols]`, the members' own memory.
     weights: Tensor,
     gradients: Tensor,
@@ -63,7 +65,7 @@ impl Stack {
     fn of(members: &mut [ParameterState], start: usize) -> Result<Option<Self>, TchError> {
         let first = &members[0];
         let (Some(projector), Some(gradient)) = (&first.projector, &first.parameter.gradient) else { return Ok(None) };
-        let Some((basis_shape, side)) = projector.one_sided() else { return Ok(None) };
+        let Some((basis_shape, side)) = projector.for_stack() else { return Ok(None) };
         // Neighbours in one storage can be viewed as one tensor. Neighbours in two storages cannot,
         // and libtorch refuses the view.
         let (Ok(weights), Ok(gradients)) =
@@ -111,7 +113,7 @@ impl Stack {
         refresh_bytes: u64,
         scratches: &mut Vec<Scratch>,
     ) -> Result<Duration, Error> {
-        let refresh_time = self.refresh_if_due(members, refresh_bytes)?;
+        let refresh_time = self.refresh_if_due(members, refresh_bytes, scratches)?;
         let first = &members[0];
         let adam = AdamStep::new(formula, &first.adam, learning_rate, first.num_steps + 1);
         let scale = first.projector.as_ref().map_or(1.0, |projector| projector.scale);
@@ -126,7 +128,12 @@ impl Stack {
     }
 
     /// Refreshes the members that are due. Returns the time it took.
-    fn refresh_if_due(&self, members: &mut [ParameterState], refresh_bytes: u64) -> Result<Duration, Error> {
+    fn refresh_if_due(
+        &self,
+        members: &mut [ParameterState],
+        refresh_bytes: u64,
+        scratches: &mut Vec<Scratch>,
+    ) -> Result<Duration, Error> {
         let is_due = |member: &ParameterState| {
             member.projector.as_ref().is_some_and(|projector| projector.is_due(member.num_steps))
         };
@@ -137,18 +144,18 @@ impl Stack {
         let device = self.weights.device();
         let order = self.bases.size().into_iter().skip(1).max().unwrap_or(1);
         let (_, rows, cols) = self.weights.size3()?;
-        let by_eigenvectors = |member: &ParameterState| {
-            member.projector.as_ref().is_some_and(|projector| projector.by_eigenvectors(device))
-        };
+        let is_batched =
+            |member: &ParameterState| member.projector.as_ref().is_some_and(|projector| projector.way().is_batched());
         // A singular value decomposition takes one matrix at a time.
         let bytes =
-            if members.iter().all(by_eigenvectors) { memory_budget::refresh_bytes(device, refresh_bytes) } else { 0 };
+            if members.iter().all(is_batched) { memory_budget::refresh_bytes(device, refresh_bytes) } else { 0 };
+        let scratch = Scratch::of(scratches, device);
         let mut start = 0;
         for run in members.chunk_by_mut(|member, next| is_due(member) == is_due(next)) {
             for chunk in run.chunks_mut(memory_budget::matrices_at_a_time(run.len(), [rows, cols], order, bytes)) {
                 let count = chunk.len() as i64;
                 if is_due(&chunk[0]) {
-                    self.refresh_or_name(chunk, (start, count))?;
+                    self.refresh_chunk(chunk, start, scratch)?;
                 }
                 start += count;
             }
@@ -156,40 +163,77 @@ impl Stack {
         Ok(start_of_all.elapsed())
     }
 
-    /// Refreshes these members. On failure it tries them one by one, so that the error names the
-    /// parameter whose gradient cannot be decomposed.
-    fn refresh_or_name(&self, members: &mut [ParameterState], (start, count): (i64, i64)) -> Result<(), Error> {
+    /// Refreshes these members, the first of which is number `start`.
+    fn refresh_chunk(&self, members: &mut [ParameterState], start: i64, scratch: &mut Scratch) -> Result<(), Error> {
+        let count = members.len() as i64;
         let _span = tracing::debug_span!("refresh", matrices = count).entered();
-        let refresh = |members: &mut [ParameterState], part| catch_scalar_panic(|| self.refresh(members, part));
-        if refresh(members, (start, count)).is_ok() {
-            return Ok(());
+        let failed =
+            |source| Error::Parameter { name: first_name(members, 0), action: "the refresh of its subspace", source };
+        let gradients = self.gradients.f_narrow(0, start, count).map_err(failed)?;
+        let largest = basis::largest(&gradients).map_err(failed)?;
+        let contents = basis::contents(&largest).map_err(failed)?;
+        if let Some((member, _)) = members.iter().zip(&contents).find(|(_, content)| **content == Content::NotFinite) {
+            return Err(Error::NonFiniteGradient { name: member.parameter.name.clone() });
         }
-        for (member, index) in members.iter_mut().zip(start..) {
-            let result = refresh(std::slice::from_mut(member), (index, 1));
-            let gradient =
-                self.gradients.f_select(0, index).for_parameter(&member.parameter.name, "reading the gradient")?;
-            result.map_err(|source| decomposition_error(&member.parameter.name, &gradient, source))?;
+        let at_once = || catch_scalar_panic(|| self.refresh(members, start, [&gradients, &largest]));
+        let all_usable = contents.iter().all(|content| *content == Content::Usable);
+        if all_usable && let Ok(Some(fresh)) = at_once() {
+            return self
+                .set_bases(members, start, &fresh)
+                .for_parameter(&first_name(members, 0), "keeping its subspace");
+        }
+        // Some gradient is zero, or the way takes one at a time, or something failed.
+        for ((member, content), index) in members.iter_mut().zip(contents).zip(0..) {
+            if content == Content::Zero {
+                let Some(projector) = &mut member.projector else { continue };
+                projector.postpone(gradients.device()).for_parameter(&member.parameter.name, "keeping its subspace")?;
+                continue;
+            }
+            let one = |of_all: &Tensor| {
+                of_all.f_narrow(0, index, 1).for_parameter(&member.parameter.name, "reading the gradient")
+            };
+            let (gradient, largest) = (one(&gradients)?, one(&largest)?);
+            member.refresh([&gradient, &largest], scratch)?;
         }
         Ok(())
     }
 
-    fn refresh(&self, members: &mut [ParameterState], (start, count): (i64, i64)) -> Result<(), TchError> {
-        let part = |stacked: &Tensor| stacked.f_narrow(0, start, count);
-        let gradients = part(&self.gradients)?;
-        if let [ParameterState { projector: Some(projector), .. }] = members
-            && !projector.by_eigenvectors(gradients.device())
-        {
-            return projector.refresh(&gradients.f_select(0, 0)?.f_to_kind(Kind::Float)?);
-        }
+    /// New bases for all of these members at once, or `None` where the way or their states differ.
+    fn refresh(
+        &self,
+        members: &[ParameterState],
+        start: i64,
+        [gradients, largest]: [&Tensor; 2],
+    ) -> Result<Option<Tensor>, TchError> {
+        let bases = self.bases.f_narrow(0, start, members.len() as i64)?;
         let projectors = || members.iter().filter_map(|member| member.projector.as_ref());
-        let rank = projectors().map(Projector::rank).max().unwrap_or(0);
-        let mut bases = part(&self.bases)?;
-        let previous = projectors().all(Projector::has_basis).then_some(&bases);
+        let Some(first) = projectors().next().filter(|first| first.way().is_batched() && members.len() > 1) else {
+            return Ok(None);
+        };
+        if projectors().any(|projector| projector.is_from_gradient() != first.is_from_gradient()) {
+            return Ok(None);
+        }
+        let of_side = |side| (self.side == side).then(|| bases.f_to_kind(Kind::Float)).transpose();
+        let previous = match first.is_from_gradient() {
+            true => Some(Bases { left: of_side(Side::Left)?, right: of_side(Side::Right)? }),
+            false => None,
+        };
+        // No batched way uses a key or a memory.
+        let wanted = Wanted { side: self.side, rank: first.rank(), previous, key: 0, memory: None };
         // These take fresh memory and no buffer: they are larger than what a step needs, and are
         // needed once in hundreds of steps.
-        let fresh = projector::basis(projector::scaled(&gradients)?, self.side, rank, previous)?;
-        bases.f_copy_(&fresh)?;
-        members.iter_mut().filter_map(|member| member.projector.as_mut()).for_each(Projector::use_stacked_basis);
+        let found = basis::find(first.way(), gradients, largest, &wanted)?.bases;
+        Ok(found.left.or(found.right))
+    }
+
+    fn set_bases(&self, members: &mut [ParameterState], start: i64, fresh: &Tensor) -> Result<(), TchError> {
+        self.bases.f_narrow(0, start, members.len() as i64)?.f_copy_(fresh)?;
+        for member in members {
+            if let Some(projector) = &mut member.projector {
+                projector.use_stacked_basis();
+                projector.schedule.refreshed(member.num_steps);
+            }
+        }
         Ok(())
     }
 
@@ -213,8 +257,8 @@ impl Stack {
         let numel = weights.numel() as i64;
         let leader = &members[start as usize];
         let KernelWeight { kernels, stored, .. } = leader.master.for_kernel(leader.num_steps).ok_or_else(no_kernel)?;
-        let hidden = if self.hidden.numel() > 0 { Some(part(&self.hidden)?) } else { None };
-        let stored_all = hidden.as_ref().map_or(stored, StoredWeight::HiddenBits);
+        let hidden = if self.hidden.numel() > 0 { part(&self.hidden)? } else { self.hidden.shallow_clone() };
+        let noise = part(&self.noise)?;
         let (mut first, mut second) = (part(&self.first_moments)?, part(&self.second_moments)?);
         let mut low_rank = scratch.floats(Slot::LowRank, first.numel() as i64)?.f_view(&first.size()[..])?;
         // One launch serves all members, with the first one's key. An element's index among all
@@ -223,18 +267,15 @@ impl Stack {
         let moments = KernelMoments { first: &mut first, second: &mut second, key };
 
         // Where the basis is float16, so are the operands: they round as TF32 does, at twice the
-        // speed. The step then lacks a power of two. The weight is divided by it before the
-        // addition and multiplied by it afterwards.
+        // speed. The step then lacks a power of two, which is a factor on the product.
         let halves = bases.kind() == Kind::Half && !matches!(stored, StoredWeight::Float);
         let (step, bases, factor) = if halves {
             let gradients = part(&self.gradients)?;
             let mut narrow = scratch.halves(Slot::Gradient, numel)?.f_view(&shape[..])?;
             let largest = kernels.narrow_gradient(&gradients, &mut narrow)?;
             match self.side {
-                OneSide::Right => {
-                    narrow.f_bmm_dtype_out(&low_rank, &bases.f_transpose(1, 2)?, Kind::Float).map(drop)?
-                }
-                OneSide::Left => bases.f_transpose(1, 2)?.f_bmm_dtype_out(&low_rank, &narrow, Kind::Float).map(drop)?,
+                Side::Right => narrow.f_bmm_dtype_out(&low_rank, &bases.f_transpose(1, 2)?, Kind::Float).map(drop)?,
+                _ => bases.f_transpose(1, 2)?.f_bmm_dtype_out(&low_rank, &narrow, Kind::Float).map(drop)?,
             }
             let mut step = scratch.halves(Slot::Basis, low_rank.numel() as i64)?.f_view(&low_rank.size()[..])?;
             let factor = kernels.narrow_direction((&mut low_rank, &largest), &mut step, moments, (adam, scale))?;
@@ -244,44 +285,42 @@ impl Stack {
             let bases = scratch.widened(Slot::Basis, &bases)?;
             let _tf32 = allow_tf32(&weights)?;
             match self.side {
-                OneSide::Right => gradients.f_bmm_out(&low_rank, &bases.f_transpose(1, 2)?).map(drop)?,
-                OneSide::Left => bases.f_transpose(1, 2)?.f_bmm_out(&low_rank, &gradients).map(drop)?,
+                Side::Right => gradients.f_bmm_out(&low_rank, &bases.f_transpose(1, 2)?).map(drop)?,
+                _ => bases.f_transpose(1, 2)?.f_bmm_out(&low_rank, &gradients).map(drop)?,
             }
             kernels.direction(&mut low_rank, moments, adam, scale)?;
             (low_rank, bases, 1.0)
         };
 
-        let mut master = match stored {
-            StoredWeight::Float => weights.shallow_clone(),
-            _ => scratch.floats(Slot::Master, numel)?.f_view(&shape[..])?,
-        };
-        if !matches!(stored, StoredWeight::Float) {
-            kernels.read_master((&weights, stored_all), factor.recip(), &mut master)?;
-        }
-        decay(&mut master, adam.decay_before)?;
         let (left, right) = match self.side {
-            OneSide::Right => (&step, &bases),
-            OneSide::Left => (&bases, &step),
+            Side::Right => (&step, &bases),
+            _ => (&bases, &step),
         };
+        let stored = match stored {
+            StoredWeight::Float => {
+                let mut master = weights.shallow_clone();
+                decay(&mut master, adam.decay_before)?;
+                let _tf32 = allow_tf32(&weights)?;
+                master.f_baddbmm_(left, right).map(drop)?;
+                return decay(&mut master, adam.decay_after);
+            }
+            StoredWeight::HiddenBits(_) => StoredStack::HiddenBits(&hidden),
+            StoredWeight::Nearest => StoredStack::Nearest,
+            StoredWeight::Stochastic { .. } => {
+                let seed = leader.master.seed().unwrap_or_default();
+                StoredStack::Stochastic(StackKeys { parameters: &noise, seed, step: Noise::mixed(leader.num_steps) })
+            }
+        };
+        // The product is written, not added: adding takes a float32 copy of the weights, which is
+        // two more passes over memory.
+        let product = scratch.floats(Slot::Master, numel)?.f_view(&shape[..])?;
         if halves {
-            master.f_baddbmm_dtype_out(&master, left, right, Kind::Float).map(drop)?;
+            left.f_bmm_dtype_out(&product, right, Kind::Float).map(drop)?;
         } else {
             let _tf32 = allow_tf32(&weights)?;
-            master.f_baddbmm_(left, right).map(drop)?;
+            left.f_bmm_out(&product, right).map(drop)?;
         }
-        decay(&mut master, adam.decay_after)?;
-        match stored {
-            StoredWeight::Float => Ok(()),
-            StoredWeight::HiddenBits(_) | StoredWeight::Nearest => {
-                kernels.write_master(&master, (&weights, stored_all), factor)
-            }
-            StoredWeight::Stochastic { .. } => {
-                let parameters = part(&self.noise)?;
-                let seed = leader.master.seed().unwrap_or_default();
-                let keys = StackKeys { parameters: &parameters, seed, step: Noise::mixed(leader.num_steps) };
-                kernels.write_stack(&master, &weights, keys, factor)
-            }
-        }
+        kernels.add_to_stack((&product, factor), (&weights, stored), adam)
     }
 }
 
@@ -296,12 +335,12 @@ fn first_name(members: &[ParameterState], start: i64) -> String {
 /// Whether `next` is like `previous` and directly follows it in memory, on a GPU whose kernels take
 /// both.
 fn follows(previous: &ParameterState, next: &ParameterState) -> bool {
-    let one_sided = |state: &ParameterState| state.projector.as_ref().and_then(|projector| projector.one_sided());
+    let stackable = |state: &ParameterState| state.projector.as_ref().and_then(|projector| projector.for_stack());
     let (Some(gradient), Some(next_gradient)) = (&previous.parameter.gradient, &next.parameter.gradient) else {
         return false;
     };
-    one_sided(previous).is_some()
-        && one_sided(previous) == one_sided(next)
+    stackable(previous).is_some()
+        && stackable(previous) == stackable(next)
         && adjoins(&previous.parameter.weight, &next.parameter.weight)
         && adjoins(gradient, next_gradient)
         && previous.master.for_kernel(0).is_some()

@@ -44,7 +44,7 @@ fn two_ranks(model: &mut CausalLm) -> Result<Box<dyn Optimizer>, BoxError> {
         group.push(Parameter::new(&spec.name, weight).with_gradient(gradient));
     }
     let adam = AdamConfig::galore_default();
-    let of_rank = |rank| GaLoreConfig { rank, ..GaLoreConfig::default() };
+    let of_rank = |rank: i64| GaLoreConfig { rank: rank.into(), ..GaLoreConfig::default() };
     let groups = vec![
         ParameterGroup::new(attention, adam.clone()).with_galore(of_rank(16)),
         ParameterGroup::new(mlp, adam.clone()).with_galore(of_rank(64)),

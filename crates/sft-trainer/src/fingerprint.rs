@@ -47,8 +47,8 @@ impl OptimizerFingerprint {
         weight_update: WeightUpdate,
     ) -> Result<Self, Error> {
         // Options of their own, and so no part of optim_args.
-        let (refresh, solver) = Default::default();
-        let optim_args = galore.map(|galore| GaLoreConfig { refresh, solver, ..galore.clone() });
+        let (refresh, subspace) = Default::default();
+        let optim_args = galore.map(|galore| GaLoreConfig { refresh, subspace, ..galore.clone() });
         Ok(Self {
             optim: settings.optim.to_string(),
             optim_args: optim_args.map(serde_json::to_value).transpose()?,
@@ -56,7 +56,7 @@ impl OptimizerFingerprint {
             bf16_weight_update: serde_json::to_value(weight_update)?,
             optim_state_dtype: moments,
             galore_refresh: galore.map(|galore| galore.refresh).unwrap_or_default(),
-            galore_solver: galore.map(|galore| galore.solver).unwrap_or_default(),
+            galore_solver: galore.map(|galore| galore.subspace).unwrap_or_default(),
             adam: serde_json::to_value(settings.adam())?,
         })
     }

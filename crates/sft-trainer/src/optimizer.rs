@@ -5,8 +5,8 @@ use crate::config::{OptimizerName, SftConfig};
 use crate::fingerprint::OptimizerFingerprint;
 use causal_lm::{CausalLm, ParameterKind};
 use galore_optim::{
-    AdamConfig, AdamW, GaLoreAdamW, GaLoreConfig, MomentDtype, Optimizer, Parameter, ParameterGroup, RefreshTiming,
-    WeightUpdate, select_targets,
+    AdamConfig, AdamW, BasisChange, GaLoreAdamW, GaLoreConfig, GradientCheck, MomentDtype, Optimizer, Parameter,
+    ParameterGroup, RefreshTiming, SubspaceSolver, WeightUpdate, select_targets,
 };
 use std::collections::HashSet;
 use tch::{Device, Kind};
@@ -50,10 +50,12 @@ pub(crate) fn build(model: &mut CausalLm, config: &SftConfig) -> Result<BuiltOpt
     let no_decay = AdamConfig { weight_decay: 0.0, ..adam.clone() };
     parameter_groups.push(ParameterGroup::new(groups.decayed, adam));
     parameter_groups.push(ParameterGroup::new(groups.not_decayed, no_decay));
-    let optimizer: Box<dyn Optimizer> = match settings.optim {
+    let mut optimizer: Box<dyn Optimizer> = match settings.optim {
         OptimizerName::GaLoreAdamW => Box::new(GaLoreAdamW::new(parameter_groups, weight_update)?),
         OptimizerName::AdamW => Box::new(AdamW::new(parameter_groups, weight_update)?),
     };
+    // The loop looks at the norm of all gradients before each step.
+    optimizer.check_gradients(GradientCheck::AtRefresh);
     Ok(BuiltOptimizer { optimizer, fingerprint })
 }
 
@@ -122,26 +124,47 @@ fn constants(model: &CausalLm, adam: &AdamConfig, weight_update: WeightUpdate) -
     format!("{constants}, {rounding}")
 }
 
+/// The settings that galore-torch does not have, where they are not its behaviour.
+fn beyond_galore_torch(galore: &GaLoreConfig) -> String {
+    let mut text = String::new();
+    if galore.subspace != SubspaceSolver::default() {
+        text += &format!(", subspace {}", galore.subspace);
+    }
+    if galore.moments != BasisChange::default() {
+        text += &format!(", moments {} at a new basis", galore.moments);
+    }
+    if galore.lazy_refresh {
+        text += ", lazy refresh";
+    }
+    text
+}
+
 /// Says how many matrices are projected, and to which rank.
 fn tell_targets(galore: &GaLoreConfig, targets: &[Parameter]) {
     let shapes: Vec<Vec<i64>> = targets.iter().map(|target| target.weight.size()).collect();
     let elements: i64 = shapes.iter().map(|shape| shape.iter().product::<i64>()).sum();
-    let ranks: Vec<i64> = shapes.iter().map(|shape| galore.effective_rank(shape[0], shape[1])).collect();
+    let sides = shapes.iter().filter_map(|shape| match shape[..] {
+        [.., rows, cols] => Some([rows, cols]),
+        _ => None,
+    });
+    let sides: Vec<[i64; 2]> = sides.collect();
+    let ranks: Vec<i64> = sides.iter().map(|[rows, cols]| galore.effective_rank(*rows, *cols)).collect();
     let range = match (ranks.iter().min(), ranks.iter().max()) {
         (Some(low), Some(high)) if low == high => low.to_string(),
         (Some(low), Some(high)) => format!("{low} to {high}"),
         _ => "none".to_owned(),
     };
     info!(
-        "GaLore: {} target matrices with {:.1}M weights, effective rank {range}, gap {}{}, scale {}, projection {}",
+        "GaLore: {} target matrices with {:.1}M weights, effective rank {range}, gap {}{}, scale {}, projection {}{}",
         shapes.len(),
         elements as f64 / 1e6,
         galore.update_proj_gap,
         if galore.refresh == RefreshTiming::Staggered { " (staggered)" } else { "" },
         galore.scale,
-        galore.proj_type
+        galore.proj_type,
+        beyond_galore_torch(galore)
     );
-    let full = shapes.iter().zip(&ranks).filter(|(shape, rank)| shape.iter().min() == Some(rank)).count();
+    let full = sides.iter().zip(&ranks).filter(|(sides, rank)| sides.iter().min() == Some(rank)).count();
     if full > 0 {
         info!(
             "GaLore: rank {} is full rank for {full} of {} targets: there it is Adam in a rotated basis, with moments as \

@@ -23,12 +23,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (x, residual, weight) = (random(&[TOKENS, 1024])?, random(&[TOKENS, 1024])?, random(&[1024])?);
     let elements = (TOKENS * 1024) as f64;
 
-    time("rms_norm forward", 2.0 * 2.0 * elements, || rms_norm::forward(&x, None, &weight, 1e-6).map(drop))?;
-    time("rms_norm forward of a sum", 4.0 * 2.0 * elements, || {
-        rms_norm::forward(&x, Some(&residual), &weight, 1e-6).map(drop)
+    time("rms_norm forward", 2.0 * 2.0 * elements, || {
+        rms_norm::forward(&x, None, rms_norm::Weight::rounded(&weight), 1e-6).map(drop)
     })?;
-    let r = rms_norm::forward(&x, None, &weight, 1e-6)?.reciprocal_rms;
-    let saved = rms_norm::Saved { x: &x, weight: &weight, reciprocal_rms: &r };
+    time("rms_norm forward of a sum", 4.0 * 2.0 * elements, || {
+        rms_norm::forward(&x, Some(&residual), rms_norm::Weight::rounded(&weight), 1e-6).map(drop)
+    })?;
+    let r = rms_norm::forward(&x, None, rms_norm::Weight::rounded(&weight), 1e-6)?.reciprocal_rms;
+    let saved = rms_norm::Saved { x: &x, weight: rms_norm::Weight::rounded(&weight), reciprocal_rms: &r };
     let mut gradient = Tensor::f_zeros([1024], (Kind::Float, device))?;
     time("rms_norm backward plus", 4.0 * 2.0 * elements, || {
         rms_norm::backward(&residual, saved, Some(&residual), &mut gradient).map(drop)
@@ -44,14 +46,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let (gate_up, da) = (random(&[TOKENS, 2 * 2816])?, random(&[TOKENS, 2816])?);
     let elements = (TOKENS * 2816) as f64;
-    time("swiglu forward", 3.0 * 2.0 * elements, || swiglu::forward(&gate_up).map(drop))?;
-    time("swiglu backward", 6.0 * 2.0 * elements, || swiglu::backward(da.shallow_clone(), &gate_up).map(drop))?;
+    time("swiglu forward", 3.0 * 2.0 * elements, || swiglu::forward(swiglu::Activation::Silu, &gate_up).map(drop))?;
+    time("swiglu backward", 6.0 * 2.0 * elements, || {
+        swiglu::backward(swiglu::Activation::Silu, da.shallow_clone(), &gate_up).map(drop)
+    })?;
 
-    let mut logits = random(&[883, 151_936])?;
-    let targets = Tensor::f_randint(151_936, [883], (Kind::Int64, device))?;
+    let mut logits = random(&[2048, 151_936])?;
+    let targets = Tensor::f_randint(151_936, [2048], (Kind::Int64, device))?;
     let scale = Tensor::from(1e-4f64).to_device(device);
     let what = cross_entropy::Logits::Gradient { scale: &scale };
-    time("cross_entropy, 883 rows", 2.0 * 2.0 * 883.0 * 151_936.0, || {
+    time("cross_entropy, 2048 rows", 2.0 * 2.0 * 2048.0 * 151_936.0, || {
         cross_entropy::forward_backward(&mut logits, &targets, what).map(drop)
     })?;
 

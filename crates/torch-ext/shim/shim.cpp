@@ -41,17 +41,21 @@ void torch_ext_free(char* message) {
 }
 
 // Variable-length causal flash attention: query, key, value are [tokens, heads, head_dim],
-// cumulative_lengths is int32 [rows + 1]. outputs receives five new tensors: output, logsumexp,
-// rng_state, unused, debug_mask.
+// cumulative_lengths is int32 [rows + 1]. A token attends to itself and to `window_left` tokens
+// before it, or to all of them if that is negative. outputs receives five new tensors: output,
+// logsumexp, rng_state, unused, debug_mask.
 char* torch_ext_flash_attention_forward(void** outputs, const void* query, const void* key, const void* value,
-                                        const void* cumulative_lengths, int64_t longest, double scale) {
+                                        const void* cumulative_lengths, int64_t longest, int64_t window_left,
+                                        double scale) {
   return guarded([&] {
     const auto& q = *static_cast<const at::Tensor*>(query);
     const auto& k = *static_cast<const at::Tensor*>(key);
     const auto& v = *static_cast<const at::Tensor*>(value);
     const auto& lengths = *static_cast<const at::Tensor*>(cumulative_lengths);
+    const std::optional<int64_t> left = window_left < 0 ? std::nullopt : std::make_optional(window_left);
+    const std::optional<int64_t> right = window_left < 0 ? std::nullopt : std::make_optional<int64_t>(0);
     auto result = at::_flash_attention_forward(q, k, v, lengths, lengths, longest, longest, /*dropout_p=*/0.0,
-                                               /*is_causal=*/true, /*return_debug_mask=*/false, scale);
+                                               /*is_causal=*/true, /*return_debug_mask=*/false, scale, left, right);
     outputs[0] = new at::Tensor(std::get<0>(result));
     outputs[1] = new at::Tensor(std::get<1>(result));
     outputs[2] = new at::Tensor(std::get<2>(result));

@@ -5,6 +5,7 @@
 //! `g`), `k` head size, `r` rows.
 
 use crate::{AttentionInputs, Error, shim};
+use std::num::NonZeroUsize;
 use tch::Tensor;
 
 /// The result of [`forward`], which [`backward`] needs.
@@ -16,7 +17,25 @@ pub struct Forward {
     pub logsumexp: Tensor,
     rng_state: Tensor,
     unused: Tensor,
-    scale: f64,
+    scores: Scores,
+}
+
+/// How scores are computed, and which of them count.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Scores {
+    /// What the products of queries and keys are multiplied with.
+    pub scale: f64,
+    /// How many tokens a token attends to, itself included. `None`: all up to itself.
+    pub window: Option<NonZeroUsize>,
+}
+
+impl Scores {
+    /// The kernel's `window_size_left`, which leaves out the token itself. `None` if no row is
+    /// longer than the window.
+    fn window_left(self, rows: PackedRows<'_>) -> Option<i64> {
+        let window = i64::try_from(self.window?.get()).ok()?;
+        (window < rows.longest).then_some(window - 1)
+    }
 }
 
 /// The rows of a batch, packed one after the other.
@@ -28,12 +47,11 @@ pub struct PackedRows<'a> {
     pub longest: i64,
 }
 
-/// Causal attention within each row, of query `[n, h, k]`, key and value `[n, g, k]`. `scale` is
-/// the factor on the scores.
+/// Causal attention within each row, of query `[n, h, k]`, key and value `[n, g, k]`.
 ///
 /// # Errors
 /// [`Error::Torch`] with libtorch's message, for example on the CPU or in float32.
-pub fn forward(inputs: AttentionInputs<'_>, rows: PackedRows<'_>, scale: f64) -> Result<Forward, Error> {
+pub fn forward(inputs: AttentionInputs<'_>, rows: PackedRows<'_>, scores: Scores) -> Result<Forward, Error> {
     let AttentionInputs { query, key, value } = inputs;
     let [query, key, value, lengths] =
         [query, key, value, rows.cumulative_lengths].map(|tensor| tensor.as_ptr().cast());
@@ -41,10 +59,11 @@ pub fn forward(inputs: AttentionInputs<'_>, rows: PackedRows<'_>, scale: f64) ->
     // tensors.
     let [output, logsumexp, rng_state, unused, _debug_mask] = unsafe {
         shim::new_tensors("flash_attention_forward", |outputs| {
-            shim::torch_ext_flash_attention_forward(outputs, query, key, value, lengths, rows.longest, scale)
+            let (longest, window) = (rows.longest, scores.window_left(rows).unwrap_or(-1));
+            shim::torch_ext_flash_attention_forward(outputs, query, key, value, lengths, longest, window, scores.scale)
         })?
     };
-    Ok(Forward { output, logsumexp, rng_state, unused, scale })
+    Ok(Forward { output, logsumexp, rng_state, unused, scores })
 }
 
 /// Gradients of query, key and value from the gradient of the output `[n, h, k]`. Inputs and rows
@@ -59,6 +78,7 @@ pub fn backward(
     saved: &Forward,
 ) -> Result<(Tensor, Tensor, Tensor), Error> {
     let AttentionInputs { query, key, value } = inputs;
+    let window = saved.scores.window_left(rows);
     Tensor::f_internal_flash_attention_backward(
         gradient,
         query,
@@ -74,9 +94,9 @@ pub fn backward(
         true,
         &saved.rng_state,
         &saved.unused,
-        saved.scale,
-        None,
-        None,
+        saved.scores.scale,
+        window,
+        window.map(|_| 0),
     )
     .map_err(|error| Error::Torch { operation: "flash_attention_backward", message: error.to_string() })
 }
@@ -92,7 +112,7 @@ mod tests {
         let cumulative_lengths = Tensor::from_slice(&[0i32, 4]);
         let rows = PackedRows { cumulative_lengths: &cumulative_lengths, longest: 4 };
         let inputs = AttentionInputs { query: &tensor, key: &tensor, value: &tensor };
-        let message = forward(inputs, rows, 1.0).unwrap_err().to_string();
+        let message = forward(inputs, rows, Scores { scale: 1.0, window: None }).unwrap_err().to_string();
         assert!(message.starts_with("flash_attention_forward: ") && !message.contains('\n'), "{message}");
     }
 }

@@ -13,6 +13,7 @@ unsafe extern "C" {
         value: *const c_void,
         cumulative_lengths: *const c_void,
         longest: i64,
+        window_left: i64,
         scale: f64,
     ) -> *mut c_char;
     pub(crate) fn torch_ext_cudnn_attention_forward(

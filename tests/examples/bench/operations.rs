@@ -61,7 +61,13 @@ pub fn run(_: &Path) -> Result<()> {
     let rotations = {
         let positions = Tensor::f_arange(LENGTH as i64, (Kind::Float, Device::Cpu))?.f_repeat([ROWS as i64])?;
         let exponents = Tensor::f_arange(K / 2, (Kind::Float, Device::Cpu))? * (-2.0 / K as f64);
-        (rope::Rotations::new(&positions, &exponents.exp2(), Kind::Float)?, positions.f_outer(&exponents.exp2())?)
+        (
+            rope::Rotations::new(
+                rope::Angles { positions: &positions, inverse_frequencies: &exponents.exp2(), factor: 1.0 },
+                Kind::Float,
+            )?,
+            positions.f_outer(&exponents.exp2())?,
+        )
     };
     let (table, ids) = (random(&[V, D])? * 0.02, Tensor::f_randint(V, [N], (Kind::Int64, Device::Cpu))?);
     let one = Tensor::f_ones([0i64; 0], (Kind::Double, Device::Cpu))?;
@@ -110,7 +116,13 @@ pub fn run(_: &Path) -> Result<()> {
         work: Work::flop(7.0 * n * LENGTH as f64 * h * k),
         ours: Box::new(|| {
             let scale = (K as f64).powf(-0.5);
-            let inputs = attention::Inputs { query: &query, key: &key, value: &value, rows: &rows, scale };
+            let inputs = attention::Inputs {
+                query: &query,
+                key: &key,
+                value: &value,
+                rows: &rows,
+                scores: attention::Scores::scaled(scale),
+            };
             let (y, saved) = attention::forward(AttentionKind::Flash, inputs)?;
             let attention::Gradients { query, key, value } = attention::backward(&d_query, inputs, &saved)?;
             Ok(vec![y, query, key, value])

@@ -61,7 +61,8 @@ pub fn run(_: &Path) -> Result<()> {
         let mut variants = Vec::new();
         for (name, solver) in [("svd", SubspaceSolver::Svd), ("eigenvectors", SubspaceSolver::Eigenvectors)] {
             let layer: Vec<Parameter> = weights(Kind::Float)?.into_iter().take(SHAPES.len()).collect();
-            let config = GaLoreConfig { rank, update_proj_gap: 1, solver, ..GaLoreConfig::default() };
+            let config =
+                GaLoreConfig { rank: rank.into(), update_proj_gap: 1, subspace: solver, ..GaLoreConfig::default() };
             let mut optimizer = galore(layer, &config)?;
             variants.push(Variant::timed_by_itself(name, move || {
                 let before: Duration = optimizer.subspace_refresh_time();
@@ -88,7 +89,7 @@ fn weights(kind: Kind) -> Result<Vec<Parameter>> {
 
 /// A configuration that never refreshes the subspace after the first step.
 fn without_refresh(rank: i64) -> GaLoreConfig {
-    GaLoreConfig { rank, update_proj_gap: i64::MAX, ..GaLoreConfig::default() }
+    GaLoreConfig { rank: rank.into(), update_proj_gap: i64::MAX, ..GaLoreConfig::default() }
 }
 
 fn galore(mut targets: Vec<Parameter>, config: &GaLoreConfig) -> Result<GaLoreAdamW> {
@@ -188,7 +189,7 @@ impl PlainGaLore {
 
     fn step(&mut self) -> Result<()> {
         self.steps += 1;
-        let [beta1, beta2, epsilon, scale] = [0.9, 0.999, 1e-6, GaLoreConfig::default().scale];
+        let [beta1, beta2, epsilon, scale] = [0.9, 0.999, 1e-6, GaLoreConfig::default().effective_scale(1, 1)];
         let step = LEARNING_RATE * (1.0 - f64::powi(beta2, self.steps)).sqrt() / (1.0 - f64::powi(beta1, self.steps));
         for (parameter, (first, second, basis)) in self.parameters.iter_mut().zip(&mut self.state) {
             let gradient = gradient(parameter)?;

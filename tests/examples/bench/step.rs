@@ -83,7 +83,7 @@ impl Training {
             }
             Optim::GaLore => {
                 let group = |parameters| ParameterGroup::new(parameters, AdamConfig::galore_default());
-                let galore = GaLoreConfig { rank: 64, update_proj_gap: i64::MAX, ..GaLoreConfig::default() };
+                let galore = GaLoreConfig { rank: 64.into(), update_proj_gap: i64::MAX, ..GaLoreConfig::default() };
                 Box::new(GaLoreAdamW::new(
                     vec![group(targets).with_galore(galore), group(others)],
                     WeightUpdate::Exact,

@@ -212,7 +212,7 @@ fn optimizer(galore: bool) -> Box<dyn Optimizer> {
     };
     let group = |shapes: &[&[i64]]| ParameterGroup::new(parameters(shapes), AdamConfig::galore_default());
     let mut optimizer: Box<dyn Optimizer> = if galore {
-        let config = GaLoreConfig { rank: 4, ..GaLoreConfig::default() };
+        let config = GaLoreConfig { rank: 4.into(), ..GaLoreConfig::default() };
         Box::new(
             GaLoreAdamW::new(
                 vec![group(&[&[10, 16], &[16, 10]]).with_galore(config), group(&[&[9]])],

@@ -31,7 +31,10 @@ fn both_spellings_give_the_same_model() {
     ))
     .unwrap();
     assert_eq!(old.rope, new.rope);
-    assert_eq!(old.rope, RopeParameters { theta: 1e6, scaling: RopeScaling::Linear { factor: 2.0 } });
+    assert_eq!(
+        old.rope,
+        RopeParameters { theta: 1e6, scaling: RopeScaling::Linear { factor: 2.0 }, partial_rotary_factor: 1.0 }
+    );
     assert_eq!((old.dtype.as_deref(), new.dtype.as_deref()), (Some("bfloat16"), Some("bfloat16")));
     assert_eq!(old.to_json("float32")["torch_dtype"], "float32");
     assert!(old.to_json("float32").get("dtype").is_none());
@@ -79,8 +82,8 @@ fn wrong_fields_are_named() {
         (json!({"hidden_act": "a\u{202e}b"}), "hidden_act \"a\\u{202e}b\" is not supported"),
         (json!({"attention_dropout": 0.1}), "attention_dropout 0.1 is not supported"),
         (
-            json!({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}),
-            "rope_scaling.rope_type \"yarn\" is not supported",
+            json!({"rope_scaling": {"rope_type": "xpos", "factor": 4.0}}),
+            "rope_scaling.rope_type \"xpos\" is not supported",
         ),
         (json!({"rope_parameters": {"rope_type": "linear"}}), "rope_parameters.factor is missing"),
         (json!({"layer_types": ["full_attention", "sliding_attention"]}), "layer_types has \"sliding_attention\""),

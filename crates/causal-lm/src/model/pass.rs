@@ -87,7 +87,11 @@ impl CausalLm {
     pub fn is_recordable(&self) -> bool {
         let (options, head_dim) = (&self.options, self.config.head_dim);
         self.inverse_frequencies.is_some()
-            && attention::reads_rows_on_device(options.attention, options.device, self.compute, head_dim)
+            && attention::reads_rows_on_device(
+                options.attention,
+                attention::Scores::scaled(1.0),
+                (options.device, self.compute, head_dim),
+            )
     }
 
     /// The operations of [`Self::forward_backward`]. `scale` is a float64 scalar on the device.
@@ -177,12 +181,18 @@ impl CausalLm {
     }
 
     fn loss_inputs<'a>(&self, x: &'a Tensor, head: &'a Tensor, batch: &'a TokenBatch) -> cross_entropy::Inputs<'a> {
-        cross_entropy::Inputs { x, weight: head, targets: &batch.targets, chunk_tokens: self.chunk_tokens() }
+        cross_entropy::Inputs { x, weight: head, targets: &batch.targets, chunk_tokens: self.chunk_tokens(batch) }
     }
 
-    fn chunk_tokens(&self) -> i64 {
-        // Large enough for a matrix product at full speed, small beside the weights.
-        let default = if self.options.device.is_cuda() { 1 << 27 } else { 1 << 24 };
+    /// Every chunk reads and writes the gradient of the head once more, and each is a matrix
+    /// product, which should be large.
+    fn chunk_tokens(&self, batch: &TokenBatch) -> i64 {
+        let memory_is_scarce = || self.kept(batch.rows.num_tokens()).contains(&Kept::Input);
+        let default = match self.options.device.is_cuda() {
+            false => 16 << 20,
+            true if memory_is_scarce() => 160 << 20,
+            true => 320 << 20,
+        };
         (self.options.logits_chunk_elements.unwrap_or(default) / self.config.vocab_size).max(1)
     }
 
@@ -192,7 +202,12 @@ impl CausalLm {
             Some(known) => known.shallow_clone(),
             None => config.rope.inverse_frequencies(config.head_dim, longest, self.options.device)?,
         };
-        rope::Rotations::new(&batch.rows.positions, &inverse_frequencies, self.compute)
+        let angles = rope::Angles {
+            positions: &batch.rows.positions,
+            inverse_frequencies: &inverse_frequencies,
+            factor: config.rope.attention_factor(),
+        };
+        rope::Rotations::new(angles, self.compute)
     }
 
     fn context<'a>(&'a self, batch: &'a TokenBatch, rotations: &'a rope::Rotations) -> Context<'a> {

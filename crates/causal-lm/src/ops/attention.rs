@@ -1,17 +1,22 @@
 //! Causal attention within each row: softmax(q kᵀ · scale) v, where `h / g` query heads share one
 //! key and value head (arXiv 2305.13245).
 //!
+//! A token may see only a window of the latest tokens ([`Scores::window`], arXiv 2004.05150), and
+//! scores may be capped ([`Scores::soft_cap`], arXiv 2408.00118).
+//!
 //! Shapes: `n` tokens of all rows, `h` query heads, `g` key and value heads, `k` head size; `b`
 //! rows of one group, `t` tokens of each of them.
 
 pub(crate) mod cudnn;
 mod eager;
 mod flash_cpu;
+mod spans;
 
 use super::three_dimensions;
 use crate::{Error, RowLayout};
 use serde::{Deserialize, Serialize};
 use serde_plain::{derive_display_from_serialize, derive_fromstr_from_deserialize};
+use std::num::NonZeroUsize;
 use tch::{Device, Kind, Tensor};
 use torch_ext::AttentionInputs;
 
@@ -23,18 +28,19 @@ pub enum AttentionKind {
     /// length, by the fastest kernel available.
     ///
     /// That is cuDNN's kernel on CUDA in 16 bits, if all rows of a batch have the same length of
-    /// 512 or more, heads have size 64 or 128, there are as many key heads as query heads, and
-    /// batches with the same number and length of rows have come twice before. Otherwise it is the
-    /// kernel of [`AttentionKind::Sdpa`].
+    /// 512 or more that does not pass the layer's window, heads have size 64 or 128, and batches
+    /// with the same number and length of rows have come twice before. Otherwise it is the kernel
+    /// of [`AttentionKind::Sdpa`].
     #[default]
     #[serde(rename = "flash_attention_2")]
     Flash,
     /// `sdpa`: flash attention by libtorch's own kernels, on CUDA in 16 bits the variable-length
-    /// one, on the CPU the blocked one. There is no such kernel for float32 on CUDA and for head
-    /// sizes that are not a multiple of 8: those run as [`AttentionKind::Eager`].
+    /// one, on the CPU the blocked one. There is no such kernel for capped scores, and on CUDA for
+    /// float32 and for head sizes that are not a multiple of 8: those run as
+    /// [`AttentionKind::Eager`].
     Sdpa,
     /// `eager`: the formula as written, with the whole `[t, t]` matrix of a group of rows in
-    /// memory.
+    /// memory. With a window or capped scores it is computed for a few hundred queries at a time.
     Eager,
 }
 
@@ -61,8 +67,32 @@ pub struct Inputs<'a> {
     pub value: &'a Tensor,
     /// Each token sees itself and the earlier tokens of its row.
     pub rows: &'a RowLayout,
-    /// What scores are multiplied with, usually 1 / √k.
+    /// How scores are computed, and which of them count.
+    pub scores: Scores,
+}
+
+/// How scores are computed from products of queries and keys, and which of them count.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Scores {
+    /// What products are multiplied with, usually 1 / √k.
     pub scale: f64,
+    /// How many tokens a token sees, itself included. `None`: all up to itself.
+    pub window: Option<NonZeroUsize>,
+    /// c: a scaled product s becomes c · tanh(s / c). `None`: it stays as it is.
+    pub soft_cap: Option<f64>,
+}
+
+impl Scores {
+    /// All earlier tokens count, and scores are only scaled.
+    pub fn scaled(scale: f64) -> Self {
+        Self { scale, window: None, soft_cap: None }
+    }
+
+    /// The window, if rows of this length are longer.
+    fn window_within(&self, length: i64) -> Option<i64> {
+        let window = i64::try_from(self.window?.get()).ok()?;
+        (window < length).then_some(window)
+    }
 }
 
 /// The gradients of query, key and value, in their shapes.
@@ -79,8 +109,8 @@ pub struct Gradients {
 /// What the backward needs in addition to its inputs.
 #[derive(Debug)]
 pub enum Saved {
-    /// Output and log-sum-exp of each group of rows.
-    FlashCpu(Vec<flash_cpu::Group>),
+    /// Output and log-sum-exp of each call.
+    FlashCpu(Vec<flash_cpu::Call>),
     /// What the variable-length kernel saved.
     FlashCuda(torch_ext::flash::Forward),
     /// What cuDNN's kernel saved.
@@ -98,7 +128,7 @@ pub enum Saved {
 /// [`Error::Shape`] when the tensors do not fit each other or `rows`; [`Error::Torch`] and
 /// [`Error::TorchExt`] from libtorch.
 pub fn forward(kind: AttentionKind, inputs: Inputs<'_>) -> Result<(Tensor, Saved), Error> {
-    let Inputs { query, key, value, rows, scale } = inputs;
+    let Inputs { query, key, value, rows, scores } = inputs;
     check_shapes(query, key, rows)?;
     let (_, _, k) = three_dimensions("attention", query)?;
     if kind == AttentionKind::Flash
@@ -106,13 +136,14 @@ pub fn forward(kind: AttentionKind, inputs: Inputs<'_>) -> Result<(Tensor, Saved
     {
         return Ok((output, Saved::Cudnn(saved)));
     }
-    match implementation(kind, query.device(), query.f_kind()?, k) {
+    match implementation(kind, scores, (query.device(), query.f_kind()?, k)) {
         Implementation::FlashCpu => {
-            let (output, groups) = flash_cpu::forward(inputs)?;
-            Ok((output, Saved::FlashCpu(groups)))
+            let (output, calls) = flash_cpu::forward(inputs)?;
+            Ok((output, Saved::FlashCpu(calls)))
         }
         Implementation::FlashCuda => {
-            let saved = torch_ext::flash::forward(AttentionInputs { query, key, value }, flash_rows(rows), scale)?;
+            let scores = torch_ext::flash::Scores { scale: scores.scale, window: scores.window };
+            let saved = torch_ext::flash::forward(AttentionInputs { query, key, value }, flash_rows(rows), scores)?;
             Ok((saved.output.shallow_clone(), Saved::FlashCuda(saved)))
         }
         Implementation::Eager => Ok((eager::forward(inputs)?, Saved::Eager)),
@@ -125,7 +156,7 @@ pub fn forward(kind: AttentionKind, inputs: Inputs<'_>) -> Result<(Tensor, Saved
 /// As [`forward`].
 pub fn backward(d_output: &Tensor, inputs: Inputs<'_>, saved: &Saved) -> Result<Gradients, Error> {
     match saved {
-        Saved::FlashCpu(groups) => flash_cpu::backward(d_output, inputs, groups),
+        Saved::FlashCpu(calls) => flash_cpu::backward(d_output, inputs, calls),
         Saved::FlashCuda(saved) => {
             let Inputs { query, key, value, rows, .. } = inputs;
             let (query, key, value) =
@@ -143,10 +174,15 @@ enum Implementation {
     Eager,
 }
 
-fn implementation(kind: AttentionKind, device: Device, compute: Kind, head_dim: i64) -> Implementation {
+fn implementation(
+    kind: AttentionKind,
+    scores: Scores,
+    (device, compute, head_dim): (Device, Kind, i64),
+) -> Implementation {
     let takes_kernel = matches!(compute, Kind::BFloat16 | Kind::Half) && head_dim % 8 == 0;
     match kind {
         AttentionKind::Eager => Implementation::Eager,
+        AttentionKind::Flash | AttentionKind::Sdpa if scores.soft_cap.is_some() => Implementation::Eager,
         AttentionKind::Flash | AttentionKind::Sdpa if !device.is_cuda() => Implementation::FlashCpu,
         AttentionKind::Flash | AttentionKind::Sdpa if takes_kernel => Implementation::FlashCuda,
         AttentionKind::Flash | AttentionKind::Sdpa => Implementation::Eager,
@@ -155,8 +191,8 @@ fn implementation(kind: AttentionKind, device: Device, compute: Kind, head_dim: 
 
 /// Whether the rows' lengths are only read on the device, so that a recorded call can be used for
 /// other rows. With cuDNN these must have the same number and length.
-pub(crate) fn reads_rows_on_device(kind: AttentionKind, device: Device, compute: Kind, head_dim: i64) -> bool {
-    matches!(implementation(kind, device, compute, head_dim), Implementation::FlashCuda)
+pub(crate) fn reads_rows_on_device(kind: AttentionKind, scores: Scores, of: (Device, Kind, i64)) -> bool {
+    matches!(implementation(kind, scores, of), Implementation::FlashCuda)
 }
 
 fn flash_rows(rows: &RowLayout) -> torch_ext::flash::PackedRows<'_> {

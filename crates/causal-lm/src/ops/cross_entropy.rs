@@ -96,6 +96,7 @@ fn chunks(Inputs { x, targets, chunk_tokens, .. }: Inputs<'_>) -> Result<Vec<Chu
             found: format!("targets {:?}, chunk {chunk_tokens}", targets.size()),
         });
     }
+    let chunk_tokens = even_chunk(m, chunk_tokens);
     let step = usize::try_from(chunk_tokens).unwrap_or(usize::MAX);
     (0..m)
         .step_by(step)
@@ -104,6 +105,20 @@ fn chunks(Inputs { x, targets, chunk_tokens, .. }: Inputs<'_>) -> Result<Vec<Chu
             Ok(Chunk { start, length, x: x.f_narrow(0, start, length)?, targets: targets.f_narrow(0, start, length)? })
         })
         .collect()
+}
+
+/// The tokens of a chunk, at most `at_most`, so that no chunk is much smaller than the others:
+/// matrix products are slower for odd sizes and for small ones.
+fn even_chunk(m: i64, at_most: i64) -> i64 {
+    const MULTIPLE: i64 = 128;
+    let at_most = if at_most < MULTIPLE { at_most } else { at_most / MULTIPLE * MULTIPLE };
+    let chunks = ceiling_division(m, at_most).max(1);
+    let even = ceiling_division(ceiling_division(m, chunks), MULTIPLE) * MULTIPLE;
+    even.clamp(1, at_most)
+}
+
+fn ceiling_division(a: i64, b: i64) -> i64 {
+    a / b + i64::from(a % b != 0)
 }
 
 /// Runs one kernel over the logits `[chunk, v]`, if there is one for them.

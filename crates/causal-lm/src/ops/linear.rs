@@ -83,7 +83,7 @@ pub fn add_weight_gradients(dy: &Tensor, x: &Tensor, gradients: &mut Gradients) 
     matrix_shape("linear backward", dy)?;
     accumulate_product(&mut gradients.weight, &dy.f_tr()?, x)?;
     let Some(bias) = &mut gradients.bias else { return Ok(()) };
-    if kernels::available(&[dy, bias]) {
+    if kernels::column_sum::available(dy, bias) {
         kernels::column_sum::add(dy, bias)?;
     } else {
         accumulate(bias, &dy.f_sum_dim_intlist(0, false, bias.f_kind()?)?)?;

@@ -9,6 +9,7 @@ use super::matrix_shape;
 use crate::Error;
 use tch::Tensor;
 use torch_ext::kernels;
+use torch_ext::kernels::swiglu::Activation;
 
 /// gate and up `[n, 2 f]` → a `[n, f]`.
 ///
@@ -18,7 +19,7 @@ use torch_ext::kernels;
 pub fn forward(gate_up: &Tensor) -> Result<Tensor, Error> {
     let (gate, up) = halves(gate_up)?;
     if kernels::available(&[gate_up]) {
-        return Ok(kernels::swiglu::forward(gate_up)?);
+        return Ok(kernels::swiglu::forward(Activation::Silu, gate_up)?);
     }
     Ok(gate.f_silu()?.f_mul_(&up)?)
 }
@@ -31,7 +32,7 @@ pub fn forward(gate_up: &Tensor) -> Result<Tensor, Error> {
 pub fn backward(da: Tensor, gate_up: &Tensor) -> Result<(Tensor, Tensor), Error> {
     let (gate, up) = halves(gate_up)?;
     if kernels::available(&[&da, gate_up]) {
-        return Ok(kernels::swiglu::backward(da, gate_up)?);
+        return Ok(kernels::swiglu::backward(Activation::Silu, da, gate_up)?);
     }
     let d_gate_up = gate_up.f_empty_like()?;
     let (d_gate, d_up) = halves(&d_gate_up)?;
@@ -41,11 +42,11 @@ pub fn backward(da: Tensor, gate_up: &Tensor) -> Result<(Tensor, Tensor), Error>
     Ok((d_gate_up, { silu }.f_mul_(&up)?))
 }
 
-fn halves(gate_up: &Tensor) -> Result<(Tensor, Tensor), Error> {
-    let (n, width) = matrix_shape("swiglu", gate_up)?;
+pub(super) fn halves(gate_up: &Tensor) -> Result<(Tensor, Tensor), Error> {
+    let (n, width) = matrix_shape("gated unit", gate_up)?;
     if width % 2 != 0 {
         let expected = "gate and up side by side".to_owned();
-        return Err(Error::Shape { operation: "swiglu", expected, found: format!("[{n}, {width}]") });
+        return Err(Error::Shape { operation: "gated unit", expected, found: format!("[{n}, {width}]") });
     }
     let half = |start| gate_up.f_narrow(1, start, width / 2);
     Ok((half(0)?, half(width / 2)?))

@@ -29,6 +29,14 @@ cases = {
                           rope_parameters={"rope_type": "llama3", "rope_theta": 5e5, "factor": 8.0, "low_freq_factor": 1.0,
                                            "high_freq_factor": 4.0, "original_max_position_embeddings": 16}),
     "llama-head-dim": LlamaConfig(**common, num_attention_heads=2, num_key_value_heads=1, head_dim=16, tie_word_embeddings=True),
+    "llama-yarn": LlamaConfig(**common, num_attention_heads=3, num_key_value_heads=1, tie_word_embeddings=True,
+                              rope_parameters={"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "beta_fast": 4.0, "attention_factor": 0.9,
+                                               "original_max_position_embeddings": 16}),
+    # The default attention factors are large for such short lengths: they make bfloat16 inexact, in transformers too.
+    # Rows of 3 tokens and more are long. In one of 1 token nothing is rotated.
+    "llama-longrope": LlamaConfig(**common, num_attention_heads=3, num_key_value_heads=3, tie_word_embeddings=True,
+                                  rope_parameters={"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0, 1.5, 2.0, 3.0],
+                                                   "long_factor": [1.5, 4.0, 6.0, 9.5], "original_max_position_embeddings": 2, "attention_factor": 1.1}),
     "mistral": MistralConfig(**common, num_attention_heads=4, num_key_value_heads=2, sliding_window=None, tie_word_embeddings=False),
 }
 lengths = [7, 7, 1, 12, 3]

@@ -9,7 +9,8 @@ use safetensors::SafeTensors;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
 
-const CASES: [&str; 5] = ["qwen2-tied", "qwen2-untied", "llama3", "llama-head-dim", "mistral"];
+const CASES: [&str; 7] =
+    ["qwen2-tied", "qwen2-untied", "llama3", "llama-head-dim", "llama-yarn", "llama-longrope", "mistral"];
 
 /// The goldens are found from the package, where cargo runs tests, and from the repository, so that
 /// the test binary can run on another machine.

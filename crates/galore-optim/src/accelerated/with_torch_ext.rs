@@ -1,11 +1,13 @@
 //! Kernels, solvers and statistics of torch-ext.
 
-use super::{DeviceMemory, FusedKernels, KernelMoments, StackKeys, StoredWeight};
+use super::{DeviceMemory, FusedKernels, KernelMoments, StackKeys, StoredStack, StoredWeight};
 use crate::adam::AdamStep;
 use tch::{Kind, TchError, Tensor};
 use torch_ext::cuda::AllowTf32;
 use torch_ext::kernels;
-use torch_ext::kernels::adam::{Constants, Moments, NarrowGradient, StackNoise, Weight, WeightFormat};
+use torch_ext::kernels::adam::{
+    Addition, Constants, Moments, NarrowGradient, StackFormat, StackNoise, Weight, WeightFormat,
+};
 
 pub(crate) use torch_ext::catch_scalar_panic;
 
@@ -101,15 +103,22 @@ impl FusedKernels for Kernels {
         kernels::adam::write_master(master, weight, factor).map_err(failed)
     }
 
-    fn write_stack(
+    fn add_to_stack(
         &self,
-        master: &Tensor,
-        weights: &Tensor,
-        StackKeys { parameters, seed, step }: StackKeys<'_>,
-        factor: f64,
+        (product, factor): (&Tensor, f64),
+        (weights, stored): (&Tensor, StoredStack<'_>),
+        adam: &AdamStep,
     ) -> Result<(), TchError> {
-        let noise = StackNoise { matrices: parameters, seed, step };
-        kernels::adam::write_stack(master, &mut weights.shallow_clone(), noise, factor).map_err(failed)
+        let format = match stored {
+            StoredStack::HiddenBits(hidden) => StackFormat::HiddenBits(hidden),
+            StoredStack::Stochastic(StackKeys { parameters, seed, step }) => {
+                StackFormat::Stochastic(StackNoise { matrices: parameters, seed, step })
+            }
+            StoredStack::Nearest => StackFormat::Nearest,
+        };
+        let (decay_before, decay_after) = (adam.decay_before.unwrap_or(1.0), adam.decay_after.unwrap_or(1.0));
+        let addition = Addition { product, factor, decay_before, decay_after };
+        kernels::adam::add_to_stack(&mut weights.shallow_clone(), format, addition).map_err(failed)
     }
 
     fn two_norm(&self, tensor: &Tensor) -> Result<Tensor, TchError> {

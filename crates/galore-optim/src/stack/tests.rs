@@ -28,7 +28,7 @@ fn group(shapes: &[[i64; 2]], device: Device) -> ParameterGroup {
 }
 
 fn stacks(group: ParameterGroup, proj_type: ProjectionType) -> Vec<(usize, usize)> {
-    let galore = GaLoreConfig { rank: 2, proj_type, ..GaLoreConfig::default() };
+    let galore = GaLoreConfig { rank: 2.into(), proj_type, ..GaLoreConfig::default() };
     let engine = Engine::new(AdamFormula::GaLore, vec![group.with_galore(galore)], WeightUpdate::Exact).unwrap();
     engine.stacks.iter().map(|stack| (stack.members.start, stack.members.end)).collect()
 }
@@ -77,13 +77,13 @@ fn fill(stack: &Stack, seed: i64) {
 /// The bases of 11 gradients of this shape after two refreshes, in parts that take `bytes`.
 fn bases_made_with(bytes: u64, shape: [i64; 2], rank: i64, device: Device) -> (Tensor, Tensor) {
     let solver = SubspaceSolver::Eigenvectors;
-    let config = GaLoreConfig { rank, solver, ..GaLoreConfig::default() };
+    let config = GaLoreConfig { rank: rank.into(), subspace: solver, ..GaLoreConfig::default() };
     let (stack, mut members) = stacked(&config, shape, 11, device);
     for seed in [1, 2] {
         // The second refresh has a basis to take signs from.
         fill(&stack, seed);
         members.iter_mut().for_each(|member| member.num_steps = 0);
-        stack.refresh_if_due(&mut members, bytes).unwrap();
+        stack.refresh_if_due(&mut members, bytes, &mut Vec::new()).unwrap();
     }
     (stack.bases, stack.gradients)
 }
@@ -119,13 +119,14 @@ fn bases_hold_the_same_however_many_are_made_at_a_time() {
 fn a_stack_refreshes_those_that_are_due() {
     for solver in [SubspaceSolver::Eigenvectors, SubspaceSolver::Svd] {
         let refresh = RefreshTiming::Staggered;
-        let config = GaLoreConfig { rank: 3, update_proj_gap: 10, refresh, solver, ..GaLoreConfig::default() };
+        let config =
+            GaLoreConfig { rank: 3.into(), update_proj_gap: 10, refresh, subspace: solver, ..GaLoreConfig::default() };
         let (stack, mut members) = stacked(&config, [6, 9], 5, Device::Cpu);
         for step in 0..=20 {
             fill(&stack, step);
             let before = stack.bases.copy();
             members.iter_mut().for_each(|member| member.num_steps = step);
-            stack.refresh_if_due(&mut members, REFRESH_BYTES).unwrap();
+            stack.refresh_if_due(&mut members, REFRESH_BYTES, &mut Vec::new()).unwrap();
             let changed: Vec<i64> = (0..5).filter(|&index| before.get(index) != stack.bases.get(index)).collect();
             // One of five on every other step, in order.
             let expected = match step {
@@ -135,5 +136,68 @@ fn a_stack_refreshes_those_that_are_due() {
             };
             assert_eq!(changed, expected, "{solver:?}, step {step}");
         }
+    }
+}
+
+#[test]
+fn a_member_without_a_gradient_keeps_its_basis_and_tries_again() {
+    let gpu = torch_ext::cuda::load().then_some(Device::Cuda(0));
+    for device in [Some(Device::Cpu), gpu].into_iter().flatten() {
+        for subspace in [SubspaceSolver::Eigenvectors, SubspaceSolver::Svd, SubspaceSolver::Dct] {
+            let config = GaLoreConfig { rank: 3.into(), update_proj_gap: 10, subspace, ..GaLoreConfig::default() };
+            let (stack, mut members) = stacked(&config, [6, 9], 4, device);
+            let mut changed_at = |step, zero: &[i64]| {
+                fill(&stack, step);
+                zero.iter().for_each(|index| drop(stack.gradients.get(*index).zero_()));
+                let before = stack.bases.copy();
+                members.iter_mut().for_each(|member| member.num_steps = step);
+                stack.refresh_if_due(&mut members, REFRESH_BYTES, &mut Vec::new()).unwrap();
+                let changed = (0..4).filter(|&index| before.get(index) != stack.bases.get(index));
+                changed.collect::<Vec<i64>>()
+            };
+            let all = [0, 1, 2, 3];
+            assert_eq!(changed_at(0, &[1]), [0, 2, 3], "{subspace}: member 1 has no basis yet");
+            assert_eq!(changed_at(1, &[1]), [0; 0]);
+            assert_eq!(changed_at(2, &[]), [1]);
+            assert_eq!(changed_at(10, &[0, 3]), [1, 2]);
+            assert_eq!(changed_at(11, &[3]), [0]);
+            assert_eq!(changed_at(20, &[]), all);
+            assert_eq!(changed_at(21, &[]), [0; 0]);
+        }
+    }
+}
+
+#[test]
+fn a_bad_gradient_names_its_member_and_keeps_all_bases() {
+    let config = GaLoreConfig { rank: 3.into(), subspace: SubspaceSolver::Eigenvectors, ..GaLoreConfig::default() };
+    let (stack, mut members) = stacked(&config, [6, 9], 4, Device::Cpu);
+    fill(&stack, 1);
+    let _ = stack.gradients.get(2).get(3).fill_(f64::NAN);
+    let error = stack.refresh_if_due(&mut members, REFRESH_BYTES, &mut Vec::new()).unwrap_err();
+    assert!(matches!(&error, Error::NonFiniteGradient { name } if name == "2"), "{error}");
+    assert_eq!(stack.bases.abs().max().double_value(&[]), 0.0);
+}
+
+/// What a stack cannot do is done one by one.
+#[test]
+fn settings_that_change_moments_make_no_stack() {
+    use crate::BasisChange;
+    let config = |moments, lazy_refresh, subspace| GaLoreConfig {
+        rank: 3.into(),
+        moments,
+        lazy_refresh,
+        subspace,
+        ..GaLoreConfig::default()
+    };
+    for (config, expected) in [
+        (config(BasisChange::Keep, false, SubspaceSolver::Random), true),
+        (config(BasisChange::Keep, false, SubspaceSolver::Power), false),
+        (config(BasisChange::Keep, true, SubspaceSolver::Auto), false),
+        (config(BasisChange::Transport, false, SubspaceSolver::Auto), false),
+        (config(BasisChange::Reset, false, SubspaceSolver::Auto), false),
+    ] {
+        let group = group(&[[6, 9], [6, 9]], Device::Cpu).with_galore(config.clone());
+        let mut members = Engine::new(AdamFormula::GaLore, vec![group], WeightUpdate::Nearest).unwrap().parameters;
+        assert_eq!(Stack::of(&mut members, 0).unwrap().is_some(), expected, "{config:?}");
     }
 }

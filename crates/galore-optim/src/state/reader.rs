@@ -1,10 +1,13 @@
 //! Reading state files. The reader checks sizes before it allocates.
 
-use super::{FORMAT, LENGTH_BYTES, dtype, num_bytes};
+use super::entries::{Expected, families};
+use super::{FORMAT, FORMAT_WITHOUT_SETTINGS, LENGTH_BYTES, dtype, step_name};
 use crate::Error;
+use crate::parameter_state::ParameterState;
+use crate::refresh_schedule::Progress;
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
@@ -19,6 +22,7 @@ pub(super) struct StateReader<'p> {
     file: BufReader<File>,
     metadata: Metadata,
     data_start: u64,
+    has_settings: bool,
 }
 
 impl<'p> StateReader<'p> {
@@ -52,12 +56,17 @@ impl<'p> StateReader<'p> {
             let what = if file_bytes < expected_bytes { "is truncated" } else { "has bytes past its end" };
             return Err(bad(format!("{what}: it has {file_bytes} bytes, and its header describes {expected_bytes}")));
         }
-        let state = StateReader { path, file, metadata, data_start };
-        let format = state.metadata("format")?;
-        if format != FORMAT {
-            return Err(state.bad(format!("has format `{format}`, this version reads `{FORMAT}`")));
+        let mut state = StateReader { path, file, metadata, data_start, has_settings: true };
+        match state.metadata("format")?.as_str() {
+            FORMAT => {}
+            FORMAT_WITHOUT_SETTINGS => state.has_settings = false,
+            other => return Err(state.bad(format!("has format `{other}`, this version reads `{FORMAT}`"))),
         }
         Ok(state)
+    }
+
+    pub(super) fn path(&self) -> &'p Path {
+        self.path
     }
 
     pub(super) fn bad(&self, reason: String) -> Error {
@@ -74,21 +83,47 @@ impl<'p> StateReader<'p> {
         text.parse().map_err(|_| self.bad(format!("has {key} = `{text}` in its metadata, which is not a whole number")))
     }
 
-    /// The step counter of this name, if there is one.
-    pub(super) fn step(&mut self, name: &str) -> Result<Option<i64>, Error> {
-        match self.metadata.info(name) {
-            Some(info) if info.dtype == Dtype::I64 && info.shape.is_empty() => {}
-            _ => return Ok(None),
-        }
-        let mut bytes = [0; size_of::<i64>()];
-        self.read(name, &mut bytes)?;
-        match i64::from_le_bytes(bytes) {
-            step if step >= 0 => Ok(Some(step)),
-            step => Err(self.bad(format!("has {name} = {step}, which is negative"))),
-        }
+    /// Whether the file says with which settings it was made.
+    pub(super) fn has_settings(&self) -> bool {
+        self.has_settings
     }
 
-    pub(super) fn check(&self, expected: &[(String, Kind, Vec<i64>)]) -> Result<(), Error> {
+    /// Targets whose refreshes depart from the plan, by name.
+    pub(super) fn departures(&self) -> Result<HashMap<String, Progress>, Error> {
+        let text = self.metadata.metadata().as_ref().and_then(|metadata| metadata.get("refresh"));
+        let Some(text) = text else { return Ok(HashMap::new()) };
+        serde_json::from_str(text).map_err(|error| self.bad(format!("has bad refreshes: {error}")))
+    }
+
+    /// The step counter of each parameter, 1 where there is none of the right type and shape: that
+    /// is reported with all other entries.
+    pub(super) fn steps(&mut self, parameters: &[ParameterState]) -> Result<Vec<i64>, Error> {
+        let mut all = Vec::new();
+        for family in families(parameters) {
+            let name = step_name(family[0].name_in_state());
+            let shape = if family[0].family.is_some() { vec![family.len()] } else { Vec::new() };
+            match self.metadata.info(&name) {
+                Some(info) if info.dtype == Dtype::I64 && info.shape == shape => {}
+                _ => {
+                    all.extend(std::iter::repeat_n(1, family.len()));
+                    continue;
+                }
+            }
+            let mut bytes = vec![0; size_of::<i64>() * family.len()];
+            self.read(&name, &mut bytes)?;
+            for bytes in bytes.chunks_exact(size_of::<i64>()) {
+                let step = bytes.iter().rev().fold(0, |value: i64, byte| (value << 8) | i64::from(*byte));
+                if step < 0 {
+                    return Err(self.bad(format!("has {name} = {step}, which is negative")));
+                }
+                all.push(step);
+            }
+        }
+        Ok(all)
+    }
+
+    /// Each entry that is missing, extra, or not what is expected.
+    pub(super) fn problems(&self, expected: &[Expected]) -> Result<Vec<String>, Error> {
         let mut problems = Vec::new();
         for (name, kind, shape) in expected {
             match self.metadata.info(name) {
@@ -107,14 +142,15 @@ impl<'p> StateReader<'p> {
         let known: HashSet<&str> = expected.iter().map(|(name, ..)| name.as_str()).collect();
         let extra = self.metadata.offset_keys().into_iter().filter(|name| !known.contains(name.as_str()));
         problems.extend(extra.map(|name| format!("`{name}` belongs to no parameter")));
-        if problems.is_empty() { Ok(()) } else { Err(Error::StateMismatch { path: self.path.to_owned(), problems }) }
+        Ok(problems)
     }
 
-    pub(super) fn read_into(&mut self, name: &str, tensor: &mut Tensor) -> Result<(), Error> {
-        let mut bytes = vec![0; num_bytes(tensor)];
+    /// An entry that [`Self::problems`] has accepted, as a new tensor on the CPU.
+    pub(super) fn read_tensor(&mut self, name: &str, (kind, shape): (Kind, &[i64])) -> Result<Tensor, Error> {
+        let numel = shape.iter().product::<i64>().unsigned_abs() as usize;
+        let mut bytes = vec![0; numel * kind.elt_size_in_bytes()];
         self.read(name, &mut bytes)?;
-        tensor.f_copy_(&Tensor::f_from_data_size(&bytes, &tensor.size(), tensor.kind())?)?;
-        Ok(())
+        Ok(Tensor::f_from_data_size(&bytes, shape, kind)?)
     }
 
     fn read(&mut self, name: &str, bytes: &mut [u8]) -> Result<(), Error> {

@@ -4,7 +4,7 @@
 //! an error of reading a tensor from a device, and writes `__metadata__` in the random order of a
 //! hash map, so that equal states would be different files.
 
-use super::{FORMAT, LENGTH_BYTES, dtype, num_bytes, tensors};
+use super::{Entry, FORMAT, LENGTH_BYTES, departures, dtype, entries, num_bytes, settings};
 use crate::Error;
 use crate::engine::Engine;
 use serde_json::{Map, Value, json};
@@ -36,26 +36,33 @@ impl StateFile {
         if let Some(seed) = engine.seed() {
             metadata["seed"] = json!(seed.to_string());
         }
-        let mut tensors = tensors(engine)?;
+        metadata["settings"] = json!(settings::text(engine)?);
+        let departures = departures(engine);
+        if !departures.is_empty() {
+            metadata["refresh"] = json!(serde_json::to_string(&departures)?);
+        }
+        let mut entries = entries(engine)?;
         // Widest first keeps every tensor aligned.
-        tensors.sort_by_key(|(_, tensor)| std::cmp::Reverse(tensor.kind().elt_size_in_bytes()));
+        entries.sort_by_key(|entry| std::cmp::Reverse(entry.kind.elt_size_in_bytes()));
         let mut header = Map::from_iter([("__metadata__".to_owned(), metadata)]);
+        let mut tensors = Vec::new();
         let mut end = 0;
-        for (name, tensor) in &tensors {
+        for Entry { name, kind, shape, pieces } in entries {
             let start = end;
-            end += num_bytes(tensor);
-            let dtype = dtype(tensor.kind())?.to_string();
-            let info = json!({ "dtype": dtype, "shape": tensor.size(), "data_offsets": [start, end] });
-            header.insert(name.clone(), info);
+            end += pieces.iter().map(num_bytes).sum::<usize>();
+            let dtype = dtype(kind)?.to_string();
+            header.insert(name, json!({ "dtype": dtype, "shape": shape, "data_offsets": [start, end] }));
+            tensors.extend(pieces);
         }
         let mut text = Value::Object(header).to_string().into_bytes();
         text.resize(text.len().next_multiple_of(LENGTH_BYTES as usize), b' ');
         let mut header = (text.len() as u64).to_le_bytes().to_vec();
         header.append(&mut text);
-        Ok(StateFile { header, tensors: tensors.into_iter().map(|(_, tensor)| tensor).collect() })
+        Ok(StateFile { header, tensors })
     }
 
     /// The tensors whose bytes follow the header, in this order, each in the order of its elements.
+    /// An entry of a target `[experts, rows, cols]` is one tensor for each expert.
     pub fn tensors(&self) -> &[Tensor] {
         &self.tensors
     }

@@ -47,8 +47,13 @@ fn galore_is_galore_torch() {
             for (rank, weight_decay) in [(3, 0.0), (3, 0.1), (full_rank, 0.0), (64, 0.0)] {
                 let case = format!("{shape}.{proj_name}.rank{rank}.decay{weight_decay:?}");
                 let (weight, gradient) = (start.copy(), start.zeros_like());
-                let config =
-                    GaLoreConfig { rank, update_proj_gap: 3, scale: 1.8, proj_type, ..GaLoreConfig::default() };
+                let config = GaLoreConfig {
+                    rank: rank.into(),
+                    update_proj_gap: 3,
+                    scale: 1.8.into(),
+                    proj_type,
+                    ..GaLoreConfig::default()
+                };
                 let adam = AdamConfig { weight_decay, ..AdamConfig::galore_default() };
                 let targets = group(vec![parameter("w", &weight, &gradient)], adam).with_galore(config);
                 let mut optimizer = GaLoreAdamW::new(vec![targets], WeightUpdate::Exact).unwrap();

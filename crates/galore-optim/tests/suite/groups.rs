@@ -35,11 +35,11 @@ impl Tensors {
 
 /// Settings that differ in all that a group can set.
 fn settings() -> [(AdamConfig, Option<GaLoreConfig>); 3] {
-    let narrow = GaLoreConfig { rank: 3, update_proj_gap: 4, scale: 1.8, ..GaLoreConfig::default() };
+    let narrow = GaLoreConfig { rank: 3.into(), update_proj_gap: 4, scale: 1.8.into(), ..GaLoreConfig::default() };
     let wide = GaLoreConfig {
-        rank: 7,
+        rank: 7.into(),
         update_proj_gap: 3,
-        scale: 0.5,
+        scale: 0.5.into(),
         proj_type: ProjectionType::Full,
         refresh: RefreshTiming::Staggered,
         ..GaLoreConfig::default()
@@ -84,7 +84,8 @@ fn groups_in_one_optimizer_are_as_in_optimizers_of_their_own() {
 fn every_group_is_checked_and_adamw_takes_no_targets() {
     let (first, second) = (Tensors::new("a", 0), Tensors::new("b", 1));
     let good = || first.group(AdamConfig::galore_default()).with_galore(GaLoreConfig::default());
-    let bad = second.group(AdamConfig::galore_default()).with_galore(GaLoreConfig { rank: 0, ..Default::default() });
+    let bad =
+        second.group(AdamConfig::galore_default()).with_galore(GaLoreConfig { rank: 0.into(), ..Default::default() });
     let error = GaLoreAdamW::new(vec![good(), bad], WeightUpdate::Exact).unwrap_err();
     assert_eq!(error.to_string(), "rank = 0: must be at least 1");
     let error = GaLoreAdamW::new(vec![good(), good()], WeightUpdate::Exact).unwrap_err();

@@ -7,12 +7,15 @@
 )]
 
 mod against_python;
+mod experts;
+mod finite_gradients;
 mod groups;
 mod narrow_moments;
 mod odd_input;
 mod on_gpu;
 mod refresh;
 mod state_files;
+mod subspaces;
 mod weight_updates;
 
 use galore_optim::{AdamConfig, Parameter, ParameterGroup};

@@ -21,8 +21,13 @@ fn run(moments: MomentDtype, galore: Option<ProjectionType>, steps: i64) -> Outc
     let mut optimizer: Box<dyn Optimizer> = match galore {
         None => Box::new(AdamW::new(vec![targets], WeightUpdate::Exact).unwrap()),
         Some(proj_type) => {
-            let galore =
-                GaLoreConfig { rank: 8, update_proj_gap: 1000, scale: 1.0, proj_type, ..GaLoreConfig::default() };
+            let galore = GaLoreConfig {
+                rank: 8.into(),
+                update_proj_gap: 1000,
+                scale: 1.0.into(),
+                proj_type,
+                ..GaLoreConfig::default()
+            };
             Box::new(GaLoreAdamW::new(vec![targets.with_galore(galore)], WeightUpdate::Exact).unwrap())
         }
     };

@@ -18,7 +18,7 @@ fn adamw_of(parameters: Vec<Parameter>) -> Result<AdamW, Error> {
 
 #[test]
 fn targets_must_be_matrices() {
-    for shape in [&[5i64][..], &[2, 3, 4], &[]] {
+    for shape in [&[5i64][..], &[2, 3, 4, 5], &[]] {
         let weight = random(shape, 0);
         let error =
             galore_of(vec![parameter("a.norm.weight", &weight, &weight)], &GaLoreConfig::default()).unwrap_err();
@@ -127,7 +127,8 @@ fn parameters_without_gradient_are_passed_over() {
 
 #[test]
 fn settings_out_of_range_are_reported_together() {
-    let galore = GaLoreConfig { rank: 0, update_proj_gap: -1, scale: f64::NAN, ..GaLoreConfig::default() };
+    let galore =
+        GaLoreConfig { rank: 0.into(), update_proj_gap: -1, scale: f64::NAN.into(), ..GaLoreConfig::default() };
     let error = galore_of(vec![], &galore).unwrap_err().to_string();
     for part in ["rank = 0", "update_proj_gap = -1", "scale = NaN"] {
         assert!(error.contains(part), "{error}");

@@ -86,7 +86,13 @@ fn a_step_on_the_gpu_is_that_of_the_cpu() {
         return;
     }
     let galore = |proj_type| {
-        Some(GaLoreConfig { rank: 12, update_proj_gap: 100, scale: 1.0, proj_type, ..GaLoreConfig::default() })
+        Some(GaLoreConfig {
+            rank: 12.into(),
+            update_proj_gap: 100,
+            scale: 1.0.into(),
+            proj_type,
+            ..GaLoreConfig::default()
+        })
     };
     let folder = tempfile::tempdir().unwrap();
     for (kind, update, moments) in [

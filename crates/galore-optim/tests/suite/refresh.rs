@@ -52,7 +52,7 @@ impl Run {
 }
 
 fn config(refresh: RefreshTiming) -> GaLoreConfig {
-    GaLoreConfig { rank: 3, update_proj_gap: GAP, scale: 1.0, refresh, ..GaLoreConfig::default() }
+    GaLoreConfig { rank: 3.into(), update_proj_gap: GAP, scale: 1.0.into(), refresh, ..GaLoreConfig::default() }
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn one_target_is_refreshed_as_if_not_staggered() {
 #[test]
 fn solvers_hold_the_same_energy_and_auto_is_the_devices_own() {
     let after = |solver| {
-        let mut run = Run::fresh(&GaLoreConfig { solver, ..config(RefreshTiming::Together) });
+        let mut run = Run::fresh(&GaLoreConfig { subspace: solver, ..config(RefreshTiming::Together) });
         run.step(0);
         run
     };
@@ -139,10 +139,10 @@ fn solvers_hold_the_same_energy_and_auto_is_the_devices_own() {
 #[test]
 fn settings_are_written_where_they_are_not_the_default() {
     let plain = serde_json::to_string(&GaLoreConfig::default()).unwrap();
-    assert!(!plain.contains("refresh") && !plain.contains("solver"), "{plain}");
-    let config = GaLoreConfig { solver: SubspaceSolver::Svd, ..config(RefreshTiming::Staggered) };
+    assert!(!plain.contains("refresh") && !plain.contains("subspace"), "{plain}");
+    let config = GaLoreConfig { subspace: SubspaceSolver::Svd, ..config(RefreshTiming::Staggered) };
     let text = serde_json::to_string(&config).unwrap();
-    assert!(text.contains(r#""refresh":"staggered","solver":"svd""#), "{text}");
+    assert!(text.contains(r#""refresh":"staggered","subspace":"svd""#), "{text}");
     assert_eq!(serde_json::from_str::<GaLoreConfig>(&text).unwrap(), config);
     assert!(serde_json::from_str::<GaLoreConfig>(r#"{"refresh":"sometimes"}"#).is_err());
 }

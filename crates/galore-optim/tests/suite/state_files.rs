@@ -3,6 +3,7 @@
 use crate::{bits_equal, group, parameter, random};
 use galore_optim::{
     AdamConfig, AdamW, Error, GaLoreAdamW, GaLoreConfig, MomentDtype, Optimizer, ProjectionType, WeightUpdate,
+    parse_optim_args,
 };
 use std::path::PathBuf;
 use tch::{Device, Kind, Tensor};
@@ -27,8 +28,13 @@ struct Setup {
 
 impl Setup {
     fn galore(kind: Kind, update: WeightUpdate, proj_type: ProjectionType) -> Self {
-        let galore =
-            Some(GaLoreConfig { rank: 4, update_proj_gap: 4, scale: 1.8, proj_type, ..GaLoreConfig::default() });
+        let galore = Some(GaLoreConfig {
+            rank: 4.into(),
+            update_proj_gap: 4,
+            scale: 1.8.into(),
+            proj_type,
+            ..GaLoreConfig::default()
+        });
         Setup { kind, update, galore, moments: MomentDtype::Float32 }
     }
 
@@ -113,6 +119,16 @@ fn resumes_bit_for_bit() {
     for proj_type in [ProjectionType::Std, ProjectionType::Full] {
         let setup = Setup::galore(Kind::BFloat16, WeightUpdate::Exact, proj_type);
         setups.push(Setup { moments: MomentDtype::Bfloat16, ..setup });
+    }
+    for subspace in ["svd", "eigh", "power", "dct", "random"] {
+        for rest in ["moments=keep", "moments=transport, lazy_refresh=true", "moments=reset, refresh=staggered"] {
+            let args = format!("rank=0.3, scale=auto, update_proj_gap=2, seed=3, subspace={subspace}, {rest}");
+            let galore = Some(parse_optim_args(&args).unwrap());
+            let (kind, update) = (Kind::BFloat16, WeightUpdate::Exact);
+            for moments in [MomentDtype::Float32, MomentDtype::Bfloat16] {
+                setups.push(Setup { kind, update, galore: galore.clone(), moments });
+            }
+        }
     }
     for setup in setups {
         let directory = tempfile::tempdir().unwrap();
@@ -201,7 +217,7 @@ fn files_that_do_not_fit_are_refused_by_name() {
         error.to_string()
     };
     let mut galore = setup.galore.clone().unwrap();
-    galore.rank = 5;
+    galore.rank = 5.into();
     let message = load(&Setup { galore: Some(galore), ..setup.clone() });
     assert!(message.contains("`q.exp_avg` has shape [4, 16], expected [5, 16]"), "{message}");
     assert!(message.contains("more"), "{message}");
@@ -231,10 +247,125 @@ fn files_that_do_not_fit_are_refused_by_name() {
     };
     rewrite(r#""bias.hidden_bits":{"dtype":"I16""#, r#""bias.hidden_bits":{"dtype":"F16""#);
     assert!(load(&setup).contains("`bias.hidden_bits` is F16, expected I16"), "{}", load(&setup));
-    rewrite("galore-optim 1", "galore-optim 9");
+    rewrite("galore-optim 2", "galore-optim 9");
     assert!(load(&setup).contains("has format `galore-optim 9`"));
     rewrite(r#""num_steps":"5""#, r#""num_steps":"-""#);
     assert!(load(&setup).contains("num_steps = `-`"));
+}
+
+/// The bytes of a state file with a changed header.
+fn with_header(bytes: &[u8], change: impl Fn(&str) -> String) -> Vec<u8> {
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header = std::str::from_utf8(&bytes[8..8 + length]).unwrap();
+    let changed = change(header);
+    assert_ne!(changed, header);
+    let mut changed = changed.into_bytes();
+    changed.resize(changed.len().next_multiple_of(8), b' ');
+    [&(changed.len() as u64).to_le_bytes(), &changed[..], &bytes[8 + length..]].concat()
+}
+
+#[test]
+fn a_changed_setting_is_named_and_files_that_do_not_say_are_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = file(&directory);
+    let setup = Setup::galore(Kind::Float, WeightUpdate::Exact, ProjectionType::Std);
+    let galore = setup.galore.clone().unwrap();
+    let optimizer = |galore: &GaLoreConfig, adam: &AdamConfig| {
+        let (q, down) = (random(&[10, 16], 1), random(&[16, 10], 2));
+        let parameters = [("q", q), ("down", down)].map(|(name, weight)| parameter(name, &weight, &weight)).into();
+        let targets = group(parameters, adam.clone()).with_galore(galore.clone());
+        GaLoreAdamW::new(vec![targets], WeightUpdate::Exact).unwrap()
+    };
+    let adam = AdamConfig::galore_default();
+    let mut first = optimizer(&galore, &adam);
+    first.step(0.1).unwrap();
+    first.save(&path).unwrap();
+
+    let with = |change: &str| {
+        let mut value = serde_json::to_value(&galore).unwrap();
+        let change: serde_json::Map<_, _> = serde_json::from_str(change).unwrap();
+        value.as_object_mut().unwrap().extend(change);
+        serde_json::from_value::<GaLoreConfig>(value).unwrap()
+    };
+    for (change, expected) in [
+        (r#"{"update_proj_gap":5}"#, "update_proj_gap was 4, is 5 (`q` and 1 more)"),
+        (r#"{"scale":"auto"}"#, "scale was 1.8, is auto"),
+        (r#"{"rank":0.4}"#, "rank was 4, is 0.4"),
+        (r#"{"proj_type":"right"}"#, "proj_type was std, is right (`q` and 1 more)"),
+        (r#"{"subspace":"dct"}"#, "subspace was the default, is dct"),
+        (r#"{"refresh":"staggered"}"#, "refresh was the default, is staggered"),
+        (r#"{"moments":"reset"}"#, "moments was the default, is reset"),
+        (r#"{"lazy_refresh":true}"#, "lazy_refresh was the default, is true"),
+        (r#"{"seed":7}"#, "seed was the default, is 7"),
+        (r#"{"scale":2.5,"update_proj_gap":9}"#, "scale was 1.8, is 2.5 (`q` and 1 more), update_proj_gap was 4, is 9"),
+    ] {
+        let mut other = optimizer(&with(change), &adam);
+        let error = other.load(&path).unwrap_err();
+        assert!(error.to_string().contains(expected), "{change}: {error}");
+        assert_eq!(other.num_steps(), 0);
+        assert!(other.state().unwrap().iter().all(|(_, tensor)| tensor.abs().max().double_value(&[]) == 0.0));
+    }
+    for (change, expected) in [
+        (AdamConfig { beta1: 0.8, ..adam.clone() }, "beta1 was 0.9, is 0.8"),
+        (AdamConfig { beta2: 0.99, ..adam.clone() }, "beta2 was 0.999, is 0.99"),
+        (AdamConfig { epsilon: 1e-8, ..adam.clone() }, "epsilon was 1e-6, is 1e-8"),
+    ] {
+        let error = optimizer(&galore, &change).load(&path).unwrap_err();
+        assert!(matches!(error, Error::StateSettings { .. }), "{error}");
+        assert!(error.to_string().contains(expected), "{error}");
+        assert!(error.to_string().ends_with("use the old values, or start without the state"), "{error}");
+    }
+    // Like the learning rate, weight decay may change.
+    optimizer(&galore, &AdamConfig { weight_decay: 0.1, ..adam.clone() }).load(&path).unwrap();
+    optimizer(&galore, &adam).load(&path).unwrap();
+
+    let bytes = std::fs::read(&path).unwrap();
+    let old = with_header(&bytes, |header| {
+        let start = header.find(r#","settings":"#).unwrap();
+        let end = start
+            + header[start..].find('}').unwrap()
+            + header[start + header[start..].find('}').unwrap()..].find(r#"]"}"#).unwrap()
+            + 2;
+        format!("{}{}", &header[..start], &header[end..]).replace("galore-optim 2", "galore-optim 1")
+    });
+    std::fs::write(&path, old).unwrap();
+    let mut loaded = optimizer(&with(r#"{"update_proj_gap":5}"#), &adam);
+    loaded.load(&path).unwrap();
+    for ((name, found), (_, wanted)) in loaded.state().unwrap().iter().zip(first.state().unwrap()) {
+        assert!(bits_equal(found, &wanted), "{name}");
+    }
+}
+
+#[test]
+fn settings_and_refreshes_that_are_none_are_errors() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = file(&directory);
+    let setup = Setup::galore(Kind::Float, WeightUpdate::Exact, ProjectionType::Std);
+    let mut model = setup.model(&setup.start());
+    // A refresh that is overdue.
+    model.train(0..4);
+    model.gradients.iter_mut().for_each(|gradient| drop(gradient.zero_()));
+    model.optimizer.step(1e-3).unwrap();
+    model.optimizer.save(&path).unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    for (from, to, expected) in [
+        (r#"\"overdue\""#, r#"\"undue\""#, "has bad refreshes: unknown variant `undue`"),
+        (r#"\"basis\":\"overdue\""#, r#"\"moments_since\":77"#, "has refreshes of `down` that cannot be"),
+        (r#"{\"down\":"#, r#"{\"dawn\":"#, "has refreshes of `dawn`, which is no parameter"),
+        (r#""settings":"[{"#, r#""settings":"[["#, "has bad settings"),
+        (r#""settings":"#, r#""sittings":"#, "lacks `settings`"),
+    ] {
+        std::fs::write(&path, with_header(&bytes, |header| header.replacen(from, to, 1))).unwrap();
+        let error = setup.model(&setup.start()).optimizer.load(&path).unwrap_err();
+        assert!(matches!(error, Error::StateFile { .. }) && error.to_string().contains(expected), "{from}: {error}");
+    }
+    std::fs::write(&path, &bytes).unwrap();
+    let mut resumed = setup.model(&model.weights);
+    resumed.optimizer.load(&path).unwrap();
+    for model in [&mut model, &mut resumed] {
+        model.train(5..9);
+    }
+    assert!(model.weights.iter().zip(&resumed.weights).all(|(a, b)| bits_equal(a, b)));
 }
 
 #[test]

@@ -20,7 +20,7 @@ fn run(kind: Kind, update: WeightUpdate) -> Run {
         [(random(&[24, 40], 0) * 0.05).to_kind(Kind::BFloat16), (random(&[64], 1) * 0.05).to_kind(Kind::BFloat16)];
     let weights = start.each_ref().map(|start| start.to_kind(kind).copy());
     let gradients = start.each_ref().map(|start| Tensor::zeros(start.size(), (Kind::Float, tch::Device::Cpu)));
-    let galore = GaLoreConfig { rank: 8, update_proj_gap: 50, scale: 1.8, ..GaLoreConfig::default() };
+    let galore = GaLoreConfig { rank: 8.into(), update_proj_gap: 50, scale: 1.8.into(), ..GaLoreConfig::default() };
     let targets = group(vec![parameter("target", &weights[0], &gradients[0])], AdamConfig::galore_default());
     let others = group(vec![parameter("bias", &weights[1], &gradients[1])], AdamConfig::galore_default());
     let mut optimizer = GaLoreAdamW::new(vec![targets.with_galore(galore), others], update).unwrap();
@@ -126,7 +126,7 @@ fn low_precision_gradients_are_taken_in_float32() {
         // Values that are exact in both types.
         let gradient = random(&[24, 40], 5).to_kind(Kind::BFloat16).to_kind(gradient_kind);
         let bias_gradient = random(&[64], 6).to_kind(Kind::BFloat16).to_kind(gradient_kind);
-        let galore = GaLoreConfig { rank: 8, ..GaLoreConfig::default() };
+        let galore = GaLoreConfig { rank: 8.into(), ..GaLoreConfig::default() };
         let targets = group(vec![parameter("w", &weight, &gradient)], AdamConfig::galore_default());
         let others = group(vec![parameter("b", &bias, &bias_gradient)], AdamConfig::galore_default());
         let mut optimizer = GaLoreAdamW::new(vec![targets.with_galore(galore), others], WeightUpdate::Exact).unwrap();

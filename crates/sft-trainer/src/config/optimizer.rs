@@ -48,15 +48,14 @@ serde_plain::derive_fromstr_from_deserialize!(WeightRounding);
 pub struct OptimizerConfig {
     /// Default `galore_adamw`.
     pub optim: OptimizerName,
-    /// GaLore's `rank`, `update_proj_gap`, `scale`, `proj_type`, as text. Unset: rank 1024, gap
-    /// 500, scale 1.8.
+    /// The fields of [`GaLoreConfig`], as text. Unset: rank 1024, gap 500, scale 1.8.
     pub optim_args: Option<String>,
     /// Modules that GaLore projects. Unset: `attn` and `mlp`.
     #[serde(deserialize_with = "one_or_several")]
     pub optim_target_modules: Option<TargetModules>,
-    /// When the targets' subspaces are refreshed. Unset: together.
+    /// When the targets' subspaces are refreshed. Unset: as `optim_args` says, else together.
     pub galore_refresh: Option<RefreshTiming>,
-    /// How a subspace is found. Unset: auto.
+    /// How a subspace is found. Unset: as `optim_args` says, else auto.
     pub galore_solver: Option<SubspaceSolver>,
     /// Decay of the first moment. Default 0.9.
     pub adam_beta1: f64,
@@ -102,8 +101,10 @@ impl OptimizerConfig {
             return Ok(None);
         }
         let arguments = parse_optim_args(self.optim_args.as_deref().unwrap_or(RECIPE_OPTIM_ARGS))?;
-        let (refresh, solver) = (self.galore_refresh.unwrap_or_default(), self.galore_solver.unwrap_or_default());
-        Ok(Some(GaLoreConfig { refresh, solver, ..arguments }))
+        // An option of its own counts more than a key among many.
+        let refresh = self.galore_refresh.unwrap_or(arguments.refresh);
+        let subspace = self.galore_solver.unwrap_or(arguments.subspace);
+        Ok(Some(GaLoreConfig { refresh, subspace, ..arguments }))
     }
 
     /// GaLore's targets.

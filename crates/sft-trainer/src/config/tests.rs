@@ -24,7 +24,7 @@ fn the_two_required_options_are_the_documented_recipe() {
     assert_eq!((model.dtype, model.attn_implementation), (WeightDtype::BFloat16, AttentionKind::Flash));
     assert_eq!(model.chosen_recompute(), None);
     let galore = config.optimizer.galore().unwrap().unwrap();
-    assert_eq!((galore.rank, galore.update_proj_gap, galore.scale), (1024, 500, 1.8));
+    assert_eq!((galore.rank, galore.update_proj_gap, galore.scale), (1024.into(), 500, 1.8.into()));
     assert_eq!(config.optimizer.targets(), TargetModules::List(vec!["attn".into(), "mlp".into()]));
     assert_eq!(config.optimizer.adam(), AdamConfig::galore_default());
     assert_eq!(config.optimizer.weight_update(Kind::BFloat16, 42), WeightUpdate::Stochastic { seed: 42 });
@@ -74,10 +74,10 @@ fn refreshes_are_staggered_and_solved_as_asked() {
     let resolved = |refresh: &str, solver: &str| {
         let config = resolve(json!({ "galore_refresh": refresh, "galore_solver": solver }))?;
         let galore = config.optimizer.galore()?.unwrap();
-        Ok::<_, Error>((galore.rank, galore.refresh, galore.solver))
+        Ok::<_, Error>((galore.rank, galore.refresh, galore.subspace))
     };
-    assert_eq!(resolved("together", "auto").unwrap(), (1024, RefreshTiming::Together, SubspaceSolver::Auto));
-    assert_eq!(resolved("staggered", "svd").unwrap(), (1024, RefreshTiming::Staggered, SubspaceSolver::Svd));
+    assert_eq!(resolved("together", "auto").unwrap(), (1024.into(), RefreshTiming::Together, SubspaceSolver::Auto));
+    assert_eq!(resolved("staggered", "svd").unwrap(), (1024.into(), RefreshTiming::Staggered, SubspaceSolver::Svd));
     let both = resolved("sometimes", "qr").unwrap_err().to_string();
     assert!(both.contains("sometimes") && both.contains("`staggered`"), "{both}");
     assert!(both.contains("qr") && both.contains("`eigenvectors`"), "{both}");
@@ -176,7 +176,7 @@ fn null_is_what_none_is_in_python() {
     assert_eq!(resolve(json!({ "save_total_limit": null })).unwrap().training.save_total_limit, None);
     assert_eq!(resolve(json!({ "dtype": null })).unwrap().model.dtype.to_string(), "auto");
     let galore = |options| resolve(options).unwrap().optimizer.galore().unwrap().map(|galore| galore.rank);
-    assert_eq!(galore(json!({ "optim_args": null })), Some(128));
+    assert_eq!(galore(json!({ "optim_args": null })), Some(128.into()));
     assert_eq!(galore(json!({ "optim_args": null, "optim": "adamw_torch" })), None);
     resolve(json!({ "optim_target_modules": null, "optim": "adamw_torch" })).unwrap();
     assert!(message(json!({ "optim_target_modules": null })).contains("optim_target_modules is null"));

@@ -14,8 +14,6 @@ use tch::{Device, Kind, Tensor};
 const NAME: &str = "adam";
 /// The number of elements for each thread: 16 bytes of float32.
 const WIDEST: i64 = 4;
-/// The kernel's number for [`WeightFormat::Stochastic`].
-const STOCHASTIC: i64 = 2;
 
 /// Returns whether the kernels of this module can take these operands: contiguous, float32 or
 /// bfloat16, and either all on the CPU or all on one GPU, as for [`kernels::available`].
@@ -48,6 +46,18 @@ pub enum WeightFormat<'a> {
     },
     /// bfloat16, rounded to nearest.
     Nearest,
+}
+
+impl WeightFormat<'_> {
+    /// The kernel's number for the format.
+    fn number(self) -> i64 {
+        match self {
+            WeightFormat::Float => 0,
+            WeightFormat::HiddenBits(_) => 1,
+            WeightFormat::Stochastic { .. } => 2,
+            WeightFormat::Nearest => 3,
+        }
+    }
 }
 
 /// The numbers of one step: `m ← β1 m + (1 − β1) g`, `v ← β2 v + (1 − β2) g²`,
@@ -268,6 +278,17 @@ pub fn write_master(master: &Tensor, Weight { values: weight, format }: Weight<'
     run("write_master", (Kind::Float, Kind::Float), format, &[weight, master], numel, &arguments)
 }
 
+/// How the weights of matrices that lie end to end are stored.
+#[derive(Debug, Clone, Copy)]
+pub enum StackFormat<'a> {
+    /// bfloat16 with hidden bits, as [`WeightFormat::HiddenBits`].
+    HiddenBits(&'a Tensor),
+    /// bfloat16, each matrix rounded stochastically with bits of its own.
+    Stochastic(StackNoise<'a>),
+    /// bfloat16, rounded to nearest.
+    Nearest,
+}
+
 /// The random bits of matrices that lie end to end. The key of matrix `i` is
 /// `mix(seed ^ mix(matrices[i] ^ step))`, with SplitMix64's finaliser as `mix`.
 #[derive(Debug, Clone, Copy)]
@@ -280,18 +301,38 @@ pub struct StackNoise<'a> {
     pub step: u64,
 }
 
-/// Writes `master` (float32) times `factor` to matrices of one shape that lie end to end, bfloat16,
-/// each rounded stochastically with bits of its own. It does the same as [`write_master`] for each
-/// of them, in one launch.
+/// What [`add_to_stack`] adds: `w ← (w · decay_before + factor · product) · decay_after`.
+#[derive(Debug, Clone, Copy)]
+pub struct Addition<'a> {
+    /// float32, one element for each weight.
+    pub product: &'a Tensor,
+    /// Factor on the product.
+    pub factor: f64,
+    /// Factor on the weight before the addition.
+    pub decay_before: f64,
+    /// Factor on the sum.
+    pub decay_after: f64,
+}
+
+/// Adds to matrices of one shape that lie end to end, bfloat16, in one pass over memory. Each
+/// matrix is rounded as [`write_master`] rounds it alone.
 ///
 /// # Errors
 /// The same as for [`full`], and if the tensors are not on a GPU.
-pub fn write_stack(master: &Tensor, weight: &mut Tensor, noise: StackNoise<'_>, factor: f64) -> Result<(), Error> {
+pub fn add_to_stack(weight: &mut Tensor, format: StackFormat<'_>, addition: Addition<'_>) -> Result<(), Error> {
+    let Addition { product, factor, decay_before, decay_after } = addition;
     let numel = weight.numel() as i64;
-    let count = noise.matrices.numel() as i64;
-    check_weight(weight, WeightFormat::Nearest, numel)?;
-    check(NAME, "master", master, weight, Kind::Float, numel)?;
-    check(NAME, "numbers of the matrices", noise.matrices, weight, Kind::Int64, count)?;
+    let (stored, noise) = match format {
+        StackFormat::HiddenBits(hidden) => (WeightFormat::HiddenBits(hidden), None),
+        StackFormat::Stochastic(noise) => (WeightFormat::Stochastic { key: 0 }, Some(noise)),
+        StackFormat::Nearest => (WeightFormat::Nearest, None),
+    };
+    check_weight(weight, stored, numel)?;
+    check(NAME, "product", product, weight, Kind::Float, numel)?;
+    let count = noise.map_or(1, |noise| noise.matrices.numel() as i64);
+    if let Some(noise) = noise {
+        check(NAME, "numbers of the matrices", noise.matrices, weight, Kind::Int64, count)?;
+    }
     if count == 0 || numel % count != 0 {
         return Err(Error::Operand {
             kernel: NAME,
@@ -301,21 +342,31 @@ pub fn write_stack(master: &Tensor, weight: &mut Tensor, noise: StackNoise<'_>, 
         });
     }
     let each = numel / count;
-    let width = Width::of(&[master, weight], Kind::Float, each, WIDEST);
+    let mut aligned: Vec<&Tensor> = vec![product, weight];
+    aligned.extend(hidden(stored));
+    let width = Width::of(&aligned, Kind::Float, each, WIDEST);
     let blocks_each = blocks_for(each / width.0);
-    let definitions = [("WEIGHT_FORMAT", STOCHASTIC), ("NARROW_MOMENTS", 0)];
+    let definitions = [("WEIGHT_FORMAT", stored.number()), ("NARROW_MOMENTS", 0)];
     let source = source(Kind::Float, width, &definitions);
+    let constants = Constants { step: factor, decay_before, ..Constants::of_factor(decay_after) };
     let arguments = [
-        pointer(master),
+        pointer(product),
         pointer(weight),
-        pointer(noise.matrices),
+        optional(hidden(stored)),
+        optional(noise.map(|noise| noise.matrices)),
         Argument::Long(each),
         Argument::Long(blocks_each),
-        Argument::Long(noise.seed as i64),
-        Argument::Long(noise.step as i64),
-        Argument::Float(factor as f32),
+        Argument::Long(noise.map_or(0, |noise| noise.seed as i64)),
+        Argument::Long(noise.map_or(0, |noise| noise.step as i64)),
+        constants.argument(stored),
     ];
-    launch(&source, "write_stack", Grid { blocks: blocks_each * count, threads: THREADS }, weight, &arguments)
+    launch(
+        &source,
+        "add_to_stack",
+        Grid { blocks: blocks_each * count, threads: THREADS, ..Grid::default() },
+        weight,
+        &arguments,
+    )
 }
 
 fn hidden<'a>(format: WeightFormat<'a>) -> Option<&'a Tensor> {
@@ -354,14 +405,8 @@ fn run(
     aligned.extend(hidden(format));
     // The last thread takes the remaining elements one by one, so any length has wide accesses.
     let width = Width::of(&aligned, kind, 0, WIDEST);
-    let number = match format {
-        WeightFormat::Float => 0,
-        WeightFormat::HiddenBits(_) => 1,
-        WeightFormat::Stochastic { .. } => STOCHASTIC,
-        WeightFormat::Nearest => 3,
-    };
-    let definitions = [("WEIGHT_FORMAT", number), ("NARROW_MOMENTS", i64::from(moments == Kind::BFloat16))];
+    let definitions = [("WEIGHT_FORMAT", format.number()), ("NARROW_MOMENTS", i64::from(moments == Kind::BFloat16))];
     let source = source(kind, width, &definitions);
     let blocks = blocks_for((numel + width.0 - 1) / width.0);
-    launch(&source, function, Grid { blocks, threads: THREADS }, operands[0], arguments)
+    launch(&source, function, Grid { blocks, threads: THREADS, ..Grid::default() }, operands[0], arguments)
 }

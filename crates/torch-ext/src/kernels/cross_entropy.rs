@@ -1,11 +1,15 @@
 //! Softmax cross-entropy that writes its gradient over the logits.
 
-use super::{Argument, Grid, Source, Width, check, element_kind, empty, launch, optional, pointer, torch};
+use super::{Argument, Grid, Source, Width, check, driver, element_kind, empty, launch, optional, pointer, torch};
 use crate::Error;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 const NAME: &str = "cross_entropy";
-const THREADS: u32 = 512;
+/// As many as a block can have: where a row fills the shared memory, a multiprocessor runs one
+/// block at a time.
+const THREADS: u32 = 1024;
+/// What the kernel has in shared memory besides logits.
+const OTHER_SHARED_BYTES: i64 = 1024;
 
 /// The result for each row.
 #[derive(Debug)]
@@ -51,9 +55,29 @@ pub fn forward_backward(logits: &mut Tensor, targets: &Tensor, what: Logits<'_>)
             Some(scale)
         }
     };
-    let arguments =
-        [pointer(logits), pointer(targets), pointer(&losses), pointer(&correct), Argument::Long(v), optional(scale)];
+    let kept = if scale.is_some() { kept_logits(logits, kind, v, width)? } else { 0 };
+    let arguments = [
+        pointer(logits),
+        pointer(targets),
+        pointer(&losses),
+        pointer(&correct),
+        Argument::Long(v),
+        Argument::Long(kept),
+        optional(scale),
+    ];
     let blocks = if v == 0 { 0 } else { m };
-    launch(&source, NAME, Grid { blocks, threads: THREADS }, logits, &arguments)?;
+    let bytes = kept * kind.elt_size_in_bytes() as i64;
+    let shared_bytes =
+        u32::try_from(bytes).map_err(|_| Error::Kernel { kernel: NAME, message: "row too long".into() })?;
+    launch(&source, NAME, Grid { blocks, threads: THREADS, shared_bytes }, logits, &arguments)?;
     Ok(RowLosses { losses, correct })
+}
+
+/// How many of a row's logits fit in shared memory, in whole accesses. The others are read again
+/// from the L2 cache, which holds them if they are few.
+fn kept_logits(logits: &Tensor, kind: Kind, v: i64, width: Width) -> Result<i64, Error> {
+    let Device::Cuda(device) = logits.device() else { return Ok(0) };
+    let bytes = i64::from(driver::shared_memory_bytes(device)?) - OTHER_SHARED_BYTES;
+    let fit = bytes.max(0) / kind.elt_size_in_bytes() as i64;
+    Ok(v.min(fit) / width.0 * width.0)
 }

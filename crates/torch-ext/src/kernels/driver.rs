@@ -13,14 +13,19 @@ type Context = *mut c_void;
 type Module = *mut c_void;
 type Function = *mut c_void;
 
+/// Every function may have this much dynamic shared memory. For more, it must be asked.
+const SHARED_BYTES_WITHOUT_ASKING: u32 = 48 << 10;
+
 /// A compiled function of a loaded module (a `CUfunction`), which lives as long as the process.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Handle(usize);
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Grid {
     pub(super) blocks: i64,
     pub(super) threads: u32,
+    /// Dynamic shared memory of a block. At most [`shared_memory_bytes`].
+    pub(super) shared_bytes: u32,
 }
 
 /// An argument of a kernel.
@@ -43,6 +48,7 @@ foreign_library! {
     fn cuCtxSetCurrent(context: Context) -> Status;
     fn cuModuleLoadData(module: *mut Module, image: *const c_void) -> Status;
     fn cuModuleGetFunction(function: *mut Function, module: Module, name: *const c_char) -> Status;
+    fn cuFuncSetAttribute(function: Function, attribute: c_int, value: c_int) -> Status;
     fn cuLaunchKernel(
         function: Function,
         grid_x: c_uint,
@@ -134,15 +140,23 @@ impl Driver {
 pub(super) fn architecture(device: usize) -> Result<i32, Error> {
     const MAJOR: c_int = 75;
     const MINOR: c_int = 76;
+    Ok(attribute(device, MAJOR)? * 10 + attribute(device, MINOR)?)
+}
+
+/// The most shared memory that a block may ask for: 227 KiB on an H100, 48 KiB on old GPUs.
+pub(super) fn shared_memory_bytes(device: usize) -> Result<u32, Error> {
+    const MAX_SHARED_MEMORY_PER_BLOCK_OPTIN: c_int = 97;
+    Ok(attribute(device, MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?.unsigned_abs())
+}
+
+fn attribute(device: usize, attribute: c_int) -> Result<i32, Error> {
     let driver = driver()?;
     let ordinal = driver.ordinal("driver", device)?;
-    let (mut major, mut minor) = (0, 0);
-    // SAFETY: the pointers are valid for the calls.
-    unsafe {
-        driver.check("driver", "cuDeviceGetAttribute", driver.cuDeviceGetAttribute(&mut major, MAJOR, ordinal))?;
-        driver.check("driver", "cuDeviceGetAttribute", driver.cuDeviceGetAttribute(&mut minor, MINOR, ordinal))?;
-    }
-    Ok(major * 10 + minor)
+    let mut value = 0;
+    // SAFETY: the pointer is valid for the call.
+    let status = unsafe { driver.cuDeviceGetAttribute(&mut value, attribute, ordinal) };
+    driver.check("driver", "cuDeviceGetAttribute", status)?;
+    Ok(value)
 }
 
 /// Loads machine code. It is never unloaded.
@@ -211,6 +225,14 @@ pub(super) fn launch(
         })
         .collect();
     driver.within(kernel, device, || {
+        if grid.shared_bytes > SHARED_BYTES_WITHOUT_ASKING {
+            const MAX_DYNAMIC_SHARED_SIZE_BYTES: c_int = 8;
+            let bytes = c_int::try_from(grid.shared_bytes).unwrap_or(c_int::MAX);
+            // SAFETY: the function lives as long as the process.
+            let status =
+                unsafe { driver.cuFuncSetAttribute(function.0 as *mut c_void, MAX_DYNAMIC_SHARED_SIZE_BYTES, bytes) };
+            driver.check(kernel, "cuFuncSetAttribute", status)?;
+        }
         // SAFETY: there is one address for each argument, of the types that the kernel declares.
         // The arguments live during the call, which copies them. The callers have checked the size
         // of the memory behind device pointers. Tensors are freed in stream order.
@@ -223,7 +245,7 @@ pub(super) fn launch(
                 grid.threads,
                 1,
                 1,
-                0,
+                grid.shared_bytes,
                 stream,
                 addresses.as_mut_ptr(),
                 std::ptr::null_mut(),

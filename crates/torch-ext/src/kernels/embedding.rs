@@ -33,5 +33,5 @@ pub fn backward(dy: &Tensor, ids: &Tensor, order: &Tensor, gradient: &mut Tensor
     let arguments =
         [pointer(dy), pointer(ids), pointer(order), pointer(gradient), Argument::Long(n), Argument::Long(d)];
     let blocks = if d == 0 { 0 } else { n };
-    launch(&source, "embedding_backward", Grid { blocks, threads: THREADS }, dy, &arguments)
+    launch(&source, "embedding_backward", Grid { blocks, threads: THREADS, ..Grid::default() }, dy, &arguments)
 }

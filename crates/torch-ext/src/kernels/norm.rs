@@ -25,8 +25,8 @@ pub fn two_norm(x: &Tensor) -> Result<Tensor, Error> {
     let norm = empty(NAME, &[], Kind::Float, x)?;
     let source = Source { name: NAME, text: include_str!("norm/kernel.cu"), kind, width, definitions: &[] };
     let arguments = [pointer(x), pointer(&partial), Argument::Long(n)];
-    launch(&source, "norm_partial", Grid { blocks, threads: THREADS }, x, &arguments)?;
+    launch(&source, "norm_partial", Grid { blocks, threads: THREADS, ..Grid::default() }, x, &arguments)?;
     let arguments = [pointer(&partial), pointer(&norm), Argument::Long(blocks)];
-    launch(&source, "norm_total", Grid { blocks: 1, threads: 1024 }, x, &arguments)?;
+    launch(&source, "norm_total", Grid { blocks: 1, threads: 1024, ..Grid::default() }, x, &arguments)?;
     Ok(norm)
 }

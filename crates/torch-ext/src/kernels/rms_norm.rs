@@ -12,6 +12,34 @@ const BACKWARD_BLOCKS: i64 = 1024;
 /// The width of the widest row. The kernel holds a row in registers.
 const MAX_WIDTH: i64 = 16384;
 
+/// What the normalised x̂ is multiplied with, and when the result is rounded to the type of x. In
+/// float32 and wider only the factor matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gain {
+    /// round(x̂) · w, as Llama and most families have it.
+    Rounded,
+    /// round(x̂ · w), as OLMo 2 has it.
+    Wide,
+    /// round(x̂ · (1 + w)), as Gemma has it, whose weights start at 0.
+    WideOnePlus,
+}
+
+/// The weight of a norm, and how it is used.
+#[derive(Debug, Clone, Copy)]
+pub struct Weight<'a> {
+    /// `[d]`.
+    pub values: &'a Tensor,
+    /// What x̂ is multiplied with.
+    pub gain: Gain,
+}
+
+impl<'a> Weight<'a> {
+    /// A weight that is used as most families do.
+    pub fn rounded(values: &'a Tensor) -> Self {
+        Self { values, gain: Gain::Rounded }
+    }
+}
+
 /// The result of [`forward`].
 #[derive(Debug)]
 pub struct Forward {
@@ -34,7 +62,8 @@ pub fn fits(width: i64) -> bool {
 /// # Errors
 /// [`Error::Operand`] for operands that do not fit, [`Error::Kernel`] when the kernel cannot be
 /// compiled or launched.
-pub fn forward(x: &Tensor, residual: Option<&Tensor>, weight: &Tensor, epsilon: f64) -> Result<Forward, Error> {
+pub fn forward(x: &Tensor, residual: Option<&Tensor>, weight: Weight<'_>, epsilon: f64) -> Result<Forward, Error> {
+    let Weight { values: weight, gain } = weight;
     let kind = element_kind(NAME, x)?;
     let (n, d) = dimensions(x)?;
     check(NAME, "x", x, x, kind, n * d)?;
@@ -49,7 +78,7 @@ pub fn forward(x: &Tensor, residual: Option<&Tensor>, weight: &Tensor, epsilon: 
     let reciprocal_rms = empty(NAME, &[n, 1], Kind::Float, x)?;
     let width = Width::of(&operands, kind, d, 8);
     let threads = threads(d, width);
-    let definitions = [("D", d), ("THREADS", i64::from(threads))];
+    let definitions = definitions(d, threads, gain);
     let source = Source { name: NAME, text: TEXT, kind, width, definitions: &definitions };
     let arguments = [
         pointer(x),
@@ -60,7 +89,7 @@ pub fn forward(x: &Tensor, residual: Option<&Tensor>, weight: &Tensor, epsilon: 
         pointer(&reciprocal_rms),
         Argument::Float(epsilon as f32),
     ];
-    launch(&source, "rms_norm_forward", Grid { blocks: n, threads }, x, &arguments)?;
+    launch(&source, "rms_norm_forward", Grid { blocks: n, threads, ..Grid::default() }, x, &arguments)?;
     Ok(Forward { sum, y, reciprocal_rms })
 }
 
@@ -69,8 +98,8 @@ pub fn forward(x: &Tensor, residual: Option<&Tensor>, weight: &Tensor, epsilon: 
 pub struct Saved<'a> {
     /// The forward's input `[n, d]`, with the residual added.
     pub x: &'a Tensor,
-    /// The weight `[d]`.
-    pub weight: &'a Tensor,
+    /// The weight.
+    pub weight: Weight<'a>,
     /// As in [`Forward`].
     pub reciprocal_rms: &'a Tensor,
 }
@@ -86,7 +115,7 @@ pub fn backward(
     residual: Option<&Tensor>,
     weight_gradient: &mut Tensor,
 ) -> Result<Tensor, Error> {
-    let Saved { x, weight, reciprocal_rms } = saved;
+    let Saved { x, weight: Weight { values: weight, gain }, reciprocal_rms } = saved;
     let kind = element_kind(NAME, x)?;
     let (n, d) = dimensions(x)?;
     for (operand, tensor, kind, numel) in [
@@ -107,7 +136,7 @@ pub fn backward(
     let partial = empty(NAME, &[blocks, d], Kind::Float, x)?;
     let width = Width::of(&operands, kind, d, 8);
     let threads = threads(d, width);
-    let definitions = [("D", d), ("THREADS", i64::from(threads))];
+    let definitions = definitions(d, threads, gain);
     let source = Source { name: NAME, text: TEXT, kind, width, definitions: &definitions };
     let arguments = [
         pointer(dy),
@@ -119,7 +148,7 @@ pub fn backward(
         pointer(&partial),
         Argument::Long(n),
     ];
-    launch(&source, "rms_norm_backward", Grid { blocks, threads }, x, &arguments)?;
+    launch(&source, "rms_norm_backward", Grid { blocks, threads, ..Grid::default() }, x, &arguments)?;
     column_sum::add_partial(&partial, weight_gradient)?;
     Ok(dx)
 }
@@ -131,6 +160,15 @@ fn dimensions(x: &Tensor) -> Result<(i64, i64), Error> {
         return Err(Error::Operand { kernel: NAME, operand: "x", expected, found: format!("{d}") });
     }
     Ok((n, d))
+}
+
+fn definitions(d: i64, threads: u32, gain: Gain) -> [(&'static str, i64); 4] {
+    let (wide, offset) = match gain {
+        Gain::Rounded => (0, 0),
+        Gain::Wide => (1, 0),
+        Gain::WideOnePlus => (1, 1),
+    };
+    [("D", d), ("THREADS", i64::from(threads)), ("WIDE", wide), ("OFFSET", offset)]
 }
 
 /// The number of threads for a row, so that each thread makes only a few accesses to it.

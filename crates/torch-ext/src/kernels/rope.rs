@@ -6,8 +6,8 @@ use tch::{Kind, Tensor};
 
 const NAME: &str = "rope";
 
-/// Rotates the two halves of the first `rotated` heads of x `[n, heads, k]` in place. cos and sin
-/// are `[n, …, k / 2]`, of x's type.
+/// Rotates the two halves of the first `r` values of the first `rotated` heads of x `[n, heads, k]`
+/// in place. cos and sin are `[n, …, r / 2]`, of x's type.
 ///
 /// # Errors
 /// [`Error::Operand`] for operands that do not fit, [`Error::Kernel`] when the kernel cannot be
@@ -15,16 +15,15 @@ const NAME: &str = "rope";
 pub fn rotate(x: &mut Tensor, rotated: i64, cos: &Tensor, sin: &Tensor) -> Result<(), Error> {
     let kind = element_kind(NAME, x)?;
     let (n, heads, k) = torch(NAME, x.size3())?;
-    let half = k / 2;
-    check(NAME, "x", x, x, kind, n * heads * half * 2)?;
-    check_angles(cos, sin, x, kind, n * half)?;
+    let half = check_angles([cos, sin], x, kind, [n, k])?;
+    check(NAME, "x", x, x, kind, n * heads * k)?;
     if !(0..=heads).contains(&rotated) {
         let (expected, found) = (format!("{rotated} heads or more"), format!("{heads}"));
         return Err(Error::Operand { kernel: NAME, operand: "x", expected, found });
     }
-    let width = Width::of(&[x, cos, sin], kind, half, 8);
+    let width = Width::of(&[x, cos, sin], kind, common(half, k), 8);
     let packs = n * rotated * half / width.0;
-    let sizes = [heads, rotated, half, packs].map(Argument::Long);
+    let sizes = [heads, rotated, k, half, packs].map(Argument::Long);
     let arguments = [&[pointer(x), pointer(cos), pointer(sin)], &sizes[..]].concat();
     launch(&source(kind, width), "rope", grid(packs), x, &arguments)
 }
@@ -37,24 +36,35 @@ pub fn rotate(x: &mut Tensor, rotated: i64, cos: &Tensor, sin: &Tensor) -> Resul
 pub fn rotate_back([query, key, value]: [&Tensor; 3], cos: &Tensor, sin: &Tensor) -> Result<Tensor, Error> {
     let kind = element_kind(NAME, query)?;
     let ((n, h, k), (_, g, _)) = (torch(NAME, query.size3())?, torch(NAME, key.size3())?);
-    let half = k / 2;
-    check(NAME, "query", query, query, kind, n * h * half * 2)?;
-    check(NAME, "key", key, query, kind, n * g * half * 2)?;
-    check(NAME, "value", value, query, kind, n * g * half * 2)?;
-    check_angles(cos, sin, query, kind, n * half)?;
+    let half = check_angles([cos, sin], query, kind, [n, k])?;
+    check(NAME, "query", query, query, kind, n * h * k)?;
+    check(NAME, "key", key, query, kind, n * g * k)?;
+    check(NAME, "value", value, query, kind, n * g * k)?;
     let out = empty(NAME, &[n, h + 2 * g, k], kind, query)?;
-    let width = Width::of(&[query, key, value, cos, sin], kind, half, 8);
-    let packs = n * (h + 2 * g) * 2 * half / width.0;
-    let sizes = [h, g, half, packs].map(Argument::Long);
+    let width = Width::of(&[query, key, value, cos, sin], kind, common(half, k), 8);
+    let packs = n * (h + 2 * g) * k / width.0;
+    let sizes = [h, g, k, half, packs].map(Argument::Long);
     let pointers = [query, key, value, &out, cos, sin].map(pointer);
     let arguments = [&pointers[..], &sizes[..]].concat();
     launch(&source(kind, width), "rope_back", grid(packs), query, &arguments)?;
     Ok(out)
 }
 
-fn check_angles(cos: &Tensor, sin: &Tensor, like: &Tensor, kind: Kind, numel: i64) -> Result<(), Error> {
-    check(NAME, "cos", cos, like, kind, numel)?;
-    check(NAME, "sin", sin, like, kind, numel)
+/// r / 2, from the shape of cos, if it and sin fit heads of size k.
+fn check_angles([cos, sin]: [&Tensor; 2], like: &Tensor, kind: Kind, [n, k]: [i64; 2]) -> Result<i64, Error> {
+    let half = cos.size().last().copied().unwrap_or(0);
+    if half < 1 || 2 * half > k {
+        let (expected, found) = (format!("1 to {} values of each token", k / 2), format!("{:?}", cos.size()));
+        return Err(Error::Operand { kernel: NAME, operand: "cos", expected, found });
+    }
+    check(NAME, "cos", cos, like, kind, n * half)?;
+    check(NAME, "sin", sin, like, kind, n * half)?;
+    Ok(half)
+}
+
+/// The greatest common divisor, which the number of elements in an access has to divide.
+fn common(a: i64, b: i64) -> i64 {
+    if b == 0 { a } else { common(b, a % b) }
 }
 
 fn source(kind: Kind, width: Width) -> Source<'static> {
@@ -62,5 +72,5 @@ fn source(kind: Kind, width: Width) -> Source<'static> {
 }
 
 fn grid(packs: i64) -> Grid {
-    Grid { blocks: blocks_for(packs), threads: THREADS }
+    Grid { blocks: blocks_for(packs), threads: THREADS, ..Grid::default() }
 }

@@ -6,15 +6,24 @@ use tch::{Kind, Tensor};
 
 const NAME: &str = "swiglu";
 
-/// Returns silu(gate) · up `[n, f]` from gate and up `[n, 2 f]`.
+/// The activation of the gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// x σ(x).
+    Silu,
+    /// GELU, approximated by tanh.
+    GeluTanh,
+}
+
+/// Returns act(gate) · up `[n, f]` from gate and up `[n, 2 f]`.
 ///
 /// # Errors
 /// [`Error::Operand`] for operands that do not fit, [`Error::Kernel`] when the kernel cannot be
 /// compiled or launched.
-pub fn forward(gate_up: &Tensor) -> Result<Tensor, Error> {
+pub fn forward(activation: Activation, gate_up: &Tensor) -> Result<Tensor, Error> {
     let (kind, n, f) = operand(gate_up)?;
     let out = empty(NAME, &[n, f], kind, gate_up)?;
-    run("swiglu_forward", (kind, n, f), &[gate_up, &out])?;
+    run("swiglu_forward", activation, (kind, n, f), &[gate_up, &out])?;
     Ok(out)
 }
 
@@ -23,11 +32,11 @@ pub fn forward(gate_up: &Tensor) -> Result<Tensor, Error> {
 ///
 /// # Errors
 /// The same as for [`forward`].
-pub fn backward(da: Tensor, gate_up: &Tensor) -> Result<(Tensor, Tensor), Error> {
+pub fn backward(activation: Activation, da: Tensor, gate_up: &Tensor) -> Result<(Tensor, Tensor), Error> {
     let (kind, n, f) = operand(gate_up)?;
     check(NAME, "da", &da, gate_up, kind, n * f)?;
     let d_gate_up = empty(NAME, &[n, 2 * f], kind, gate_up)?;
-    run("swiglu_backward", (kind, n, f), &[&da, gate_up, &d_gate_up])?;
+    run("swiglu_backward", activation, (kind, n, f), &[&da, gate_up, &d_gate_up])?;
     Ok((d_gate_up, da))
 }
 
@@ -38,11 +47,23 @@ fn operand(gate_up: &Tensor) -> Result<(Kind, i64, i64), Error> {
     Ok((kind, n, width / 2))
 }
 
-fn run(function: &'static str, (kind, n, f): (Kind, i64, i64), tensors: &[&Tensor]) -> Result<(), Error> {
+fn run(
+    function: &'static str,
+    activation: Activation,
+    (kind, n, f): (Kind, i64, i64),
+    tensors: &[&Tensor],
+) -> Result<(), Error> {
+    let definitions = [("GELU_TANH", i64::from(activation == Activation::GeluTanh))];
     let width = Width::of(tensors, kind, f, 8);
-    let source = Source { name: NAME, text: include_str!("swiglu/kernel.cu"), kind, width, definitions: &[] };
+    let source = Source { name: NAME, text: include_str!("swiglu/kernel.cu"), kind, width, definitions: &definitions };
     let packs = n * f / width.0;
     let pointers = tensors.iter().map(|tensor| pointer(tensor));
     let arguments: Vec<Argument> = pointers.chain([f, packs].map(Argument::Long)).collect();
-    launch(&source, function, Grid { blocks: blocks_for(packs), threads: THREADS }, tensors[0], &arguments)
+    launch(
+        &source,
+        function,
+        Grid { blocks: blocks_for(packs), threads: THREADS, ..Grid::default() },
+        tensors[0],
+        &arguments,
+    )
 }

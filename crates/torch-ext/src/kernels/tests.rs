@@ -37,12 +37,18 @@ fn refuses_what_it_cannot_take() {
     let tensor = Tensor::zeros([2, 8], (Kind::Float, Device::Cpu));
     assert!(!available(&[&tensor]) && !available(&[]));
     assert!(norm::two_norm(&tensor).unwrap_err().to_string().contains("x must be 16 contiguous elements"));
-    assert!(swiglu::forward(&tensor).unwrap_err().to_string().contains("gate_up must be 16 contiguous"));
+    assert!(
+        swiglu::forward(swiglu::Activation::Silu, &tensor)
+            .unwrap_err()
+            .to_string()
+            .contains("gate_up must be 16 contiguous")
+    );
     assert!(norm::two_norm(&tensor).unwrap_err().to_string().ends_with("found [2, 8] of Float on Cpu"));
     if let Some(device) = gpu() {
         let tensor = Tensor::zeros([2, 8], (Kind::Float, device));
         assert!(!available(&[&tensor.tr()]) && !available(&[&tensor.to_kind(Kind::Double)]));
-        let message = swiglu::backward(tensor.narrow(1, 0, 3), &tensor).unwrap_err().to_string();
+        let message =
+            swiglu::backward(swiglu::Activation::Silu, tensor.narrow(1, 0, 3), &tensor).unwrap_err().to_string();
         assert!(message.contains("da must be 8 contiguous"), "{message}");
     }
 }
@@ -50,7 +56,7 @@ fn refuses_what_it_cannot_take() {
 #[test]
 fn cross_entropy_and_its_gradient() {
     each(|kind, device| {
-        for (m, v) in [(1, 1), (3, 7), (5, 1000), (17, 4104), (64, 151_936)] {
+        for (m, v) in [(1, 1), (3, 7), (5, 1000), (17, 4104), (9, 49_152), (4, 151_935), (64, 151_936)] {
             let logits = random(&[m, v], kind, device) * 3.0;
             let targets = Tensor::randint(v, [m], (Kind::Int64, device));
             let wide = logits.to_kind(Kind::Double);
@@ -92,18 +98,23 @@ fn rms_norm_with_and_without_residual() {
             let (x, residual, weight) =
                 (random(&[n, d], kind, device), random(&[n, d], kind, device), random(&[d], kind, device));
             let dy = random(&[n, d], kind, device);
-            for residual in [None, Some(&residual)] {
+            let gains = [rms_norm::Gain::Rounded, rms_norm::Gain::Wide, rms_norm::Gain::WideOnePlus];
+            for (residual, gain) in
+                [None, Some(&residual)].into_iter().flat_map(|residual| gains.map(|gain| (residual, gain)))
+            {
+                let gained = rms_norm::Weight { values: &weight, gain };
+                let offset = if gain == rms_norm::Gain::WideOnePlus { 1.0 } else { 0.0 };
                 let sum = residual.map_or(x.copy(), |residual| &x + residual);
                 let leaf = sum.to_kind(Kind::Double).detach().set_requires_grad(true);
                 let wide_weight = weight.to_kind(Kind::Double).detach().set_requires_grad(true);
                 let mean = (&leaf * &leaf).mean_dim([1i64].as_slice(), true, Kind::Double);
-                let reference = &leaf * (mean + 1e-6).rsqrt() * &wide_weight;
+                let reference = &leaf * (mean + 1e-6).rsqrt() * (&wide_weight + offset);
                 (&reference * dy.to_kind(Kind::Double)).sum(Kind::Double).backward();
 
-                let ours = rms_norm::forward(&x, residual, &weight, 1e-6).unwrap();
+                let ours = rms_norm::forward(&x, residual, gained, 1e-6).unwrap();
                 assert_close(&ours.y, &reference, kind, "output");
                 assert!(ours.sum.is_none_or(|ours| ours.equal(&sum)));
-                let saved = rms_norm::Saved { x: &sum, weight: &weight, reciprocal_rms: &ours.reciprocal_rms };
+                let saved = rms_norm::Saved { x: &sum, weight: gained, reciprocal_rms: &ours.reciprocal_rms };
                 let mut d_weight = Tensor::ones([d], (Kind::Float, device));
                 let dx = rms_norm::backward(&dy, saved, residual, &mut d_weight).unwrap();
                 let wanted = residual.map_or(leaf.grad(), |residual| leaf.grad() + residual);
@@ -119,13 +130,21 @@ fn sums_of_columns_are_added() {
     each(|kind, device| {
         for (rows, columns) in [(1, 1), (7, 33), (300, 8), (2500, 3072), (4100, 576)] {
             let x = random(&[rows, columns], kind, device);
-            let sum = x.to_kind(Kind::Double).sum_dim_intlist(0, false, None);
-            for gradient_kind in [Kind::Float, Kind::BFloat16] {
-                let before = random(&[columns], gradient_kind, device);
-                let mut gradient = before.copy();
-                column_sum::add(&x, &mut gradient).unwrap();
-                assert_close(&gradient, &(before.to_kind(Kind::Double) + &sum), gradient_kind, "sum of columns");
+            // Columns of wider matrices, aligned for wide accesses and not.
+            for x in [x.shallow_clone(), random(&[rows, columns + 16], kind, device).narrow(1, 8, columns), {
+                random(&[rows, columns + 3], kind, device).narrow(1, 1, columns)
+            }] {
+                let sum = x.to_kind(Kind::Double).sum_dim_intlist(0, false, None);
+                assert!(column_sum::available(&x, &x.get(0).contiguous()));
+                for gradient_kind in [Kind::Float, Kind::BFloat16] {
+                    let before = random(&[columns], gradient_kind, device);
+                    let mut gradient = before.copy();
+                    column_sum::add(&x, &mut gradient).unwrap();
+                    assert_close(&gradient, &(before.to_kind(Kind::Double) + &sum), gradient_kind, "sum of columns");
+                }
             }
+            let transposed = x.tr();
+            assert!(rows < 2 || !column_sum::available(&transposed, &transposed.get(0).contiguous()));
         }
     });
 }
@@ -161,20 +180,29 @@ fn norm_of_any_length_and_place() {
 #[test]
 fn rope_and_back() {
     each(|kind, device| {
-        for (n, h, g, k) in [(1, 1, 1, 2), (5, 3, 1, 6), (100, 14, 2, 64), (7, 2, 2, 128)] {
+        for (n, h, g, k, r) in [
+            (1, 1, 1, 2, 2),
+            (5, 3, 1, 6, 6),
+            (100, 14, 2, 64, 64),
+            (7, 2, 2, 128, 128),
+            (5, 3, 1, 7, 4),
+            (9, 4, 2, 128, 96),
+            (9, 4, 2, 80, 32),
+            (9, 4, 2, 96, 18),
+        ] {
             let x = random(&[n, h + 2 * g, k], kind, device);
-            let angles = Tensor::randn([n, 1, k / 2], (Kind::Float, device));
+            let angles = Tensor::randn([n, 1, r / 2], (Kind::Float, device));
             let (cos, sin) = (angles.cos().to_kind(kind), angles.sin().to_kind(kind));
             let turning = x.narrow(1, 0, h + g).to_kind(Kind::Double);
             let value = x.narrow(1, h + g, g);
             let turned = |sign: f64| {
-                let (halves, sin) = (turning.chunk(2, 2), sin.to_kind(Kind::Double) * sign);
+                let (halves, sin) = (turning.narrow(2, 0, r).chunk(2, 2), sin.to_kind(Kind::Double) * sign);
                 let turned = [
                     &halves[0] * &cos - &halves[1] * &sin,
                     &halves[1] * &cos + &halves[0] * &sin,
-                    value.to_kind(Kind::Double),
+                    turning.narrow(2, r, k - r),
                 ];
-                Tensor::cat(&[Tensor::cat(&turned[..2], 2), turned[2].shallow_clone()], 1)
+                Tensor::cat(&[Tensor::cat(&turned, 2), value.to_kind(Kind::Double)], 1)
             };
             let mut ours = x.copy();
             rope::rotate(&mut ours, h + g, &cos, &sin).unwrap();
@@ -191,21 +219,25 @@ fn rope_and_back() {
 #[test]
 fn swiglu_and_its_gradients() {
     each(|kind, device| {
-        for [n, f] in [[1, 1], [3, 7], [33, 8], [100, 2816]] {
+        let (silu, gelu) = (swiglu::Activation::Silu, swiglu::Activation::GeluTanh);
+        let cases =
+            [silu, gelu].map(|activation| [[1, 1], [3, 7], [33, 8], [100, 2816]].map(|shape| (activation, shape)));
+        for (activation, [n, f]) in cases.into_iter().flatten() {
             let (gate_up, da) = (random(&[n, 2 * f], kind, device), random(&[n, f], kind, device));
             let leaf = gate_up.to_kind(Kind::Double).detach().set_requires_grad(true);
             let halves = leaf.chunk(2, 1);
-            let reference = halves[0].silu() * &halves[1];
+            let activated = if activation == silu { halves[0].silu() } else { halves[0].gelu("tanh") };
+            let reference = activated * &halves[1];
             (&reference * da.to_kind(Kind::Double)).sum(Kind::Double).backward();
-            assert_close(&swiglu::forward(&gate_up).unwrap(), &reference, kind, "output");
-            let (d_gate_up, a) = swiglu::backward(da.copy(), &gate_up).unwrap();
+            assert_close(&swiglu::forward(activation, &gate_up).unwrap(), &reference, kind, "output");
+            let (d_gate_up, a) = swiglu::backward(activation, da.copy(), &gate_up).unwrap();
             assert_close(&d_gate_up, &leaf.grad(), kind, "gradient");
             assert_close(&a, &reference, kind, "output of the backward");
         }
         // A view that is not aligned for wide accesses.
         let view = random(&[65], kind, device).narrow(0, 1, 64).view([2, 32]);
         let halves = view.chunk(2, 1);
-        assert_close(&swiglu::forward(&view).unwrap(), &(halves[0].silu() * &halves[1]), kind, "unaligned");
+        assert_close(&swiglu::forward(silu, &view).unwrap(), &(halves[0].silu() * &halves[1]), kind, "unaligned");
     });
 }
 
@@ -269,9 +301,9 @@ fn a_narrow_gradient_and_its_direction() {
     });
 }
 
-/// One launch for a stack of matrices rounds each as a launch of its own does.
+/// One launch for a stack of matrices adds to each, and rounds each as a launch of its own does.
 #[test]
-fn a_stack_is_rounded_with_the_bits_of_its_matrices() {
+fn a_stack_is_updated_as_its_matrices_are() {
     let Some(device) = gpu() else { return };
     let mix = |value: u64| {
         let z = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -280,19 +312,39 @@ fn a_stack_is_rounded_with_the_bits_of_its_matrices() {
         z ^ (z >> 31)
     };
     for (count, rows, cols) in [(1, 1, 1), (3, 5, 7), (4, 33, 64), (5, 512, 200)] {
-        let master = random(&[count, rows, cols], Kind::Float, device);
+        let shape = [count, rows, cols];
+        let (product, weights) = (random(&shape, Kind::Float, device), random(&shape, Kind::BFloat16, device));
+        let hidden = Tensor::randint_low(-0x8000, 0x7fff, shape, (Kind::Int16, device));
         let numbers: Vec<i64> = (0..count).map(|index| (mix(index as u64) as i64) ^ 7).collect();
-        let (seed, step) = (42, mix(17));
-        let mut stacked = Tensor::zeros([count, rows, cols], (Kind::BFloat16, device));
         let matrices = Tensor::from_slice(&numbers).to_device(device);
+        let (seed, step) = (42, mix(17));
         let noise = adam::StackNoise { matrices: &matrices, seed, step };
-        adam::write_stack(&master, &mut stacked, noise, 0.5).unwrap();
-        for (number, index) in numbers.iter().zip(0..) {
-            let mut values = Tensor::zeros([rows, cols], (Kind::BFloat16, device));
-            let key = mix(seed ^ mix(*number as u64 ^ step));
-            let weight = adam::Weight { values: &mut values, format: adam::WeightFormat::Stochastic { key } };
-            adam::write_master(&master.select(0, index), weight, 0.5).unwrap();
-            assert!(values.equal(&stacked.select(0, index)), "{count} {rows} {cols}: matrix {index}");
+        for (name, format) in [
+            ("hidden bits", adam::StackFormat::HiddenBits(&hidden)),
+            ("stochastic", adam::StackFormat::Stochastic(noise)),
+            ("nearest", adam::StackFormat::Nearest),
+        ] {
+            let (mut stacked, hidden_before) = (weights.copy(), hidden.copy());
+            let addition = adam::Addition { product: &product, factor: 0.25, decay_before: 0.5, decay_after: 0.75 };
+            adam::add_to_stack(&mut stacked, format, addition).unwrap();
+            for (number, index) in numbers.iter().zip(0..) {
+                let (values, hidden) = (weights.select(0, index).copy(), hidden_before.select(0, index).copy());
+                let own_format = match format {
+                    adam::StackFormat::HiddenBits(_) => adam::WeightFormat::HiddenBits(&hidden),
+                    adam::StackFormat::Stochastic(_) => {
+                        adam::WeightFormat::Stochastic { key: mix(seed ^ mix(*number as u64 ^ step)) }
+                    }
+                    adam::StackFormat::Nearest => adam::WeightFormat::Nearest,
+                };
+                let mut master = Tensor::zeros([rows, cols], (Kind::Float, device));
+                adam::read_master(&values, own_format, 0.5, &mut master).unwrap();
+                // Exact: all factors are powers of two. In the sum, one rounding.
+                let master = master + product.select(0, index) * 0.25;
+                let weight = adam::Weight { values: &mut values.shallow_clone(), format: own_format };
+                adam::write_master(&master, weight, 0.75).unwrap();
+                assert!(values.equal(&stacked.select(0, index)), "{name} {count} {rows} {cols}: matrix {index}");
+            }
+            hidden.shallow_clone().copy_(&hidden_before);
         }
     }
 }

@@ -28,7 +28,7 @@ fn is_refused_here(case: &Case) -> bool {
         || (says("num_attention_heads") == Some(&json!("absent")) && case.changes.len() == 1)
         || says("attention_dropout") == Some(&json!(0.1))
         || says("is_causal") == Some(&json!(false))
-        || says_rope(&["yarn", "proportional", "none_such"])
+        || says_rope(&["proportional", "none_such"])
         || partial(Some(&Value::Object(case.changes.clone())))
         || partial(says("rope_parameters"))
         || says("rope_scaling") == Some(&json!([]))

@@ -21,27 +21,34 @@ pub struct Saved {
     forward: torch_ext::cudnn::Forward,
 }
 
-/// Whether cuDNN is used for heads of this type, size and number, and rows of this length.
+/// Whether cuDNN is used for heads of this type, size and number, and rows of this length. Query
+/// heads may share key heads: libtorch hands such tensors to cuDNN as they are.
 pub(crate) fn takes(device: Device, compute: Kind, head_dim: i64, [heads, key_heads]: [i64; 2], length: i64) -> bool {
     device.is_cuda()
         && matches!(compute, Kind::BFloat16 | Kind::Half)
-        && matches!(head_dim, 64 | 128)
-        && heads == key_heads
+        && matches!(head_dim, 64 | 96 | 128 | 256)
+        && heads % key_heads == 0
         && length >= SHORTEST
         && !REFUSED.load(Ordering::Relaxed)
 }
 
-/// The output, `[n, h, k]`. `None` if rows differ in length, and if cuDNN cannot compute this.
+/// The output, `[n, h, k]`. `None` if rows differ in length or are longer than the window, and if
+/// cuDNN cannot compute this. libtorch's call of cuDNN knows no window and no cap.
 pub(super) fn forward(inputs: Inputs<'_>) -> Result<Option<(Tensor, Saved)>, Error> {
-    let Inputs { query, key, value, rows, scale } = inputs;
+    let Inputs { query, key, value, rows, scores } = inputs;
     let ((_, h, k), (_, g, _)) = (query.size3()?, key.size3()?);
     let (device, kind) = (query.device(), query.f_kind()?);
-    let Some(rows) = rows.as_one_group().filter(|rows| takes(device, kind, k, [h, g], rows.length)) else {
+    let fits = |rows: &RowGroup| {
+        takes(device, kind, k, [h, g], rows.length)
+            && scores.window_within(rows.length).is_none()
+            && scores.soft_cap.is_none()
+    };
+    let Some(rows) = rows.as_one_group().filter(fits) else {
         return Ok(None);
     };
     let view = |tensor| group_view(tensor, &rows);
     let inputs = AttentionInputs { query: &view(query)?, key: &view(key)?, value: &view(value)? };
-    match torch_ext::cudnn::forward(inputs, scale) {
+    match torch_ext::cudnn::forward(inputs, scores.scale) {
         Ok(forward) => Ok(Some((flat(&forward.output)?, Saved { rows, forward }))),
         // Fewer rows may fit, so this does not rule out cuDNN.
         Err(error) if torch_ext::AllocationFailure::recognise(&error.to_string()).is_some() => Err(error.into()),

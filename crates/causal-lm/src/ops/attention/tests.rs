@@ -3,7 +3,7 @@ use crate::ops::check::{Check, assert_close, device, each_precision, random};
 use tch::Device;
 
 /// Attention row by row and head by head, without grouping rows or repeating heads.
-fn reference(t: &[Tensor], lengths: &[usize], scale: f64) -> Tensor {
+fn reference(t: &[Tensor], lengths: &[usize], scores: Scores) -> Tensor {
     let (h, g) = (t[0].size()[1], t[1].size()[1]);
     let mut start = 0;
     let mut outputs = Vec::new();
@@ -12,9 +12,15 @@ fn reference(t: &[Tensor], lengths: &[usize], scale: f64) -> Tensor {
             .map(|head| {
                 let of = |tensor: &Tensor, head: i64| tensor.narrow(0, start, length).select(1, head);
                 let (query, key, value) = (of(&t[0], head), of(&t[1], head / (h / g)), of(&t[2], head / (h / g)));
-                let future = Tensor::ones([length, length], (Kind::Bool, device())).triu(1);
-                let scores = (query.matmul(&key.tr()) * scale).masked_fill(&future, f64::NEG_INFINITY);
-                scores.softmax(1, Kind::Double).matmul(&value)
+                let mut values = query.matmul(&key.tr()) * scores.scale;
+                if let Some(cap) = scores.soft_cap {
+                    values = (values / cap).tanh() * cap;
+                }
+                let places = Tensor::arange(length, (Kind::Int64, device()));
+                let distance = places.unsqueeze(1) - places.unsqueeze(0);
+                let window = scores.window.map_or(length, |window| window.get() as i64);
+                let hidden = distance.lt(0).logical_or(&distance.ge(window));
+                values.masked_fill(&hidden, f64::NEG_INFINITY).softmax(1, Kind::Double).matmul(&value)
             })
             .collect();
         outputs.push(Tensor::stack(&heads, 1));
@@ -31,13 +37,13 @@ fn both_implementations_equal_autograd() {
         for attention in [AttentionKind::Flash, AttentionKind::Eager] {
             each_precision(|kind| {
                 let n = lengths.iter().sum::<usize>() as i64;
-                let scale = 1.0 / (k as f64).sqrt();
+                let scores = Scores::scaled(1.0 / (k as f64).sqrt());
                 let rows = RowLayout::new(&lengths, device()).unwrap();
                 let (query, key, value) =
                     (random(&[n, h, k], kind), random(&[n, g, k], kind), random(&[n, g, k], kind));
                 let d_output = random(&[n, h, k], kind);
-                let mut check = Check::of(&[&query, &key, &value], &d_output, |t| reference(t, &lengths, scale));
-                let inputs = Inputs { query: &query, key: &key, value: &value, rows: &rows, scale };
+                let mut check = Check::of(&[&query, &key, &value], &d_output, |t| reference(t, &lengths, scores));
+                let inputs = Inputs { query: &query, key: &key, value: &value, rows: &rows, scores };
                 let (output, saved) = forward(attention, inputs).unwrap();
                 check.forward(&output);
                 let gradients = backward(&d_output, inputs, &saved).unwrap();
@@ -57,20 +63,30 @@ fn both_implementations_equal_autograd() {
 /// tensor. On a CPU both kinds run the same kernel.
 #[test]
 fn rows_of_one_length_with_cudnn_equal_sdpa_and_the_reference() {
-    for (lengths, h, g, k) in
-        [(vec![512; 3], 4, 4, 64), (vec![640; 2], 2, 2, 128), (vec![512, 513], 2, 2, 64), (vec![520; 2], 4, 2, 64)]
-    {
+    for (lengths, h, g, k) in [
+        (vec![512; 3], 4, 4, 64),
+        (vec![640; 2], 2, 2, 128),
+        (vec![512, 513], 2, 2, 64),
+        // Fewer key heads than query heads.
+        (vec![520; 2], 4, 2, 64),
+        (vec![1024], 14, 2, 64),
+        (vec![512; 2], 6, 1, 128),
+        (vec![777], 12, 2, 128),
+        (vec![512; 2], 4, 2, 96),
+        (vec![576; 2], 4, 1, 256),
+    ] {
         // On the CPU short rows take the same path.
         let lengths: Vec<usize> =
             if device().is_cuda() { lengths } else { lengths.iter().map(|length| length / 16).collect() };
         for kind in [Kind::Float, Kind::BFloat16] {
             let n = lengths.iter().sum::<usize>() as i64;
-            let scale = 1.0 / (k as f64).sqrt();
+            let scores = Scores::scaled(1.0 / (k as f64).sqrt());
             let rows = RowLayout::new(&lengths, device()).unwrap();
             let parts = random(&[n, h + 2 * g, k], kind).split_with_sizes([h, g, g], 1);
-            let inputs = Inputs { query: &parts[0], key: &parts[1], value: &parts[2], rows: &rows, scale };
+            let inputs = Inputs { query: &parts[0], key: &parts[1], value: &parts[2], rows: &rows, scores };
             let d_output = random(&[n, h, k], kind);
-            let mut check = Check::of(&[&parts[0], &parts[1], &parts[2]], &d_output, |t| reference(t, &lengths, scale));
+            let mut check =
+                Check::of(&[&parts[0], &parts[1], &parts[2]], &d_output, |t| reference(t, &lengths, scores));
             let all = [AttentionKind::Flash, AttentionKind::Sdpa].map(|attention| {
                 let (output, saved) = forward(attention, inputs).unwrap();
                 check.forward(&output);
@@ -78,7 +94,7 @@ fn rows_of_one_length_with_cudnn_equal_sdpa_and_the_reference() {
                 check.gradient(0, &gradients.query);
                 check.gradient(1, &gradients.key);
                 check.gradient(2, &gradients.value);
-                let fits = device().is_cuda() && kind == Kind::BFloat16 && h == g && lengths[0] == lengths[1];
+                let fits = device().is_cuda() && kind == Kind::BFloat16 && lengths[0] == lengths[1];
                 let expected = fits && attention == AttentionKind::Flash;
                 assert_eq!(matches!(saved, Saved::Cudnn(_)), expected, "{lengths:?} {kind:?} {attention:?}");
                 [output, gradients.query, gradients.key, gradients.value].map(|tensor| {
@@ -93,6 +109,46 @@ fn rows_of_one_length_with_cudnn_equal_sdpa_and_the_reference() {
     }
 }
 
+/// Rows within the window, rows that end in it, and rows of several parts; caps that change the
+/// scores by much.
+#[test]
+fn windows_and_capped_scores_equal_autograd() {
+    for (lengths, window, soft_cap) in [
+        (vec![5, 3, 3], Some(1), None),
+        (vec![5, 3, 3, 12, 4], Some(4), None),
+        (vec![9, 2], Some(9), None),
+        (vec![1100, 40], Some(37), None),
+        (vec![700, 700], Some(600), None),
+        (vec![5, 3, 3], None, Some(0.7)),
+        (vec![530, 7], None, Some(2.0)),
+        (vec![530, 7], Some(20), Some(0.5)),
+    ] {
+        let scores = Scores { scale: 0.4, window: window.and_then(NonZeroUsize::new), soft_cap };
+        for (attention, h, g) in
+            [(AttentionKind::Flash, 4, 2), (AttentionKind::Eager, 4, 2), (AttentionKind::Flash, 1, 1)]
+        {
+            each_precision(|kind| {
+                let n = lengths.iter().sum::<usize>() as i64;
+                let rows = RowLayout::new(&lengths, device()).unwrap();
+                let (query, key, value) =
+                    (random(&[n, h, 8], kind), random(&[n, g, 8], kind), random(&[n, g, 8], kind));
+                let d_output = random(&[n, h, 8], kind);
+                let mut check = Check::of(&[&query, &key, &value], &d_output, |t| reference(t, &lengths, scores));
+                let inputs = Inputs { query: &query, key: &key, value: &value, rows: &rows, scores };
+                let (output, saved) = forward(attention, inputs).unwrap();
+                check.forward(&output);
+                let gradients = backward(&d_output, inputs, &saved).unwrap();
+                if window != Some(1) {
+                    // A token that sees only itself has no gradient of q and k but rounding errors.
+                    check.gradient(0, &gradients.query);
+                    check.gradient(1, &gradients.key);
+                }
+                check.gradient(2, &gradients.value);
+            });
+        }
+    }
+}
+
 #[test]
 fn tensors_that_do_not_fit_are_refused() {
     let rows = RowLayout::new(&[4], Device::Cpu).unwrap();
@@ -102,12 +158,12 @@ fn tensors_that_do_not_fit_are_refused() {
         (zeros(&[4, 3, 4]), zeros(&[4, 2, 4])),
         (zeros(&[4, 2, 4]), zeros(&[4, 2, 6])),
     ] {
-        let inputs = Inputs { query: &query, key: &key, value: &key, rows: &rows, scale: 1.0 };
+        let inputs = Inputs { query: &query, key: &key, value: &key, rows: &rows, scores: Scores::scaled(1.0) };
         let result = forward(AttentionKind::Flash, inputs);
         assert!(matches!(result, Err(Error::Shape { operation: "attention", .. })));
     }
     let vector = &zeros(&[4]);
-    let inputs = Inputs { query: vector, key: vector, value: vector, rows: &rows, scale: 1.0 };
+    let inputs = Inputs { query: vector, key: vector, value: vector, rows: &rows, scores: Scores::scaled(1.0) };
     assert!(forward(AttentionKind::Flash, inputs).is_err());
 }
 

@@ -274,7 +274,6 @@ write_master(const float* master, W* weight, u16* hidden, i64 n, Constants c) {
   }
 }
 
-#if WEIGHT_FORMAT == 2
 // SplitMix64's finaliser.
 __device__ __forceinline__ u64 mix(u64 z) {
   z += 0x9e3779b97f4a7c15ull;
@@ -283,19 +282,39 @@ __device__ __forceinline__ u64 mix(u64 z) {
   return z ^ (z >> 31);
 }
 
-// Matrices of `each` elements that lie end to end. Each has `blocks_each` blocks and its own random
-// bits: element i of a matrix rounds as element i of `write_master` with the matrix's key.
+// w ← (w · before + step · product) · after
+//
+// For matrices of `each` elements that lie end to end. Each has `blocks_each` blocks. Where weights
+// are rounded stochastically, each has its own random bits: element i of a matrix rounds as element
+// i of `write_master` with the matrix's key.
+//
+// Bytes for each element: 4 for the product, and 8, 8, 4 or 4 for the weight.
 extern "C" __global__ void __launch_bounds__(256)
-write_stack(const float* master, W* weight, const u64* matrices, i64 each, i64 blocks_each, u64 seed, u64 step,
-            float factor) {
+add_to_stack(const float* product, W* weight, u16* hidden, const u64* matrices, i64 each, i64 blocks_each, u64 seed,
+             u64 step, Constants c) {
   const i64 matrix = quotient(blockIdx.x, blocks_each);
   const i64 i = ((blockIdx.x - matrix * blocks_each) * blockDim.x + threadIdx.x) * VEC;
   if (i >= each) return;
+#if WEIGHT_FORMAT == 2
   const u64 key = mix(seed ^ mix(matrices[matrix] ^ step));
-  Constants c;
-  c.after = factor;
   c.key_low = static_cast<u32>(key);
   c.key_high = static_cast<u32>(key >> 32);
-  write<VEC>(master + matrix * each, weight + matrix * each, nullptr, i, c);
-}
 #endif
+  const i64 at = matrix * each + i;
+  float p[VEC];
+  load(product + at, p);
+  Pack<VEC, W> w = *reinterpret_cast<const Pack<VEC, W>*>(weight + at);
+  Pack<VEC, u16> h;
+#if WEIGHT_FORMAT == 1
+  h = *reinterpret_cast<const Pack<VEC, u16>*>(hidden + at);
+#endif
+#pragma unroll
+  for (int k = 0; k < VEC; ++k) {
+    const float master = join(w.at[k], h.at[k]) * c.before + c.step * p[k];
+    split(master * c.after, w.at[k], h.at[k], i + k, c);
+  }
+  *reinterpret_cast<Pack<VEC, W>*>(weight + at) = w;
+#if WEIGHT_FORMAT == 1
+  *reinterpret_cast<Pack<VEC, u16>*>(hidden + at) = h;
+#endif
+}

@@ -1,5 +1,8 @@
 // Root-mean-square norm over rows of width D, with r = 1 / √(mean(x²) + ε) and x̂ = x r.
 //
+// WIDE: ŝ is rounded only after it is multiplied. OFFSET: what is added to the weight, 0 or 1; below,
+// w is the sum.
+//
 //   forward:  s = x + residual (if given; rounded and written), y = round(ŝ) · w, and r
 //   backward: c = mean(dy w x̂), dx = r (dy w − x̂ c) (+ residual), and each block's Σ dy x̂
 //
@@ -9,6 +12,8 @@
 
 // The number of accesses that a thread makes to a row.
 constexpr int PER_THREAD = (D + THREADS * VEC - 1) / (THREADS * VEC);
+
+__device__ __forceinline__ float gain(float weight) { return OFFSET ? weight + OFFSET : weight; }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
 rms_norm_forward(const T* x, const T* residual, T* sum_out, const T* weight, T* y, float* reciprocal_rms, float epsilon) {
@@ -41,7 +46,10 @@ rms_norm_forward(const T* x, const T* residual, T* sum_out, const T* weight, T* 
       float w[VEC];
       load(weight + at, w);
 #pragma unroll
-      for (int k = 0; k < VEC; ++k) values[j][k] = rounded(values[j][k] * r) * w[k];
+      for (int k = 0; k < VEC; ++k) {
+        const float normalised = values[j][k] * r;
+        values[j][k] = (WIDE ? normalised : rounded(normalised)) * gain(w[k]);
+      }
       store(y + base + at, values[j]);
     }
   }
@@ -57,7 +65,10 @@ rms_norm_backward(const T* dy, const T* x, const T* weight, const float* recipro
     const int at = (j * THREADS + threadIdx.x) * VEC;
     if (at < D) load(weight + at, w[j]);
 #pragma unroll
-    for (int k = 0; k < VEC; ++k) d_weight[j][k] = 0.0f;
+    for (int k = 0; k < VEC; ++k) {
+      w[j][k] = gain(w[j][k]);
+      d_weight[j][k] = 0.0f;
+    }
   }
   for (i64 row = blockIdx.x; row < rows; row += gridDim.x) {
     const i64 base = row * D;

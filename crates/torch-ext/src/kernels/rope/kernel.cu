@@ -1,9 +1,9 @@
-// Rotation of the two halves (a, b) of a head: (a, b) ← (a cos − b s, b cos + a s), where s is sin,
-// or −sin for the gradient.
+// Rotation of the halves (a, b) of the first 2 half of a head's `size` values:
+// (a, b) ← (a cos − b s, b cos + a s), where s is sin, or −sin for the gradient.
 //
-//   rope:      x [n, heads, 2 half] in place, the first `rotated` heads of each token
-//   rope_back: [n, heads, 2 half] from q [n, h, 2 half], k and v [n, g, 2 half], heads = h + 2 g;
-//              q and k are rotated back, v is copied
+//   rope:      x [n, heads, size] in place, the first `rotated` heads of each token
+//   rope_back: [n, heads, size] from q [n, h, size], k and v [n, g, size], heads = h + 2 g; q and k
+//              are rotated back, v and what was not rotated are copied
 //
 // cos and sin: [n, half].
 // Bytes: 2 · numel · sizeof(T) of what is rotated or copied.
@@ -11,13 +11,13 @@
 
 // Each thread has VEC elements of each half of a head.
 extern "C" __global__ void __launch_bounds__(256)
-rope(T* x, const T* cosines, const T* sines, i64 heads, i64 rotated, i64 half, i64 packs) {
+rope(T* x, const T* cosines, const T* sines, i64 heads, i64 rotated, i64 size, i64 half, i64 packs) {
   const i64 pack = static_cast<i64>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (pack >= packs) return;
   const i64 per_head = half / VEC;
   const i64 item = quotient(pack, per_head), at = (pack - item * per_head) * VEC;
   const i64 token = quotient(item, rotated), head = item - token * rotated;
-  T* first = x + (token * heads + head) * 2 * half + at;
+  T* first = x + (token * heads + head) * size + at;
   const i64 angle = token * half + at;
   float a[VEC], b[VEC], c[VEC], s[VEC];
   load(first, a);
@@ -37,18 +37,19 @@ rope(T* x, const T* cosines, const T* sines, i64 heads, i64 rotated, i64 half, i
 // Each thread has VEC elements of the output, so that a warp writes whole cache lines. Writing half
 // lines takes twice as long. The other half of the head is read from the cache.
 extern "C" __global__ void __launch_bounds__(256)
-rope_back(const T* q, const T* k, const T* v, T* out, const T* cosines, const T* sines, i64 h, i64 g, i64 half, i64 packs) {
+rope_back(const T* q, const T* k, const T* v, T* out, const T* cosines, const T* sines, i64 h, i64 g, i64 size, i64 half,
+          i64 packs) {
   const i64 pack = static_cast<i64>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (pack >= packs) return;
-  const i64 per_head = 2 * half / VEC, heads = h + 2 * g;
+  const i64 per_head = size / VEC, heads = h + 2 * g;
   const i64 item = quotient(pack, per_head), at = (pack - item * per_head) * VEC;
   const i64 token = quotient(item, heads), head = item - token * heads;
-  const T* from = head < h       ? q + (token * h + head) * 2 * half
-                  : head < h + g ? k + (token * g + head - h) * 2 * half
-                                 : v + (token * g + head - h - g) * 2 * half;
+  const T* from = head < h       ? q + (token * h + head) * size
+                  : head < h + g ? k + (token * g + head - h) * size
+                                 : v + (token * g + head - h - g) * size;
   float x[VEC];
   load(from + at, x);
-  if (head < h + g) {
+  if (head < h + g && at < 2 * half) {
     const bool is_first = at < half;
     const i64 angle = token * half + (is_first ? at : at - half);
     float other[VEC], c[VEC], s[VEC];

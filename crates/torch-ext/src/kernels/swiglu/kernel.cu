@@ -1,7 +1,9 @@
-// The gated unit a = silu(gate) · up, with silu(x) = x σ(x), and its gradients:
+// The gated unit a = act(gate) · up, with act(x) = x σ(h(x)), and its gradients:
 //
-//   d_gate = da · up · σ(gate) (1 + gate (1 − σ(gate)))
-//   d_up   = da · silu(gate)
+//   d_gate = da · up · σ(h) (1 + gate (1 − σ(h)) h′)
+//   d_up   = da · act(gate)
+//
+// Of SiLU, h(x) = x. GELU_TANH: h(x) = 2 √(2/π) (x + 0.044715 x³), because (1 + tanh z) / 2 = σ(2 z).
 //
 // gate and up are side by side in rows of 2 f, and so are d_gate and d_up. The backward overwrites
 // da with a.
@@ -11,6 +13,15 @@
 
 __device__ __forceinline__ float sigmoid(float x) { return 1.0f / (1.0f + __expf(-x)); }
 
+#if GELU_TANH
+constexpr float SCALE = 1.5957691216057308f, CUBIC = 0.044715f;
+__device__ __forceinline__ float inner(float x) { return SCALE * (x + CUBIC * x * x * x); }
+__device__ __forceinline__ float with_slope(float x, float y) { return y * (SCALE * (1.0f + 3.0f * CUBIC * x * x)); }
+#else
+__device__ __forceinline__ float inner(float x) { return x; }
+__device__ __forceinline__ float with_slope(float, float y) { return y; }
+#endif
+
 extern "C" __global__ void __launch_bounds__(256) swiglu_forward(const T* gate_up, T* out, i64 width, i64 packs) {
   const i64 pack = static_cast<i64>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (pack >= packs) return;
@@ -19,7 +30,7 @@ extern "C" __global__ void __launch_bounds__(256) swiglu_forward(const T* gate_u
   load(gate_up + gate, g);
   load(gate_up + gate + width, u);
 #pragma unroll
-  for (int k = 0; k < VEC; ++k) u[k] *= g[k] * sigmoid(g[k]);
+  for (int k = 0; k < VEC; ++k) u[k] *= g[k] * sigmoid(inner(g[k]));
   store(out + pack * VEC, u);
 }
 
@@ -34,12 +45,12 @@ swiglu_backward(T* da, const T* gate_up, T* d_gate_up, i64 width, i64 packs) {
   load(gate_up + gate + width, u);
 #pragma unroll
   for (int k = 0; k < VEC; ++k) {
-    const float s = sigmoid(g[k]);
-    const float silu = g[k] * s;
-    const float through_gate = d[k] * u[k] * s * (1.0f + g[k] * (1.0f - s));
+    const float s = sigmoid(inner(g[k]));
+    const float activated = g[k] * s;
+    const float through_gate = d[k] * u[k] * s * (1.0f + with_slope(g[k], g[k] * (1.0f - s)));
     g[k] = through_gate;
-    const float through_up = d[k] * silu;
-    d[k] = silu * u[k];
+    const float through_up = d[k] * activated;
+    d[k] = activated * u[k];
     u[k] = through_up;
   }
   store(d_gate_up + gate, g);
