@@ -82,7 +82,7 @@ impl RunRecord {
         let history: Vec<LogEntry> = history.filter_map(|entry| entry.as_object().cloned()).collect();
         // While a run goes on, its lines are ahead of its last state.
         let log_history = metrics.filter(|lines| lines.len() >= history.len()).unwrap_or(history);
-        let chronicle = state.get("stateful_callbacks").map(|states| states["Reports"]["attributes"]["html"].clone());
+        let chronicle = state.get("stateful_callbacks").and_then(chronicle_in).cloned();
         let chronicle: Chronicle = chronicle.and_then(|value| serde_json::from_value(value).ok()).unwrap_or_default();
         let number = |name: &str| state.get(name).and_then(Value::as_u64);
         let last = log_history.iter().filter_map(|entry| entry.get("step")?.as_u64()).max().unwrap_or(0);
@@ -133,6 +133,15 @@ impl RunRecord {
             self.name = name;
         }
         self.chronicle = chronicle;
+    }
+}
+
+/// What [`Reports`](crate::Reports) kept among the states of callbacks. A list of callbacks has a
+/// state of its own, in which they are.
+fn chronicle_in(states: &Value) -> Option<&Value> {
+    match states.get("Reports") {
+        Some(reports) => reports.get("attributes")?.get("html"),
+        None => states.as_object()?.values().find_map(chronicle_in),
     }
 }
 
@@ -214,6 +223,9 @@ mod tests {
             std::fs::create_dir(folder).unwrap();
             // As transformers writes it: with fields that are not ours.
             let state = json!({
+                "stateful_callbacks": { "TrainerControl": {}, "callbacks": { "LossSpike": {}, "Reports": {
+                    "args": {}, "attributes": { "html": { "saves": [3], "run_name": "kept", "from_later": 1 } },
+                } } },
                 "best_global_step": 9, "global_step": step, "max_steps": 20, "logging_steps": 0.5, "unknown": {},
                 "log_history": [{ "loss": 2.0, "step": 1 }, { "eval_loss": 1.5, "step": 9 }],
             });
@@ -221,7 +233,7 @@ mod tests {
         }
         let record = RunRecord::read(dir.path()).unwrap();
         assert_eq!((record.steps, record.best_step, record.log_history.len()), ((10, 20), Some(9), 2));
-        assert_eq!(record.chronicle.saves, [9, 10]);
+        assert_eq!((record.name.as_str(), record.chronicle.saves), ("kept", vec![3, 9, 10]));
 
         let text = "{\"loss\":2,\"step\":1}\n{\"loss\":2,\"step\":2}\n{\"loss\":2,\"step\":12}\n{\"lo";
         std::fs::write(dir.path().join("metrics.jsonl"), text).unwrap();
