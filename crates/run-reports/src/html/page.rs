@@ -116,7 +116,10 @@ fn points(run: &RunRecord, key: &str) -> Vec<(u64, f64)> {
 /// The steps on which GaLore makes all of its subspaces.
 fn refreshes(run: &RunRecord) -> Vec<u64> {
     let text = |name: &str| run.settings.get(name).and_then(Value::as_str);
-    if !text("optim").is_some_and(|name| name.starts_with("galore")) || text("galore_refresh") == Some("staggered") {
+    // A lazy refresh comes when the subspace has changed.
+    let is_even =
+        text("galore_refresh") != Some("staggered") && !text("optim_args").is_some_and(|text| text.contains("lazy"));
+    if !text("optim").is_some_and(|name| name.starts_with("galore")) || !is_even {
         return Vec::new();
     }
     let gap = text("optim_args").unwrap_or_default().split(',').find_map(|part| {

@@ -13,7 +13,7 @@ use crate::hub::Hub;
 use crate::verbs::{Answer, Colours, problem};
 pub use cards::{CARDS, Card};
 use causal_lm::{Config, ParameterKind, ParameterSpec, Recompute, WeightDtype};
-use galore_optim::{GaLoreConfig, MomentDtype, WeightUpdate, select_targets};
+use galore_optim::{GaLoreConfig, MomentDtype, Rank, WeightUpdate, select_targets};
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::HashSet;
@@ -370,8 +370,12 @@ fn next_option(config: &mut SftConfig) -> Option<(&'static str, String)> {
         return Some(("optim", "galore_adamw".to_owned()));
     }
     let galore = optimizer.galore().ok()??;
-    if galore.rank > 64 {
-        let rank = galore.rank / 2;
+    let lower = match galore.rank {
+        Rank::Vectors(count) if count > 64 => Some(Rank::Vectors(count / 2)),
+        Rank::Fraction(part) if part > 0.0625 => Some(Rank::Fraction(part / 2.0)),
+        Rank::Vectors(_) | Rank::Fraction(_) => None,
+    };
+    if let Some(rank) = lower {
         let others =
             optimizer.optim_args.clone().unwrap_or_else(|| "rank=0, update_proj_gap=500, scale=1.8".to_owned());
         let others = others.split(',').map(str::trim).filter(|part| !part.is_empty() && !part.starts_with("rank"));
