@@ -185,8 +185,8 @@ pub struct OptimizerFlags {
     /// [default: together]
     galore_refresh: Option<String>,
     /// How GaLore finds a subspace: svd, as galore-torch does, eigenvectors (of the Gram matrix: a
-    /// fraction of the time on a GPU and at small ranks), power, dct, random, or auto [default: auto:
-    /// svd on the CPU, eigenvectors on CUDA]
+    /// fraction of the time on a GPU and at small ranks), power, dct, random, or auto [default:
+    /// auto: svd on the CPU, eigenvectors on CUDA]
     galore_solver: Option<String>,
     /// Modules that GaLore projects: names or parts of names, regular expressions, or all-linear
     /// [default: attn mlp]

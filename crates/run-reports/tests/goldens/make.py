@@ -1,7 +1,6 @@
-"""Event files as PyTorch's SummaryWriter writes them, for the tests of `tensorboard`.
+"""An event file by TensorBoard's own record writer and protocol buffers, for the tests of `tensorboard`.
 
-Versions: torch 2.11, tensorboard 2.20. Wall times are fixed, so the bytes do not change.
-Run it in an environment with both: python make.py
+Version: tensorboard 2.21.0. Wall times are fixed, so the bytes do not change. Run: python make.py
 """
 
 import os

@@ -1,4 +1,5 @@
-//! What a run would cost on a GPU: memory by part, and the time of a step. Only config.json is read.
+//! What a run would cost on a GPU: memory by part, and the time of a step. Only config.json is
+//! read.
 //!
 //! Memory follows from shapes. Times follow from operations and bytes by two shares of a card's
 //! peak rates, which are fitted to the steps measured on an H100 in docs/performance.md. On other
@@ -109,8 +110,8 @@ impl Answer for Estimate {
     }
 }
 
-/// Estimates a run on the cards of these names, or on all that are known. `hub` is for a model that is not on disk; without it
-/// [`Hub::from_env`] is used.
+/// Estimates a run on the cards of these names, or on all that are known. `hub` is for a model that
+/// is not on disk; without it [`Hub::from_env`] is used.
 ///
 /// # Errors
 /// What is wrong with the configuration or the model's config.json. Without `max_length` there is
