@@ -70,6 +70,11 @@ impl Reporter for HtmlReport {
 
     fn begin(&mut self, context: &CallbackContext<'_>) -> Result<(), Error> {
         self.last_log = Some((Instant::now(), context.state.num_input_tokens_seen));
+        let step = context.state.global_step;
+        // A checkpoint is written before it is complete, so it does not know itself.
+        if context.resumed_from.is_some() && !self.chronicle.saves.contains(&step) {
+            self.chronicle.saves.push(step);
+        }
         Ok(())
     }
 

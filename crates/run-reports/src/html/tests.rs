@@ -71,3 +71,16 @@ fn figures_that_are_not_finite_are_seen() {
     assert!(html.contains("<title>2: NaN</title>") && html.contains("&lt;disk&gt; full"));
     assert_eq!(html.matches("<polyline").count(), 2);
 }
+
+#[test]
+fn a_resumed_run_shows_the_checkpoint_it_goes_on_from() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut report = HtmlReport::new(Places::new(dir.path()));
+    report.restore(&json!({ "saves": [3], "tokens_per_second": [[1, 2.0]] }));
+    let arguments = TrainingArguments::default();
+    let state = TrainerState { global_step: 6, max_steps: 9, ..TrainerState::default() };
+    let context = CallbackContext { arguments: &arguments, state: &state, resumed_from: Some(dir.path()) };
+    report.begin(&context).unwrap();
+    assert_eq!(report.chronicle.saves, [3, 6]);
+    assert_eq!(report.chronicle.tokens_per_second, [(1, 2.0)]);
+}
