@@ -14,7 +14,7 @@ enum MayKnow {
 fn may_know(package: &str, folder: &str) -> MayKnow {
     match package {
         "sft-trainer" => MayKnow::All,
-        "checkpoint-callbacks" => MayKnow::Only(&["trainer-core"]),
+        "checkpoint-callbacks" | "run-reports" => MayKnow::Only(&["trainer-core"]),
         "causal-lm" | "galore-optim" => MayKnow::Only(&["torch-ext"]),
         // The command line. Besides the library that does the run, it knows the crates whose types
         // its wiring names.

@@ -7,11 +7,17 @@ use clap_complete::Shell;
 use std::path::Path;
 
 #[allow(dead_code)]
+#[path = "../src/failure.rs"]
+mod failure;
+#[allow(dead_code)]
 #[path = "../src/flags.rs"]
 mod flags;
 #[allow(dead_code)]
 #[path = "../src/terminal.rs"]
 mod terminal;
+#[allow(dead_code)]
+#[path = "../src/verbs.rs"]
+mod verbs;
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -1,13 +1,14 @@
 //! From the command line to a run's options: a flag takes precedence over the file.
 
 use crate::failure::Failure;
-use crate::flags::{Flags, ProgramFlags};
+use crate::flags::Flags;
+use crate::terminal::has_colours;
+use crate::verbs::{self, Verb};
 use anyhow::{Context, Result};
 use clap::{ArgMatches, FromArgMatches};
 use serde_json::Value;
-use sft_trainer::config::{Layers, OptionsFile, foreign};
+use sft_trainer::config::{FrontendConfig, Layers, OptionsFile, foreign};
 use std::ffi::OsString;
-use std::io::IsTerminal;
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -17,7 +18,18 @@ pub enum Request {
         /// Of the run.
         settings: Layers,
         /// What concerns the program alone.
-        program: ProgramFlags,
+        program: FrontendConfig,
+    },
+    /// Answer a question about a run.
+    Answer {
+        /// Which.
+        verb: &'static Verb,
+        /// Of the run.
+        settings: Layers,
+        /// What concerns the program alone.
+        program: FrontendConfig,
+        /// With the verb's own arguments.
+        matches: ArgMatches,
     },
     /// Print this (help or version) and do nothing else.
     Print(String),
@@ -28,13 +40,18 @@ pub enum Request {
 /// # Errors
 /// Usage errors, in one line.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request> {
-    let arguments: Vec<OsString> = arguments.into_iter().map(with_underscores).collect();
-    let unknown = unknown_flags(&arguments);
+    let mut arguments: Vec<OsString> = arguments.into_iter().map(with_underscores).collect();
+    let verb = arguments.get(1).and_then(|word| verbs::find(word.to_str()?));
+    if verb.is_some() {
+        arguments.remove(1);
+    }
+    let is_of_verb = |name: &str| verb.is_some_and(|verb| verb.has_flag(name));
+    let unknown = Flags::option_names().unknown_flags(&arguments, is_of_verb);
     // clap's own message for one is as good.
     if unknown.len() > 1 {
         return Err(Failure::usage(unknown.join("; ")));
     }
-    let matches = match Flags::command_for_parsing().try_get_matches_from(arguments) {
+    let matches = match verb.map_or_else(Flags::command_for_parsing, Verb::command).try_get_matches_from(arguments) {
         Ok(matches) => matches,
         Err(error) => {
             use clap::error::ErrorKind;
@@ -49,10 +66,13 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request> {
     };
     let flags = Flags::from_arg_matches(&matches).map_err(|error| Failure::usage(clap_message(&error)))?;
     let mut settings = layers(&flags, &matches).map_err(Failure::before_training)?;
-    let (program, options, problems) = ProgramFlags::take_from(std::mem::take(&mut settings.options));
+    let (program, options, problems) = FrontendConfig::take_from(std::mem::take(&mut settings.options));
     settings.options = options;
     settings.problems.extend(problems);
-    Ok(Request::Train { settings, program })
+    Ok(match verb {
+        None => Request::Train { settings, program },
+        Some(verb) => Request::Answer { verb, settings, program, matches },
+    })
 }
 
 /// The options of the file, with those of the command line over them.
@@ -69,12 +89,6 @@ fn layers(flags: &Flags, matches: &ArgMatches) -> Result<Layers> {
     Ok(layers)
 }
 
-/// What is wrong with each flag that is none. clap stops at the first.
-fn unknown_flags(arguments: &[OsString]) -> Vec<String> {
-    let texts = arguments.iter().filter_map(|argument| argument.to_str());
-    Flags::option_names().unknown_flags(texts, &["help", "version", "config"])
-}
-
 /// `--learning-rate=1` → `--learning_rate=1`. Values are left alone.
 fn with_underscores(argument: OsString) -> OsString {
     match argument.to_str() {
@@ -85,12 +99,6 @@ fn with_underscores(argument: OsString) -> OsString {
         }
         _ => argument,
     }
-}
-
-/// Colours are for a terminal, and for a user who has not turned them off (no-color.org).
-fn has_colours() -> bool {
-    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    std::io::stdout().is_terminal() && !is_set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
 /// clap's message without usage and hints on further lines, but with its suggestion.

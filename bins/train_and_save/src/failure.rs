@@ -37,19 +37,9 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
     if error.is::<Failure>() { 2 } else { 1 }
 }
 
-/// The error and its causes in one line, without libtorch's back-traces.
+/// The error and its causes in one line.
 pub fn one_line(error: &anyhow::Error) -> String {
-    let mut parts: Vec<String> = Vec::new();
-    for cause in error.chain() {
-        let text = cause.to_string();
-        let text = text.split("Exception raised from").next().unwrap_or_default();
-        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        // Some errors hold the text of their source already.
-        if !parts.iter().any(|part| part.contains(&text)) {
-            parts.push(text);
-        }
-    }
-    parts.join(": ")
+    sft_trainer::one_line(error.chain())
 }
 
 /// Libraries name an option by its field, as `` `test_size` ``. On the command line it is a flag.

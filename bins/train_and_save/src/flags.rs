@@ -5,11 +5,12 @@
 //! take a name are texts here: the configuration checks all of them together, so that one message
 //! lists every mistake.
 
-use crate::terminal::LogFormat;
+use crate::verbs;
 use clap::{Arg, ArgAction, Args, Command, CommandFactory, Parser};
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
-use sft_trainer::config::{OptionNames, foreign, take_part};
+use serde::Serialize;
+use serde_json::Value;
+use sft_trainer::config::values::{boolean, finite, json, word};
+use sft_trainer::config::{OptionNames, foreign};
 use std::any::TypeId;
 use std::path::PathBuf;
 
@@ -108,6 +109,12 @@ pub struct Data {
     test_size: Option<f64>,
     /// Column that holds the text [default: text]
     dataset_text_field: Option<String>,
+    /// What rows are: text, messages, sharegpt, prompt_completion, alpaca, tokenized or preference
+    /// [default: what the columns show]
+    dataset_format: Option<String>,
+    /// Jinja template (or a file) that makes a row's text of its columns
+    #[arg(value_name = "JINJA|FILE")]
+    text_template: Option<String>,
     /// Memory that the rows and their tokens may take, such as 8GiB [default: half of what is free]
     #[arg(value_name = "SIZE")]
     max_dataset_memory: Option<String>,
@@ -128,6 +135,21 @@ pub struct Data {
     assistant_only_loss: Option<bool>,
     /// Count only the completion of prompt-completion rows in the loss [default: true]
     completion_only_loss: Option<bool>,
+    /// What happens to rows longer than max_length: keep_start, keep_end, drop or split [default:
+    /// keep_start]
+    truncation_mode: Option<String>,
+    /// What counts in the loss: all, assistant, last (turn of the assistant) or completion
+    train_on: Option<String>,
+    /// Count only the last turn of the assistant in the loss [default: false]
+    mask_history: Option<bool>,
+    /// The assistant's reasoning: keep, drop, or mask (it stays and is not learnt) [default: keep]
+    thinking: Option<String>,
+    /// Which tokens that end turns are learnt: turn, last or none [default: turn]
+    train_on_eos: Option<String>,
+    /// Order of the rows: random, group_by_length or sequential [default: random]
+    train_sampling_strategy: Option<String>,
+    /// Batches of rows of about one length: train_sampling_strategy group_by_length
+    group_by_length: Option<bool>,
     /// End-of-sequence token in place of the tokenizer's own
     #[arg(value_name = "TOKEN")]
     eos_token: Option<String>,
@@ -260,9 +282,15 @@ pub struct Logging {
     /// Say in each log how many tokens were trained on: all or no [default: no]
     #[arg(num_args = 0..=1, default_missing_value = "true", value_parser = word, value_name = "NAME")]
     include_num_input_tokens_seen: Option<Value>,
-    /// Integrations of transformers; none is written to, see metrics.jsonl [default: none]
+    /// Where to report to besides the files: tensorboard, csv, html (report.html in output_dir),
+    /// several of them, all or none [default: none]
     #[arg(num_args = 1.., value_name = "NAME", overrides_with = "report_to")]
     report_to: Option<Vec<String>>,
+    /// Where event files for TensorBoard go [default: output_dir/runs/<run_name>]
+    #[arg(value_name = "DIR")]
+    logging_dir: Option<PathBuf>,
+    /// Name of the run in reports [default: the time and the host]
+    run_name: Option<String>,
     /// No progress bar [default: false]
     disable_tqdm: Option<bool>,
     /// When to evaluate: epoch, steps or no [default: epoch]
@@ -305,6 +333,9 @@ pub struct Logging {
     early_stopping_threshold: Option<f64>,
     /// How lines on stderr look: text, or json, one object a line [default: text]
     log_format: Option<String>,
+    /// What is told on stderr: debug, info, warning or error, each with what is worse [default:
+    /// passive, which is info]
+    log_level: Option<String>,
 }
 
 impl Flags {
@@ -314,7 +345,7 @@ impl Flags {
         let foreign = foreign::names().map(|name| {
             Arg::new(name).long(name).hide(true).num_args(0..).default_missing_value("true").action(ArgAction::Set)
         });
-        Self::command_for_help().args(foreign)
+        Self::command_for_help().args(foreign).after_help(verbs::listed())
     }
 
     /// The names of all options, as keys of a file: flags and their older spellings.
@@ -348,53 +379,4 @@ impl Flags {
             if is_named { argument } else { argument.value_name(value_name) }
         })
     }
-}
-
-/// Options that concern the program alone.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ProgramFlags {
-    /// No progress bar.
-    pub disable_tqdm: bool,
-    /// Whether a signal that ends the run saves it first.
-    pub save_on_signal: bool,
-    /// How lines look.
-    pub log_format: LogFormat,
-}
-
-impl Default for ProgramFlags {
-    fn default() -> Self {
-        Self { disable_tqdm: false, save_on_signal: true, log_format: LogFormat::Text }
-    }
-}
-
-impl ProgramFlags {
-    /// Takes these options from all others, which are returned too. The last part lists wrong
-    /// values, which have no effect.
-    pub fn take_from(options: Map<String, Value>) -> (Self, Map<String, Value>, Vec<String>) {
-        take_part(options)
-    }
-}
-
-/// JSON has no NaN and no infinity, and no option means one.
-fn finite(text: &str) -> Result<f64, String> {
-    let number: f64 = text.parse().map_err(|_| "must be a number".to_owned())?;
-    if number.is_finite() { Ok(number) } else { Err("must be a finite number".to_owned()) }
-}
-
-fn boolean(text: &str) -> Result<bool, String> {
-    match text.to_ascii_lowercase().as_str() {
-        "true" | "1" | "yes" | "y" | "t" | "on" => Ok(true),
-        "false" | "0" | "no" | "n" | "f" | "off" => Ok(false),
-        _ => Err("must be true or false".to_owned()),
-    }
-}
-
-/// `true` and `false` as booleans, everything else as text.
-fn word(text: &str) -> Result<Value, String> {
-    Ok(boolean(text).map_or_else(|_| text.into(), Value::from))
-}
-
-fn json(text: &str) -> Result<Value, String> {
-    serde_json::from_str(text).map_err(|error| error.to_string())
 }

@@ -9,6 +9,7 @@ mod failure;
 mod flags;
 mod run;
 mod terminal;
+mod verbs;
 
 use cli::Request;
 use sft_trainer::callbacks::OnSignal;
@@ -23,13 +24,13 @@ fn main() -> ExitCode {
         }
         Request::Train { settings, program } => {
             let on_signal = if program.save_on_signal { OnSignal::Save } else { OnSignal::Leave };
-            let terminal = Terminal::open(program.log_format, program.disable_tqdm);
-            let warning = settings.warning();
-            let config = settings.config().map_err(failure::Failure::before_training)?;
-            if let Some(warning) = warning {
-                tracing::warn!("{warning}");
-            }
-            run::run(config, on_signal, &terminal)
+            let terminal = Terminal::open(&program);
+            run::run(settings.config().map_err(failure::Failure::before_training)?, on_signal, &terminal)
+        }
+        Request::Answer { verb, settings, program, matches } => {
+            let _terminal = Terminal::open(&program);
+            verb.answer(settings, &matches)?;
+            Ok(run::Outcome::Complete)
         }
     });
     match outcome {

@@ -3,9 +3,7 @@
 use crate::failure::Failure;
 use crate::terminal::Terminal;
 use anyhow::{Context, Result};
-use sft_trainer::callbacks::{
-    BestModelCheckpointCallback, EarlyStopping, LossSpike, MetricsFile, OnSignal, Rotation, Signals,
-};
+use sft_trainer::callbacks::{BestModelCheckpointCallback, LossSpike, MetricsFile, OnSignal, Rotation, Signals};
 use sft_trainer::{SftConfig, SftTrainer, cache_folder};
 use std::time::Instant;
 use tracing::{error, info};
@@ -39,10 +37,8 @@ pub fn run(config: SftConfig, on_signal: OnSignal, terminal: &Terminal) -> Resul
 
     let training = trainer.config().training.clone();
     let options = trainer.config().run.clone();
+    let reports = trainer.reports();
     let saves = training.save_strategy != SaveStrategy::No;
-    let early_stopping = options
-        .early_stopping_patience
-        .map(|patience| EarlyStopping::new(patience).with_threshold(options.early_stopping_threshold.unwrap_or(0.0)));
     let in_lines = terminal.tells_progress_in_lines();
     let trained = trainer
         // In the log of a batch system there is no bar. Both tell the first loss, so only one is
@@ -53,8 +49,9 @@ pub fn run(config: SftConfig, on_signal: OnSignal, terminal: &Terminal) -> Resul
         .callback(MetricsFile::new(training.output_dir.join(MetricsFile::FILE_NAME)))
         .callback(saves.then_some(BestModelCheckpointCallback))
         .callback(training.save_total_limit.map(Rotation::new))
-        .callback(early_stopping)
+        .callback(options.early_stopping())
         .callback(options.loss_spike_factor.map(LossSpike::new))
+        .callback(reports)
         .train()
         .map_err(Failure::by_phase)?;
 

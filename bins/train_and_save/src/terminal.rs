@@ -4,23 +4,17 @@
 //! would panic.
 
 use indicatif::{MultiProgress, ProgressDrawTarget};
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
-use std::borrow::Cow;
-use std::fmt::Debug;
+use serde_json::Value;
+use sft_trainer::config::FrontendConfig;
+use sft_trainer::log_lines::{EventFields, LogFormat};
 use std::io::{IsTerminal, Write};
 use std::sync::OnceLock;
-use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{EnvFilter, registry};
 use trainer_core::{PROGRESS_TARGET, StageProgress, Stages};
 
-/// Longest line in bytes. Messages quote files, and those may hold anything.
-const LONGEST_LINE: usize = 8 << 10;
 /// What is shown unless `RUST_LOG` says otherwise: what the crates of this workspace tell.
 const DEFAULT_FILTER: &str = "off,train_and_save=info,sft_trainer=info,trainer_core=info,checkpoint_callbacks=info,\
                               causal_lm=info,galore_optim=info,sft_data=info,torch_ext=info,progress=info";
@@ -28,27 +22,17 @@ const DEFAULT_FILTER: &str = "off,train_and_save=info,sft_trainer=info,trainer_c
 /// The format in use, once the terminal is open.
 static FORMAT: OnceLock<LogFormat> = OnceLock::new();
 
-/// How lines look.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LogFormat {
-    /// The message of an event.
-    #[default]
-    Text,
-    /// An object with the message, the fields and where they come from.
-    Json,
-}
-
 /// Shows events from [`open`](Self::open) on, for the rest of the process.
 pub struct Terminal {
     bars: MultiProgress,
 }
 
 impl Terminal {
-    /// Shows events in this format. Bars appear where stderr is a terminal, unless they are
-    /// disabled or lines are for machines.
-    pub fn open(format: LogFormat, bars_disabled: bool) -> Self {
-        let bars = match bars_disabled || format == LogFormat::Json {
+    /// Shows events in the format and from the level that was chosen. Bars appear where stderr is a
+    /// terminal, unless they are disabled or lines are for machines.
+    pub fn open(program: &FrontendConfig) -> Self {
+        let format = program.log_format;
+        let bars = match program.disable_tqdm || format == LogFormat::Json {
             true => MultiProgress::with_draw_target(ProgressDrawTarget::hidden()),
             false => MultiProgress::new(),
         };
@@ -57,7 +41,7 @@ impl Terminal {
         let filter = wanted.as_ref().and_then(|wanted| EnvFilter::try_new(wanted).ok());
         let is_malformed = wanted.is_some() && filter.is_none();
         let lines = Lines { bars: bars.clone(), format, stages: Stages::new(bars.clone()) };
-        let filter = filter.unwrap_or_else(|| EnvFilter::new(DEFAULT_FILTER));
+        let filter = filter.unwrap_or_else(|| EnvFilter::new(program.log_level.filter(DEFAULT_FILTER)));
         // Fails if there is a subscriber already. Then that one stays.
         let _ = tracing::subscriber::set_global_default(registry().with(filter).with(lines));
         if is_malformed {
@@ -87,13 +71,9 @@ pub fn print(text: &str) {
 /// The error that ends the program. It is shown whatever `RUST_LOG` selects, in the format of all
 /// other lines.
 pub fn error(message: &str) {
-    let line = match FORMAT.get() {
-        Some(LogFormat::Json) => {
-            let fields = Fields { message: message.to_owned(), ..Fields::default() };
-            as_json(Level::ERROR, env!("CARGO_PKG_NAME"), Vec::new(), fields)
-        }
-        Some(LogFormat::Text) | None => as_text(Level::ERROR, message),
-    };
+    let fields = EventFields { message: message.to_owned(), ..EventFields::default() };
+    let format = FORMAT.get().copied().unwrap_or_default();
+    let line = format.line(Level::ERROR, env!("CARGO_PKG_NAME"), Vec::new(), fields);
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
@@ -106,7 +86,7 @@ struct Lines {
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        let mut fields = Fields::default();
+        let mut fields = EventFields::default();
         event.record(&mut fields);
         if event.metadata().target() == PROGRESS_TARGET {
             let Some(line) = StageProgress::of(&fields.others).and_then(|progress| self.stages.show(progress)) else {
@@ -114,120 +94,15 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
             };
             fields.message = line;
         }
-        let line = match self.format {
-            LogFormat::Text => as_text(*event.metadata().level(), &fields.message),
-            LogFormat::Json => {
-                let spans = context.event_scope(event).into_iter().flat_map(|scope| scope.from_root());
-                let spans = spans.map(|span| Value::from(span.name())).collect();
-                as_json(*event.metadata().level(), event.metadata().target(), spans, fields)
-            }
-        };
+        let spans = context.event_scope(event).into_iter().flat_map(|scope| scope.from_root());
+        let spans = spans.map(|span| Value::from(span.name())).collect();
+        let line = self.format.line(*event.metadata().level(), event.metadata().target(), spans, fields);
         self.bars.suspend(|| drop(writeln!(std::io::stderr(), "{line}")));
     }
 }
 
-fn as_text(level: Level, message: &str) -> String {
-    let prefix = match level {
-        Level::ERROR => "error: ",
-        Level::WARN => "warning: ",
-        _ => "",
-    };
-    format!("{prefix}{}", harmless(message))
-}
-
-fn as_json(level: Level, target: &str, spans: Vec<Value>, fields: Fields) -> String {
-    let mut timestamp = String::new();
-    let _ = SystemTime.format_time(&mut Writer::new(&mut timestamp));
-    let mut object = Map::from_iter([
-        ("timestamp".to_owned(), timestamp.into()),
-        ("level".to_owned(), level.as_str().to_ascii_lowercase().into()),
-        ("target".to_owned(), target.into()),
-        ("spans".to_owned(), spans.into()),
-        ("message".to_owned(), fields.message.into()),
-    ]);
-    object.extend(fields.others);
-    Value::Object(object).to_string()
-}
-
-/// The fields of an event.
-#[derive(Default)]
-struct Fields {
-    message: String,
-    others: Map<String, Value>,
-}
-
-impl Visit for Fields {
-    fn record_str(&mut self, field: &Field, value: &str) {
-        self.others.insert(field.name().to_owned(), value.into());
-    }
-
-    fn record_u64(&mut self, field: &Field, value: u64) {
-        self.others.insert(field.name().to_owned(), value.into());
-    }
-
-    fn record_f64(&mut self, field: &Field, value: f64) {
-        self.others.insert(field.name().to_owned(), value.into());
-    }
-
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        let text = format!("{value:?}");
-        match field.name() {
-            "message" => self.message = text,
-            // Numbers, quoted texts, and entries of the log history are JSON as they are.
-            name => {
-                let value = serde_json::from_str(&text).unwrap_or(Value::String(text));
-                self.others.insert(name.to_owned(), value);
-            }
-        }
-    }
-}
-
-/// Whether a terminal would obey the character (a title, colours, the cursor), or show the text
-/// around it in another order than it has, or show nothing.
-fn is_obeyed(c: char) -> bool {
-    let reorders = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let separates = matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}');
-    reorders || separates || c.is_control() && c != '\n' && c != '\t'
-}
-
-/// The line without what a terminal obeys, and cut where it is out of all proportion.
-fn harmless(line: &str) -> Cow<'_, str> {
-    let obeyed = is_obeyed;
-    if line.len() <= LONGEST_LINE && !line.contains(obeyed) {
-        return Cow::Borrowed(line);
-    }
-    let end = (0..=LONGEST_LINE.min(line.len())).rev().find(|&end| line.is_char_boundary(end)).unwrap_or(0);
-    let mut text = String::with_capacity(end);
-    for c in line[..end].chars() {
-        if obeyed(c) {
-            text.extend(c.escape_default());
-        } else {
-            text.push(c);
-        }
-    }
-    if end < line.len() {
-        text += " … (cut)";
-    }
-    text.into()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_files_hold_does_not_reach_the_terminal_as_commands() {
-        assert_eq!(harmless("warning: naïve\n\tplain"), "warning: naïve\n\tplain");
-        assert_eq!(harmless("\u{1b}]0;owned\u{7} \u{9b}2J\r"), "\\u{1b}]0;owned\\u{7} \\u{9b}2J\\r");
-        assert_eq!(harmless("a\u{202e}txt.exe\u{2066}\u{2028}b"), "a\\u{202e}txt.exe\\u{2066}\\u{2028}b");
-        let long = harmless(&"é".repeat(LONGEST_LINE)).into_owned();
-        assert_eq!(long, "é".repeat(LONGEST_LINE / 2) + " … (cut)");
-    }
-
-    #[test]
-    fn levels_are_words_before_the_message() {
-        assert_eq!(as_text(Level::INFO, "saved"), "saved");
-        assert_eq!(as_text(Level::WARN, "skipped"), "warning: skipped");
-        assert_eq!(as_text(Level::ERROR, "gone"), "error: gone");
-    }
+/// Colours are for a terminal, and for a user who has not turned them off (no-color.org).
+pub fn has_colours() -> bool {
+    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    std::io::stdout().is_terminal() && !is_set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }

@@ -1,10 +1,11 @@
 //! What the backward keeps of the forward, and what it computes again.
 
-use crate::CausalLm;
 use crate::block::Activations;
+use crate::{CausalLm, Config, ParameterSpec, layout};
 use serde::{Deserialize, Serialize};
 use serde_plain::derive_fromstr_from_deserialize;
 use std::fmt;
+use tch::Kind;
 
 /// Left free on a GPU for logits, one block's backward, the optimizer's buffers and
 /// decompositions.
@@ -90,6 +91,27 @@ pub struct KeptBlocks {
     pub bytes: u64,
 }
 
+impl Config {
+    /// Names and shapes of all weights.
+    pub fn parameter_specs(&self) -> Vec<ParameterSpec> {
+        layout::specs(self)
+    }
+
+    /// Bytes that the backward of a batch of `num_tokens` keeps inside the blocks, without their
+    /// inputs, and those of one whole block. `compute` is the type of the arithmetic.
+    pub fn kept_bytes(&self, recompute: Recompute, num_tokens: u64, compute: Kind) -> (u64, u64) {
+        let parts = Activations::bytes_per_token(self, compute);
+        let [other_bytes, norm_bytes] = parts.map(|bytes| num_tokens.saturating_mul(bytes));
+        let bytes_of = |kept: Kept| match kept {
+            Kept::All => other_bytes.saturating_add(norm_bytes),
+            Kept::WithoutNorms => other_bytes,
+            Kept::Input => 0,
+        };
+        let kept = recompute.plan(self.num_hidden_layers, other_bytes, norm_bytes).into_iter().map(bytes_of);
+        (kept.fold(0, u64::saturating_add), bytes_of(Kept::All))
+    }
+}
+
 impl CausalLm {
     /// Changes what the backward computes again. Recorded passes are forgotten.
     pub fn set_recompute(&mut self, recompute: Recompute) {
@@ -145,7 +167,7 @@ impl CausalLm {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Config, ModelOptions};
+    use crate::ModelOptions;
 
     #[test]
     fn as_much_is_kept_as_fits() {

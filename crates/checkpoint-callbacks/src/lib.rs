@@ -96,7 +96,7 @@ pub use recover::recover;
 pub use results::{write_json, write_results};
 pub use resume::{Resume, checkpoint_to_resume};
 pub use rotation::{Rotation, which_to_delete};
-pub use space::{CheckpointSize, SpaceNeeded, check_space};
+pub use space::{CheckpointSize, SpaceNeeded, check_space, free_bytes};
 pub use store::DirectoryStore;
 /// The interface that [`DirectoryStore`] implements.
 pub use trainer_core::{BoxError, CheckpointFolder, CheckpointStore, Saved, WriteCheckpoint, WriteContent};

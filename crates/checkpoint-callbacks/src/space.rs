@@ -95,17 +95,18 @@ fn size(folder: &Path) -> u64 {
 }
 
 /// The bytes that this user can still write to the file system of a path, or of its nearest
-/// existing parent.
+/// existing parent. `None` where the system does not say.
 #[cfg(unix)]
-fn free_bytes(path: &Path) -> Option<u64> {
+pub fn free_bytes(path: &Path) -> Option<u64> {
     let here = Path::new(".");
     let above = path.ancestors().map(|path| if path.as_os_str().is_empty() { here } else { path });
     let found = above.into_iter().find_map(|path| rustix::fs::statvfs(path).ok())?;
     found.f_bavail.checked_mul(found.f_frsize)
 }
 
+/// The bytes that can still be written: unknown here.
 #[cfg(not(unix))]
-fn free_bytes(_path: &Path) -> Option<u64> {
+pub fn free_bytes(_path: &Path) -> Option<u64> {
     None
 }
 

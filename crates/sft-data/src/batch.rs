@@ -4,9 +4,13 @@
 //! document. Attention over variable lengths takes this form, and it needs no padding.
 //! [`Batch::pad_to_longest`] makes the rectangular form.
 
+mod sampling;
+
 use crate::prepare::Example;
 use std::num::NonZeroUsize;
 use std::ops::Range;
+
+pub use sampling::{SamplingStrategy, length_grouped_order};
 
 /// The label of a token that does not count in the loss, as in Hugging Face's libraries.
 pub const IGNORE_INDEX: i64 = -100;

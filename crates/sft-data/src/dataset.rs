@@ -21,18 +21,19 @@ mod source;
 mod split_files;
 
 use crate::Error;
-use columns::{RowColumns, advice, says_something};
+use columns::{Columns, Declared, FORMATS, RowColumns, advice, by_template, says_something};
 use memory::RowMemory;
 use read::{Reader, Record};
 use source::Source;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use byte_size::ByteSize;
+pub use columns::DatasetFormat;
 pub use config::{DatasetConfig, Evaluation};
 pub(crate) use format::KNOWN_FORMATS;
 pub use repository::{LocalFiles, OpenRepository, Repository};
-pub use row::{ChatContext, Conversation, PromptCompletion, Row, Turn};
+pub use row::{Alpaca, ChatContext, Conversation, PromptCompletion, Row, TokenizedRow, Turn};
 
 /// The rows of a dataset.
 #[derive(Debug, Clone, PartialEq)]
@@ -78,12 +79,7 @@ pub fn load_splits(config: &DatasetConfig, hub: &dyn OpenRepository) -> Result<S
     if let Some(first) = train_files.first() {
         files.recognise_delimiter(first, &|columns| has_rows(columns, &config.dataset_text_field))?;
     }
-    let mut reader = SplitReader {
-        source: &source,
-        files,
-        text_field: &config.dataset_text_field,
-        memory: RowMemory::new(config.max_dataset_memory),
-    };
+    let mut reader = SplitReader { source: &source, files, config, memory: RowMemory::new(config.max_dataset_memory) };
     let (row_columns, unused_columns) = reader.detect_columns(&train_files, &train_name)?;
     let mut train = reader.rows(&train_files, &row_columns, &train_name)?;
     let mut train_numbers = None;
@@ -134,14 +130,14 @@ fn choose_splits(
 /// Whether there are columns that rows can be made of.
 fn has_rows(columns: &[String], text_field: &str) -> bool {
     let has = |name: &str| columns.iter().any(|column| column == name);
-    has(text_field) || has("messages") || has("conversations") || has("prompt") && has("completion")
+    FORMATS.iter().any(|declared| declared.columns(text_field).into_iter().all(has))
 }
 
 /// Reads the files of a split one after the other.
 struct SplitReader<'a> {
     source: &'a Source<'a>,
     files: Reader,
-    text_field: &'a str,
+    config: &'a DatasetConfig,
     /// What the rows of all splits may still take.
     memory: RowMemory,
 }
@@ -149,7 +145,9 @@ struct SplitReader<'a> {
 impl SplitReader<'_> {
     /// How rows are made, and the columns that are not used.
     fn detect_columns(&self, files: &[PathBuf], split: &str) -> Result<(RowColumns, Vec<String>), Error> {
-        let candidates = [self.text_field, "text", "prompt", "completion", "messages", "conversations"];
+        let text_field = self.config.dataset_text_field.as_str();
+        let mut candidates: Vec<&str> = FORMATS.iter().flat_map(|declared| declared.columns(text_field)).collect();
+        candidates.push("text");
         for file in files {
             let mut sample = Record::new();
             let mut num_records = 0;
@@ -164,16 +162,36 @@ impl SplitReader<'_> {
             })?;
             if num_records > 0 {
                 let columns = self.files.columns(file)?;
-                let Some(found) = RowColumns::detect(&columns, &sample, self.text_field) else {
-                    let advice = advice(&columns, &sample);
-                    let wanted = self.text_field.to_owned();
-                    return Err(Error::NoTextColumn { path: file.clone(), wanted, columns, advice });
-                };
+                let found = self.row_columns(file, &columns, &sample)?;
                 let unused = found.unused(&columns, &sample);
                 return Ok((found, unused));
             }
         }
         Err(self.no_rows(split))
+    }
+
+    /// How rows are made of these columns.
+    fn row_columns(&self, file: &Path, columns: &[String], sample: &Record) -> Result<RowColumns, Error> {
+        let DatasetConfig { dataset_text_field, dataset_format, text_template, .. } = self.config;
+        if let Some(text_template) = text_template {
+            return by_template(text_template, columns);
+        }
+        let described = Columns { names: columns, sample, text_field: dataset_text_field };
+        let found = match dataset_format {
+            Some(format) => RowColumns::of_format(*format, &described),
+            None => RowColumns::detect(&described),
+        };
+        let (path, columns) = (file.to_owned(), columns.to_owned());
+        found.ok_or_else(|| match dataset_format {
+            Some(format) => {
+                let needs = Declared::of(*format).map(|declared| declared.columns(dataset_text_field).join("` and `"));
+                Error::NotOfFormat { path, format: *format, needs: needs.unwrap_or_default(), columns }
+            }
+            None => {
+                let advice = advice(&columns, sample);
+                Error::NoTextColumn { path, wanted: dataset_text_field.clone(), columns, advice }
+            }
+        })
     }
 
     fn rows(&mut self, files: &[PathBuf], row_columns: &RowColumns, split: &str) -> Result<Vec<Row>, Error> {
@@ -183,8 +201,12 @@ impl SplitReader<'_> {
         for file in files {
             let before = rows.len();
             let mut missing = required.clone();
+            let mut of_another_format = None;
             self.files.read(file, &columns, &mut |at, record| {
                 missing.retain(|&column| !record.contains_key(column));
+                if of_another_format.is_none() {
+                    of_another_format = row_columns.check_format(&record).err().map(|problem| (at, problem));
+                }
                 let row = row_columns.row(record, file, at)?;
                 self.memory.spend(&row, file, (rows.len() - before) as u64 + 1)?;
                 rows.push(row);
@@ -195,6 +217,9 @@ impl SplitReader<'_> {
             {
                 let columns = self.files.columns(file)?;
                 return Err(Error::MissingColumn { path: file.clone(), wanted: wanted.to_owned(), columns });
+            }
+            if let Some((at, problem)) = of_another_format {
+                return Err(Error::BadRow { path: file.clone(), at, problem });
             }
         }
         rows.shrink_to_fit();

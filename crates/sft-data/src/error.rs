@@ -1,6 +1,6 @@
 //! The crate's error type.
 
-use crate::ByteSize;
+use crate::{ByteSize, DatasetFormat};
 use std::fmt;
 use std::path::PathBuf;
 
@@ -133,6 +133,22 @@ pub enum Error {
         columns: Vec<String>,
         /// What the columns look like, and what to do.
         advice: String,
+    },
+    /// A file has not the columns of the format that was chosen, or they hold something else.
+    #[error(
+        "{}: `dataset_format` is {format}, which needs `{needs}`; columns are {}: choose another format, or leave it out",
+        path.display(),
+        listed(columns)
+    )]
+    NotOfFormat {
+        /// The file.
+        path: PathBuf,
+        /// The format that was chosen.
+        format: DatasetFormat,
+        /// The columns that it needs.
+        needs: String,
+        /// The columns of the file.
+        columns: Vec<String>,
     },
     /// A file lacks a column that the first file of the dataset has.
     #[error(
@@ -267,6 +283,14 @@ pub enum Error {
     #[error("assistant_only_loss: {problem}")]
     AssistantMask {
         /// Why, and what to do.
+        problem: String,
+    },
+    /// A row does not have what an option needs of it.
+    #[error("{option}: {problem}")]
+    NotForRow {
+        /// The option.
+        option: &'static str,
+        /// What the row lacks, and what to do.
         problem: String,
     },
     /// A prompt is text and its completion is messages, or the other way round.

@@ -52,6 +52,7 @@
 mod batch;
 mod dataset;
 mod error;
+mod inspect;
 mod order;
 mod prepare;
 #[cfg(test)]
@@ -59,14 +60,18 @@ mod testing;
 mod tokenizer;
 mod untrusted;
 
-pub use batch::{Batch, IGNORE_INDEX, collate};
+pub use batch::{Batch, IGNORE_INDEX, SamplingStrategy, collate, length_grouped_order};
 pub use dataset::{
-    ByteSize, ChatContext, Conversation, DatasetConfig, Evaluation, LocalFiles, OpenRepository, PromptCompletion,
-    Repository, Row, Splits, Turn, load_splits,
+    Alpaca, ByteSize, ChatContext, Conversation, DatasetConfig, DatasetFormat, Evaluation, LocalFiles, OpenRepository,
+    PromptCompletion, Repository, Row, Splits, TokenizedRow, Turn, load_splits,
 };
 pub use error::{BoxError, ConfigProblem, Error, Position};
+pub use inspect::{EndToken, InspectedRow, Inspection, LengthBucket, Lengths, Outcome, RowProblem, Span, inspect};
 pub use order::epoch_order;
-pub use prepare::{Example, Labels, PackingStrategy, PrepareConfig, PrepareReport, Prepared, prepare};
+pub use prepare::{
+    Dropped, Example, Labels, PackingStrategy, PrepareConfig, PrepareReport, Prepared, Thinking, TrainOn, TrainOnEos,
+    TruncationMode, prepare,
+};
 pub use tokenizer::{
     AddGenerationPrompt, AddSpecialTokens, ChatTokenizer, SpecialTokensInText, TOKENIZER_FILES, TokenizerOptions,
 };

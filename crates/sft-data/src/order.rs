@@ -14,7 +14,11 @@ use rand_mt::Mt;
 /// assert_eq!(sft_data::epoch_order(5, 42), [2, 4, 3, 0, 1]);
 /// ```
 pub fn epoch_order(num_rows: usize, seed: u64) -> Vec<usize> {
-    let mut generator = Mt::new(seed as u32);
+    permutation(num_rows, &mut Mt::new(seed as u32))
+}
+
+/// `torch.randperm(num_rows)` with a generator that others draw from too.
+pub(crate) fn permutation(num_rows: usize, generator: &mut Mt) -> Vec<usize> {
     let mut draw_u32 = || u64::from(generator.next_u32());
     let mut order: Vec<usize> = (0..num_rows).collect();
     // PyTorch draws 64 bits if the modulo bias of 32 bits would be noticeable. The high half comes

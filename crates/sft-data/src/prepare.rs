@@ -10,24 +10,30 @@
 //! nothing, so it is dropped and counted. TRL keeps an empty row as a single EOS, which adds
 //! nothing to the loss but takes a place in the order of rows.
 
-mod config;
+mod alpaca;
+pub(crate) mod config;
+pub(crate) mod fit;
 mod labels;
+pub(crate) mod learn;
 mod left_out;
 mod pack;
 mod progress;
 mod tokenize;
 
 use crate::{ChatTokenizer, Error, IGNORE_INDEX, Row};
-use config::{LossOn, Packing};
+use config::Packing;
 use progress::Progress;
 use rayon::prelude::*;
 use rayon::{ThreadBuilder, ThreadPoolBuilder};
 use std::borrow::Cow;
 use std::ops::Range;
-use tokenize::TokenRow;
 
-pub use config::{PackingStrategy, PrepareConfig};
+pub(crate) use config::Plan;
+pub use config::{PackingStrategy, PrepareConfig, Thinking, TrainOn, TrainOnEos, TruncationMode};
+pub use fit::Dropped;
+pub(crate) use fit::{Fitted, fit};
 pub use labels::Labels;
+pub(crate) use tokenize::TokenRow;
 
 /// Token ids of one row, or of several packed ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,7 +67,7 @@ pub struct PrepareReport {
     pub rows: usize,
     /// Number of rows that are in the examples.
     pub kept: usize,
-    /// Number of kept rows whose end was cut off.
+    /// Number of kept rows whose end, or start, was cut off.
     pub truncated: usize,
     /// Number of tokens cut off from those rows.
     pub truncated_tokens: usize,
@@ -69,6 +75,12 @@ pub struct PrepareReport {
     pub dropped_empty: usize,
     /// Number of rows dropped because every target was cut off: the prompt alone was too long.
     pub dropped_truncated: usize,
+    /// Number of rows dropped because they are too long and `truncation_mode` is `drop`.
+    pub dropped_too_long: usize,
+    /// Number of kept rows that were split into several examples by `truncation_mode`.
+    pub split: usize,
+    /// Number of tokens in pieces of those rows that have no target, and are in no example.
+    pub split_left_out_tokens: usize,
     /// Number of examples. It is below `kept` if rows are packed.
     pub examples: usize,
     /// Number of tokens in the examples.
@@ -91,53 +103,77 @@ pub fn prepare<'a>(
     config: &PrepareConfig,
 ) -> Result<Prepared, Error> {
     let plan = config.plan()?;
-    let rows = rows.into();
-    let mut report = PrepareReport { rows: rows.len(), ..PrepareReport::default() };
-    let tokenized = tokenize_all(rows, tokenizer, plan.loss_on)?;
-
-    let mut kept = Vec::with_capacity(tokenized.len());
-    let mut parted = Parted::default();
-    for (index, row) in tokenized.into_iter().enumerate() {
+    let mut collected = Collected::default();
+    for (index, row) in tokenize_each(rows.into(), tokenizer, plan)?.into_iter().enumerate() {
         let mut row = row.map_err(|source| Error::Row { row: index + 1, source })?;
         row.number = index as u64 + 1;
-        parted.count(&row);
-        if row.num_targets() == 0 {
-            report.dropped_empty += 1;
-            continue;
-        }
-        let length = row.input_ids.len();
-        if let Some(limit) = plan.cut_to
-            && length > limit
-        {
-            row.truncate(limit);
-            if row.num_targets() == 0 {
-                report.dropped_truncated += 1;
-                continue;
-            }
-            report.truncated += 1;
-            report.truncated_tokens += length - limit;
-        }
-        kept.push(row);
+        collected.add(row, &plan);
     }
-    parted.warn();
-    report.kept = kept.len();
-
-    let examples = match plan.packing {
-        Packing::None => kept.into_iter().map(Example::from).collect(),
-        Packing::BestFitDecreasing(length) => pack::best_fit_decreasing(kept, length),
-        Packing::Wrapped(length) => pack::wrapped(&kept, length),
-    };
-    report.examples = examples.len();
-    report.tokens = examples.iter().map(|example| example.input_ids.len()).sum();
-    report.target_tokens = examples.iter().map(Example::num_targets).sum();
+    let (examples, report) = collected.into_examples(&plan);
     if examples.is_empty() {
         return Err(Error::NothingLeft {
             rows: report.rows,
             empty: report.dropped_empty,
-            truncated: report.dropped_truncated,
+            truncated: report.dropped_truncated + report.dropped_too_long,
         });
     }
     Ok(Prepared { examples, report })
+}
+
+/// The rows that were kept, and what became of the others.
+#[derive(Debug, Default)]
+pub(crate) struct Collected {
+    kept: Vec<TokenRow>,
+    report: PrepareReport,
+    warnings: Warnings,
+}
+
+impl Collected {
+    pub(crate) fn add(&mut self, row: TokenRow, plan: &Plan) {
+        let report = &mut self.report;
+        report.rows += 1;
+        self.warnings.count(&row);
+        match fit(row, plan) {
+            Fitted::Dropped(Dropped::NoTarget) => report.dropped_empty += 1,
+            Fitted::Dropped(Dropped::TargetsCutOff) => report.dropped_truncated += 1,
+            Fitted::Dropped(Dropped::TooLong) => report.dropped_too_long += 1,
+            Fitted::Whole(row) => {
+                report.kept += 1;
+                self.kept.push(row);
+            }
+            Fitted::Cut { row, num_tokens } => {
+                report.kept += 1;
+                report.truncated += 1;
+                report.truncated_tokens += num_tokens;
+                self.kept.push(row);
+            }
+            Fitted::Pieces { rows, left_out } => {
+                report.kept += 1;
+                report.split += 1;
+                report.split_left_out_tokens += left_out;
+                self.kept.extend(rows);
+            }
+        }
+    }
+
+    pub(crate) fn into_examples(self, plan: &Plan) -> (Vec<Example>, PrepareReport) {
+        let Self { kept, mut report, warnings } = self;
+        warnings.tell();
+        let examples: Vec<Example> = match plan.packing {
+            Packing::None => kept.into_iter().map(Example::from).collect(),
+            Packing::BestFitDecreasing(length) => pack::best_fit_decreasing(kept, length),
+            Packing::Wrapped(length) => pack::wrapped(&kept, length),
+        };
+        report.examples = examples.len();
+        report.tokens = examples.iter().map(|example| example.input_ids.len()).sum();
+        report.target_tokens = examples.iter().map(Example::num_targets).sum();
+        (examples, report)
+    }
+
+    /// Counts a row that cannot be prepared.
+    pub(crate) fn add_problem(&mut self) {
+        self.report.rows += 1;
+    }
 }
 
 /// Tokenizes all rows before any result is used, so that the error reported is that of the first
@@ -146,15 +182,15 @@ pub fn prepare<'a>(
 /// The threads are new ones that end with this function: the tokenizers library caches up to 10,000
 /// words for each tokenizer and thread until the thread ends. In a pool that stays, the cache would
 /// stay for the whole training.
-fn tokenize_all(
+pub(crate) fn tokenize_each(
     rows: Cow<'_, [Row]>,
     tokenizer: &ChatTokenizer,
-    loss_on: LossOn,
+    plan: Plan,
 ) -> Result<Vec<Result<TokenRow, Box<Error>>>, Error> {
     let _span = tracing::info_span!("tokenize", rows = rows.len()).entered();
     let progress = Progress::new(rows.len());
     let tokenize = |row: &Row| {
-        let tokenized = tokenize::tokenize(row, tokenizer, loss_on).map_err(Box::new);
+        let tokenized = tokenize::tokenize(row, tokenizer, plan.learn).map_err(Box::new);
         progress.add_row();
         tokenized
     };
@@ -168,29 +204,53 @@ fn tokenize_all(
     Ok(tokenized)
 }
 
-/// Rows whose prompt alone is not tokenized as the start of prompt and completion.
+/// What is told about rows that are learnt otherwise than their author may think.
 #[derive(Debug, Default)]
-struct Parted {
+struct Warnings {
+    prompt_parts_early: Counted,
+    leaves_out_reasoning: Counted,
+}
+
+/// How many rows there are of a kind, and the first of them.
+#[derive(Debug, Default)]
+struct Counted {
     count: usize,
     first_row: u64,
 }
 
-impl Parted {
+impl Counted {
+    fn add(&mut self, row: u64) {
+        self.count += 1;
+        self.first_row = if self.count == 1 { row } else { self.first_row };
+    }
+}
+
+impl Warnings {
     fn count(&mut self, row: &TokenRow) {
         if row.prompt_parts_early {
-            self.count += 1;
-            self.first_row = if self.count == 1 { row.number } else { self.first_row };
+            self.prompt_parts_early.add(row.number);
+        }
+        if row.leaves_out_reasoning {
+            self.leaves_out_reasoning.add(row.number);
         }
     }
 
-    fn warn(&self) {
-        let Self { count, first_row } = self;
-        if *count > 0 {
+    fn tell(&self) {
+        let Counted { count, first_row } = self.prompt_parts_early;
+        if count > 0 {
             tracing::warn!(
                 "in {count} rows (the first is row {first_row}) the prompt alone is not tokenized as the start of prompt and \
                  completion: what it ends with alone, such as an opened thinking block, is not trained on, and the \
                  completion counts from where they differ; end prompts where a token ends, or use a chat template \
                  that writes a prompt in the same way with and without an answer"
+            );
+        }
+        let Counted { count, first_row } = self.leaves_out_reasoning;
+        if count > 0 {
+            tracing::warn!(
+                "in {count} rows (the first is row {first_row}) the chat template leaves out reasoning that messages have \
+                 as `reasoning_content`: it is not trained on; many templates write only that of the last turn, so \
+                 make one row of each turn, or name another template with `chat_template_path`"
             );
         }
     }
@@ -236,5 +296,7 @@ fn num_targets(document: Range<usize>, labels: Option<&Labels>) -> usize {
     }
 }
 
+#[cfg(test)]
+mod formats_tests;
 #[cfg(test)]
 mod tests;

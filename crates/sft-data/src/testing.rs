@@ -43,6 +43,18 @@ pub(crate) fn tokenizer_with_template(name: &str, template: &str) -> ChatTokeniz
     ChatTokenizer::load(&golden_path("tokenizers").join(name), &options).unwrap()
 }
 
+/// A golden tokenizer without a chat template.
+pub(crate) fn tokenizer_without_template(name: &str) -> ChatTokenizer {
+    let folder = tempfile::tempdir().unwrap();
+    for file in ["tokenizer.json", "tokenizer_config.json"] {
+        let path = golden_path("tokenizers").join(name).join(file);
+        let mut content: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+        content.as_object_mut().unwrap().remove("chat_template");
+        fs::write(folder.path().join(file), content.to_string()).unwrap();
+    }
+    ChatTokenizer::from_dir(folder.path()).unwrap()
+}
+
 /// The message of an error followed by those of its sources.
 pub(crate) fn message(error: &Error) -> String {
     let mut text = error.to_string();

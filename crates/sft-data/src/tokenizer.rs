@@ -19,8 +19,9 @@ mod special;
 use crate::untrusted::panics::catch_in_tokenizers;
 use crate::{ChatContext, Error};
 use assistant::Chat;
-pub(crate) use assistant::Rendered;
+pub(crate) use assistant::{AssistantTurn, Rendered, thinking_blocks};
 use chat_template::ChatTemplate;
+pub(crate) use chat_template::TextTemplate;
 use chat_templates::ChatTemplates;
 pub use files::TOKENIZER_FILES;
 use files::TokenizerFiles;
@@ -213,11 +214,18 @@ impl ChatTokenizer {
         self.files.contents()
     }
 
-    /// Like [`encode`](Self::encode) without special tokens, but also returns the range of bytes
-    /// that each token stands for.
-    pub(crate) fn encode_with_offsets(&self, text: &str) -> Result<Encoding, Error> {
-        catch_in_tokenizers(|| self.tokenizer.encode(text, false))
+    /// Like [`encode`](Self::encode), but also returns the range of bytes that each token stands
+    /// for.
+    pub(crate) fn encode_with_offsets(&self, text: &str, special: AddSpecialTokens) -> Result<Encoding, Error> {
+        catch_in_tokenizers(|| self.tokenizer.encode(text, special == AddSpecialTokens::Yes))
             .map_err(|source| Error::Tokenize { what: "a conversation".to_owned(), source })
+    }
+
+    /// Whether a token is a special one, such as EOS.
+    pub fn is_special(&self, id: u32) -> bool {
+        let is_special = |token: &tokenizers::AddedToken| token.special;
+        id == self.eos_token_id
+            || self.tokenizer.get_added_vocabulary().get_added_tokens_decoder().get(&id).is_some_and(is_special)
     }
 
     pub(crate) fn render(
@@ -230,13 +238,9 @@ impl ChatTokenizer {
     }
 
     /// Renders a chat, and returns which of its bytes the assistant says.
-    pub(crate) fn render_with_assistant_spans(
-        &self,
-        messages: &[Value],
-        context: &ChatContext,
-    ) -> Result<Rendered, Error> {
+    pub(crate) fn render_with_turns(&self, messages: &[Value], context: &ChatContext) -> Result<Rendered, Error> {
         let template = self.chat_template(context)?;
-        assistant::render_with_spans(&Chat {
+        assistant::render_with_turns(&Chat {
             template,
             messages,
             context,

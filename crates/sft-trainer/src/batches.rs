@@ -5,7 +5,7 @@
 
 use causal_lm::graphs::{self, BatchShapes};
 use causal_lm::{BucketPadding, CausalLm, CudaGraphs, TokenBatch};
-use sft_data::{Example, collate, epoch_order};
+use sft_data::{Example, collate, epoch_order, length_grouped_order};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use tch::Device;
@@ -34,6 +34,9 @@ pub(crate) enum RowOrder {
     Sequential,
     /// Another one each epoch, equal to Hugging Face's for the same seed.
     Shuffled { seed: u64 },
+    /// Another one each epoch, in which rows of about one length are in one window of
+    /// `rows_per_step`.
+    GroupedByLength { seed: u64, rows_per_step: NonZeroUsize },
 }
 
 /// A micro-batch in the host's memory.
@@ -147,6 +150,10 @@ impl BatchSource for SplitBatches {
         let order = match self.order {
             RowOrder::Sequential => (0..self.examples.len()).collect(),
             RowOrder::Shuffled { seed } => epoch_order(self.examples.len(), seed.wrapping_add(epoch)),
+            RowOrder::GroupedByLength { seed, rows_per_step } => {
+                let lengths: Vec<usize> = self.examples.iter().map(|example| example.input_ids.len()).collect();
+                length_grouped_order(&lengths, rows_per_step, seed, epoch)
+            }
         };
         let (split, left) = (self.clone(), self.num_batches().saturating_sub(first));
         let prepared = prefetch(left, move |index| {

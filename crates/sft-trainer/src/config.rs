@@ -7,6 +7,7 @@
 
 mod auto;
 pub mod foreign;
+mod frontend;
 mod layers;
 mod model;
 mod optimizer;
@@ -16,8 +17,10 @@ mod options_file;
 mod other_trainers;
 mod push;
 mod run;
+pub mod values;
 
 pub use auto::Auto;
+pub use frontend::FrontendConfig;
 pub use layers::Layers;
 pub use model::ModelConfig;
 pub use optimizer::{OptimizerConfig, WeightRounding};
@@ -29,7 +32,7 @@ pub use push::{HubStrategy, PushConfig};
 pub use run::{ResumeFrom, RunConfig};
 
 use crate::Error;
-use options::{Options, names};
+use options::{Options, fields, names};
 use serde_json::{Map, Value};
 use sft_data::{DatasetConfig, Evaluation, PrepareConfig, TokenizerOptions};
 use std::collections::BTreeSet;
@@ -123,6 +126,30 @@ impl SftConfig {
         config.resolve();
         problems.extend(config.problems());
         if problems.is_empty() { Ok(config) } else { Err(Error::Config { problems }) }
+    }
+
+    /// All options by name, with their values, which [`from_options`](Self::from_options) reads.
+    /// Later parts leave an option that an earlier one has. Those of the hub are left out: one of
+    /// them is a token.
+    pub fn to_options(&self) -> Map<String, Value> {
+        let Self { model, dataset, prepare, tokenizer, optimizer, training, push: _, run } = self;
+        let parts = [fields(model), fields(dataset), fields(prepare), fields(tokenizer), fields(optimizer)];
+        let mut options = Map::new();
+        for (name, value) in parts.into_iter().chain([fields(training), fields(run)]).flatten() {
+            options.entry(name).or_insert(value);
+        }
+        options
+    }
+
+    /// The options whose values are not those of the documented recipe, without the model and the
+    /// folder, which every run has to name.
+    pub fn differences_from_recipe(&self) -> Map<String, Value> {
+        let mut recipe = Self::documented_recipe();
+        recipe.resolve();
+        let recipe = recipe.to_options();
+        let is_different = |(name, value): &(String, Value)| recipe.get(name) != Some(value);
+        let is_named = |(name, _): &(String, Value)| matches!(name.as_str(), "model_name" | "output_dir");
+        self.to_options().into_iter().filter(|option| is_different(option) && !is_named(option)).collect()
     }
 
     /// The names of all options.

@@ -148,3 +148,18 @@ impl Error {
         Self::NotStarted(Box::new(error.into()))
     }
 }
+
+/// An error and its causes in one line, without libtorch's back-traces.
+pub fn one_line<'a>(chain: impl IntoIterator<Item = &'a (dyn std::error::Error + 'static)>) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    for cause in chain {
+        let text = cause.to_string();
+        let text = text.split("Exception raised from").next().unwrap_or_default();
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        // Some errors hold the text of their source already.
+        if !parts.iter().any(|part| part.contains(&text)) {
+            parts.push(text);
+        }
+    }
+    parts.join(": ")
+}

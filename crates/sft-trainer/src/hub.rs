@@ -28,6 +28,7 @@ mod cache;
 mod connection;
 mod datasets;
 mod error;
+mod health;
 mod progress;
 mod push;
 mod repo;
@@ -42,6 +43,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 pub use error::{CacheOnly, HubError, HubFile};
+pub use health::{HubHealth, TokenState};
 pub use push::Push;
 pub use repo::HubRepo;
 

@@ -44,16 +44,19 @@ mod error;
 mod fingerprint;
 pub mod hub;
 mod learner;
+pub mod log_lines;
 mod memory;
 mod optimizer;
 mod publish;
 mod push;
 mod signals;
 mod summary;
+pub mod terminal_text;
 mod trainer;
+pub mod verbs;
 
 pub use config::SftConfig;
-pub use error::Error;
+pub use error::{Error, one_line};
 pub use fingerprint::{RUN_FILE, RunFile};
 pub use sft_data::{ChatContext, Conversation, PromptCompletion, Row, Turn};
 /// The release of tch that this crate is built with. Tensors of another release are other types.

@@ -22,7 +22,8 @@ pub(crate) fn split_line(name: &str, report: &PrepareReport) -> String {
     let PrepareReport { rows, kept, truncated, truncated_tokens, dropped_empty, dropped_truncated, .. } = report;
     let mut line = format!("{name}: {} of {}", grouped(*kept), counted(*rows, "row"));
     if report.examples != *kept {
-        line += &format!(", packed into {}", grouped(report.examples));
+        let how = if report.split > 0 { "made into" } else { "packed into" };
+        line += &format!(", {how} {}", grouped(report.examples));
     }
     line += &format!(", {}, {} of them targets", counted(report.tokens, "token"), grouped(report.target_tokens));
     if *truncated > 0 {
@@ -34,6 +35,13 @@ pub(crate) fn split_line(name: &str, report: &PrepareReport) -> String {
     }
     if *dropped_truncated > 0 {
         line += &format!("; {} dropped because truncation left no target", grouped(*dropped_truncated));
+    }
+    if report.dropped_too_long > 0 {
+        line += &format!("; {} dropped as too long", grouped(report.dropped_too_long));
+    }
+    if report.split > 0 {
+        let (rows, tokens) = (counted(report.split, "row"), counted(report.split_left_out_tokens, "token"));
+        line += &format!("; {rows} split ({tokens} in pieces without a target left out)");
     }
     line
 }

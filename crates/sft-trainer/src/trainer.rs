@@ -1,9 +1,10 @@
 //! The documented run: load, register callbacks, train, publish.
 
-mod load;
+pub(crate) mod load;
 
 use crate::batches::SplitBatches;
-use crate::config::SftConfig;
+use crate::callbacks::{Destination, Places, Reports};
+use crate::config::{RunConfig, SftConfig};
 use crate::hub::Hub;
 use crate::learner::SftLearner;
 use crate::memory::{Phase, with_advice};
@@ -36,6 +37,8 @@ pub struct SftTrainer<'a> {
     callbacks: Vec<Box<dyn Callback + 'a>>,
     /// Brings the model to the hub, if it is to go there.
     pusher: Option<Pusher>,
+    /// Lines about the rows: where they come from, what was kept and cut.
+    data: Vec<String>,
 }
 
 /// What a run is loaded from: the configuration, and what the caller brings in place of its parts.
@@ -139,6 +142,22 @@ impl<'a> SftTrainer<'a> {
         &self.config
     }
 
+    /// The callback that reports to where the options say, if they name a place.
+    pub fn reports(&self) -> Option<Reports> {
+        let RunConfig { report_to, logging_dir, run_name, .. } = &self.config.run;
+        // The names were checked with all other options.
+        let destinations = Destination::from_names(report_to).unwrap_or_default();
+        let places = Places {
+            logging_dir: logging_dir.clone(),
+            run_name: run_name.clone(),
+            settings: self.config.to_options(),
+            differences: self.config.differences_from_recipe(),
+            data: self.data.clone(),
+            ..Places::new(&self.config.training.output_dir)
+        };
+        (!destinations.is_empty()).then(|| Reports::new(&destinations, places))
+    }
+
     /// Registers a callback. Events reach callbacks in the order of registration.
     #[must_use]
     pub fn callback(mut self, callback: impl Callback + 'a) -> Self {
@@ -152,7 +171,7 @@ impl<'a> SftTrainer<'a> {
     /// [`Error::NotStarted`] for a checkpoint or output folder that cannot be used;
     /// [`Error::OutOfMemory`] with advice; [`Error::Loop`] for what ended training.
     pub fn train(self) -> Result<Trained, Error> {
-        let Self { config, mut learner, train, eval, checkpoint, lock, callbacks, pusher } = self;
+        let Self { config, mut learner, train, eval, checkpoint, lock, callbacks, data: _, pusher } = self;
         let mut store = DirectoryStore::open_locked(lock).map_err(Error::not_started)?;
         let mut trainer = Trainer::builder(loop_arguments(&config, &learner), &mut learner, &train)
             .eval_source(eval.as_ref())

@@ -18,7 +18,7 @@ fn error(arguments: &[&str]) -> String {
     let required = ["train_and_save", "--model_name", "m", "--output_dir", "o"];
     let error = match parse(required.iter().chain(arguments).map(OsString::from)) {
         Ok(Request::Train { settings, .. }) => Failure::before_training(settings.config().unwrap_err()),
-        Ok(Request::Print(text)) => panic!("{text}"),
+        Ok(other) => panic!("{other:?}"),
         Err(error) => error,
     };
     assert_eq!(crate::failure::exit_code(&error), 2);
@@ -139,7 +139,7 @@ fn every_flag_and_alias_is_in_the_user_guide_and_means_something() {
     let guide = include_str!("../../../../docs/usage.md");
     let command = Flags::command();
     let known = SftConfig::option_names();
-    let (_, unknown, _) = ProgramFlags::take_from(
+    let (_, unknown, _) = FrontendConfig::take_from(
         command.get_arguments().map(|argument| (argument.get_id().to_string(), Value::Null)).collect(),
     );
     for argument in command.get_arguments() {
@@ -210,7 +210,7 @@ fn one_message_lists_all_that_is_wrong_with_a_file() {
 fn options_without_effect_are_named_in_one_warning() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("trl.yaml");
-    let text = "overwrite_output_dir: true\nlog_level: info\nuse_peft: false\ntrust_remote_code: false\n\
+    let text = "overwrite_output_dir: true\nlog_level_replica: info\nuse_peft: false\ntrust_remote_code: false\n\
                 gradient_checkpointing_kwargs: {use_reentrant: false}\ntf32: true\nlearning_rate: '2e-5'\n";
     std::fs::write(&path, text).unwrap();
     let arguments = ["t", "--model_name", "m", "--output_dir", "o", "--config", path.to_str().unwrap()];
@@ -224,7 +224,7 @@ fn options_without_effect_are_named_in_one_warning() {
          dataset_num_proc (rows are tokenized on all cores, and batches are made ahead on a thread); \
          do_train (a run trains and evaluates, and makes no predictions); \
          gradient_checkpointing_kwargs, tf32 (speed and memory are decided when a run starts); \
-         log_level (what is told and logged does not depend on it); \
+         log_level_replica (what is told and logged does not depend on it); \
          overwrite_output_dir (an output folder that is in use is refused, never overwritten); \
          trust_remote_code, use_peft (no code of a model is run, and all its weights are trained as they are)"
     );
@@ -265,6 +265,22 @@ fn no_option_without_effect_is_a_flag() {
     for name in foreign::names() {
         assert!(command.get_arguments().all(|argument| argument.get_id() != name), "{name}");
     }
+}
+
+#[test]
+fn a_verb_takes_its_own_flags_and_those_of_a_run() {
+    let arguments = ["t", "inspect", "--rows", "2", "--model-name", "m", "--max_length", "9"];
+    let Ok(Request::Answer { settings, matches, .. }) = parse(arguments.map(OsString::from)) else {
+        panic!("it answers")
+    };
+    assert_eq!(matches.get_one::<usize>("rows"), Some(&2));
+    assert_eq!(settings.options.keys().collect::<Vec<_>>(), ["model_name", "max_length"]);
+    assert!(parse(["t", "inspect", "--rows", "2", "--lerning_rate", "1", "--x"].map(OsString::from)).is_err());
+    assert!(error(&["--rows", "2"]).contains("--rows"), "a verb's flag is none of a run");
+    let Ok(Request::Print(help)) = parse(["t", "report", "--help"].map(OsString::from)) else { panic!("it prints") };
+    assert!(help.contains("train_and_save report") && help.contains("--html"), "{help}");
+    let Ok(Request::Print(help)) = parse(["t", "--help"].map(OsString::from)) else { panic!("it prints") };
+    assert!(help.contains("  inspect ") && help.contains("  report "), "{help}");
 }
 
 /// Every field of the four classes that TRL's script reads, as `make_options.py` found them.

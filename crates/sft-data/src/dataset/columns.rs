@@ -1,8 +1,13 @@
 //! What the columns of a dataset mean, and how a record becomes a row.
 
 mod advice;
+mod alpaca;
+mod format;
 mod messages;
+mod preference;
 mod sharegpt;
+mod template;
+mod tokens;
 
 use super::read::Record;
 use super::{ChatContext, Conversation, PromptCompletion, Row, Turn};
@@ -11,11 +16,30 @@ use messages::{Keys, Messages};
 use serde_json::{Map, Value};
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
 pub(super) use advice::advice;
+pub use format::DatasetFormat;
+pub(super) use format::{Columns, Declared, FORMATS};
+pub(super) use template::by_template;
+
+/// How records of one format become rows.
+pub(super) trait RowFormat: fmt::Debug + fmt::Display + Send + Sync {
+    /// The columns that every file must have.
+    fn required(&self) -> Vec<&str>;
+
+    /// Further columns that are used if they are there.
+    fn optional(&self) -> Vec<&str>;
+
+    /// The row of a record, whose values `take` hands over. A missing one is null.
+    ///
+    /// # Errors
+    /// What is wrong with the record and what to do.
+    fn row(&self, take: &mut dyn FnMut(&str) -> Value) -> Result<Row, String>;
+}
 
 /// Which columns hold the rows.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(super) enum RowColumns {
     /// A column of plain text.
     Text(String),
@@ -25,6 +49,8 @@ pub(super) enum RowColumns {
     PromptCompletion,
     /// The columns `prompt` and `completion`, which hold messages as JSON text.
     PromptCompletionAsJson,
+    /// What one of the formats in files of their own says.
+    Other(Arc<dyn RowFormat>),
 }
 
 impl fmt::Display for RowColumns {
@@ -34,36 +60,35 @@ impl fmt::Display for RowColumns {
             Self::Messages(column) => write!(f, "chats in column `{column}`"),
             Self::PromptCompletion => write!(f, "columns `prompt` and `completion`"),
             Self::PromptCompletionAsJson => write!(f, "chats in columns `prompt` and `completion`"),
+            Self::Other(format) => format.fmt(f),
         }
     }
 }
 
 const CONTEXT_COLUMNS: [&str; 2] = ["tools", "chat_template_kwargs"];
+/// Tools as OpenAI's older files have them.
+const FUNCTIONS_COLUMN: &str = "functions";
 /// The system message of a ShareGPT row.
 const SYSTEM_COLUMN: &str = "system";
 
 impl RowColumns {
-    /// Decides in TRL's order: prompt and completion, then messages, then the text column. If
+    /// Decides in TRL's order: token ids, prompt and completion, messages, the text column. If
     /// `text_field` is not `text`, the user chose it, so it comes first. `sample` holds the first
     /// value of each column that [says something](says_something).
     ///
     /// Messages may be JSON text, which TRL does not know: databases and tables have no lists.
-    pub(super) fn detect(columns: &[String], sample: &Record, text_field: &str) -> Option<Self> {
-        let has = |name: &str| columns.iter().any(|column| column == name);
-        let text = || has(text_field).then(|| Self::Text(text_field.to_owned()));
-        let is_chat = |name: &str| {
-            let value = sample.get(name);
-            value.is_some_and(|value| value.is_array() || messages::is_json_text(value))
-        };
-        if text_field != "text" && has(text_field) {
-            return if is_chat(text_field) { Some(Self::Messages(text_field.to_owned())) } else { text() };
+    pub(super) fn detect(columns: &Columns<'_>) -> Option<Self> {
+        let text_field = columns.text_field;
+        if text_field != "text" && columns.has(text_field) {
+            let column = text_field.to_owned();
+            return Some(if columns.is_chat(text_field) { Self::Messages(column) } else { Self::Text(column) });
         }
-        if has("prompt") && has("completion") {
-            let as_json = ["prompt", "completion"].map(|name| sample.get(name).is_some_and(messages::is_json_text));
-            return Some(if as_json == [true; 2] { Self::PromptCompletionAsJson } else { Self::PromptCompletion });
-        }
-        let chat = ["messages", "conversations"].into_iter().find(|&name| is_chat(name));
-        chat.map(|name| Self::Messages(name.to_owned())).or_else(text)
+        FORMATS.iter().find_map(|declared| declared.read(columns))
+    }
+
+    /// Reads what the user chose.
+    pub(super) fn of_format(format: DatasetFormat, columns: &Columns<'_>) -> Option<Self> {
+        Declared::of(format)?.read(columns)
     }
 
     /// The columns that every file must have.
@@ -71,17 +96,18 @@ impl RowColumns {
         match self {
             Self::Text(column) | Self::Messages(column) => vec![column.as_str()],
             Self::PromptCompletion | Self::PromptCompletionAsJson => vec!["prompt", "completion"],
+            Self::Other(format) => format.required(),
         }
     }
 
     /// The columns that must be read.
     pub(super) fn columns(&self) -> Vec<&str> {
         let mut columns = self.required();
-        if !matches!(self, Self::Text(_)) {
-            columns.extend(CONTEXT_COLUMNS);
-        }
-        if matches!(self, Self::Messages(_)) {
-            columns.push(SYSTEM_COLUMN);
+        match self {
+            Self::Text(_) => {}
+            Self::Messages(_) => columns.extend(CONTEXT_COLUMNS.into_iter().chain([FUNCTIONS_COLUMN, SYSTEM_COLUMN])),
+            Self::PromptCompletion | Self::PromptCompletionAsJson => columns.extend(CONTEXT_COLUMNS),
+            Self::Other(format) => columns.extend(format.optional()),
         }
         columns
     }
@@ -89,7 +115,8 @@ impl RowColumns {
     /// The columns that nothing is taken from.
     pub(super) fn unused(&self, columns: &[String], sample: &Record) -> Vec<String> {
         let mut used = self.columns();
-        used.retain(|&column| column != SYSTEM_COLUMN || self.is_sharegpt(sample));
+        let is_chat = matches!(self, Self::Messages(_));
+        used.retain(|&column| !is_chat || column != SYSTEM_COLUMN || self.is_sharegpt(sample));
         columns.iter().filter(|column| !used.contains(&column.as_str())).cloned().collect()
     }
 
@@ -111,20 +138,27 @@ impl RowColumns {
             },
             Self::Messages(column) => {
                 let mut messages = Messages::read(take(column), column).map_err(bad)?;
+                if messages.keys == Keys::ChatMl {
+                    let named = |(index, found)| format!("message {} of column `{column}` {found}", index + 1);
+                    messages::check_results(&messages.list).map_err(named).map_err(bad)?;
+                }
                 let mut context = context(&mut take).map_err(bad)?;
+                context.tools = with_functions(context.tools, take(FUNCTIONS_COLUMN)).map_err(bad)?;
                 if messages.keys == Keys::ShareGpt {
                     sharegpt::add_system(&mut messages.list, take(SYSTEM_COLUMN)).map_err(bad)?;
                     context.tools = context.tools.map(sharegpt::as_functions);
                 }
                 Ok(Row::from(Conversation { messages: messages.list, context }))
             }
+            Self::Other(format) => format.row(&mut take).map_err(bad),
             Self::PromptCompletion | Self::PromptCompletionAsJson => {
+                let is_plain = matches!(self, Self::PromptCompletion);
                 let mut turn = |column: &str| match take(column) {
-                    Value::String(text) if *self == Self::PromptCompletion => Ok(Turn::Text(compact(text))),
+                    Value::String(text) if is_plain => Ok(Turn::Text(compact(text))),
                     list @ (Value::Array(_) | Value::String(_)) => {
                         Messages::read(list, column).map(|messages| Turn::Messages(messages.list))
                     }
-                    Value::Null if *self == Self::PromptCompletion => Ok(Turn::Text(String::new())),
+                    Value::Null if is_plain => Ok(Turn::Text(String::new())),
                     Value::Null => Ok(Turn::Messages(Vec::new())),
                     other => Err(format!("column `{column}` holds {}, not a text or messages", kind(&other))),
                 };
@@ -132,6 +166,32 @@ impl RowColumns {
                 let context = context(&mut take).map_err(bad)?;
                 Ok(Row::from(PromptCompletion { prompt, completion, context }))
             }
+        }
+    }
+}
+
+impl RowColumns {
+    /// A record that has nothing of this format, but what another one needs, would become an empty
+    /// row.
+    ///
+    /// # Errors
+    /// What the record has instead.
+    pub(super) fn check_format(&self, record: &Record) -> Result<(), String> {
+        let has = |column: &str| record.get(column).is_some_and(says_something);
+        let required = self.required();
+        if required.iter().any(|&column| record.contains_key(column)) {
+            return Ok(());
+        }
+        // Only of columns that nobody names by an option.
+        let others = FORMATS.iter().map(|declared| declared.columns("text"));
+        match others.into_iter().find(|columns| columns.iter().all(|&column| has(column))) {
+            None => Ok(()),
+            Some(found) => Err(format!(
+                "has no `{}`, which the first rows have, but `{}`; rows of a dataset are of one format, so write this one \
+                 like the others",
+                required.join("` or `"),
+                found.join("` and `")
+            )),
         }
     }
 }
@@ -179,6 +239,17 @@ fn tools(value: Value) -> Result<Option<Value>, String> {
         return Err(format!("tool {} of column `tools` is {found}, not an object with a JSON schema", index + 1));
     }
     Ok(Some(Value::Array(tools)))
+}
+
+/// Tools from OpenAI's older column, in the form in which chat templates expect them.
+fn with_functions(tools: Option<Value>, functions: Value) -> Result<Option<Value>, String> {
+    match from_json_text(functions, FUNCTIONS_COLUMN)? {
+        Value::Null => Ok(tools),
+        Value::Array(functions) if functions.is_empty() => Ok(tools),
+        Value::Array(_) if tools.is_some() => Err("has both `tools` and `functions`; leave one of them out".to_owned()),
+        list @ Value::Array(_) => Ok(Some(sharegpt::as_functions(list))),
+        other => Err(format!("column `{FUNCTIONS_COLUMN}` holds {}, not a list of functions", kind(&other))),
+    }
 }
 
 fn template_kwargs(value: Value) -> Result<Map<String, Value>, String> {

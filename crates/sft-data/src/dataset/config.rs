@@ -1,6 +1,6 @@
 //! Which dataset to read, and which of its splits and columns.
 
-use super::ByteSize;
+use super::{ByteSize, DatasetFormat};
 use crate::{ConfigProblem, Error};
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +33,11 @@ pub struct DatasetConfig {
     /// The column with the text. `text` by default, as in TRL. A column of any other name takes
     /// precedence over columns of messages, and may itself hold messages.
     pub dataset_text_field: String,
+    /// What the rows are. By default the columns show it.
+    pub dataset_format: Option<DatasetFormat>,
+    /// A Jinja template that makes the text of a row of its columns, such as
+    /// `{{ question }} {{ answer }}`, or a file that holds one. None by default.
+    pub text_template: Option<String>,
     /// How much memory the rows and, later, their tokens may take, estimated while they are read: a
     /// number of bytes or a text such as `8GiB`. Without a limit by default; a caller that knows
     /// what the machine has sets one.
@@ -68,6 +73,8 @@ impl Default for DatasetConfig {
             test_size: None,
             seed: 42,
             dataset_text_field: "text".to_owned(),
+            dataset_format: None,
+            text_template: None,
             max_dataset_memory: None,
             evaluation: Evaluation::default(),
         }
@@ -89,6 +96,17 @@ impl DatasetConfig {
             && (size.is_nan() || size < 0.0)
         {
             problems.push(ConfigProblem::new("test_size", size, "use a fraction below 1 or a number of rows"));
+        }
+        if let (Some(format), Some(_)) = (self.dataset_format, &self.text_template) {
+            problems.push(ConfigProblem::new(
+                "dataset_format",
+                format,
+                "`text_template` makes texts; leave one of them out",
+            ));
+        }
+        if self.text_template.is_some() && self.dataset_text_field != "text" {
+            let fix = "`text_template` makes the text; leave one of them out";
+            problems.push(ConfigProblem::new("dataset_text_field", &self.dataset_text_field, fix));
         }
         Error::of_problems(problems)
     }

@@ -1,6 +1,6 @@
 //! How much memory rows take, now and when they are tokenized, and a limit on it.
 
-use super::{ByteSize, Conversation, PromptCompletion, Row, Turn};
+use super::{Alpaca, ByteSize, Conversation, PromptCompletion, Row, TokenizedRow, Turn};
 use crate::Error;
 use serde_json::{Map, Value};
 use std::mem::size_of;
@@ -67,6 +67,22 @@ fn bytes_of(row: &Row) -> u64 {
             }
             size.context(context.tools.as_ref(), &context.template_kwargs);
             BYTES_PER_ID + BYTES_PER_LABEL
+        }
+        Row::Alpaca(row) => {
+            let Alpaca { instruction, input, output, history, system } = &**row;
+            size.heap += block(size_of::<Alpaca>()) + block(size_of_val(history.as_slice()));
+            let texts = [instruction, input, output, system].into_iter().chain(history.iter().flatten());
+            texts.for_each(|text| size.text(text));
+            size.messages += 3 + 2 * history.len() as u64;
+            BYTES_PER_ID + BYTES_PER_LABEL
+        }
+        Row::Tokens(row) => {
+            let TokenizedRow { input_ids, labels, completion_mask, assistant_masks } = &**row;
+            let labels = [labels, completion_mask, assistant_masks].into_iter().flatten();
+            let ranges: usize = labels.map(|labels| size_of_val(labels.ranges())).sum();
+            size.heap +=
+                block(size_of::<TokenizedRow>()) + 2 * (block(size_of_val(input_ids.as_slice())) + block(ranges));
+            0
         }
     };
     let tokens = size.text.div_ceil(TEXT_BYTES_PER_TOKEN) + size.messages * TOKENS_PER_MESSAGE;

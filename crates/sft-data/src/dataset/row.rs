@@ -1,5 +1,6 @@
 //! The rows of a dataset.
 
+use crate::Labels;
 use serde_json::{Map, Value};
 
 /// One row of a dataset.
@@ -11,6 +12,10 @@ pub enum Row {
     Messages(Box<Conversation>),
     /// A prompt and its completion. By default only the completion counts in the loss.
     PromptCompletion(Box<PromptCompletion>),
+    /// An instruction and its answer, in the format of Alpaca.
+    Alpaca(Box<Alpaca>),
+    /// Token ids that another program made.
+    Tokens(Box<TokenizedRow>),
 }
 
 /// The messages of a chat, and further inputs of the chat template.
@@ -49,6 +54,47 @@ pub enum Turn {
     Text(String),
     /// Chat messages.
     Messages(Vec<Value>),
+}
+
+/// An instruction and its answer, in the format of Alpaca. The chat template turns it into text, or
+/// the text that Alpaca was trained with, if the tokenizer has no template.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Alpaca {
+    /// What to do.
+    pub instruction: String,
+    /// Further input. May be empty.
+    pub input: String,
+    /// The answer.
+    pub output: String,
+    /// Earlier instructions and their answers, in order.
+    pub history: Vec<[String; 2]>,
+    /// The system message. May be empty.
+    pub system: String,
+}
+
+/// Token ids that another program made, and which of them count in the loss.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TokenizedRow {
+    /// Token ids, `[t]`.
+    pub input_ids: Vec<u32>,
+    /// The tokens that count in the loss. If this is given, the masks below are not used.
+    pub labels: Option<Labels>,
+    /// The tokens of the completion. Used if only the completion is to count.
+    pub completion_mask: Option<Labels>,
+    /// The tokens that the assistant says. Others never count.
+    pub assistant_masks: Option<Labels>,
+}
+
+impl From<Alpaca> for Row {
+    fn from(row: Alpaca) -> Self {
+        Self::Alpaca(Box::new(row))
+    }
+}
+
+impl From<TokenizedRow> for Row {
+    fn from(row: TokenizedRow) -> Self {
+        Self::Tokens(Box::new(row))
+    }
 }
 
 impl From<Vec<Value>> for Conversation {

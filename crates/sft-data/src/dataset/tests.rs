@@ -227,7 +227,7 @@ fn a_file_without_the_columns_of_the_first_names_the_missing_one() {
         ("chats/test.jsonl", A),
         ("pairs/train.jsonl", pair),
         ("pairs/test.jsonl", "{\"prompt\":\"a\"}\n"),
-        ("alpaca/train.jsonl", "{\"instruction\":\"a\",\"input\":\"\",\"output\":\"b\"}\n"),
+        ("alpaca/train.jsonl", "{\"instruction\":\"a\",\"input\":\"\",\"response\":\"b\"}\n"),
     ]);
     for (name, expected) in [
         ("chats", "chats/test.jsonl: no column `messages`, which the first file of the dataset has; columns are text"),
@@ -240,7 +240,7 @@ fn a_file_without_the_columns_of_the_first_names_the_missing_one() {
     }
     let error = folder.load("alpaca", |config| config.test_size = Some(1.0)).unwrap_err();
     assert!(
-        error.contains("columns are instruction, input, output: they look like questions and answers (Alpaca)"),
+        error.contains("columns are instruction, input, response: they look like questions and answers"),
         "{error}"
     );
     assert!(!error.contains("dataset_text_field"), "{error}");

@@ -47,13 +47,22 @@ impl Labels {
         }
     }
 
-    pub(crate) fn truncate(&mut self, length: usize) {
-        let length = length as u32;
-        self.ranges.retain(|range| range.start < length);
-        if let Some(last) = self.ranges.last_mut() {
-            last.end = last.end.min(length);
+    /// The tokens that are in both.
+    pub(crate) fn intersection(&self, other: &Labels) -> Self {
+        let mut both = Self::default();
+        for range in &other.ranges {
+            both.push_piece(self, range.start as usize..range.end as usize, range.start as usize);
         }
-        self.ranges.shrink_to_fit();
+        both.ranges.shrink_to_fit();
+        both
+    }
+
+    /// The part in `piece`, as labels of an example that starts there.
+    pub(crate) fn part(&self, piece: Range<usize>) -> Self {
+        let mut part = Self::default();
+        part.push_piece(self, piece, 0);
+        part.ranges.shrink_to_fit();
+        part
     }
 }
 

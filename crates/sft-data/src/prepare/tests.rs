@@ -33,6 +33,7 @@ fn config_of(case: &Value) -> PrepareConfig {
         },
         assistant_only_loss: config["assistant_only_loss"].as_bool().unwrap_or(false),
         completion_only_loss: config["completion_only_loss"].as_bool(),
+        ..PrepareConfig::default()
     }
 }
 

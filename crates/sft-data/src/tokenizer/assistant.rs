@@ -35,11 +35,23 @@ const THINKING: [(&str, &str); 5] = [
     ("<|channel>thought", "<channel|>"),
 ];
 
-/// A rendered chat, and the byte ranges that the assistant wrote, in order.
+/// A rendered chat, and what the assistant wrote in it, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Rendered {
     pub(crate) text: String,
-    pub(crate) assistant: Vec<Range<usize>>,
+    pub(crate) turns: Vec<AssistantTurn>,
+}
+
+/// A turn of the assistant in a rendered chat.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct AssistantTurn {
+    /// The index of its message. `None` if the template marks its turns itself and their number is
+    /// not that of the assistant's messages.
+    pub(crate) message: Option<usize>,
+    /// Its bytes, the token that ends it included.
+    pub(crate) span: Range<usize>,
+    /// The bytes of the token that ends it, if there is one.
+    pub(crate) end_token: Option<Range<usize>>,
 }
 
 /// A chat and what turns it into text.
@@ -82,18 +94,39 @@ fn role(message: &Value) -> Option<&str> {
     message.get("role").and_then(Value::as_str)
 }
 
-pub(super) fn render_with_spans(chat: &Chat<'_>) -> Result<Rendered, Error> {
+pub(super) fn render_with_turns(chat: &Chat<'_>) -> Result<Rendered, Error> {
     let text = chat.render(chat.messages, AddGenerationPrompt::No)?;
-    let assistant = if chat.template.has_generation_blocks() {
+    let spans = if chat.template.has_generation_blocks() {
         let Chat { template, messages, context, special, .. } = *chat;
         let marked = template.render_marked(messages, context, special, AddGenerationPrompt::No, Marks::Leave)?;
-        marked_spans(&marked, &text).ok_or_else(|| Error::AssistantMask {
+        let spans = marked_spans(&marked, &text).ok_or_else(|| Error::AssistantMask {
             problem: "the chat template's {% generation %} blocks do not match its text".to_owned(),
-        })?
+        })?;
+        let messages: Vec<usize> = (0..messages.len()).filter(|&index| chat.is_assistant(index)).collect();
+        let is_one_each = messages.len() == spans.len();
+        let of = |index: usize| messages.get(index).copied().filter(|_| is_one_each);
+        spans.into_iter().enumerate().map(|(index, span)| (of(index), span)).collect()
     } else {
         unmarked_spans(chat, &text)?
     };
-    Ok(Rendered { text, assistant })
+    let turn = |(message, span): (Option<usize>, Range<usize>)| {
+        let end_token = end_token(chat, &text, &span);
+        AssistantTurn { message, span, end_token }
+    };
+    let turns = spans.into_iter().map(turn).collect();
+    Ok(Rendered { text, turns })
+}
+
+/// The token that a turn ends with, if nothing but space follows it.
+fn end_token(chat: &Chat<'_>, text: &str, span: &Range<usize>) -> Option<Range<usize>> {
+    let said = text.get(span.clone())?.trim_end();
+    let eos = chat.special.get("eos_token").filter(|eos| !eos.is_empty());
+    let added = chat.tokenizer.get_added_vocabulary().get_added_tokens_decoder().values();
+    let special = added.filter(|token| token.special).map(|token| token.content.as_str());
+    let mut ends = eos.into_iter().chain(special.filter(|token| !token.trim().is_empty()));
+    let token = ends.find(|token| said.ends_with(token))?;
+    let end = span.start + said.len();
+    Some(end - token.len()..end)
 }
 
 /// Removes the marks from `marked` and returns where they were. `None` if the rest is not `text`.
@@ -117,7 +150,10 @@ fn marked_spans(marked: &str, text: &str) -> Option<Vec<Range<usize>>> {
     (length == text.len() && start.is_none()).then_some(spans)
 }
 
-fn unmarked_spans(chat: &Chat<'_>, text: &str) -> Result<Vec<Range<usize>>, Error> {
+/// The turns that a template does not mark itself, each with the index of its message.
+type Spans = Vec<(Option<usize>, Range<usize>)>;
+
+fn unmarked_spans(chat: &Chat<'_>, text: &str) -> Result<Spans, Error> {
     if !(0..chat.messages.len()).any(|index| chat.is_assistant(index)) {
         return Ok(Vec::new());
     }
@@ -151,6 +187,28 @@ fn common_suffix<'a>(a: &'a str, b: &str) -> &'a str {
     let length: usize =
         a.chars().rev().zip(b.chars().rev()).take_while(|(a, b)| a == b).map(|(c, _)| c.len_utf8()).sum();
     a.get(a.len() - length..).unwrap_or_default()
+}
+
+/// The thinking blocks in a text, tags included. A text that closes one before it opens one starts
+/// inside of it: some templates open it in the generation prompt. One that is not closed is none.
+pub(crate) fn thinking_blocks(text: &str) -> Vec<Range<usize>> {
+    let mut blocks = Vec::new();
+    let mut from = 0;
+    while let Some(rest) = text.get(from..) {
+        let closed = THINKING.iter().filter_map(|(open, close)| {
+            let end = rest.find(close)?;
+            let start = match rest.get(..end)?.find(open) {
+                Some(start) => start,
+                None if from == 0 => 0,
+                None => return None,
+            };
+            Some(from + start..from + end + close.len())
+        });
+        let Some(block) = closed.min_by_key(|block| block.end) else { break };
+        from = block.end;
+        blocks.push(block);
+    }
+    blocks
 }
 
 /// A prompt without the open or empty thinking block that it ends with.

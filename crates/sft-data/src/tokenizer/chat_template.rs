@@ -18,6 +18,7 @@
 //! [`untrusted::template`](crate::untrusted::template) limits what a hostile template can do.
 
 mod arguments;
+mod calls;
 mod content;
 mod dates;
 mod filters;
@@ -26,6 +27,7 @@ mod methods;
 mod objects;
 mod source;
 mod text;
+mod text_template;
 mod to_json;
 mod value_tests;
 
@@ -34,6 +36,7 @@ use super::files::TemplateSource;
 use super::special::SpecialTokens;
 use crate::untrusted::template::{Failure, Sandbox};
 use crate::{ChatContext, Error};
+use calls::CallFormat;
 use content::ContentFormat;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Rest, Value};
@@ -41,6 +44,8 @@ use minijinja::{Environment, Error as TemplateError, ErrorKind};
 use serde_json::{Map, Value as Json};
 use source::Rewritten;
 use std::sync::{Arc, OnceLock};
+
+pub(crate) use text_template::TextTemplate;
 
 /// The variable that makes `{% generation %}` blocks leave marks.
 const MARK: &str = "__mark_generation";
@@ -54,6 +59,7 @@ pub(super) struct ChatTemplate {
     sandbox: Arc<Sandbox>,
     has_generation_blocks: bool,
     content_format: Arc<OnceLock<ContentFormat>>,
+    call_format: Arc<OnceLock<CallFormat>>,
 }
 
 /// Whether `{% generation %}` blocks leave [`GENERATION_START`] and [`GENERATION_END`] in the
@@ -71,7 +77,7 @@ impl ChatTemplate {
             environment().map_err(|source| Error::ChatTemplate { during: "setting up".to_owned(), source })?;
         let sandbox = Sandbox::compile(environment, &source.file, text, methods::call);
         let sandbox = Arc::new(sandbox.map_err(|failure| failed("parsing it", failure))?);
-        Ok(Self { sandbox, has_generation_blocks, content_format: Arc::default() })
+        Ok(Self { sandbox, has_generation_blocks, content_format: Arc::default(), call_format: Arc::default() })
     }
 
     /// Whether the template itself marks what the assistant wrote.
@@ -109,6 +115,13 @@ impl ChatTemplate {
             messages_of_text = content::joined(messages)
                 .map_err(|problem| failed(during(), TemplateError::new(ErrorKind::InvalidOperation, problem).into()))?;
             &messages_of_text
+        } else {
+            messages
+        };
+        let adapted_messages;
+        let messages = if calls::concerns(messages) {
+            adapted_messages = self.call_format.get_or_init(|| calls::probe(render)).adapted(messages);
+            &adapted_messages
         } else {
             messages
         };

@@ -349,7 +349,7 @@ fn hostile_regular_expressions_are_errors_wherever_they_run() {
     let tokenizer = ChatTokenizer::from_dir(with("pre_tokenizer", split).path()).unwrap();
     let error = tokenizer.encode(&endless, AddSpecialTokens::No).unwrap_err();
     assert!(message(&error).contains("the tokenizer refused a text"), "{}", message(&error));
-    let error = tokenizer.encode_with_offsets(&endless).unwrap_err();
+    let error = tokenizer.encode_with_offsets(&endless, AddSpecialTokens::No).unwrap_err();
     assert!(message(&error).contains("the tokenizer refused a conversation"), "{}", message(&error));
 
     let plain = copy("qwen");

@@ -33,7 +33,7 @@ const GROUPS: &[Group] = &[
         ("overwrite_output_dir", Any),
     ] },
     Group { why: "what is told and logged does not depend on it", options: &[
-        ("log_level", Any), ("log_level_replica", Any), ("logging_dir", Any), ("run_name", Any), ("debug", UNSET),
+        ("log_level_replica", Any), ("debug", UNSET),
         ("skip_memory_metrics", Any), ("include_tokens_per_second", Any), ("logging_nan_inf_filter", Any),
     ] },
     Group { why: "nothing is sent to the services that it is for", options: &[
@@ -83,8 +83,8 @@ const GROUPS: &[Group] = &[
         ("remove_unused_columns", Any), ("length_column_name", Any), ("label_names", UNSET),
     ] },
     Group { why: "rows are those of the dataset, in the order of transformers", options: &[
-        ("group_by_length", OFF), ("train_sampling_strategy", Only(&["\"random\""])), ("shuffle_dataset", OFF),
-        ("dataset_kwargs", UNSET), ("dataset_streaming", OFF), ("truncation_mode", Only(&["\"keep_start\""])),
+        ("shuffle_dataset", OFF),
+        ("dataset_kwargs", UNSET), ("dataset_streaming", OFF),
         ("eval_packing", UNSET), ("num_of_sequences", Any), ("chars_per_token", Any),
         ("dataset_mixer", Instead("name one dataset in dataset_name")),
         ("dataset_mixture", Instead("name one dataset in dataset_name")),

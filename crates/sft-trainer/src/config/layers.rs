@@ -58,14 +58,20 @@ impl Layers {
         (!told.is_empty()).then(|| format!("options without effect here: {told}"))
     }
 
-    /// The configuration of the run.
+    /// The configuration of the run. Tells the [warning](Self::warning), if there is one.
     ///
     /// # Errors
     /// [`Error::Config`] lists every unknown name and every bad value, those of the file with its
     /// path.
     pub fn config(mut self) -> Result<SftConfig, Error> {
+        let warning = self.warning();
         match SftConfig::from_options(self.options) {
-            Ok(config) if self.problems.is_empty() => return Ok(config),
+            Ok(config) if self.problems.is_empty() => {
+                if let Some(warning) = warning {
+                    tracing::warn!("{warning}");
+                }
+                return Ok(config);
+            }
             Ok(_) => {}
             Err(Error::Config { problems }) => self.problems.extend(problems),
             Err(error) => return Err(error),

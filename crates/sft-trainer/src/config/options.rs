@@ -65,23 +65,24 @@ impl Options {
     }
 }
 
-/// Takes the options of one part from all others, which are returned too. The last list says what
-/// is wrong with its values; those have no effect.
-pub fn take_part<T: Serialize + DeserializeOwned + Default>(
-    options: Map<String, Value>,
-) -> (T, Map<String, Value>, Vec<String>) {
-    let mut part = T::default();
-    let names = names(&part);
-    let (own, others) = options.into_iter().partition(|(name, _)| names.contains(name));
-    let mut own = Options::new(own);
-    own.apply_to(&mut part);
-    (part, others, own.problems())
+/// Takes the options that are fields of `part` from all others and sets those fields. Returns what
+/// is wrong with the values, which then have no effect.
+pub fn take_part<T: Serialize + DeserializeOwned>(options: &mut Map<String, Value>, part: &mut T) -> Vec<String> {
+    let taken = names(part).into_iter().filter_map(|name| options.remove_entry(&name)).collect();
+    let mut taken = Options::new(taken);
+    taken.apply_to(part);
+    taken.problems()
 }
 
 /// The names of a part's options.
 pub(super) fn names<T: Serialize>(part: &T) -> Vec<String> {
+    fields(part).into_iter().map(|(name, _)| name).collect()
+}
+
+/// A part's options with their values.
+pub(super) fn fields<T: Serialize>(part: &T) -> Map<String, Value> {
     match serde_json::to_value(part) {
-        Ok(Value::Object(fields)) => fields.into_iter().map(|(name, _)| name).collect(),
-        _ => Vec::new(),
+        Ok(Value::Object(fields)) => fields,
+        _ => Map::new(),
     }
 }

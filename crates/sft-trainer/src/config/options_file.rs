@@ -4,6 +4,7 @@ use super::foreign::{self, Meaning};
 use super::other_trainers;
 use crate::Error;
 use serde_json::{Map, Value};
+use std::ffi::OsString;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
@@ -24,6 +25,20 @@ pub struct OptionNames {
 }
 
 impl OptionNames {
+    /// What is wrong with each argument that begins with `--` and is neither an option, nor one of
+    /// TRL or transformers, nor `is_other`. `--help`, `--version` and `--config` are known.
+    pub fn unknown_flags(&self, arguments: &[OsString], is_other: impl Fn(&str) -> bool) -> Vec<String> {
+        let is_known = |name: &str| {
+            let is_own = matches!(name, "help" | "version" | "config");
+            is_own || is_other(name) || self.find(name).is_some() || foreign::names().any(|known| known == name)
+        };
+        let texts = arguments.iter().filter_map(|argument| argument.to_str()).take_while(|text| *text != "--");
+        let names = texts.filter_map(|text| text.strip_prefix("--")?.split('=').next());
+        let hint = |name| self.nearest(name).map_or_else(String::new, |name| format!("; did you mean --{name}?"));
+        let unknown = names.filter(|name| !is_known(name));
+        unknown.map(|name| format!("unknown flag --{name}{}", hint(name))).collect()
+    }
+
     /// The option of this spelling. Dashes are underscores.
     pub fn find(&self, spelling: &str) -> Option<&str> {
         let spelling = spelling.replace('-', "_");
@@ -38,18 +53,6 @@ impl OptionNames {
         let distances = names.map(|name| (strsim::damerau_levenshtein(name, &spelling), name));
         let close = distances.filter(|(errors, name)| *errors <= 2 && errors * 4 <= name.len().min(spelling.len()));
         close.min_by_key(|(errors, _)| *errors).map(|(_, name)| name)
-    }
-
-    /// What is wrong with each argument that looks like a flag and names neither an option nor one
-    /// of `others`. Arguments after `--` are no flags.
-    pub fn unknown_flags<'a>(&self, arguments: impl Iterator<Item = &'a str>, others: &[&str]) -> Vec<String> {
-        let flags = arguments.take_while(|text| *text != "--").filter_map(|text| text.strip_prefix("--"));
-        let names = flags.filter_map(|text| text.split('=').next());
-        let is_known =
-            |name: &str| others.contains(&name) || self.find(name).is_some() || foreign::description(name).is_some();
-        let hint = |name| self.nearest(name).map_or_else(String::new, |name| format!("; did you mean --{name}?"));
-        let unknown = names.filter(|name| !is_known(name));
-        unknown.map(|name| format!("unknown flag --{name}{}", hint(name))).collect()
     }
 }
 

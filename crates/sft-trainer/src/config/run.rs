@@ -1,31 +1,15 @@
 //! Options that belong to no part alone.
 
 use super::Auto;
+use checkpoint_callbacks::EarlyStopping;
+use run_reports::Destination;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
+use sft_data::SamplingStrategy;
 use std::path::PathBuf;
 
 /// A batch beyond this is a typing error, and products of two still fit every integer.
 const MOST_ROWS: usize = 1_000_000;
-
-/// The names of `report_to` that transformers 5.17 knows, and `csv`.
-const INTEGRATIONS: &[&str] = &[
-    "azure_ml",
-    "clearml",
-    "codecarbon",
-    "comet_ml",
-    "csv",
-    "dagshub",
-    "dvclive",
-    "flyte",
-    "kubeflow",
-    "mlflow",
-    "neptune",
-    "swanlab",
-    "tensorboard",
-    "trackio",
-    "wandb",
-];
 
 /// Options of a run beside those of its parts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -40,16 +24,25 @@ pub struct RunConfig {
     pub padding_free: Auto<bool>,
     /// With padding: round the width up to a multiple of this. Unset: 1.
     pub pad_to_multiple_of: Option<usize>,
+    /// The order of the training rows. Default `random`.
+    pub train_sampling_strategy: SamplingStrategy,
+    /// The older spelling of `train_sampling_strategy` `group_by_length`. Default false.
+    pub group_by_length: bool,
     /// Stop after so many evaluations in a row without improvement. Unset: never.
     pub early_stopping_patience: Option<u64>,
     /// What counts as improvement. Unset: 0.
     pub early_stopping_threshold: Option<f64>,
     /// Warn when a logged loss is more than this many times the median before it. Unset: never.
     pub loss_spike_factor: Option<f64>,
-    /// Where to report to besides the files: names of transformers' integrations. None of them is
-    /// written to here, which changes nothing that is trained.
+    /// Where to report to besides the files of every run, by the names of [`Destination`]; `all`
+    /// is all that are here. Default: nowhere.
     #[serde(deserialize_with = "one_or_several")]
     pub report_to: Vec<String>,
+    /// Where `report_to` tensorboard writes. Unset: `TENSORBOARD_LOGGING_DIR`, else
+    /// `runs/<run_name>` in the output folder.
+    pub logging_dir: Option<PathBuf>,
+    /// The name of the run in reports. Unset: the time and the host.
+    pub run_name: Option<String>,
 }
 
 impl Default for RunConfig {
@@ -59,15 +52,30 @@ impl Default for RunConfig {
             do_eval: true,
             padding_free: Auto(None),
             pad_to_multiple_of: None,
+            train_sampling_strategy: SamplingStrategy::default(),
+            group_by_length: false,
             early_stopping_patience: None,
             early_stopping_threshold: None,
             loss_spike_factor: None,
             report_to: Vec::new(),
+            logging_dir: None,
+            run_name: None,
         }
     }
 }
 
 impl RunConfig {
+    /// The callback for `early_stopping_patience`, if it is set.
+    pub fn early_stopping(&self) -> Option<EarlyStopping> {
+        let stopping = EarlyStopping::new(self.early_stopping_patience?);
+        Some(stopping.with_threshold(self.early_stopping_threshold.unwrap_or(0.0)))
+    }
+
+    /// The order of the training rows, in whichever spelling it was given.
+    pub(crate) fn sampling(&self) -> SamplingStrategy {
+        if self.group_by_length { SamplingStrategy::GroupByLength } else { self.train_sampling_strategy }
+    }
+
     pub(super) fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         if let Some(multiple @ (0 | MOST_ROWS..)) = self.pad_to_multiple_of {
@@ -75,6 +83,9 @@ impl RunConfig {
         }
         if let (Auto(Some(true)), Some(multiple)) = (self.padding_free, self.pad_to_multiple_of) {
             problems.push(format!("pad_to_multiple_of is {multiple}: there is no padding with padding_free true"));
+        }
+        if self.group_by_length && self.train_sampling_strategy == SamplingStrategy::Sequential {
+            problems.push("group_by_length is true: not with train_sampling_strategy sequential".to_owned());
         }
         if let Some(factor) = self.loss_spike_factor.filter(|factor| !factor.is_finite() || *factor <= 1.0) {
             problems.push(format!("loss_spike_factor is {factor}: use a number above 1"));
@@ -88,25 +99,15 @@ impl RunConfig {
                 problems.push(format!("early_stopping_threshold is {threshold}: {fix}"));
             }
         }
-        let unknown: Vec<&str> = self.reports().filter(|name| *name != "all" && !INTEGRATIONS.contains(name)).collect();
-        if !unknown.is_empty() {
-            let (names, known) = (unknown.join(", "), INTEGRATIONS.join(", "));
-            problems.push(format!("report_to is {names}: use none, all, or some of {known}"));
-        }
+        problems.extend(Destination::from_names(&self.report_to).err().map(|error| error.to_string()));
         problems
     }
 
-    /// Where to report to, without `none`.
-    fn reports(&self) -> impl Iterator<Item = &str> {
-        self.report_to.iter().map(String::as_str).filter(|name| *name != "none")
-    }
-
-    /// A line about names in `report_to` that nothing is sent to, if there are any.
+    /// A line about names in `report_to` that nothing is written for, if there are any.
     pub fn unwritten_reports(&self) -> Option<String> {
-        let names: Vec<&str> = self.reports().collect();
-        let names = names.join(", ");
-        let rest = "not written here; nothing is trained differently, and metrics.jsonl has every figure";
-        (!names.is_empty()).then(|| format!("report_to is {names}: {rest}"))
+        let told = Destination::elsewhere(&self.report_to);
+        let rest = "nothing is trained differently, and metrics.jsonl has every figure";
+        (!told.is_empty()).then(|| format!("report_to: {}; {rest}", told.join("; ")))
     }
 }
 

@@ -287,13 +287,12 @@ fn what_an_optimizer_cannot_use_is_refused() {
 }
 
 #[test]
-fn reports_are_known_by_name_and_none_is_written() {
+fn reports_that_are_not_written_are_told() {
     let told = |value| resolve(json!({ "report_to": value })).unwrap().run.unwritten_reports();
-    assert_eq!((told(json!(null)), told(json!("none")), told(json!(["none"]))), (None, None, None));
+    assert_eq!((told(json!(null)), told(json!("none")), told(json!("all"))), (None, None, None));
     let line = told(json!(["wandb", "tensorboard"])).unwrap();
-    assert!(line.starts_with("report_to is wandb, tensorboard: not written here"), "{line}");
-    assert!(told(json!("all")).is_some());
-    assert!(message(json!({ "report_to": ["wandb", "w&b"] })).contains("report_to is w&b: use none, all, or some of"));
+    assert!(line.starts_with("report_to: wandb needs that service's own"), "{line}");
+    assert!(message(json!({ "report_to": ["wandb", "w&b"] })).contains("w&b is not known"));
 }
 
 #[test]

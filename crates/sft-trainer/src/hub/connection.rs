@@ -102,6 +102,16 @@ impl Connection {
         Ok(Self { runtime, hub, metadata })
     }
 
+    /// Asks the hub whose token it got, once. `None`: the hub answers, and there is no token, or it
+    /// does not accept it.
+    pub(super) fn user(&self) -> Result<Option<String>, HFError> {
+        match self.runtime.block_on(self.hub.whoami().send()) {
+            Ok(user) => Ok(Some(user.username)),
+            Err(HFError::AuthRequired { .. } | HFError::Forbidden { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The commit and the files of the target's revision.
     pub(super) fn revision_info(&self, target: Target<'_>) -> Result<RevisionInfo, HubError> {
         let url = target.url(&["api", target.kind.plural()], &["revision", target.revision]);

@@ -14,9 +14,10 @@ use checkpoint_callbacks::{
     checkpoint_to_resume,
 };
 use sft_data::{
-    ByteSize, ChatTokenizer, DatasetConfig, Example, LocalFiles, OpenRepository, PrepareReport, Row,
+    ByteSize, ChatTokenizer, DatasetConfig, Example, LocalFiles, OpenRepository, PrepareReport, Row, SamplingStrategy,
     SpecialTokensInText, Splits, load_splits, prepare,
 };
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tch::Device;
@@ -85,13 +86,16 @@ pub(super) fn load(builder: SftTrainerBuilder<'_>) -> Result<SftTrainer<'_>, Err
         let problem = format!("eval_strategy is {}: there are no rows to evaluate on", training.eval_strategy);
         return Err(Error::Config { problems: vec![problem] });
     }
-    info!("{}", summary::source_line(&splits));
+    let source_line = summary::source_line(&splits);
+    info!("{source_line}");
     if let Some(line) = summary::unused_columns_line(&splits) {
         info!("{line}");
     }
-    let loading = LoadSplit { config: &config, tokenizer: &tokenizer, model: &model_config, device };
+    let mut loading =
+        LoadSplit { config: &config, tokenizer: &tokenizer, model: &model_config, device, told: vec![source_line] };
     let mut train = loading.train(&mut splits)?;
     let eval = loading.eval(&mut splits)?;
+    let data = loading.told;
     if let Some(example) = train.examples.first() {
         let text = tokenizer.decode(&example.input_ids, SpecialTokensInText::Keep)?;
         info!("first row: {}", summary::excerpt(&text));
@@ -127,7 +131,7 @@ pub(super) fn load(builder: SftTrainerBuilder<'_>) -> Result<SftTrainer<'_>, Err
     let plan = Plan::new(training, train.num_batches());
     check_space(&training.output_dir, &SpaceNeeded::for_run(training, &plan, learner.checkpoint_size()?))?;
     summary::tell_training(training);
-    Ok(SftTrainer { config, learner, train, eval, checkpoint, lock, callbacks: Vec::new(), pusher })
+    Ok(SftTrainer { config, learner, train, eval, checkpoint, lock, callbacks: Vec::new(), data, pusher })
 }
 
 /// Saves the model with the tokenizer's special tokens, so that it stops at the end token it
@@ -143,14 +147,14 @@ fn align_special_tokens(model: &mut CausalLm, tokenizer: &ChatTokenizer, eos_is_
 
 /// Whether the model or the dataset is not here. A run without downloads must not fail over the
 /// settings of a hub.
-fn needs_hub(config: &SftConfig, has_rows: bool) -> bool {
+pub(crate) fn needs_hub(config: &SftConfig, has_rows: bool) -> bool {
     let is_here = |name: &str| Path::new(name).exists();
     !Path::new(&config.model.model_name).is_dir() || !(has_rows || is_here(&config.dataset.dataset_name))
 }
 
 /// The device to train on. CUDA is looked for in the cache too, and compiled kernels are kept
 /// there.
-fn choose_device(config: &SftConfig, cache_folder: Option<&Path>) -> Result<Device, Error> {
+pub(crate) fn choose_device(config: &SftConfig, cache_folder: Option<&Path>) -> Result<Device, Error> {
     let cuda_folders: Vec<PathBuf> = cache_folder.map(|folder| folder.join(CUDA_IN_CACHE)).into_iter().collect();
     let device = torch_ext::device::choose(config.model.chosen_device(), &cuda_folders)?;
     if let Some(folder) = cache_folder.filter(|_| device.is_cuda()) {
@@ -161,7 +165,7 @@ fn choose_device(config: &SftConfig, cache_folder: Option<&Path>) -> Result<Devi
 
 /// What to read, with a limit on its memory: half of what the machine has free, unless the user
 /// chose one.
-fn dataset_config(config: &SftConfig) -> DatasetConfig {
+pub(crate) fn dataset_config(config: &SftConfig) -> DatasetConfig {
     let mut dataset = config.dataset.clone();
     let free_bytes = [torch_ext::host::memory().free_bytes, torch_ext::host::unused_cgroup_bytes()];
     let half = free_bytes.into_iter().flatten().min().map(|bytes| ByteSize(bytes / 2));
@@ -189,33 +193,51 @@ struct LoadSplit<'a> {
     tokenizer: &'a ChatTokenizer,
     model: &'a Config,
     device: Device,
+    /// What was said about the rows.
+    told: Vec<String>,
 }
 
 impl LoadSplit<'_> {
-    fn train(&self, splits: &mut Splits) -> Result<SplitBatches, Error> {
-        let training = &self.config.training;
+    fn train(&mut self, splits: &mut Splits) -> Result<SplitBatches, Error> {
+        let per_device_train_batch_size = self.config.training.per_device_train_batch_size;
         let mut train =
-            self.batches(&splits.train_name, std::mem::take(&mut splits.train), training.per_device_train_batch_size)?;
-        train.order = RowOrder::Shuffled { seed: training.row_order_seed() };
+            self.batches(&splits.train_name, std::mem::take(&mut splits.train), per_device_train_batch_size)?;
+        train.order = self.train_order();
         if let (Some(numbers), Some(examples)) = (&splits.train_numbers, Arc::get_mut(&mut train.examples)) {
             name_rows_by(examples, numbers);
         }
         Ok(train)
     }
 
-    fn eval(&self, splits: &mut Splits) -> Result<Option<SplitBatches>, Error> {
+    fn train_order(&self) -> RowOrder {
+        let training = &self.config.training;
+        let seed = training.row_order_seed();
+        let rows_per_step =
+            NonZeroUsize::new(training.per_device_train_batch_size * training.gradient_accumulation_steps);
+        match self.config.run.sampling() {
+            SamplingStrategy::Random => RowOrder::Shuffled { seed },
+            SamplingStrategy::Sequential => RowOrder::Sequential,
+            SamplingStrategy::GroupByLength => {
+                RowOrder::GroupedByLength { seed, rows_per_step: rows_per_step.unwrap_or(NonZeroUsize::MIN) }
+            }
+        }
+    }
+
+    fn eval(&mut self, splits: &mut Splits) -> Result<Option<SplitBatches>, Error> {
         let Some(rows) = splits.eval.take() else { return Ok(None) };
         let name = splits.eval_name.as_deref().unwrap_or("test");
         self.batches(name, rows, self.config.training.per_device_eval_batch_size).map(Some)
     }
 
     /// The rows are given away, so that each is freed when it has been tokenized.
-    fn batches(&self, name: &str, rows: Vec<Row>, batch_size: usize) -> Result<SplitBatches, Error> {
+    fn batches(&mut self, name: &str, rows: Vec<Row>, batch_size: usize) -> Result<SplitBatches, Error> {
         let in_split = |source| Error::Split { split: name.to_owned(), source };
         info!("tokenizing {} of split {name}", summary::counted(rows.len(), "row"));
         let prepared = prepare(rows, self.tokenizer, &self.config.prepare).map_err(in_split)?;
         check_token_ids(name, &prepared.examples, self.model.vocab_size)?;
-        info!("{}", summary::split_line(name, &prepared.report));
+        let line = summary::split_line(name, &prepared.report);
+        info!("{line}");
+        self.told.push(line);
         check_targets(name, &prepared.report)?;
         // A tokenizer may have gained a pad token that the model has no embedding for.
         let has_embedding = |id: &u32| i64::from(*id) < self.model.vocab_size;

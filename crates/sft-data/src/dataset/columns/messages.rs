@@ -1,7 +1,8 @@
 //! Lists of messages as files have them.
 
 use super::{kind, says_something, sharegpt};
-use serde_json::{Map, Value};
+use crate::prepare::learn;
+use serde_json::{Map, Value, json};
 
 /// The messages of a record, as objects with `role` and `content`.
 #[derive(Debug, Default)]
@@ -42,7 +43,7 @@ impl Messages {
             let Value::Object(message) = message else {
                 return Err(wrong(format!("is {}, not an object with `role` and `content`", kind(&message))));
             };
-            check_weight(&message).map_err(wrong)?;
+            learn::declared(&message).map_err(wrong)?;
             if has(&message, "from") {
                 messages.keys = Keys::ShareGpt;
                 messages.list.push(sharegpt::message(message).map_err(wrong)?);
@@ -89,7 +90,58 @@ fn chatml(message: Map<String, Value>) -> Result<Value, String> {
         Some(other) => return Err(format!("has {} as its `role`, not a text", kind(other))),
     }
     check_content(message.get("content"), "content")?;
-    Ok(Value::Object(message))
+    with_tool_calls(message).map(Value::Object)
+}
+
+/// Calls in the form in which templates expect them. OpenAI's older files have one in a key of its
+/// own, and results of the role `function`.
+fn with_tool_calls(mut message: Map<String, Value>) -> Result<Map<String, Value>, String> {
+    match message.get("tool_calls") {
+        None | Some(Value::Null) => {}
+        Some(Value::Array(calls)) if calls.iter().all(Value::is_object) => {}
+        Some(Value::Array(_)) => return Err("has `tool_calls` that are no objects".to_owned()),
+        Some(other) => return Err(format!("has {} as its `tool_calls`, not a list", kind(other))),
+    }
+    if has(&message, "function_call") {
+        if has(&message, "tool_calls") {
+            return Err("has both `tool_calls` and `function_call`; leave one of them out".to_owned());
+        }
+        let call = message.shift_remove("function_call").unwrap_or_default();
+        if !call.get("name").is_some_and(Value::is_string) {
+            return Err("has a `function_call` without a `name`".to_owned());
+        }
+        message.insert("tool_calls".to_owned(), json!([{"type": "function", "function": call}]));
+    }
+    if message.get("role").is_some_and(|role| role == "function") {
+        message.insert("role".to_owned(), Value::from("tool"));
+    }
+    Ok(message)
+}
+
+/// The results of tools must have been asked for in a chat with `role` and `content`. ShareGPT knows
+/// no such rule.
+///
+/// # Errors
+/// The index of a message, and what is wrong with it.
+pub(super) fn check_results(messages: &[Value]) -> Result<(), (usize, String)> {
+    let mut ids: Vec<&str> = Vec::new();
+    let mut is_asked = false;
+    for (index, message) in messages.iter().enumerate() {
+        is_asked |= message["role"] == "assistant";
+        let calls = message["tool_calls"].as_array().map(Vec::as_slice).unwrap_or_default();
+        ids.extend(calls.iter().filter_map(|call| call["id"].as_str()));
+        if message["role"] != "tool" {
+            continue;
+        }
+        if !is_asked {
+            return Err((index, "is the result of a tool, but no message before it calls one".to_owned()));
+        }
+        let id = message["tool_call_id"].as_str().filter(|id| !ids.is_empty() && !ids.contains(id));
+        if let Some(id) = id {
+            return Err((index, format!("has the `tool_call_id` {id:?}, which no call before it has")));
+        }
+    }
+    Ok(())
 }
 
 /// A number would be printed by some templates and refused by others.
@@ -99,22 +151,6 @@ pub(super) fn check_content(content: Option<&Value>, key: &str) -> Result<(), St
             Err(format!("has {} as its `{key}`: {other}; write it as text", kind(other)))
         }
         _ => Ok(()),
-    }
-}
-
-/// Some formats say for each message whether it counts in the loss. TRL ignores that.
-fn check_weight(message: &Map<String, Value>) -> Result<(), String> {
-    let counts = |key: &str, value: &Value| match (key, value) {
-        ("weight", Value::Number(weight)) => weight.as_f64() == Some(1.0),
-        ("train" | "loss", Value::Bool(counts)) => *counts,
-        _ => true,
-    };
-    match message.iter().find(|(key, value)| !counts(key, value)) {
-        Some((key, value)) => Err(format!(
-            "has `{key}`: {value}, but what counts in the loss is not chosen by message; remove the key, and see \
-             `assistant_only_loss`"
-        )),
-        None => Ok(()),
     }
 }
 

@@ -5,7 +5,8 @@ use serde_json::json;
 fn row(record: Value, text_field: &str) -> Result<Row, String> {
     let Value::Object(record) = record else { unreachable!() };
     let columns: Vec<String> = record.keys().cloned().collect();
-    let row_columns = RowColumns::detect(&columns, &record, text_field).ok_or("no columns")?;
+    let row_columns =
+        RowColumns::detect(&Columns { names: &columns, sample: &record, text_field }).ok_or("no columns")?;
     row_columns.row(record, Path::new("f"), Position::Line(7)).map_err(|error| message(&error))
 }
 
@@ -193,7 +194,7 @@ fn a_system_column_belongs_to_sharegpt_only() {
     let unused = |record: Value| {
         let columns = columns(&record);
         let sample = record.as_object().unwrap();
-        RowColumns::detect(&columns, sample, "text").unwrap().unused(&columns, sample)
+        RowColumns::detect(&Columns { names: &columns, sample, text_field: "text" }).unwrap().unused(&columns, sample)
     };
     let sharegpt = json!({"id": 1, "conversations": [{"from": "human", "value": "a"}], "system": "s", "tools": "[]"});
     assert_eq!(unused(sharegpt), ["id"]);
@@ -301,18 +302,37 @@ fn advice_is_never_to_train_on_one_half() {
 }
 
 #[test]
-fn a_message_that_is_not_to_count_is_refused() {
-    for (key, value) in [("weight", json!(0)), ("weight", json!(0.5)), ("train", json!(false)), ("loss", json!(false))]
-    {
-        for message in
-            [json!({"role": "user", "content": "a", key: value}), json!({"from": "gpt", "value": "a", key: value})]
-        {
-            let error = chat(json!({"messages": [message]})).unwrap_err();
-            let expected = format!("f, line 7: message 1 of column `messages` has `{key}`: {value}, but");
-            assert!(error.starts_with(&expected), "{error}");
+fn messages_may_say_whether_they_count() {
+    let with = |key: &str, value: &Value| {
+        let role = json!([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", key: value}]);
+        let from = json!([{"from": "human", "value": "a"}, {"from": "gpt", "value": "b", key: value}]);
+        [chat(json!({"messages": role})), chat(json!({"messages": from}))]
+    };
+    for (key, value) in [
+        ("weight", json!(0)),
+        ("weight", json!(0.0)),
+        ("weight", json!(1)),
+        ("weight", json!(null)),
+        ("train", json!(false)),
+        ("train", json!(true)),
+        ("loss", json!(false)),
+        ("loss", json!("x")),
+    ] {
+        for read in with(key, &value) {
+            assert_eq!(read.unwrap().messages[1][key], value, "{key}: {value}");
         }
     }
-    for (key, value) in [("weight", json!(1)), ("weight", json!(null)), ("train", json!(true)), ("loss", json!("x"))] {
-        assert!(chat(json!({"messages": [{"role": "user", "content": "a", key: value}]})).is_ok());
+    for (key, value, expected) in [
+        ("weight", json!(0.5), "has `weight`: 0.5, but a message counts with 0 or 1; use one of them"),
+        ("weight", json!("0"), "has `weight`: \"0\", but a message counts with 0 or 1; use one of them"),
+        ("weight", json!(true), "has `weight`: true, but a message counts with 0 or 1; use one of them"),
+        ("train", json!(0), "has `train`: 0, not true or false"),
+        ("train", json!("no"), "has `train`: \"no\", not true or false"),
+    ] {
+        for read in with(key, &value) {
+            assert_eq!(read.unwrap_err(), format!("f, line 7: message 2 of column `messages` {expected}"));
+        }
     }
+    let both = json!([{"role": "assistant", "content": "b", "weight": 0, "train": true}]);
+    assert!(chat(json!({"messages": both})).unwrap_err().contains("says both that it counts and that it does not"));
 }

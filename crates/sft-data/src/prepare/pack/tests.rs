@@ -10,7 +10,7 @@ fn rows(ids: Vec<Vec<u32>>) -> Vec<TokenRow> {
 fn pack(mut rows: Vec<TokenRow>, packing: PackingStrategy, limit: usize) -> Vec<Example> {
     match packing {
         PackingStrategy::BestFitDecreasing => {
-            rows.iter_mut().for_each(|row| row.truncate(limit));
+            rows.iter_mut().for_each(|row| *row = row.part(0..limit.min(row.input_ids.len())));
             best_fit_decreasing(rows, limit)
         }
         PackingStrategy::BestFitDecreasingSplit => best_fit_decreasing(rows, limit),

@@ -5,15 +5,15 @@
 //! renders the first messages of a chat to the start of the chat's text.
 
 use super::super::AddGenerationPrompt;
-use super::{Chat, without_thinking};
+use super::{Chat, Spans, without_thinking};
 use crate::Error;
 use std::ops::Range;
 
 /// The turns of the assistant, or the index of a message whose turn cannot be found.
-pub(super) fn spans(chat: &Chat<'_>, text: &str) -> Result<Vec<Range<usize>>, usize> {
+pub(super) fn spans(chat: &Chat<'_>, text: &str) -> Result<Spans, usize> {
     (0..chat.messages.len())
         .filter(|&index| chat.is_assistant(index))
-        .map(|index| span(chat, text, index).ok().flatten().ok_or(index))
+        .map(|index| Ok((Some(index), span(chat, text, index).ok().flatten().ok_or(index)?)))
         .collect()
 }
 

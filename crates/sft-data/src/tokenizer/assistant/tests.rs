@@ -12,9 +12,8 @@ fn chat() -> Vec<Value> {
 }
 
 fn said(template: &str, messages: &[Value]) -> Result<Vec<String>, Error> {
-    let rendered =
-        tokenizer_with_template("qwen", template).render_with_assistant_spans(messages, &ChatContext::default())?;
-    Ok(rendered.assistant.into_iter().map(|span| rendered.text[span].to_owned()).collect())
+    let rendered = tokenizer_with_template("qwen", template).render_with_turns(messages, &ChatContext::default())?;
+    Ok(rendered.turns.into_iter().map(|turn| rendered.text[turn.span].to_owned()).collect())
 }
 
 #[test]
@@ -174,7 +173,7 @@ fn templates_that_react_to_marks_are_rendered_in_parts() {
 fn a_token_that_ends_turns_need_not_be_eos() {
     let tokenizer = tokenizer_with_template("qwen", OTHER_END);
     let chat = turns(&[("user", "Hi"), ("assistant", "Hello"), ("user", "x"), ("assistant", "Bye")]);
-    let rendered = tokenizer.render_with_assistant_spans(&chat, &ChatContext::default()).unwrap();
-    let said: Vec<&str> = rendered.assistant.iter().map(|span| &rendered.text[span.clone()]).collect();
+    let rendered = tokenizer.render_with_turns(&chat, &ChatContext::default()).unwrap();
+    let said: Vec<&str> = rendered.turns.iter().map(|turn| &rendered.text[turn.span.clone()]).collect();
     assert_eq!(said, ["Hello<|im_start|>", "Bye<|im_start|>"]);
 }

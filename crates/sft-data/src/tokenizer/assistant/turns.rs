@@ -2,23 +2,23 @@
 
 use super::super::AddGenerationPrompt;
 use super::marks::{Mark, Marked};
-use super::{Chat, common_prefix, common_suffix, without_thinking};
+use super::{Chat, Spans, common_prefix, common_suffix, without_thinking};
 use std::cell::OnceCell;
 use std::ops::Range;
 
 /// The turns of the assistant, or the index of a message whose turn cannot be found.
-pub(super) fn spans(chat: &Chat<'_>, text: &str, marked: &Marked) -> Result<Vec<Range<usize>>, usize> {
+pub(super) fn spans(chat: &Chat<'_>, text: &str, marked: &Marked) -> Result<Spans, usize> {
     let finder = Finder { chat, text, marked, prompted: OnceCell::new() };
-    let mut spans: Vec<Range<usize>> = Vec::new();
+    let mut spans = Spans::new();
     for index in (0..chat.messages.len()).filter(|&index| chat.is_assistant(index)) {
         let span = match finder.turn(index).ok_or(index)? {
             Turn::At(span) => span,
             Turn::NotWritten => continue,
         };
-        if spans.last().is_some_and(|last| last.end > span.start) {
+        if spans.last().is_some_and(|(_, last)| last.end > span.start) {
             return Err(index);
         }
-        spans.push(span);
+        spans.push((Some(index), span));
     }
     Ok(spans)
 }
