@@ -4,7 +4,12 @@
 //!   Text              the text, and EOS unless the text ends with it
 //!   Messages          the text that the chat template makes         ──▶ ids, labels ──▶ cut to max_length
 //!   PromptCompletion  both together; the common prefix is the prompt    ──▶ drop rows without a target ──▶ pack
+//!   Alpaca            a prompt and its completion ([`alpaca`])
+//!   Tokens            as they are
 //! ```
+//!
+//! [`learn`] says which bytes of a text count in the loss, [`fit`](mod@fit) what happens to rows that
+//! are too long, and [`pack`] how rows share examples.
 //!
 //! A target is a position whose next token counts in the loss. A row without a target teaches
 //! nothing, so it is dropped and counted. TRL keeps an empty row as a single EOS, which adds
