@@ -273,6 +273,4 @@ fn from_json_text(value: Value, column: &str) -> Result<Value, String> {
 }
 
 #[cfg(test)]
-mod broken_tests;
-#[cfg(test)]
 mod tests;

@@ -1,3 +1,5 @@
+mod formats;
+
 use super::*;
 use crate::testing::{golden, message, numbers, progress_of, spans_of, tokenizer, tokenizer_with_template};
 use crate::{Conversation, PromptCompletion, Turn};
