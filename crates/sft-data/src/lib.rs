@@ -9,6 +9,8 @@
 //!   examples ─collate──────────▶ Batch                     laid end to end; no target crosses a document
 //! ```
 //!
+//! [`inspect()`] shows what a split's rows will be learnt as, for people.
+//!
 //! For the same files, rows and seed, the ids, labels, packs, splits and orders are those of TRL
 //! 1.16, datasets 5.2, transformers 5.17 and torch 2.11; golden tests check this. The deliberate
 //! differences: a row without a token to learn is dropped and counted, a file that two patterns
@@ -43,6 +45,27 @@
 //!     let examples: Vec<_> = rows.iter().map(|&row| &train.examples[row]).collect();
 //!     let batch = sft_data::collate(&examples);
 //!     assert_eq!(batch.targets().len(), batch.input_ids.len());
+//! }
+//! # Ok::<(), sft_data::Error>(())
+//! ```
+//!
+//! Rows need not come from files. From rows of a program's own to batches:
+//!
+//! ```
+//! # use std::path::Path;
+//! use sft_data::{ChatTokenizer, Conversation, PrepareConfig, Row, TrainOn, collate, prepare};
+//! use serde_json::json;
+//!
+//! # let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/tokenizers/qwen");
+//! let tokenizer = ChatTokenizer::from_dir(&model)?;
+//! let asked = json!({"role": "user", "content": "What is the capital of France?"});
+//! let answered = json!({"role": "assistant", "content": "Paris."});
+//! let rows = vec![Row::from(Conversation::from(vec![asked, answered])); 3];
+//! let config = PrepareConfig { train_on: Some(TrainOn::Assistant), ..PrepareConfig::default() };
+//! let examples = prepare(rows, &tokenizer, &config)?.examples;
+//! for two in examples.chunks(2) {
+//!     let batch = collate(&two.iter().collect::<Vec<_>>());
+//!     assert!(batch.num_target_tokens() < batch.num_tokens() / 2);
 //! }
 //! # Ok::<(), sft_data::Error>(())
 //! ```

@@ -4,7 +4,12 @@
 //!   Text              the text, and EOS unless the text ends with it
 //!   Messages          the text that the chat template makes         ──▶ ids, labels ──▶ cut to max_length
 //!   PromptCompletion  both together; the common prefix is the prompt    ──▶ drop rows without a target ──▶ pack
+//!   Alpaca            a prompt and its completion ([`alpaca`])
+//!   Tokens            as they are
 //! ```
+//!
+//! [`learn`] says which bytes of a text count in the loss, [`fit`](mod@fit) what happens to rows
+//! that are too long, and [`pack`] how rows share examples.
 //!
 //! A target is a position whose next token counts in the loss. A row without a target teaches
 //! nothing, so it is dropped and counted. TRL keeps an empty row as a single EOS, which adds
@@ -209,6 +214,7 @@ pub(crate) fn tokenize_each(
 struct Warnings {
     prompt_parts_early: Counted,
     leaves_out_reasoning: Counted,
+    ignores_completion_mask: Counted,
 }
 
 /// How many rows there are of a kind, and the first of them.
@@ -233,6 +239,9 @@ impl Warnings {
         if row.leaves_out_reasoning {
             self.leaves_out_reasoning.add(row.number);
         }
+        if row.ignores_completion_mask {
+            self.ignores_completion_mask.add(row.number);
+        }
     }
 
     fn tell(&self) {
@@ -251,6 +260,13 @@ impl Warnings {
                 "in {count} rows (the first is row {first_row}) the chat template leaves out reasoning that messages have \
                  as `reasoning_content`: it is not trained on; many templates write only that of the last turn, so \
                  make one row of each turn, or name another template with `chat_template_path`"
+            );
+        }
+        let Counted { count, first_row } = self.ignores_completion_mask;
+        if count > 0 {
+            tracing::warn!(
+                "{count} rows (the first is row {first_row}) have a `completion_mask`, which is not used: every token \
+                 counts, as in TRL; set `completion_only_loss` to true to use it, or to false to say that this is meant"
             );
         }
     }
@@ -296,7 +312,5 @@ fn num_targets(document: Range<usize>, labels: Option<&Labels>) -> usize {
     }
 }
 
-#[cfg(test)]
-mod formats_tests;
 #[cfg(test)]
 mod tests;

@@ -187,8 +187,8 @@ impl RowColumns {
         match others.into_iter().find(|columns| columns.iter().all(|&column| has(column))) {
             None => Ok(()),
             Some(found) => Err(format!(
-                "has no `{}`, which the first rows have, but `{}`; rows of a dataset are of one format, so write this one \
-                 like the others",
+                "has no `{}`, which other rows have, but `{}`; rows of a dataset are of one format, so write all in \
+                 one way",
                 required.join("` or `"),
                 found.join("` and `")
             )),

@@ -4,6 +4,7 @@ use super::config::{Learn, LossOn, Thinking, TrainOnEos};
 use crate::Error;
 use crate::tokenizer::{AssistantTurn, Rendered, thinking_blocks};
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 use std::ops::Range;
 
 /// Keys of a message that say whether it counts.
@@ -124,8 +125,7 @@ impl Learn {
         Ok(spans)
     }
 
-    /// The bytes of a plain text that count, or `None` if all do. `ends_with_eos` is the length of
-    /// the end token.
+    /// The bytes of a plain text that count, or `None` if all do. The text ends with `eos`.
     pub(super) fn in_text(self, text: &str, eos: &str) -> Option<Vec<Range<usize>>> {
         let blocks = if self.thinking == Thinking::Mask { thinking_blocks(text) } else { Vec::new() };
         let ends = self.eos == TrainOnEos::None && !eos.is_empty() && text.ends_with(eos);
@@ -141,16 +141,20 @@ impl Learn {
     }
 
     /// The messages without reasoning, if they are to have none.
-    pub(super) fn without_thinking(self, messages: &[Value]) -> Vec<Value> {
-        let mut messages = messages.to_vec();
+    pub(super) fn without_thinking(self, messages: &[Value]) -> Cow<'_, [Value]> {
+        let mut messages = Cow::Borrowed(messages);
         if self.thinking == Thinking::Drop {
-            messages.iter_mut().filter(|message| message["role"] == "assistant").for_each(drop_thinking);
+            let said_by_assistant = messages.to_mut().iter_mut().filter(|message| message["role"] == "assistant");
+            said_by_assistant.for_each(drop_thinking);
         }
         messages
     }
 
-    pub(super) fn text_without_thinking(self, text: &str) -> String {
-        if self.thinking == Thinking::Drop { text_without_thinking(text) } else { text.to_owned() }
+    pub(super) fn text_without_thinking(self, text: &str) -> Cow<'_, str> {
+        match self.thinking {
+            Thinking::Drop => text_without_thinking(text).into(),
+            Thinking::Keep | Thinking::Mask => text.into(),
+        }
     }
 }
 

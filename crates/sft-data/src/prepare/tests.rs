@@ -1,3 +1,5 @@
+mod formats;
+
 use super::*;
 use crate::testing::{golden, message, numbers, progress_of, spans_of, tokenizer, tokenizer_with_template};
 use crate::{Conversation, PromptCompletion, Turn};
@@ -242,4 +244,126 @@ fn the_assistant_in_the_prompt_counts_only_if_asked_for() {
 fn null_is_no_limit() {
     let config: PrepareConfig = serde_json::from_value(json!({"max_length": null})).unwrap();
     assert_eq!(config.max_length, None);
+}
+
+#[test]
+fn long_rows_are_cut_at_either_end_dropped_or_split() {
+    let words = "one two three four five six seven eight nine ten eleven twelve";
+    let rows = [Row::from("a b"), Row::from(words)];
+    let tokenizer = tokenizer("qwen");
+    let whole = prepare(&rows, &tokenizer, &PrepareConfig::default()).unwrap().examples;
+    let ids = &whole[1].input_ids;
+    let with = |truncation_mode| {
+        let config = PrepareConfig { max_length: Some(8), truncation_mode, ..PrepareConfig::default() };
+        prepare(&rows, &tokenizer, &config).unwrap()
+    };
+    let kept = |mode| with(mode).examples.into_iter().map(|example| example.input_ids).collect::<Vec<_>>();
+    assert_eq!(kept(TruncationMode::KeepStart)[1], ids[..8]);
+    assert_eq!(kept(TruncationMode::KeepEnd)[1], ids[ids.len() - 8..]);
+
+    let Prepared { examples, report } = with(TruncationMode::Drop);
+    assert_eq!((report.kept, report.dropped_too_long, report.truncated, examples.len()), (1, 1, 0, 1));
+
+    let Prepared { examples, report } = with(TruncationMode::Split);
+    assert_eq!((report.kept, report.split, report.truncated, report.truncated_tokens), (2, 1, 0, 0));
+    let pieces: Vec<u32> = examples[1..].iter().flat_map(|example| example.input_ids.clone()).collect();
+    let alone = ids.len() % 8 == 1;
+    assert_eq!(pieces, ids[..ids.len() - usize::from(alone)], "a piece of one token predicts nothing");
+    assert_eq!(report.split_left_out_tokens, usize::from(alone));
+    assert!(examples[1..].iter().all(|example| example.rows == [2] && example.input_ids.len() <= 8));
+
+    let all_too_long =
+        PrepareConfig { max_length: Some(2), truncation_mode: TruncationMode::Drop, ..PrepareConfig::default() };
+    let error = message(&prepare(&rows[1..], &tokenizer, &all_too_long).unwrap_err());
+    assert!(error.contains("`max_length` cuts off every token to learn"), "{error}");
+}
+
+#[test]
+fn an_answer_that_is_cut_off_entirely_is_dropped_and_counted() {
+    let row = |answer: &str| row(&json!({"prompt": "one two three four five six seven eight", "completion": answer}));
+    let rows = [row("nine"), row("nine ten"), Row::from("kept as it is")];
+    let with = |truncation_mode| {
+        let config = PrepareConfig { max_length: Some(12), truncation_mode, ..PrepareConfig::default() };
+        prepare(&rows, &tokenizer("qwen"), &config).unwrap().report
+    };
+    assert_eq!((with(TruncationMode::KeepStart).dropped_truncated, with(TruncationMode::KeepStart).kept), (2, 1));
+    assert_eq!((with(TruncationMode::KeepEnd).dropped_truncated, with(TruncationMode::KeepEnd).kept), (0, 3));
+}
+
+#[test]
+fn reasoning_in_a_key_of_its_own_is_kept_masked_or_dropped() {
+    let template = "{% for m in messages %}[{{ m.role }}]{% if m.reasoning_content %}<think>{{ m.reasoning_content }}</think>{% endif %}\
+                    {{ m.content }}<|im_end|>{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}";
+    let chat = row(&json!({"messages": [
+        {"role": "user", "content": "1+1?"}, {"role": "assistant", "reasoning_content": "Easy.", "content": "2"}
+    ]}));
+    let tokenizer = tokenizer_with_template("qwen", template);
+    let learnt = |thinking, train_on| {
+        let config = PrepareConfig { thinking, train_on, ..PrepareConfig::default() };
+        let inspection = crate::inspect(std::slice::from_ref(&chat), &tokenizer, &config, 1).unwrap();
+        let spans = inspection.rows[0].spans.iter().filter(|span| span.is_learnt);
+        spans.map(|span| span.text.as_str()).collect::<String>()
+    };
+    let assistant = Some(TrainOn::Assistant);
+    assert_eq!(learnt(Thinking::Keep, assistant), "<think>Easy.</think>2<|im_end|>");
+    assert_eq!(learnt(Thinking::Mask, assistant), "2<|im_end|>");
+    assert_eq!(learnt(Thinking::Drop, assistant), "2<|im_end|>");
+    assert!(learnt(Thinking::Keep, None).ends_with("user]1+1?<|im_end|>[assistant]<think>Easy.</think>2<|im_end|>"));
+    assert!(learnt(Thinking::Mask, None).ends_with("user]1+1?<|im_end|>[assistant]2<|im_end|>"));
+}
+
+#[test]
+fn texts_have_reasoning_and_an_end_too() {
+    let learnt = |row: Row, config: PrepareConfig| {
+        let inspection = crate::inspect(&[row], &tokenizer("qwen"), &config, 1).unwrap();
+        let spans = inspection.rows[0].spans.iter().filter(|span| span.is_learnt);
+        spans.map(|span| span.text.as_str()).collect::<String>()
+    };
+    let pair = || row(&json!({"prompt": "1+1?", "completion": " <think>Easy.</think> 2"}));
+    let with = |thinking, train_on_eos| PrepareConfig { thinking, train_on_eos, ..PrepareConfig::default() };
+    assert_eq!(learnt(pair(), with(Thinking::Keep, TrainOnEos::Turn)), " <think>Easy.</think> 2<|im_end|>");
+    assert_eq!(learnt(pair(), with(Thinking::Keep, TrainOnEos::None)), " <think>Easy.</think> 2");
+    assert_eq!(learnt(pair(), with(Thinking::Drop, TrainOnEos::Turn)), " 2<|im_end|>");
+    assert!(!learnt(pair(), with(Thinking::Mask, TrainOnEos::Turn)).contains("Easy"));
+    assert_eq!(learnt(Row::from("The end."), with(Thinking::Keep, TrainOnEos::None)), " end.");
+}
+
+#[test]
+fn options_that_contradict_each_other_are_refused() {
+    for (options, expected) in [
+        (
+            json!({"train_on": "last", "assistant_only_loss": true}),
+            "train_on = last: not together with assistant_only_loss",
+        ),
+        (
+            json!({"train_on": "all", "completion_only_loss": true}),
+            "train_on = all: not together with completion_only_loss",
+        ),
+        (json!({"mask_history": true, "train_on": "all"}), "mask_history = true: the last turn alone counts then"),
+        (
+            json!({"mask_history": true, "completion_only_loss": false}),
+            "mask_history = true: the last turn alone counts",
+        ),
+        (
+            json!({"packing": true, "packing_strategy": "wrapped", "truncation_mode": "drop"}),
+            "truncation_mode = drop: packing_strategy wrapped splits rows and cuts nothing off: use bfd",
+        ),
+        (
+            json!({"packing": true, "packing_strategy": "bfd_split", "truncation_mode": "keep_end"}),
+            "truncation_mode = keep_end: packing_strategy bfd_split splits rows",
+        ),
+    ] {
+        let config: PrepareConfig = serde_json::from_value(options).unwrap();
+        let error = message(&config.validate().unwrap_err());
+        assert!(error.contains(expected), "{error}");
+    }
+    for good in [
+        json!({"train_on": "assistant", "assistant_only_loss": true}),
+        json!({"train_on": "completion", "completion_only_loss": true}),
+        json!({"mask_history": true, "train_on": "last"}),
+        json!({"mask_history": true, "assistant_only_loss": true}),
+        json!({"packing": true, "truncation_mode": "keep_end"}),
+    ] {
+        serde_json::from_value::<PrepareConfig>(good).unwrap().validate().unwrap();
+    }
 }

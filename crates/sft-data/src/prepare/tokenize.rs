@@ -19,6 +19,8 @@ pub(crate) struct TokenRow {
     pub(crate) prompt_parts_early: bool,
     /// Whether the chat template leaves out reasoning that a message has in a key of its own.
     pub(crate) leaves_out_reasoning: bool,
+    /// Whether a column says which tokens are the completion, and nothing says to use it.
+    pub(crate) ignores_completion_mask: bool,
 }
 
 impl TokenRow {
@@ -106,7 +108,7 @@ fn prompt_completion(row: &PromptCompletion, tokenizer: &ChatTokenizer, learn: L
             let prompt = learn.without_thinking(prompt);
             let opened = tokenizer.render(&prompt, &row.context, AddGenerationPrompt::Yes)?;
             let prompt_ids = tokenizer.encode(&opened, AddSpecialTokens::No)?;
-            let whole: Vec<_> = prompt.into_iter().chain(learn.without_thinking(completion)).collect();
+            let whole: Vec<_> = prompt.iter().chain(&*learn.without_thinking(completion)).cloned().collect();
             let learn = learn.of_chat(&whole)?;
             (prompt_ids, tokenize_chat(&whole, &row.context, tokenizer, learn)?, learn.on)
         }
@@ -149,7 +151,10 @@ fn token_ids(row: &TokenizedRow, learn: Learn) -> Result<TokenRow, Error> {
         (Some(a), Some(b)) => Some(a.intersection(b)),
         (a, b) => a.or(b.as_ref()).cloned(),
     };
-    Ok(TokenRow { input_ids: input_ids.clone(), labels: labels.clone().or(masks), ..TokenRow::default() })
+    let ignores_completion_mask =
+        learn.on == LossOn::Default && labels.is_none() && row.completion_mask.is_some() && completion_mask.is_none();
+    let labels = labels.clone().or(masks);
+    Ok(TokenRow { input_ids: input_ids.clone(), labels, ignores_completion_mask, ..TokenRow::default() })
 }
 
 /// A chat as token ids.

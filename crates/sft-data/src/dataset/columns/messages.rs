@@ -118,8 +118,8 @@ fn with_tool_calls(mut message: Map<String, Value>) -> Result<Map<String, Value>
     Ok(message)
 }
 
-/// The results of tools must have been asked for in a chat with `role` and `content`. ShareGPT knows
-/// no such rule.
+/// The results of tools must have been asked for in a chat with `role` and `content`. ShareGPT
+/// knows no such rule.
 ///
 /// # Errors
 /// The index of a message, and what is wrong with it.

@@ -1,3 +1,5 @@
+mod broken;
+
 use super::*;
 use crate::testing::message;
 use serde_json::json;
