@@ -77,6 +77,13 @@ pub struct Data {
     /// yimeng521/sunny_datasets]
     #[arg(value_name = "ID|DIR|FILE")]
     dataset_name: Option<String>,
+    /// Files to read: names or patterns inside the dataset, or a map from splits to them as JSON.
+    /// With json, csv, parquet, text or arrow as dataset_name they may be anywhere
+    #[arg(num_args = 1.., value_name = "FILE|JSON", overrides_with = "data_files")]
+    data_files: Option<Vec<String>>,
+    /// Folder inside the dataset to read from
+    #[arg(value_name = "DIR")]
+    data_dir: Option<String>,
     /// Configuration of a hub dataset that has several
     #[arg(alias = "dataset_config_name")]
     dataset_config: Option<String>,
@@ -91,6 +98,10 @@ pub struct Data {
     /// Set rows of the training split aside for evaluation: a fraction below 1, or a number of rows
     #[arg(value_name = "N")]
     test_size: Option<f64>,
+    /// Train on the first so many rows of the training split [default: all]
+    max_train_samples: Option<usize>,
+    /// Evaluate on the first so many rows of the evaluation split [default: all]
+    max_eval_samples: Option<usize>,
     /// Column that holds the text [default: text]
     dataset_text_field: Option<String>,
     /// Memory that the rows and their tokens may take, such as 8GiB [default: half of what is free]

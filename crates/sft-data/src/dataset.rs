@@ -10,6 +10,7 @@ mod byte_size;
 mod card;
 mod columns;
 mod config;
+mod data_files;
 mod format;
 mod holdout;
 mod memory;
@@ -30,6 +31,7 @@ use std::path::PathBuf;
 
 pub use byte_size::ByteSize;
 pub use config::{DatasetConfig, Evaluation};
+pub use data_files::DataFiles;
 pub(crate) use format::KNOWN_FORMATS;
 pub use repository::{LocalFiles, OpenRepository, Repository};
 pub use row::{ChatContext, Conversation, PromptCompletion, Row, Turn};
@@ -85,19 +87,24 @@ pub fn load_splits(config: &DatasetConfig, hub: &dyn OpenRepository) -> Result<S
         memory: RowMemory::new(config.max_dataset_memory),
     };
     let (row_columns, unused_columns) = reader.detect_columns(&train_files, &train_name)?;
-    let mut train = reader.rows(&train_files, &row_columns, &train_name)?;
+    let sets_aside = eval_name.is_none() && config.test_size.is_some() && config.evaluation != Evaluation::Off;
+    let limit = config.max_train_samples.filter(|_| !sets_aside);
+    let mut train = reader.rows(SplitToRead { name: &train_name, files: &train_files, limit }, &row_columns)?;
     let mut train_numbers = None;
     let (eval, eval_name) = match (eval_name, config.test_size) {
         (Some(name), _) => {
             let files = source.fetch(files_of(&name).unwrap_or_default())?;
-            (Some(reader.rows(&files, &row_columns, &name)?), Some(name))
+            let split = SplitToRead { name: &name, files: &files, limit: config.max_eval_samples };
+            (Some(reader.rows(split, &row_columns)?), Some(name))
         }
-        (None, Some(test_size)) if config.evaluation != Evaluation::Off => {
+        (None, Some(test_size)) if sets_aside => {
             let numbered = train.into_iter().zip(1..).collect();
             let (rest, test) = holdout::train_test_split(numbered, test_size, config.seed)?;
-            let (rest, numbers) = rest.into_iter().unzip();
+            let most = |limit: Option<usize>| limit.unwrap_or(usize::MAX);
+            let (rest, numbers) = rest.into_iter().take(most(config.max_train_samples)).unzip();
             (train, train_numbers) = (rest, Some(numbers));
-            (Some(test.into_iter().map(|(row, _)| row).collect()), Some("test".to_owned()))
+            let test = test.into_iter().take(most(config.max_eval_samples));
+            (Some(test.map(|(row, _)| row).collect()), Some("test".to_owned()))
         }
         _ => (None, None),
     };
@@ -135,6 +142,13 @@ fn choose_splits(
 fn has_rows(columns: &[String], text_field: &str) -> bool {
     let has = |name: &str| columns.iter().any(|column| column == name);
     has(text_field) || has("messages") || has("conversations") || has("prompt") && has("completion")
+}
+
+/// A split, its files, and the number of rows to read of it.
+struct SplitToRead<'a> {
+    name: &'a str,
+    files: &'a [PathBuf],
+    limit: Option<usize>,
 }
 
 /// Reads the files of a split one after the other.
@@ -176,11 +190,16 @@ impl SplitReader<'_> {
         Err(self.no_rows(split))
     }
 
-    fn rows(&mut self, files: &[PathBuf], row_columns: &RowColumns, split: &str) -> Result<Vec<Row>, Error> {
+    fn rows(&mut self, split: SplitToRead<'_>, row_columns: &RowColumns) -> Result<Vec<Row>, Error> {
+        let SplitToRead { name, files, limit } = split;
+        let limit = limit.unwrap_or(usize::MAX);
         let columns = row_columns.columns();
         let required = row_columns.required();
         let mut rows = Vec::new();
         for file in files {
+            if rows.len() >= limit {
+                break;
+            }
             let before = rows.len();
             let mut missing = required.clone();
             self.files.read(file, &columns, &mut |at, record| {
@@ -188,7 +207,7 @@ impl SplitReader<'_> {
                 let row = row_columns.row(record, file, at)?;
                 self.memory.spend(&row, file, (rows.len() - before) as u64 + 1)?;
                 rows.push(row);
-                Ok(ControlFlow::Continue(()))
+                Ok(if rows.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
             })?;
             if rows.len() > before
                 && let Some(&wanted) = missing.first()
@@ -198,7 +217,7 @@ impl SplitReader<'_> {
             }
         }
         rows.shrink_to_fit();
-        if rows.is_empty() { Err(self.no_rows(split)) } else { Ok(rows) }
+        if rows.is_empty() { Err(self.no_rows(name)) } else { Ok(rows) }
     }
 
     fn no_rows(&self, split: &str) -> Error {

@@ -1,14 +1,15 @@
 //! Where a dataset is: a file, a folder, or a hub repository.
 
-use super::DatasetConfig;
 use super::card::{ChooseError, Configurations, DeclaredConfig};
+use super::data_files::{self, DataFiles};
 use super::format::Format;
 use super::read::Reader;
 use super::repository::{OpenRepository, Repository};
 use super::split_files::{self, SplitFiles};
+use super::{DatasetConfig, patterns};
 use crate::Error;
 use crate::untrusted::regular_file;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::{fmt, fs};
 
 /// Number of file names that an error quotes.
@@ -23,8 +24,17 @@ const MAX_CARD_BYTES: u64 = 64 << 20;
 /// A dataset that exists.
 pub(super) enum Source<'a> {
     File(PathBuf),
-    Folder { path: PathBuf, names: Vec<String> },
+    Folder {
+        path: PathBuf,
+        names: Vec<String>,
+    },
     Hub(Box<dyn Repository + 'a>),
+    /// Files that the user named, each by its path, and the reader if it was named too.
+    Files {
+        name: String,
+        format: Option<Format>,
+        splits: SplitFiles,
+    },
 }
 
 impl fmt::Display for Source<'_> {
@@ -32,6 +42,7 @@ impl fmt::Display for Source<'_> {
         match self {
             Self::File(path) | Self::Folder { path, .. } => write!(f, "{}", path.display()),
             Self::Hub(repository) => write!(f, "{repository}"),
+            Self::Files { name, .. } => write!(f, "files of {name}"),
         }
     }
 }
@@ -40,13 +51,25 @@ impl<'a> Source<'a> {
     pub(super) fn open(config: &DatasetConfig, hub: &'a dyn OpenRepository) -> Result<Self, Error> {
         let name = config.dataset_name.as_str();
         let path = Path::new(name);
+        if let (Some(format), false) = (data_files::reader_named(name), path.exists()) {
+            return Self::named_files(config, format);
+        }
         if path.is_dir() {
             let mut names = Vec::new();
             list(path, "", &mut Vec::new(), &mut names)?;
             return Ok(Self::Folder { path: path.to_owned(), names });
         }
         if path.exists() {
-            return Ok(Self::File(path.to_owned()));
+            return match (&config.data_files, &config.data_dir) {
+                (None, None) => Ok(Self::File(path.to_owned())),
+                _ => {
+                    Err(Error::config("dataset_name", name, "is a file itself; leave out `data_files` and `data_dir`"))
+                }
+            };
+        }
+        if patterns::is_pattern(name) && config.data_files.is_none() && config.data_dir.is_none() {
+            let splits = data_files::anywhere(&DataFiles::of_train(name), Path::new(""))?;
+            return Ok(Self::Files { name: name.to_owned(), format: None, splits });
         }
         // `data/train.jsonl` could be the name of a repository, but it is a file that is missing.
         let repository = match Format::of(name) {
@@ -54,6 +77,31 @@ impl<'a> Source<'a> {
             None => hub.open(name, &config.dataset_revision).map_err(Error::Repository)?,
         };
         repository.map(Self::Hub).ok_or_else(|| Error::DatasetNotFound { name: name.to_owned() })
+    }
+
+    /// The files that `data_files` names, or that are in `data_dir`.
+    fn named_files(config: &DatasetConfig, format: Format) -> Result<Self, Error> {
+        let base = Path::new(config.data_dir.as_deref().unwrap_or(""));
+        let splits = match (&config.data_files, &config.data_dir) {
+            (Some(files), _) => data_files::anywhere(files, base)?,
+            (None, Some(folder)) => {
+                let mut names = Vec::new();
+                list(base, "", &mut Vec::new(), &mut names)?;
+                let mut splits = split_files::find(&names, None);
+                for name in splits.iter_mut().flat_map(|(_, files)| files) {
+                    *name = base.join(&name).to_string_lossy().into_owned();
+                }
+                if splits.is_empty() {
+                    return Err(Error::NoDataFiles { location: folder.clone(), found: describe(&names) });
+                }
+                splits
+            }
+            (None, None) => {
+                let fix = format!("`dataset_name` is {}: name the files to read", config.dataset_name);
+                return Err(Error::config("data_files", "none", fix));
+            }
+        };
+        Ok(Self::Files { name: config.dataset_name.clone(), format: Some(format), splits })
     }
 
     /// The files of every split, all of one format, and how to read them.
@@ -66,10 +114,22 @@ impl<'a> Source<'a> {
             }
             Self::Folder { names, .. } => names.as_slice(),
             Self::Hub(repository) => repository.files(),
+            Self::Files { format: Some(format), splits, .. } => return Ok((Reader::new(*format), splits.clone())),
+            Self::Files { format: None, splits, .. } => {
+                let (format, splits) = one_format(splits.clone(), self)?;
+                return Ok((Reader::new(format), splits));
+            }
         };
+        let folder = config.data_dir.as_deref().map(data_files::card_path).filter(|folder| !folder.is_empty());
+        if let Some(outside) = config.data_dir.as_deref().filter(|folder| leads_out(folder)) {
+            let fix = format!("leads out of {self}; for files anywhere `dataset_name` is json, csv, parquet or text");
+            return Err(Error::config("data_dir", outside, fix));
+        }
         let card = self.card(config)?;
         let declared = card.as_ref().map(|(_, declared)| declared);
+        let is_chosen = config.data_files.is_some() || folder.is_some();
         if let Some(missing) = declared
+            .filter(|_| !is_chosen)
             .into_iter()
             .flat_map(DeclaredConfig::named_files)
             .find(|file| !names.iter().any(|name| name == file || name.starts_with(&format!("{file}/"))))
@@ -77,9 +137,16 @@ impl<'a> Source<'a> {
             let found = format!("its README.md names {missing}, which is not there");
             return Err(Error::NoDataFiles { location: self.to_string(), found });
         }
-        let splits = split_files::find(names, declared);
-        let (format, splits) = split_files::choose_format(splits)
-            .ok_or_else(|| Error::NoDataFiles { location: self.to_string(), found: describe(names) })?;
+        let none_found = || Error::NoDataFiles { location: self.to_string(), found: describe(names) };
+        let (format, splits) = match (&config.data_files, folder) {
+            (Some(files), folder) => {
+                one_format(data_files::among(names, files, folder.as_deref(), &self.to_string())?, self)?
+            }
+            (None, Some(folder)) => {
+                split_files::choose_format(split_files::find_in(&folder, names)).ok_or_else(none_found)?
+            }
+            (None, None) => split_files::choose_format(split_files::find(names, declared)).ok_or_else(none_found)?,
+        };
         let reader = match card {
             Some((path, declared)) => Reader::declared(format, &declared.options).map_err(|problem| {
                 Error::BadFile { path, problem: format!("configuration `{}`: {problem}", declared.name) }
@@ -94,6 +161,7 @@ impl<'a> Source<'a> {
         self.check_shards(names)?;
         match self {
             Self::File(path) => Ok(vec![path.clone()]),
+            Self::Files { .. } => Ok(names.iter().map(PathBuf::from).collect()),
             Self::Folder { path, .. } => {
                 let inside = |name: &String| {
                     let file = path.join(name);
@@ -137,7 +205,7 @@ impl<'a> Source<'a> {
     /// The local path of a file that need not exist.
     fn small_file(&self, name: &str) -> Result<Option<PathBuf>, Error> {
         let is_there = match self {
-            Self::File(_) => false,
+            Self::File(_) | Self::Files { .. } => false,
             Self::Folder { path, .. } => fs::metadata(path.join(name)).is_ok_and(|found| !found.is_dir()),
             Self::Hub(repository) => repository.files().iter().any(|file| file == name),
         };
@@ -166,7 +234,12 @@ impl<'a> Source<'a> {
 /// Collects the names of all files below a folder, relative to it. Links are followed, hidden files
 /// are left out. `above` holds the folders on the path, because following a link back to one of
 /// them would never end. The first of them is the whole folder, which no link may leave.
-fn list(folder: &Path, prefix: &str, above: &mut Vec<PathBuf>, names: &mut Vec<String>) -> Result<(), Error> {
+pub(super) fn list(
+    folder: &Path,
+    prefix: &str,
+    above: &mut Vec<PathBuf>,
+    names: &mut Vec<String>,
+) -> Result<(), Error> {
     let place = folder.canonicalize().map_err(|source| Error::io(folder, source))?;
     if above.contains(&place) {
         return Ok(());
@@ -190,6 +263,33 @@ fn list(folder: &Path, prefix: &str, above: &mut Vec<PathBuf>, names: &mut Vec<S
     }
     above.pop();
     Ok(())
+}
+
+/// Files that were named, which all have to be of one format.
+fn one_format(splits: SplitFiles, source: &Source<'_>) -> Result<(Format, SplitFiles), Error> {
+    let named =
+        |name: &str| Path::new(name).file_name().map_or(name.into(), |name| name.to_string_lossy()).into_owned();
+    let mut first: Option<(Format, &str)> = None;
+    for name in splits.iter().flat_map(|(_, files)| files) {
+        let format = Format::of(name).ok_or_else(|| Error::UnknownFormat { path: name.into() })?;
+        match first {
+            None => first = Some((format, name)),
+            Some((known, _)) if known == format => {}
+            Some((_, before)) => {
+                let files = format!("{} and {}", named(before), named(name));
+                return Err(Error::config("data_files", files, "files of one format each; convert some of them"));
+            }
+        }
+    }
+    let format = first.map(|(format, _)| format);
+    let none = || Error::NoDataFiles { location: source.to_string(), found: "no files are named".to_owned() };
+    Ok((format.ok_or_else(none)?, splits))
+}
+
+/// Whether a folder is not below the one that it is relative to.
+fn leads_out(folder: &str) -> bool {
+    let path = Path::new(folder);
+    path.is_absolute() || path.components().any(|part| part == Component::ParentDir)
 }
 
 fn describe(names: &[String]) -> String {

@@ -135,8 +135,7 @@ fn align_special_tokens(model: &mut CausalLm, tokenizer: &ChatTokenizer, eos_is_
 /// Whether the model or the dataset is not here. A run without downloads must not fail over the
 /// settings of a hub.
 fn needs_hub(config: &SftConfig, has_rows: bool) -> bool {
-    let is_here = |name: &str| Path::new(name).exists();
-    !Path::new(&config.model.model_name).is_dir() || !(has_rows || is_here(&config.dataset.dataset_name))
+    !Path::new(&config.model.model_name).is_dir() || !(has_rows || config.dataset.is_local())
 }
 
 /// The device to train on. CUDA is looked for in the cache too, and compiled kernels are kept
