@@ -18,6 +18,7 @@ mod patterns;
 mod read;
 mod repository;
 mod row;
+mod saved;
 mod source;
 mod split_files;
 
@@ -72,8 +73,12 @@ const RECORDS_FOR_SAMPLE: u32 = 100;
 pub fn load_splits(config: &DatasetConfig, hub: &dyn OpenRepository) -> Result<Splits, Error> {
     config.validate()?;
     let source = Source::open(config, hub)?;
+    read_splits(config, &source).map_err(|error| source.rename(error))
+}
+
+fn read_splits(config: &DatasetConfig, source: &Source<'_>) -> Result<Splits, Error> {
     let (mut files, splits) = source.split_files(config)?;
-    let (train_name, eval_name) = choose_splits(config, &source, &splits)?;
+    let (train_name, eval_name) = choose_splits(config, source, &splits)?;
     let files_of = |name: &str| splits.iter().find(|(split, _)| split == name).map(|(_, files)| files.as_slice());
 
     let train_files = source.fetch(files_of(&train_name).unwrap_or_default())?;
@@ -81,7 +86,7 @@ pub fn load_splits(config: &DatasetConfig, hub: &dyn OpenRepository) -> Result<S
         files.recognise_delimiter(first, &|columns| has_rows(columns, &config.dataset_text_field))?;
     }
     let mut reader = SplitReader {
-        source: &source,
+        source,
         files,
         text_field: &config.dataset_text_field,
         memory: RowMemory::new(config.max_dataset_memory),

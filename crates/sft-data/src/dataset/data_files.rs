@@ -105,6 +105,7 @@ impl Serialize for DataFiles {
 /// of `data_files` or `data_dir`.
 pub(super) fn reader_named(name: &str) -> Option<Format> {
     Some(match name {
+        "arrow" => Format::Arrow,
         "json" => Format::Json,
         "csv" => Format::Csv,
         "parquet" => Format::Parquet,
@@ -146,8 +147,9 @@ pub(super) fn among(
         for given in patterns {
             let path = Path::new(given);
             if path.is_absolute() || path.components().any(|part| part == Component::ParentDir) {
-                let fix =
-                    format!("leads out of {location}; for files anywhere `dataset_name` is json, csv, parquet or text");
+                let fix = format!(
+                    "leads out of {location}; for files anywhere `dataset_name` is json, csv, parquet, text or arrow"
+                );
                 return Err(Error::config("data_files", given, fix));
             }
             let pattern = card_path(&folder.map_or(given.clone(), |folder| format!("{folder}/{given}")));

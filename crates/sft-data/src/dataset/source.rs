@@ -6,11 +6,13 @@ use super::format::Format;
 use super::read::Reader;
 use super::repository::{OpenRepository, Repository};
 use super::split_files::{self, SplitFiles};
-use super::{DatasetConfig, patterns};
+use super::{DatasetConfig, patterns, saved};
 use crate::Error;
-use crate::untrusted::regular_file;
+use crate::untrusted::{archive, regular_file};
+use serde_json::Value;
 use std::path::{Component, Path, PathBuf};
 use std::{fmt, fs};
+use tempfile::TempDir;
 
 /// Number of file names that an error quotes.
 const NUM_QUOTED: usize = 5;
@@ -28,6 +30,12 @@ pub(super) enum Source<'a> {
         path: PathBuf,
         names: Vec<String>,
     },
+    /// A zip archive and the folder that it is unpacked in, which is removed in the end.
+    Archive {
+        path: PathBuf,
+        unpacked: TempDir,
+        names: Vec<String>,
+    },
     Hub(Box<dyn Repository + 'a>),
     /// Files that the user named, each by its path, and the reader if it was named too.
     Files {
@@ -40,7 +48,9 @@ pub(super) enum Source<'a> {
 impl fmt::Display for Source<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::File(path) | Self::Folder { path, .. } => write!(f, "{}", path.display()),
+            Self::File(path) | Self::Folder { path, .. } | Self::Archive { path, .. } => {
+                write!(f, "{}", path.display())
+            }
             Self::Hub(repository) => write!(f, "{repository}"),
             Self::Files { name, .. } => write!(f, "files of {name}"),
         }
@@ -58,6 +68,12 @@ impl<'a> Source<'a> {
             let mut names = Vec::new();
             list(path, "", &mut Vec::new(), &mut names)?;
             return Ok(Self::Folder { path: path.to_owned(), names });
+        }
+        if path.is_file() && name.to_ascii_lowercase().ends_with(".zip") {
+            let unpacked = archive::unpack(path)?;
+            let mut names = Vec::new();
+            list(unpacked.path(), "", &mut Vec::new(), &mut names)?;
+            return Ok(Self::Archive { path: path.to_owned(), unpacked, names });
         }
         if path.exists() {
             return match (&config.data_files, &config.data_dir) {
@@ -77,6 +93,23 @@ impl<'a> Source<'a> {
             None => hub.open(name, &config.dataset_revision).map_err(Error::Repository)?,
         };
         repository.map(Self::Hub).ok_or_else(|| Error::DatasetNotFound { name: name.to_owned() })
+    }
+
+    /// The folder with the files, if they are in one.
+    fn folder(&self) -> Option<&Path> {
+        match self {
+            Self::Folder { path, .. } => Some(path),
+            Self::Archive { unpacked, .. } => Some(unpacked.path()),
+            _ => None,
+        }
+    }
+
+    /// Puts the name of the archive in place of where it is unpacked.
+    pub(super) fn rename(&self, error: Error) -> Error {
+        match self {
+            Self::Archive { path, unpacked, .. } => error.moved(unpacked.path(), path),
+            _ => error,
+        }
     }
 
     /// The files that `data_files` names, or that are in `data_dir`.
@@ -112,7 +145,7 @@ impl<'a> Source<'a> {
                 let format = Format::of(&name).ok_or_else(|| Error::UnknownFormat { path: path.clone() })?;
                 return Ok((Reader::new(format), vec![("train".to_owned(), vec![name])]));
             }
-            Self::Folder { names, .. } => names.as_slice(),
+            Self::Folder { names, .. } | Self::Archive { names, .. } => names.as_slice(),
             Self::Hub(repository) => repository.files(),
             Self::Files { format: Some(format), splits, .. } => return Ok((Reader::new(*format), splits.clone())),
             Self::Files { format: None, splits, .. } => {
@@ -122,8 +155,15 @@ impl<'a> Source<'a> {
         };
         let folder = config.data_dir.as_deref().map(data_files::card_path).filter(|folder| !folder.is_empty());
         if let Some(outside) = config.data_dir.as_deref().filter(|folder| leads_out(folder)) {
-            let fix = format!("leads out of {self}; for files anywhere `dataset_name` is json, csv, parquet or text");
+            let fix =
+                format!("leads out of {self}; for files anywhere `dataset_name` is json, csv, parquet, text or arrow");
             return Err(Error::config("data_dir", outside, fix));
+        }
+        if config.data_files.is_none()
+            && folder.is_none()
+            && let Some(splits) = saved::splits(names, &|name| self.json_of(name))?
+        {
+            return Ok((Reader::new(Format::Arrow), splits));
         }
         let card = self.card(config)?;
         let declared = card.as_ref().map(|(_, declared)| declared);
@@ -162,7 +202,8 @@ impl<'a> Source<'a> {
         match self {
             Self::File(path) => Ok(vec![path.clone()]),
             Self::Files { .. } => Ok(names.iter().map(PathBuf::from).collect()),
-            Self::Folder { path, .. } => {
+            Self::Folder { .. } | Self::Archive { .. } => {
+                let path = self.folder().unwrap_or(Path::new(""));
                 let inside = |name: &String| {
                     let file = path.join(name);
                     match regular_file::contained(&file, path) {
@@ -202,11 +243,24 @@ impl<'a> Source<'a> {
         }
     }
 
+    /// The path and content of a small file of JSON. `None` if it does not exist.
+    fn json_of(&self, name: &str) -> Result<Option<(PathBuf, Value)>, Error> {
+        let Some(path) = self.small_file(name)? else { return Ok(None) };
+        let bytes = regular_file::read(&path, MAX_CARD_BYTES).map_err(|source| Error::io(&path, source))?;
+        match serde_json::from_slice(&bytes) {
+            Ok(value) => Ok(Some((path, value))),
+            Err(error) => Err(Error::BadFile { path, problem: format!("is not JSON: {error}") }),
+        }
+    }
+
     /// The local path of a file that need not exist.
     fn small_file(&self, name: &str) -> Result<Option<PathBuf>, Error> {
         let is_there = match self {
             Self::File(_) | Self::Files { .. } => false,
-            Self::Folder { path, .. } => fs::metadata(path.join(name)).is_ok_and(|found| !found.is_dir()),
+            Self::Folder { .. } | Self::Archive { .. } => self
+                .folder()
+                .and_then(|folder| fs::metadata(folder.join(name)).ok())
+                .is_some_and(|found| !found.is_dir()),
             Self::Hub(repository) => repository.files().iter().any(|file| file == name),
         };
         if !is_there {
@@ -297,8 +351,8 @@ fn describe(names: &[String]) -> String {
     if names.is_empty() {
         return "it is empty".to_owned();
     }
-    if has(".arrow") {
-        return "Arrow files, as `save_to_disk` writes them; write the rows with `to_parquet` or `to_json`".to_owned();
+    if has(".zip") {
+        return "zip archives; unpack them, or name one of them as `dataset_name`".to_owned();
     }
     if has(".py") {
         return "a loading script, which is not run; try the `dataset_revision` refs/convert/parquet".to_owned();
