@@ -84,6 +84,18 @@ pub struct Data {
     /// Folder inside the dataset to read from
     #[arg(value_name = "DIR")]
     data_dir: Option<String>,
+    /// Several datasets to mix in place of dataset_name, as JSON: a list of {"path", "name", "split",
+    /// "columns", "data_files", "data_dir", "fraction"}; in a file, a list of such maps
+    #[arg(value_name = "JSON", value_parser = json)]
+    datasets: Option<Value>,
+    /// How rows of several datasets follow each other: concat, interleave_under (until one ends),
+    /// interleave_over (until all have ended once) or interleave_once (each row once) [default:
+    /// concat]
+    mix_strategy: Option<String>,
+    /// How likely each of the datasets gives the next row, such as 0.7,0.3 [default: they take
+    /// turns]
+    #[arg(value_name = "X,X")]
+    interleave_probs: Option<String>,
     /// Configuration of a hub dataset that has several
     #[arg(alias = "dataset_config_name")]
     dataset_config: Option<String>,
@@ -96,7 +108,7 @@ pub struct Data {
     #[arg(alias = "dataset_eval_split")]
     dataset_test_split: Option<String>,
     /// Set rows of the training split aside for evaluation: a fraction below 1, or a number of rows
-    #[arg(value_name = "N")]
+    #[arg(alias = "test_split_size", value_name = "N")]
     test_size: Option<f64>,
     /// Train on the first so many rows of the training split [default: all]
     max_train_samples: Option<usize>,

@@ -61,8 +61,8 @@ mod untrusted;
 
 pub use batch::{Batch, IGNORE_INDEX, collate};
 pub use dataset::{
-    ByteSize, ChatContext, Conversation, DataFiles, DatasetConfig, Evaluation, LocalFiles, OpenRepository,
-    PromptCompletion, Repository, Row, Splits, Turn, load_splits,
+    ByteSize, ChatContext, Conversation, DataFiles, DatasetConfig, DatasetSource, Evaluation, LocalFiles, MixStrategy,
+    OpenRepository, PromptCompletion, Repository, Row, Splits, Turn, load_splits,
 };
 pub use error::{BoxError, ConfigProblem, Error, Position};
 pub use order::epoch_order;

@@ -1,6 +1,6 @@
 //! Which dataset to read, and which of its splits and columns.
 
-use super::{ByteSize, DataFiles, data_files, patterns};
+use super::{ByteSize, DataFiles, DatasetSource, MixStrategy, data_files, mixture, patterns};
 use crate::{ConfigProblem, Error};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -14,6 +14,16 @@ pub struct DatasetConfig {
     /// A file, a folder, or the name of a repository such as `owner/name`. Empty by default, which
     /// is not usable.
     pub dataset_name: String,
+    /// Several datasets to train on in place of `dataset_name`. Rows to evaluate on are set aside of
+    /// their mixture with `test_size`. None by default.
+    #[serde(deserialize_with = "mixture::sources")]
+    pub datasets: Vec<DatasetSource>,
+    /// How the rows of `datasets` follow each other. `concat` by default.
+    pub mix_strategy: MixStrategy,
+    /// With `mix_strategy` other than `concat`: how likely each dataset is to give the next row.
+    /// They sum to 1. None by default: the datasets take turns.
+    #[serde(deserialize_with = "mixture::numbers")]
+    pub interleave_probs: Option<Vec<f64>>,
     /// The configuration to use if the dataset card declares several. By default the one that is
     /// marked as the default or named `default`.
     pub dataset_config: Option<String>,
@@ -74,6 +84,9 @@ impl Default for DatasetConfig {
     fn default() -> Self {
         Self {
             dataset_name: String::new(),
+            datasets: Vec::new(),
+            mix_strategy: MixStrategy::default(),
+            interleave_probs: None,
             dataset_config: None,
             dataset_revision: "main".to_owned(),
             data_files: None,
@@ -92,11 +105,24 @@ impl Default for DatasetConfig {
 }
 
 impl DatasetConfig {
+    /// The dataset's name, or those of the datasets of a mixture.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let alone = self.datasets.is_empty().then_some(self.dataset_name.as_str());
+        alone.into_iter().chain(self.datasets.iter().map(|source| source.path.as_str()))
+    }
+
+    /// The same as one text, for people to read.
+    pub fn shown_name(&self) -> String {
+        self.names().collect::<Vec<_>>().join(" + ")
+    }
+
     /// Whether the dataset is on this machine, so that no hub is needed: a file, a folder, a pattern
     /// that names files, or files of a reader's name.
     pub fn is_local(&self) -> bool {
-        let name = self.dataset_name.as_str();
-        Path::new(name).exists() || patterns::is_pattern(name) || data_files::reader_named(name).is_some()
+        let is_local = |name: &str| {
+            Path::new(name).exists() || patterns::is_pattern(name) || data_files::reader_named(name).is_some()
+        };
+        self.names().all(is_local)
     }
 
     /// Checks the fields without reading anything.
@@ -106,7 +132,8 @@ impl DatasetConfig {
     /// a number, or `max_train_samples` or `max_eval_samples` is 0. Whether `test_size` fits the number of rows is checked when they are read.
     pub fn validate(&self) -> Result<(), Error> {
         let mut problems = Vec::new();
-        if self.dataset_name.is_empty() {
+        problems.extend(mixture::problems(self));
+        if self.dataset_name.is_empty() && self.datasets.is_empty() {
             problems.push(ConfigProblem::new("dataset_name", "empty", "give a file, a folder or a repository's name"));
         }
         if let Some(size) = self.test_size

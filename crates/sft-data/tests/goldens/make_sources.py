@@ -1,7 +1,7 @@
 """Writes sources.json, saved/ and arrow/: what `load_dataset` reads with data_files and data_dir, and from Arrow files,
-and what `load_from_disk` reads.
+what `load_from_disk` reads, and how datasets and TRL mix rows.
 
-    pip install datasets==5.2.0
+    pip install datasets==5.2.0 trl==1.16.0
     python make_sources.py
 
 Everything is derived from the texts below, so a second run writes the same bytes.
@@ -19,7 +19,8 @@ os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp()
 import datasets
 import pyarrow as pa
 import pyarrow.feather
-from datasets import Dataset, DatasetDict, Features, Json, List, Value, load_dataset, load_from_disk
+from datasets import Dataset, DatasetDict, Features, Json, List, Value, interleave_datasets, load_dataset, load_from_disk
+from trl import DatasetMixtureConfig, get_dataset
 
 HERE = Path(__file__).parent
 
@@ -152,6 +153,53 @@ def make_saved():
     return cases
 
 
+STRATEGIES = {
+    "interleave_under": "first_exhausted",
+    "interleave_over": "all_exhausted",
+    "interleave_once": "all_exhausted_without_replacement",
+}
+
+
+def make_interleaved():
+    """Rows as numbers of datasets and of rows in them."""
+    cases = []
+    for lengths in ([3, 4, 5], [1, 7], [6, 2, 2], [300, 900]):
+        sets = [Dataset.from_dict({"at": [f"{which},{row}" for row in range(rows)]}) for which, rows in enumerate(lengths)]
+        shares = {2: [[0.25, 0.75], [0.9, 0.1], [1.0, 0.0]], 3: [[0.7, 0.2, 0.1], [0.1, 0.1, 0.8]]}[len(lengths)]
+        for ours, theirs in STRATEGIES.items():
+            for seed, probabilities in [(42, None)] + [(seed, share) for share in shares for seed in (0, 42, 2**40)]:
+                if probabilities and 0.0 in probabilities and ours != "interleave_under":
+                    continue
+                mixed = interleave_datasets(sets, probabilities, seed, stopping_strategy=theirs)["at"]
+                case = {"lengths": lengths, "strategy": ours, "probabilities": probabilities, "seed": seed}
+                if len(mixed) > 60:
+                    weighted = sum((index + 1) * (int(at.split(",")[0]) * 1000 + int(at.split(",")[1])) for index, at in enumerate(mixed))
+                    case |= {"rows": len(mixed), "checksum": weighted}
+                else:
+                    case["order"] = [[int(number) for number in at.split(",")] for at in mixed]
+                cases.append(case)
+    return cases
+
+
+def make_fractions():
+    """How many rows of each dataset TRL takes."""
+    cases = []
+    with tempfile.TemporaryDirectory() as folder:
+        for lengths, fractions in [
+            ([10, 10], [0.5, 0.5]), ([10, 30, 7], [0.2, 0.5, 0.3]), ([5, 5], [3, 1]), ([9, 4], [1, 0]), ([25, 3], [0.5, 0.1]),
+            ([5, 100], [1, 0.5]), ([7, 7, 7], [0.1, 0.2, 0.7]),
+        ]:
+            configs = []
+            for which, rows in enumerate(lengths):
+                path = Path(folder) / f"{'-'.join(map(str, lengths))}-{which}.jsonl"
+                path.write_text("".join(line(f"{which}") for _ in range(rows)))
+                configs.append({"path": "json", "data_files": str(path), "fraction": fractions[which]})
+            rows = get_dataset(DatasetMixtureConfig(datasets=configs))["train"]["text"]
+            cases.append({"lengths": lengths, "fractions": fractions,
+                          "taken": [sum(row == str(which) for row in rows) for which in range(len(lengths))]})
+    return cases
+
+
 def lines(cases):
     return ",\n".join(json.dumps(case, ensure_ascii=False, separators=(",", ":"), default=bytes.decode) for case in cases)
 
@@ -173,7 +221,8 @@ def main():
                 case["error"] = type(error).__name__
             cases.append(case)
     tree = json.dumps(TREE, ensure_ascii=False, indent=0)
-    parts = {"cases": cases, "arrow": make_arrow(), "saved": make_saved()}
+    parts = {"cases": cases, "arrow": make_arrow(), "saved": make_saved(), "interleaved": make_interleaved(),
+             "fractions": make_fractions()}
     parts = ",\n".join(f'"{name}": [\n{lines(cases)}\n]' for name, cases in parts.items())
     (HERE / "sources.json").write_text(f'{{"tree": {tree},\n{parts}}}\n', encoding="utf-8")
 

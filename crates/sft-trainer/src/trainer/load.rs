@@ -55,20 +55,16 @@ pub(super) fn load(builder: SftTrainerBuilder<'_>) -> Result<SftTrainer<'_>, Err
         Some(hub) => hub.model_config_dir(&config.model.model_name, &config.model.model_revision)?,
         None => PathBuf::from(&config.model.model_name),
     };
-    check_inputs(
-        &training.output_dir,
-        &[
-            InputDir { what: "model", path: &model_dir },
-            InputDir { what: "dataset", path: Path::new(&config.dataset.dataset_name) },
-        ],
-    )?;
+    let mut inputs = vec![InputDir { what: "model", path: &model_dir }];
+    inputs.extend(config.dataset.names().map(|name| InputDir { what: "dataset", path: Path::new(name) }));
+    check_inputs(&training.output_dir, &inputs)?;
     let model_config = Config::from_dir(&model_dir)?;
     memory::check_fits(&config, &model_config, device)?;
     let tokenizer = ChatTokenizer::load(&model_dir, &config.tokenizer)?;
     let mut splits = match rows {
         Some(OwnRows { train, eval }) => own_splits(train, eval),
         None => {
-            info!("reading the dataset {}", config.dataset.dataset_name);
+            info!("reading the dataset {}", config.dataset.shown_name());
             load_splits(&dataset_config(&config), hub.as_ref().map_or(&LocalFiles as &dyn OpenRepository, |hub| hub))?
         }
     };
