@@ -119,6 +119,11 @@ pub struct Data {
     /// Memory that the rows and their tokens may take, such as 8GiB [default: half of what is free]
     #[arg(value_name = "SIZE")]
     max_dataset_memory: Option<String>,
+    /// Keep tokenized rows in the cache folder, for the next run [default: true]
+    token_cache: Option<bool>,
+    /// Memory on the disk that they may take together, such as 8GiB [default: 20GiB]
+    #[arg(value_name = "SIZE")]
+    token_cache_limit: Option<String>,
     /// Longest row in tokens; the rest is cut off. 0: no limit [default: 1024]
     #[arg(alias = "max_seq_length")]
     max_length: Option<usize>,

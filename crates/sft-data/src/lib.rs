@@ -56,6 +56,7 @@ mod order;
 mod prepare;
 #[cfg(test)]
 mod testing;
+mod token_cache;
 mod tokenizer;
 mod untrusted;
 
@@ -67,6 +68,7 @@ pub use dataset::{
 pub use error::{BoxError, ConfigProblem, Error, Position};
 pub use order::epoch_order;
 pub use prepare::{Example, Labels, PackingStrategy, PrepareConfig, PrepareReport, Prepared, prepare};
+pub use token_cache::TokenCache;
 pub use tokenizer::{
     AddGenerationPrompt, AddSpecialTokens, ChatTokenizer, SpecialTokensInText, TOKENIZER_FILES, TokenizerOptions,
 };

@@ -151,7 +151,7 @@ pub(super) fn problems(config: &DatasetConfig) -> Vec<ConfigProblem> {
             );
         } else if probabilities.len() != datasets.len() {
             add("interleave_probs", value(), &format!("give {} numbers, one for each dataset", datasets.len()));
-        } else if probabilities.iter().any(|probability| !(*probability >= 0.0))
+        } else if probabilities.iter().any(|probability| probability.is_nan() || *probability < 0.0)
             || (sum - 1.0).abs() > f64::EPSILON.sqrt()
         {
             add("interleave_probs", value(), "use numbers of 0 or more that sum to 1");

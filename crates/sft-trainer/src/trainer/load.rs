@@ -14,7 +14,7 @@ use checkpoint_callbacks::{
 };
 use sft_data::{
     ByteSize, ChatTokenizer, DatasetConfig, Example, LocalFiles, OpenRepository, PrepareReport, Row,
-    SpecialTokensInText, Splits, load_splits, prepare,
+    SpecialTokensInText, Splits, TokenCache, load_splits, prepare,
 };
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -76,8 +76,15 @@ pub(super) fn load(builder: SftTrainerBuilder<'_>) -> Result<SftTrainer<'_>, Err
     if let Some(line) = summary::unused_columns_line(&splits) {
         info!("{line}");
     }
-    let loading =
-        LoadSplit { config: &config, tokenizer: &tokenizer, model: &model_config, model_dir: &model_dir, device };
+    let cache = token_cache(&config, cache_folder.as_deref())?;
+    let loading = LoadSplit {
+        config: &config,
+        tokenizer: &tokenizer,
+        cache: cache.as_ref(),
+        model: &model_config,
+        model_dir: &model_dir,
+        device,
+    };
     let mut train = loading.train(&mut splits)?;
     let eval = loading.eval(&mut splits)?;
     if let Some(example) = train.examples.first() {
@@ -155,6 +162,13 @@ fn dataset_config(config: &SftConfig) -> DatasetConfig {
     dataset
 }
 
+/// Where tokenized rows are kept, if they are to be.
+fn token_cache(config: &SftConfig, cache_folder: Option<&Path>) -> Result<Option<TokenCache>, Error> {
+    let Some(folder) = cache_folder.filter(|_| config.run.token_cache) else { return Ok(None) };
+    let cache = TokenCache::new(folder.join("tokens"), config.run.token_cache_limit);
+    Ok(Some(cache.keyed_by(serde_json::to_value(&config.tokenizer)?)))
+}
+
 /// Rows that the caller brought.
 fn own_splits(train: Vec<Row>, eval: Option<Vec<Row>>) -> Splits {
     let eval_name = eval.as_ref().map(|_| "test".to_owned());
@@ -173,6 +187,7 @@ fn own_splits(train: Vec<Row>, eval: Option<Vec<Row>>) -> Splits {
 struct LoadSplit<'a> {
     config: &'a SftConfig,
     tokenizer: &'a ChatTokenizer,
+    cache: Option<&'a TokenCache>,
     model: &'a Config,
     model_dir: &'a Path,
     device: Device,
@@ -200,7 +215,11 @@ impl LoadSplit<'_> {
     fn batches(&self, name: &str, rows: Vec<Row>, batch_size: usize) -> Result<SplitBatches, Error> {
         let in_split = |source| Error::Split { split: name.to_owned(), source };
         info!("tokenizing {} of split {name}", summary::counted(rows.len(), "row"));
-        let prepared = prepare(rows, self.tokenizer, &self.config.prepare).map_err(in_split)?;
+        let prepared = match self.cache {
+            Some(cache) => cache.prepare(rows, self.tokenizer, &self.config.prepare),
+            None => prepare(rows, self.tokenizer, &self.config.prepare),
+        };
+        let prepared = prepared.map_err(in_split)?;
         check_token_ids(name, &prepared.examples, self.model.vocab_size)?;
         self.check_row_lengths(name, &prepared.examples)?;
         info!("{}", summary::split_line(name, &prepared.report));

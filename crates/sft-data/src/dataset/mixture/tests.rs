@@ -131,7 +131,8 @@ fn datasets_of_different_kinds_and_columns_mix() {
 #[test]
 fn what_cannot_be_mixed_is_refused() {
     let files = Files::with(&[2, 3, 0]);
-    let cases: [(&dyn Fn(&mut DatasetConfig), &str); 12] = [
+    type Change<'a> = &'a dyn Fn(&mut DatasetConfig);
+    let cases: [(Change<'_>, &str); 12] = [
         (
             &|config| config.datasets[0].fraction = Some(1.0),
             "datasets = 1 of 2 fractions: give all datasets a `fraction`",
