@@ -50,7 +50,8 @@ const OPTIONS: &[(&str, Accepted)] = &[
     // Rows and loss.
     ("remove_unused_columns", Any), ("length_column_name", Any), ("data_seed", UNSET), ("label_names", UNSET),
     ("group_by_length", OFF), ("train_sampling_strategy", Only(&["\"random\""])), ("shuffle_dataset", OFF),
-    ("dataset_kwargs", UNSET), ("dataset_streaming", OFF), ("truncation_mode", Only(&["\"keep_start\""])),
+    ("dataset_kwargs", UNSET), ("dataset_streaming", OFF), ("streaming", OFF),
+    ("truncation_mode", Only(&["\"keep_start\""])),
     ("eval_packing", UNSET), ("pad_token", UNSET), ("loss_type", Only(&["\"nll\""])),
     ("label_smoothing_factor", ZERO), ("neftune_noise_alpha", ZERO), ("router_aux_loss_coef", ZERO),
     // Model.
