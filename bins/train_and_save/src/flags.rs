@@ -93,6 +93,25 @@ pub struct Data {
     /// yimeng521/sunny_datasets]
     #[arg(value_name = "ID|DIR|FILE")]
     dataset_name: Option<String>,
+    /// Files to read: names or patterns inside the dataset, or a map from splits to them as JSON.
+    /// With json, csv, parquet, text or arrow as dataset_name they may be anywhere
+    #[arg(num_args = 1.., value_name = "FILE|JSON", overrides_with = "data_files")]
+    data_files: Option<Vec<String>>,
+    /// Folder inside the dataset to read from
+    #[arg(value_name = "DIR")]
+    data_dir: Option<String>,
+    /// Several datasets to mix in place of dataset_name, as JSON: a list of {"path", "name", "split",
+    /// "columns", "data_files", "data_dir", "fraction"}; in a file, a list of such maps
+    #[arg(value_name = "JSON", value_parser = json)]
+    datasets: Option<Value>,
+    /// How rows of several datasets follow each other: concat, interleave_under (until one ends),
+    /// interleave_over (until all have ended once) or interleave_once (each row once) [default:
+    /// concat]
+    mix_strategy: Option<String>,
+    /// How likely each of the datasets gives the next row, such as 0.7,0.3 [default: they take
+    /// turns]
+    #[arg(value_name = "X,X")]
+    interleave_probs: Option<String>,
     /// Configuration of a hub dataset that has several
     #[arg(alias = "dataset_config_name")]
     dataset_config: Option<String>,
@@ -105,8 +124,12 @@ pub struct Data {
     #[arg(alias = "dataset_eval_split")]
     dataset_test_split: Option<String>,
     /// Set rows of the training split aside for evaluation: a fraction below 1, or a number of rows
-    #[arg(value_name = "N")]
+    #[arg(alias = "test_split_size", value_name = "N")]
     test_size: Option<f64>,
+    /// Train on the first so many rows of the training split [default: all]
+    max_train_samples: Option<usize>,
+    /// Evaluate on the first so many rows of the evaluation split [default: all]
+    max_eval_samples: Option<usize>,
     /// Column that holds the text [default: text]
     dataset_text_field: Option<String>,
     /// What rows are: text, messages, sharegpt, prompt_completion, alpaca, tokenized or preference
@@ -118,6 +141,11 @@ pub struct Data {
     /// Memory that the rows and their tokens may take, such as 8GiB [default: half of what is free]
     #[arg(value_name = "SIZE")]
     max_dataset_memory: Option<String>,
+    /// Keep tokenized rows in the cache folder, for the next run [default: true]
+    token_cache: Option<bool>,
+    /// Memory on the disk that they may take together, such as 8GiB [default: 20GiB]
+    #[arg(value_name = "SIZE")]
+    token_cache_limit: Option<String>,
     /// Longest row in tokens; the rest is cut off. 0: no limit [default: 1024]
     #[arg(alias = "max_seq_length")]
     max_length: Option<usize>,

@@ -10,13 +10,17 @@ mod byte_size;
 mod card;
 mod columns;
 mod config;
+mod data_files;
 mod format;
 mod holdout;
 mod memory;
+mod mixture;
+mod numpy;
 mod patterns;
 mod read;
 mod repository;
 mod row;
+mod saved;
 mod source;
 mod split_files;
 
@@ -31,7 +35,9 @@ use std::path::{Path, PathBuf};
 pub use byte_size::ByteSize;
 pub use columns::DatasetFormat;
 pub use config::{DatasetConfig, Evaluation};
+pub use data_files::DataFiles;
 pub(crate) use format::KNOWN_FORMATS;
+pub use mixture::{DatasetSource, MixStrategy};
 pub use repository::{LocalFiles, OpenRepository, Repository};
 pub use row::{Alpaca, ChatContext, Conversation, PromptCompletion, Row, TokenizedRow, Turn};
 
@@ -70,35 +76,122 @@ const RECORDS_FOR_SAMPLE: u32 = 100;
 /// does not exist, or a file, line or column is malformed. The message says which.
 pub fn load_splits(config: &DatasetConfig, hub: &dyn OpenRepository) -> Result<Splits, Error> {
     config.validate()?;
-    let source = Source::open(config, hub)?;
-    let (mut files, splits) = source.split_files(config)?;
-    let (train_name, eval_name) = choose_splits(config, &source, &splits)?;
-    let files_of = |name: &str| splits.iter().find(|(split, _)| split == name).map(|(_, files)| files.as_slice());
-
-    let train_files = source.fetch(files_of(&train_name).unwrap_or_default())?;
-    if let Some(first) = train_files.first() {
-        files.recognise_delimiter(first, &|columns| has_rows(columns, &config.dataset_text_field))?;
+    if !config.datasets.is_empty() {
+        return mixture::load(config, hub);
     }
-    let mut reader = SplitReader { source: &source, files, config, memory: RowMemory::new(config.max_dataset_memory) };
-    let (row_columns, unused_columns) = reader.detect_columns(&train_files, &train_name)?;
-    let mut train = reader.rows(&train_files, &row_columns, &train_name)?;
-    let mut train_numbers = None;
-    let (eval, eval_name) = match (eval_name, config.test_size) {
-        (Some(name), _) => {
-            let files = source.fetch(files_of(&name).unwrap_or_default())?;
-            (Some(reader.rows(&files, &row_columns, &name)?), Some(name))
+    let source = Source::open(config, hub)?;
+    read_splits(config, &source).map_err(|error| source.rename(error))
+}
+
+fn read_splits(config: &DatasetConfig, source: &Source<'_>) -> Result<Splits, Error> {
+    let mut memory = RowMemory::new(config.max_dataset_memory);
+    let mut split = TrainSplit::open(config, None, source)?;
+    let eval_name = split.eval_name.take();
+    let sets_aside = eval_name.is_none() && config.test_size.is_some() && config.evaluation != Evaluation::Off;
+    let limit = config.max_train_samples.filter(|_| !sets_aside);
+    let train = split.rows(limit, &mut memory)?;
+    let (aside, eval_name) = match eval_name {
+        Some(name) => {
+            let files = source.fetch(split.files_of(&name))?;
+            let to_read = SplitToRead { name: &name, files: &files, limit: config.max_eval_samples };
+            let eval = Some(split.reader.rows(to_read, &split.row_columns, &mut memory)?);
+            (SetAside { train, train_numbers: None, eval }, Some(name))
         }
-        (None, Some(test_size)) if config.evaluation != Evaluation::Off => {
-            let numbered = train.into_iter().zip(1..).collect();
-            let (rest, test) = holdout::train_test_split(numbered, test_size, config.seed)?;
-            let (rest, numbers) = rest.into_iter().unzip();
-            (train, train_numbers) = (rest, Some(numbers));
-            (Some(test.into_iter().map(|(row, _)| row).collect()), Some("test".to_owned()))
+        None => {
+            let aside = set_aside(config, train)?;
+            let name = aside.eval.as_ref().map(|_| "test".to_owned());
+            (aside, name)
         }
-        _ => (None, None),
     };
+    let SetAside { train, train_numbers, eval } = aside;
+    let TrainSplit { name: train_name, row_columns, unused_columns, .. } = split;
     let source = format!("{source}, {row_columns}");
     Ok(Splits { train, train_numbers, eval, train_name, eval_name, source, unused_columns })
+}
+
+/// The rows of a dataset that is a part of a mixture.
+struct Part {
+    rows: Vec<Row>,
+    source: String,
+    unused_columns: Vec<String>,
+}
+
+/// Reads the training split of one dataset of a mixture.
+fn read_part(
+    config: &DatasetConfig,
+    columns: Option<&[String]>,
+    hub: &dyn OpenRepository,
+    memory: &mut RowMemory,
+) -> Result<Part, Error> {
+    let source = Source::open(config, hub)?;
+    let mut read = || {
+        let split = TrainSplit::open(config, columns, &source)?;
+        let rows = split.rows(None, memory)?;
+        let source = format!("{source}, {}", split.row_columns);
+        Ok(Part { rows, source, unused_columns: split.unused_columns })
+    };
+    let part = read();
+    part.map_err(|error| source.rename(error))
+}
+
+/// Rows to train on and to evaluate on.
+struct SetAside {
+    train: Vec<Row>,
+    train_numbers: Option<Vec<u64>>,
+    eval: Option<Vec<Row>>,
+}
+
+/// Sets rows aside for evaluation, if any are wanted, and keeps as many of both as are wanted.
+fn set_aside(config: &DatasetConfig, mut rows: Vec<Row>) -> Result<SetAside, Error> {
+    let most = |limit: Option<usize>| limit.unwrap_or(usize::MAX);
+    let Some(test_size) = config.test_size.filter(|_| config.evaluation != Evaluation::Off) else {
+        rows.truncate(most(config.max_train_samples));
+        return Ok(SetAside { train: rows, train_numbers: None, eval: None });
+    };
+    let numbered = rows.into_iter().zip(1..).collect();
+    let (rest, test) = holdout::train_test_split(numbered, test_size, config.seed)?;
+    let (train, numbers) = rest.into_iter().take(most(config.max_train_samples)).unzip();
+    let test = test.into_iter().take(most(config.max_eval_samples)).map(|(row, _)| row);
+    Ok(SetAside { train, train_numbers: Some(numbers), eval: Some(test.collect()) })
+}
+
+/// The training split of a dataset, ready to be read.
+struct TrainSplit<'a> {
+    reader: SplitReader<'a>,
+    splits: split_files::SplitFiles,
+    files: Vec<PathBuf>,
+    name: String,
+    eval_name: Option<String>,
+    row_columns: RowColumns,
+    unused_columns: Vec<String>,
+}
+
+impl<'a> TrainSplit<'a> {
+    /// Finds the files and looks at the first rows. `columns` are the only ones to use.
+    fn open(config: &'a DatasetConfig, columns: Option<&'a [String]>, source: &'a Source<'a>) -> Result<Self, Error> {
+        let (mut reader, splits) = source.split_files(config)?;
+        let (name, eval_name) = choose_splits(config, source, &splits)?;
+        let files = source.fetch(files_of(&splits, &name))?;
+        if let Some(first) = files.first() {
+            reader.recognise_delimiter(first, &|columns| has_rows(columns, &config.dataset_text_field))?;
+        }
+        let reader = SplitReader { source, files: reader, config, only: columns };
+        let (row_columns, unused_columns) = reader.detect_columns(&files, &name)?;
+        Ok(Self { reader, splits, files, name, eval_name, row_columns, unused_columns })
+    }
+
+    fn files_of(&self, split: &str) -> &[String] {
+        files_of(&self.splits, split)
+    }
+
+    fn rows(&self, limit: Option<usize>, memory: &mut RowMemory) -> Result<Vec<Row>, Error> {
+        let split = SplitToRead { name: &self.name, files: &self.files, limit };
+        self.reader.rows(split, &self.row_columns, memory)
+    }
+}
+
+fn files_of<'s>(splits: &'s split_files::SplitFiles, split: &str) -> &'s [String] {
+    splits.iter().find(|(name, _)| name == split).map(|(_, files)| files.as_slice()).unwrap_or_default()
 }
 
 fn choose_splits(
@@ -133,13 +226,20 @@ fn has_rows(columns: &[String], text_field: &str) -> bool {
     FORMATS.iter().any(|declared| declared.columns(text_field).into_iter().all(has))
 }
 
+/// A split, its files, and the number of rows to read of it.
+struct SplitToRead<'a> {
+    name: &'a str,
+    files: &'a [PathBuf],
+    limit: Option<usize>,
+}
+
 /// Reads the files of a split one after the other.
 struct SplitReader<'a> {
     source: &'a Source<'a>,
     files: Reader,
     config: &'a DatasetConfig,
-    /// What the rows of all splits may still take.
-    memory: RowMemory,
+    /// The only columns to use. `None`: all.
+    only: Option<&'a [String]>,
 }
 
 impl SplitReader<'_> {
@@ -161,7 +261,14 @@ impl SplitReader<'_> {
                 Ok(if num_records < RECORDS_FOR_SAMPLE { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
             })?;
             if num_records > 0 {
-                let columns = self.files.columns(file)?;
+                let mut columns = self.files.columns(file)?;
+                if let Some(only) = self.only {
+                    if let Some(wanted) = only.iter().find(|&name| !columns.contains(name)) {
+                        return Err(Error::MissingColumn { path: file.clone(), wanted: wanted.clone(), columns });
+                    }
+                    columns.retain(|name| only.contains(name));
+                    sample.retain(|name, _| only.contains(name));
+                }
                 let found = self.row_columns(file, &columns, &sample)?;
                 let unused = found.unused(&columns, &sample);
                 return Ok((found, unused));
@@ -194,11 +301,22 @@ impl SplitReader<'_> {
         })
     }
 
-    fn rows(&mut self, files: &[PathBuf], row_columns: &RowColumns, split: &str) -> Result<Vec<Row>, Error> {
-        let columns = row_columns.columns();
+    fn rows(
+        &self,
+        split: SplitToRead<'_>,
+        row_columns: &RowColumns,
+        memory: &mut RowMemory,
+    ) -> Result<Vec<Row>, Error> {
+        let SplitToRead { name, files, limit } = split;
+        let limit = limit.unwrap_or(usize::MAX);
+        let mut columns = row_columns.columns();
+        columns.retain(|name| self.only.is_none_or(|only| only.iter().any(|column| column == name)));
         let required = row_columns.required();
         let mut rows = Vec::new();
         for file in files {
+            if rows.len() >= limit {
+                break;
+            }
             let before = rows.len();
             let mut missing = required.clone();
             let mut of_another_format = None;
@@ -208,9 +326,9 @@ impl SplitReader<'_> {
                     of_another_format = row_columns.check_format(&record).err().map(|problem| (at, problem));
                 }
                 let row = row_columns.row(record, file, at)?;
-                self.memory.spend(&row, file, (rows.len() - before) as u64 + 1)?;
+                memory.spend(&row, file, (rows.len() - before) as u64 + 1)?;
                 rows.push(row);
-                Ok(ControlFlow::Continue(()))
+                Ok(if rows.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
             })?;
             if rows.len() > before
                 && let Some(&wanted) = missing.first()
@@ -223,7 +341,7 @@ impl SplitReader<'_> {
             }
         }
         rows.shrink_to_fit();
-        if rows.is_empty() { Err(self.no_rows(split)) } else { Ok(rows) }
+        if rows.is_empty() { Err(self.no_rows(name)) } else { Ok(rows) }
     }
 
     fn no_rows(&self, split: &str) -> Error {

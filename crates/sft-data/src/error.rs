@@ -2,7 +2,7 @@
 
 use crate::{ByteSize, DatasetFormat};
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Any error, as other libraries and implementations of this crate's traits return it.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -324,6 +324,25 @@ pub enum Error {
 impl Error {
     pub(crate) fn io(path: impl Into<PathBuf>, source: std::io::Error) -> Self {
         Self::Io { path: path.into(), source }
+    }
+
+    /// The same error about a file that is in `to`, although it was read in `from`.
+    pub(crate) fn moved(mut self, from: &Path, to: &Path) -> Self {
+        match &mut self {
+            Self::Io { path, .. }
+            | Self::UnknownFormat { path }
+            | Self::BadRow { path, .. }
+            | Self::BadFile { path, .. }
+            | Self::NoTextColumn { path, .. }
+            | Self::MissingColumn { path, .. }
+            | Self::TooManyRows { path, .. } => {
+                if let Ok(inside) = path.strip_prefix(from) {
+                    *path = to.join(inside);
+                }
+            }
+            _ => {}
+        }
+        self
     }
 
     pub(crate) fn config(field: &'static str, value: impl fmt::Display, fix: impl Into<String>) -> Self {

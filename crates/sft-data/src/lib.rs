@@ -80,13 +80,15 @@ mod order;
 mod prepare;
 #[cfg(test)]
 mod testing;
+mod token_cache;
 mod tokenizer;
 mod untrusted;
 
 pub use batch::{Batch, IGNORE_INDEX, SamplingStrategy, collate, length_grouped_order};
 pub use dataset::{
-    Alpaca, ByteSize, ChatContext, Conversation, DatasetConfig, DatasetFormat, Evaluation, LocalFiles, OpenRepository,
-    PromptCompletion, Repository, Row, Splits, TokenizedRow, Turn, load_splits,
+    Alpaca, ByteSize, ChatContext, Conversation, DataFiles, DatasetConfig, DatasetFormat, DatasetSource, Evaluation,
+    LocalFiles, MixStrategy, OpenRepository, PromptCompletion, Repository, Row, Splits, TokenizedRow, Turn,
+    load_splits,
 };
 pub use error::{BoxError, ConfigProblem, Error, Position};
 pub use inspect::{EndToken, InspectedRow, Inspection, LengthBucket, Lengths, Outcome, RowProblem, Span, inspect};
@@ -95,6 +97,7 @@ pub use prepare::{
     Dropped, Example, Labels, PackingStrategy, PrepareConfig, PrepareReport, Prepared, Thinking, TrainOn, TrainOnEos,
     TruncationMode, prepare,
 };
+pub use token_cache::TokenCache;
 pub use tokenizer::{
     AddGenerationPrompt, AddSpecialTokens, ChatTokenizer, SpecialTokensInText, TOKENIZER_FILES, TokenizerOptions,
 };

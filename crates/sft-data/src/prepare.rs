@@ -66,7 +66,7 @@ pub struct Prepared {
 }
 
 /// What became of the rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct PrepareReport {
     /// Number of rows.
     pub rows: usize,

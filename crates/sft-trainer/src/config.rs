@@ -249,6 +249,17 @@ fn none_problems(config: &SftConfig, options: &Options) -> Vec<String> {
         problems
             .push("optim_target_modules is null: GaLore needs the names of modules, such as attn and mlp".to_owned());
     }
+    let is_given = |name: &str| options.get(name).is_some_and(|value| !value.is_null());
+    for name in ["data_files", "data_dir"] {
+        if is_given(name) && !is_given("dataset_name") && !is_given("datasets") {
+            let fix = "name the dataset that has them with dataset_name; json, csv, parquet, text and arrow are for files \
+                       anywhere";
+            problems.push(format!("{name} is set: {fix}"));
+        }
+    }
+    if is_given("datasets") && is_given("dataset_name") && !config.dataset.datasets.is_empty() {
+        problems.push("dataset_name is set: the rows are those of datasets; leave one of the two out".to_owned());
+    }
     if is_none("dataset_name") {
         problems.push("dataset_name is null: name a dataset, or leave the key out".to_owned());
     }

@@ -28,7 +28,7 @@ impl RunFile {
     ) -> Result<Self, Error> {
         Ok(Self {
             model_name: config.model.model_name.clone(),
-            dataset_name: config.dataset.dataset_name.clone(),
+            dataset_name: config.dataset.shown_name(),
             train_rows: digest_rows(train),
             eval_rows: eval.map(digest_rows),
             row_options: row_options(config)?,

@@ -10,6 +10,7 @@
 //!     path: data/train-*
 //! ```
 
+use super::data_files::card_path;
 use super::{patterns, read};
 use crate::Error;
 use regex::Regex;
@@ -134,12 +135,12 @@ pub(super) enum ChooseError {
 fn declared(name: &str, config: &Map<String, Value>) -> Result<DeclaredConfig, String> {
     let folder = match config.get("data_dir") {
         None | Some(Value::Null) => None,
-        Some(Value::String(folder)) => Some(normal(folder)).filter(|folder| !folder.is_empty()),
+        Some(Value::String(folder)) => Some(card_path(folder)).filter(|folder| !folder.is_empty()),
         Some(other) => return Err(format!("`data_dir` is {other}, not a folder")),
     };
     let place = |pattern: &Value| match (pattern, &folder) {
-        (Value::String(pattern), Some(folder)) => Ok(format!("{folder}/{}", normal(pattern))),
-        (Value::String(pattern), None) => Ok(normal(pattern)),
+        (Value::String(pattern), Some(folder)) => Ok(format!("{folder}/{}", card_path(pattern))),
+        (Value::String(pattern), None) => Ok(card_path(pattern)),
         (other, _) => Err(format!("`data_files` has {other}, not a pattern for files")),
     };
     let place_all = |patterns: &Value| match patterns {
@@ -170,12 +171,6 @@ fn declared(name: &str, config: &Map<String, Value>) -> Result<DeclaredConfig, S
     let options = config.iter().filter(|(key, _)| !OTHER_KEYS.contains(&key.as_str()));
     let options = options.map(|(key, value)| (key.clone(), value.clone())).collect();
     Ok(DeclaredConfig { name: name.to_owned(), folder, splits, options })
-}
-
-/// A path of the card, as the names of files are written.
-fn normal(path: &str) -> String {
-    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
-    parts.join("/")
 }
 
 /// Whether Python takes a value for true.

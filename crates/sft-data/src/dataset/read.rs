@@ -4,6 +4,7 @@
 //! the callback says so. Text files may be compressed, which their first bytes show. What a dataset
 //! card says about reading is in [`options`].
 
+mod arrow;
 mod csv;
 mod input;
 mod json;
@@ -67,6 +68,7 @@ impl Reader {
     ) -> Result<(), Error> {
         let _span = tracing::info_span!("read", path = %path.display()).entered();
         match self.format {
+            Format::Arrow => arrow::read(path, columns, purpose, on_record),
             Format::Parquet => parquet::read(path, columns, purpose, on_record),
             Format::Json => json::read(path, &self.options, columns, purpose, on_record),
             Format::Csv | Format::Tsv => csv::read(path, &self.options, columns, purpose, on_record),
@@ -77,6 +79,7 @@ impl Reader {
     /// The names of a file's columns. For JSON they are the names in the first records.
     pub(super) fn columns(&self, path: &Path) -> Result<Vec<String>, Error> {
         match self.format {
+            Format::Arrow => arrow::columns(path),
             Format::Parquet => parquet::columns(path),
             Format::Csv | Format::Tsv => csv::columns(path, &self.options),
             Format::Text => Ok(vec!["text".to_owned()]),

@@ -44,6 +44,13 @@ pub(super) fn find(names: &[String], declared: Option<&DeclaredConfig>) -> Split
     }
 }
 
+/// Finds the splits among the files below a folder by their names alone.
+pub(super) fn find_in(folder: &str, names: &[String]) -> SplitFiles {
+    let mut names: Vec<&str> = names.iter().map(String::as_str).filter(|name| is_data(name)).collect();
+    names.sort_unstable();
+    guess_in(folder, &names)
+}
+
 /// Guesses from the names below a folder.
 fn guess_in(folder: &str, names: &[&str]) -> SplitFiles {
     let below = |name: &&str| name.strip_prefix(folder)?.strip_prefix('/').map(str::len);
@@ -112,7 +119,7 @@ pub(super) fn choose_format(splits: SplitFiles) -> Option<(Format, SplitFiles)> 
     Some((format, splits))
 }
 
-fn is_data(name: &str) -> bool {
+pub(super) fn is_data(name: &str) -> bool {
     let mut parts = name.split('/').rev();
     let file = parts.next().unwrap_or_default();
     !file.starts_with('.')

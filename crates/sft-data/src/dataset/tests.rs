@@ -1,5 +1,5 @@
 use super::*;
-use crate::testing::{golden_path, message, spans_of};
+use crate::testing::{golden, golden_path, message, spans_of};
 use std::fs;
 
 struct Folder(tempfile::TempDir);
@@ -113,6 +113,7 @@ fn errors_of_a_dataset_are_one_line() {
         ("a.xlsx", "x"),
         ("none/model.bin", "x"),
         ("saved/train/data-00000-of-00001.arrow", "x"),
+        ("saved/test/data-00000-of-00001.arrow", "x"),
         ("script/data.py", "x"),
         ("columns/train.jsonl", "{\"content\":\"a\",\"id\":1}\n"),
         ("columns/test.jsonl", B),
@@ -130,7 +131,7 @@ fn errors_of_a_dataset_are_one_line() {
         ("a.xlsx", "a.xlsx: unknown format; known are .parquet, .jsonl"),
         ("none", "none: no data files found (model.bin); known are .parquet"),
         ("nothing", "nothing: no data files found (it is empty)"),
-        ("saved", "saved: no data files found (Arrow files, as `save_to_disk` writes them"),
+        ("saved", "saved/train/data-00000-of-00001.arrow: cannot be read as Arrow (it is cut off); fetch it again"),
         ("script", "script: no data files found (a loading script, which is not run"),
         (
             "columns",
@@ -262,4 +263,82 @@ fn rows_beyond_the_memory_that_they_may_take_are_an_error() {
     let one_text = Folder::with(&[("train.txt", &"word ".repeat(100_000)), ("test.txt", "a")]);
     let error = one_text.load("", |config| config.max_dataset_memory = Some(ByteSize(1 << 20))).unwrap_err();
     assert!(error.starts_with("train.txt: up to its row 1 the dataset"), "{error}");
+}
+
+#[test]
+fn saved_datasets_are_read_as_load_from_disk_reads_them() {
+    for case in golden("sources.json")["saved"].as_array().unwrap() {
+        let name = case["folder"].as_str().unwrap();
+        for (split, rows) in case["splits"].as_object().unwrap() {
+            let config = DatasetConfig {
+                dataset_name: golden_path("saved").join(name).to_string_lossy().into_owned(),
+                dataset_train_split: Some(split.clone()),
+                evaluation: Evaluation::Off,
+                ..DatasetConfig::default()
+            };
+            let found = load_splits(&config, &LocalFiles).unwrap();
+            let expected: Vec<Row> = rows
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|row| match row.get("text") {
+                    Some(text) => Row::from(text.as_str().unwrap()),
+                    None => Row::from(Conversation::from(row["messages"].as_array().unwrap().clone())),
+                })
+                .collect();
+            assert_eq!(found.train, expected, "{name}, {split}");
+        }
+    }
+}
+
+#[test]
+fn a_saved_dataset_that_is_not_whole_is_refused() {
+    let state = "{\"_data_files\": [{\"filename\": \"data-00000-of-00001.arrow\"}]}";
+    let info = ("a/dataset_info.json", "{}");
+    for (files, expected) in [
+        (&[("a/state.json", state), info][..], "a/state.json: names data-00000-of-00001.arrow, which is not there"),
+        (&[("a/state.json", "{"), info][..], "a/state.json: is not JSON"),
+        (&[("a/state.json", "{}"), info][..], "a/state.json: has no list `_data_files`"),
+        (&[("a/state.json", "{\"_data_files\": []}"), info][..], "a/state.json: names no files"),
+        (
+            &[("a/state.json", "{\"_data_files\": [{\"filename\": \"../b.arrow\"}]}"), info, ("b.arrow", "x")][..],
+            "a/state.json: names the file {\"filename\":\"../b.arrow\"}, which is no name",
+        ),
+        (&[("a/state.json", "{\"_indices_files\": [1]}"), info][..], "a/state.json: selects rows of its files"),
+        (&[("a/dataset_dict.json", "{}")][..], "a/dataset_dict.json: has no list `splits`"),
+        (&[("a/dataset_dict.json", "{\"splits\": [\"..\"]}")][..], "a/dataset_dict.json: names .., which is no split"),
+        (&[("a/dataset_dict.json", "{\"splits\": [\"train\"]}")][..], "train/state.json: is missing"),
+    ] {
+        let error = Folder::with(files).load("a", |_| ()).unwrap_err();
+        assert!(error.starts_with(expected), "{error}\n{expected}");
+    }
+}
+
+#[test]
+fn an_archive_is_read_as_the_folder_that_it_holds() {
+    use zip::write::SimpleFileOptions;
+    let folder = Folder::with(&[]);
+    let pack = |name: &str, files: &[(&str, &str)]| {
+        let mut archive = zip::ZipWriter::new(fs::File::create(folder.path(name)).unwrap());
+        for (name, content) in files {
+            archive.start_file(*name, SimpleFileOptions::default()).unwrap();
+            std::io::Write::write_all(&mut archive, content.as_bytes()).unwrap();
+        }
+        archive.finish().unwrap();
+    };
+    pack("rows.zip", &[("data/train.jsonl", A), ("data/test.jsonl", B), ("notes.md", "#")]);
+    let splits = folder.load("rows.zip", |_| ()).unwrap();
+    assert_eq!((texts(&splits.train), texts(&splits.eval.unwrap())), (vec!["a"], vec!["b"]));
+    assert!(splits.source.ends_with("rows.zip, texts in column `text`"), "{}", splits.source);
+    let named = folder.load("rows.zip", |config| {
+        config.data_files = serde_json::from_str("{\"train\": \"data/test.jsonl\"}").unwrap();
+        config.evaluation = Evaluation::Off;
+    });
+    assert_eq!(texts(&named.unwrap().train), ["b"]);
+
+    pack("bad.zip", &[("train.jsonl", "{\"text\":\"a\"}\n{\"text\":7}\n"), ("test.jsonl", B)]);
+    let error = folder.load("bad.zip", |_| ()).unwrap_err();
+    assert_eq!(error, "bad.zip/train.jsonl, line 2: column `text` holds a number, not a text");
+    let error = folder.load("", |_| ()).unwrap_err();
+    assert!(error.contains("no data files found (zip archives; unpack them"), "{error}");
 }

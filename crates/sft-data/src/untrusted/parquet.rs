@@ -7,19 +7,13 @@
 
 mod pages;
 
-use super::content_size::{HumanBytes, max_content_bytes};
+use super::row_budget::RowBudget;
 use super::{panics, regular_file};
 use crate::Error;
 use pages::Column;
 use parquet::file::reader::{FileReader, SerializedFileReader};
-use serde_json::{Map, Value};
 use std::fs::File;
 use std::path::Path;
-
-/// Size that is counted for a row, a list or an object in addition to what it holds.
-const OVERHEAD_BYTES: u64 = 32;
-/// Size that is counted for a number or a missing value.
-const SCALAR_BYTES: u64 = 8;
 
 /// Runs `work` on a Parquet file, and returns an error if the library panics.
 pub(crate) fn catch_panics<T>(path: &Path, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
@@ -29,85 +23,28 @@ pub(crate) fn catch_panics<T>(path: &Path, work: impl FnOnce() -> Result<T, Erro
     })
 }
 
-/// How much the rows of a file may still hold.
-pub(crate) struct RowBudget<'a> {
+/// Checks the page headers of all columns that are to be read, and returns the budget for the rows.
+pub(crate) fn after_page_check<'a>(
     path: &'a Path,
-    file_bytes: u64,
-    bytes_left: u64,
-}
-
-impl<'a> RowBudget<'a> {
-    /// Checks the page headers of all columns that are to be read, and returns the budget for the
-    /// rows.
-    pub(crate) fn after_page_check(
-        path: &'a Path,
-        reader: &SerializedFileReader<File>,
-        columns: &[&str],
-    ) -> Result<Self, Error> {
-        let failed = |source| Error::io(path, source);
-        let file = regular_file::open(path).map_err(failed)?;
-        let file_bytes = file.metadata().map_err(failed)?.len();
-        for chunk in reader.metadata().row_groups().iter().flat_map(|group| group.columns()) {
-            let name = chunk.column_path().parts().first();
-            if !name.is_some_and(|name| columns.contains(&name.as_str())) {
-                continue;
-            }
-            let (start, length) = chunk.byte_range();
-            let num_values = u64::try_from(chunk.num_values()).unwrap_or(0);
-            let column = Column { start, length: length.min(file_bytes.saturating_sub(start)), num_values };
-            pages::check(&file, &column).map_err(|error| {
-                let problem =
-                    format!("cannot be read as Parquet (column {} has {error}); fetch it again", chunk.column_path());
-                Error::BadFile { path: path.to_owned(), problem }
-            })?;
+    reader: &SerializedFileReader<File>,
+    columns: &[&str],
+) -> Result<RowBudget<'a>, Error> {
+    let failed = |source| Error::io(path, source);
+    let file = regular_file::open(path).map_err(failed)?;
+    let file_bytes = file.metadata().map_err(failed)?.len();
+    for chunk in reader.metadata().row_groups().iter().flat_map(|group| group.columns()) {
+        let name = chunk.column_path().parts().first();
+        if !name.is_some_and(|name| columns.contains(&name.as_str())) {
+            continue;
         }
-        Ok(Self { path, file_bytes, bytes_left: max_content_bytes(file_bytes) })
-    }
-
-    /// Subtracts the size of a row. `row` is its number, counted from 1.
-    pub(crate) fn spend(&mut self, row: u64, record: &Map<String, Value>) -> Result<(), Error> {
-        let bytes = entries_bytes(record).max(OVERHEAD_BYTES);
-        self.bytes_left = self.bytes_left.checked_sub(bytes).ok_or_else(|| {
+        let (start, length) = chunk.byte_range();
+        let num_values = u64::try_from(chunk.num_values()).unwrap_or(0);
+        let column = Column { start, length: length.min(file_bytes.saturating_sub(start)), num_values };
+        pages::check(&file, &column).map_err(|error| {
             let problem =
-                format!("row {row} is more than a file of {} may hold; is it damaged?", HumanBytes(self.file_bytes));
-            Error::BadFile { path: self.path.to_owned(), problem }
+                format!("cannot be read as Parquet (column {} has {error}); fetch it again", chunk.column_path());
+            Error::BadFile { path: path.to_owned(), problem }
         })?;
-        Ok(())
     }
-}
-
-fn entries_bytes(entries: &Map<String, Value>) -> u64 {
-    entries.iter().map(|(name, value)| name.len() as u64 + value_bytes(value)).sum()
-}
-
-fn value_bytes(value: &Value) -> u64 {
-    match value {
-        Value::String(text) => text.len() as u64,
-        Value::Array(items) => items.iter().map(value_bytes).sum::<u64>() + OVERHEAD_BYTES,
-        Value::Object(entries) => entries_bytes(entries) + OVERHEAD_BYTES,
-        _ => SCALAR_BYTES,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn rows_cannot_repeat_a_large_value_without_end() {
-        let row = json!({"text": "a".repeat(1 << 20), "list": [1, {"a": null}]});
-        let mut budget =
-            RowBudget { path: Path::new("f"), file_bytes: 1 << 20, bytes_left: max_content_bytes(1 << 20) };
-        let rows = (1..).take_while(|&number| budget.spend(number, row.as_object().unwrap()).is_ok()).count();
-        assert!((1900..=2056).contains(&rows), "{rows}");
-        let error = budget.spend(9, row.as_object().unwrap()).unwrap_err();
-        assert_eq!(error.to_string(), "f: row 9 is more than a file of 1 MiB may hold; is it damaged?");
-    }
-
-    #[test]
-    fn rows_without_content_are_counted_too() {
-        let mut budget = RowBudget { path: Path::new("f"), file_bytes: 0, bytes_left: 3 * OVERHEAD_BYTES };
-        assert_eq!((1..).take_while(|&number| budget.spend(number, &Map::new()).is_ok()).count(), 3);
-    }
+    Ok(RowBudget::of_file(path, file_bytes))
 }

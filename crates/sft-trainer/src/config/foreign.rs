@@ -84,7 +84,7 @@ const GROUPS: &[Group] = &[
     ] },
     Group { why: "rows are those of the dataset, in the order of transformers", options: &[
         ("shuffle_dataset", OFF),
-        ("dataset_kwargs", UNSET), ("dataset_streaming", OFF),
+        ("dataset_kwargs", UNSET), ("dataset_streaming", OFF), ("streaming", OFF),
         ("eval_packing", UNSET), ("num_of_sequences", Any), ("chars_per_token", Any),
         ("dataset_mixer", Instead("name one dataset in dataset_name")),
         ("dataset_mixture", Instead("name one dataset in dataset_name")),

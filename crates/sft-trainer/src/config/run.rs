@@ -5,7 +5,7 @@ use checkpoint_callbacks::EarlyStopping;
 use run_reports::Destination;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
-use sft_data::SamplingStrategy;
+use sft_data::{ByteSize, SamplingStrategy};
 use std::path::PathBuf;
 
 /// A batch beyond this is a typing error, and products of two still fit every integer.
@@ -34,6 +34,11 @@ pub struct RunConfig {
     pub early_stopping_threshold: Option<f64>,
     /// Warn when a logged loss is more than this many times the median before it. Unset: never.
     pub loss_spike_factor: Option<f64>,
+    /// Keep tokenized rows in the cache folder, if there is one, and take them from there. Default
+    /// true.
+    pub token_cache: bool,
+    /// What they may take there together. Default 20 GiB.
+    pub token_cache_limit: ByteSize,
     /// Where to report to besides the files of every run, by the names of [`Destination`]; `all`
     /// is all that are here. Default: nowhere.
     #[serde(deserialize_with = "one_or_several")]
@@ -57,6 +62,8 @@ impl Default for RunConfig {
             early_stopping_patience: None,
             early_stopping_threshold: None,
             loss_spike_factor: None,
+            token_cache: true,
+            token_cache_limit: ByteSize(20 << 30),
             report_to: Vec::new(),
             logging_dir: None,
             run_name: None,

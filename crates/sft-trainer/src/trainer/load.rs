@@ -15,7 +15,7 @@ use checkpoint_callbacks::{
 };
 use sft_data::{
     ByteSize, ChatTokenizer, DatasetConfig, Example, LocalFiles, OpenRepository, PrepareReport, Row, SamplingStrategy,
-    SpecialTokensInText, Splits, load_splits, prepare,
+    SpecialTokensInText, Splits, TokenCache, load_splits, prepare,
 };
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -65,20 +65,16 @@ pub(super) fn load(builder: SftTrainerBuilder<'_>) -> Result<SftTrainer<'_>, Err
         Some(hub) => hub.model_config_dir(&config.model.model_name, &config.model.model_revision)?,
         None => PathBuf::from(&config.model.model_name),
     };
-    check_inputs(
-        &training.output_dir,
-        &[
-            InputDir { what: "model", path: &model_dir },
-            InputDir { what: "dataset", path: Path::new(&config.dataset.dataset_name) },
-        ],
-    )?;
+    let mut inputs = vec![InputDir { what: "model", path: &model_dir }];
+    inputs.extend(config.dataset.names().map(|name| InputDir { what: "dataset", path: Path::new(name) }));
+    check_inputs(&training.output_dir, &inputs)?;
     let model_config = Config::from_dir(&model_dir)?;
     memory::check_fits(&config, &model_config, device)?;
     let tokenizer = ChatTokenizer::load(&model_dir, &config.tokenizer)?;
     let mut splits = match rows {
         Some(OwnRows { train, eval }) => own_splits(train, eval),
         None => {
-            info!("reading the dataset {}", config.dataset.dataset_name);
+            info!("reading the dataset {}", config.dataset.shown_name());
             load_splits(&dataset_config(&config), hub.as_ref().map_or(&LocalFiles as &dyn OpenRepository, |hub| hub))?
         }
     };
@@ -91,8 +87,15 @@ pub(super) fn load(builder: SftTrainerBuilder<'_>) -> Result<SftTrainer<'_>, Err
     if let Some(line) = summary::unused_columns_line(&splits) {
         info!("{line}");
     }
-    let mut loading =
-        LoadSplit { config: &config, tokenizer: &tokenizer, model: &model_config, device, told: vec![source_line] };
+    let cache = token_cache(&config, cache_folder.as_deref())?;
+    let mut loading = LoadSplit {
+        config: &config,
+        tokenizer: &tokenizer,
+        cache: cache.as_ref(),
+        model: &model_config,
+        device,
+        told: vec![source_line],
+    };
     let mut train = loading.train(&mut splits)?;
     let eval = loading.eval(&mut splits)?;
     let data = loading.told;
@@ -148,8 +151,7 @@ fn align_special_tokens(model: &mut CausalLm, tokenizer: &ChatTokenizer, eos_is_
 /// Whether the model or the dataset is not here. A run without downloads must not fail over the
 /// settings of a hub.
 pub(crate) fn needs_hub(config: &SftConfig, has_rows: bool) -> bool {
-    let is_here = |name: &str| Path::new(name).exists();
-    !Path::new(&config.model.model_name).is_dir() || !(has_rows || is_here(&config.dataset.dataset_name))
+    !Path::new(&config.model.model_name).is_dir() || !(has_rows || config.dataset.is_local())
 }
 
 /// The device to train on. CUDA is looked for in the cache too, and compiled kernels are kept
@@ -173,6 +175,13 @@ pub(crate) fn dataset_config(config: &SftConfig) -> DatasetConfig {
     dataset
 }
 
+/// Where tokenized rows are kept, if they are to be.
+fn token_cache(config: &SftConfig, cache_folder: Option<&Path>) -> Result<Option<TokenCache>, Error> {
+    let Some(folder) = cache_folder.filter(|_| config.run.token_cache) else { return Ok(None) };
+    let cache = TokenCache::new(folder.join("tokens"), config.run.token_cache_limit);
+    Ok(Some(cache.keyed_by(serde_json::to_value(&config.tokenizer)?)))
+}
+
 /// Rows that the caller brought.
 fn own_splits(train: Vec<Row>, eval: Option<Vec<Row>>) -> Splits {
     let eval_name = eval.as_ref().map(|_| "test".to_owned());
@@ -191,6 +200,7 @@ fn own_splits(train: Vec<Row>, eval: Option<Vec<Row>>) -> Splits {
 struct LoadSplit<'a> {
     config: &'a SftConfig,
     tokenizer: &'a ChatTokenizer,
+    cache: Option<&'a TokenCache>,
     model: &'a Config,
     device: Device,
     /// What was said about the rows.
@@ -233,7 +243,11 @@ impl LoadSplit<'_> {
     fn batches(&mut self, name: &str, rows: Vec<Row>, batch_size: usize) -> Result<SplitBatches, Error> {
         let in_split = |source| Error::Split { split: name.to_owned(), source };
         info!("tokenizing {} of split {name}", summary::counted(rows.len(), "row"));
-        let prepared = prepare(rows, self.tokenizer, &self.config.prepare).map_err(in_split)?;
+        let prepared = match self.cache {
+            Some(cache) => cache.prepare(rows, self.tokenizer, &self.config.prepare),
+            None => prepare(rows, self.tokenizer, &self.config.prepare),
+        };
+        let prepared = prepared.map_err(in_split)?;
         check_token_ids(name, &prepared.examples, self.model.vocab_size)?;
         let line = summary::split_line(name, &prepared.report);
         info!("{line}");

@@ -110,6 +110,58 @@ fn dataset_parquet() {
 }
 
 #[test]
+fn dataset_arrow() {
+    let names = [
+        "dictionary.arrow",
+        "file_lz4.arrow",
+        "file_zstd.arrow",
+        "fixed_list.arrow",
+        "messages.arrow",
+        "none.arrow",
+        "rows.feather",
+        "stream.arrow",
+        "string_view.arrow",
+        "struct.arrow",
+    ];
+    let target = Target {
+        seeds: names.map(|name| seed(name, data_golden(&format!("arrow/{name}")), Content::Bytes)).into(),
+        beside: vec![],
+        bytes_per_byte: JSON + TOKENS,
+        read: Box::new(|_, path| read_dataset(path)),
+    };
+    target.fuzz("dataset_arrow");
+}
+
+#[test]
+fn dataset_saved() {
+    let file = |name: &str| data_golden(&format!("saved/shards/{name}"));
+    let shards = ["data-00000-of-00003.arrow", "data-00001-of-00003.arrow", "data-00002-of-00003.arrow"];
+    let target = Target {
+        seeds: vec![seed("state.json", file("state.json"), Content::Json)],
+        beside: shards.into_iter().chain(["dataset_info.json"]).map(|name| (name, file(name))).collect(),
+        bytes_per_byte: JSON + TOKENS,
+        read: Box::new(|dir, _| read_dataset(dir)),
+    };
+    target.fuzz("dataset_saved");
+}
+
+#[test]
+fn dataset_zip() {
+    let mut archive = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    for (name, file) in [("data/train.jsonl", "rows.jsonl"), ("data/test.csv", "rows.csv")] {
+        archive.start_file(name, zip::write::SimpleFileOptions::default()).unwrap();
+        archive.write_all(&data_golden(&format!("files/{file}"))).unwrap();
+    }
+    let target = Target {
+        seeds: vec![seed("rows.zip", archive.finish().unwrap().into_inner(), Content::Bytes)],
+        beside: vec![],
+        bytes_per_byte: JSON + TOKENS,
+        read: Box::new(|_, path| read_dataset(path)),
+    };
+    target.fuzz("dataset_zip");
+}
+
+#[test]
 fn dataset_card() {
     const WORDS: [&str; 16] =
         ["&a ", "*a", "[", "]", "{", "}", ": ", "- ", "\n", "---", "!!binary ", "|", ">", "<<: *a", "**/", "configs:"];

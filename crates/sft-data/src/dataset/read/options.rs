@@ -104,6 +104,7 @@ fn fixed_options(format: Format) -> &'static [(&'static str, &'static str)] {
             ("sample_by", "\"line\""),
             ("features", "null"),
         ],
+        Format::Arrow => &[],
         Format::Parquet => &[("columns", "null"), ("filters", "null"), ("on_bad_files", "\"error\"")],
     }
 }
@@ -132,7 +133,7 @@ impl Options {
         for (name, value) in declared {
             match name.as_str() {
                 _ if WITHOUT_EFFECT.contains(&name.as_str()) => {}
-                "encoding" if format != Format::Parquet => options.encoding = encoding(value)?,
+                "encoding" if !matches!(format, Format::Arrow | Format::Parquet) => options.encoding = encoding(value)?,
                 "field" if format == Format::Json => options.field = text(name, value)?.map(str::to_owned),
                 "features" if format != Format::Text && !value.is_null() => tracing::warn!(
                     "the dataset card declares the types of columns (`features`); the values are read as the files \

@@ -2,7 +2,7 @@
 
 use super::OnRecord;
 use super::progress::{Progress, Purpose};
-use crate::untrusted::parquet::{RowBudget, catch_panics};
+use crate::untrusted::parquet::{after_page_check, catch_panics};
 use crate::untrusted::regular_file;
 use crate::{Error, Position};
 use parquet::errors::ParquetError;
@@ -31,7 +31,7 @@ fn read_rows(path: &Path, columns: &[&str], purpose: Purpose, on_record: &mut On
     let reader = open(path)?;
     let num_rows = u64::try_from(reader.metadata().file_metadata().num_rows()).unwrap_or(0);
     let mut progress = Progress::of_rows(num_rows, purpose);
-    let mut budget = RowBudget::after_page_check(path, &reader, columns)?;
+    let mut budget = after_page_check(path, &reader, columns)?;
     let schema = reader.metadata().file_metadata().schema();
     let wanted = schema.get_fields().iter().filter(|field| columns.contains(&field.name())).cloned().collect();
     let projection = Type::group_type_builder(schema.name()).with_fields(wanted).build();

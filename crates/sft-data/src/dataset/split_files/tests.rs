@@ -12,6 +12,7 @@ fn splits_equal_those_of_datasets() {
             Format::Json => "json",
             Format::Csv | Format::Tsv => "csv",
             Format::Text => "text",
+            Format::Arrow => "arrow",
         };
         assert_eq!(case["module"], module, "{names:?}");
         let mut found = serde_json::Map::new();
