@@ -100,8 +100,8 @@ pub struct Data {
     /// Folder inside the dataset to read from
     #[arg(value_name = "DIR")]
     data_dir: Option<String>,
-    /// Several datasets to mix in place of dataset_name, as JSON: a list of {"path", "name", "split",
-    /// "columns", "data_files", "data_dir", "fraction"}; in a file, a list of such maps
+    /// Several datasets to mix in place of dataset_name, as JSON: a list of {"path", "name",
+    /// "split", "columns", "data_files", "data_dir", "fraction"}; in a file, a list of such maps
     #[arg(value_name = "JSON", value_parser = json)]
     datasets: Option<Value>,
     /// How rows of several datasets follow each other: concat, interleave_under (until one ends),

@@ -1,5 +1,5 @@
-//! One decoder block, as its family's recipe declares it: y = x + attention(norm(x)), then
-//! y + mlp(norm(y)), with norms before attention and MLP, after them, or both. Its forward, what that
+//! One decoder block, as its family's recipe declares it: y = x + attention(norm(x)), then y +
+//! mlp(norm(y)), with norms before attention and MLP, after them, or both. Its forward, what that
 //! keeps, and its backward.
 
 mod activations;

@@ -1,4 +1,5 @@
-//! Trains a tch `VarStore` by autograd with GaLore: `cargo run -p galore-optim --example var_store`.
+//! Trains a tch `VarStore` by autograd with GaLore:
+//! `cargo run -p galore-optim --example var_store`.
 
 use galore_optim::tch::nn::Module;
 use galore_optim::tch::{Device, Kind, Tensor, nn};

@@ -43,8 +43,8 @@ pub struct GaLoreConfig {
     /// How bases are kept.
     #[serde(skip_serializing_if = "is_default")]
     pub basis: BasisStorage,
-    /// Whether the part of the gradient outside the subspace is added too, scaled as Adam scales the
-    /// part inside (Fira, [2410.01623](https://arxiv.org/abs/2410.01623)). Default: no.
+    /// Whether the part of the gradient outside the subspace is added too, scaled as Adam scales
+    /// the part inside (Fira, [2410.01623](https://arxiv.org/abs/2410.01623)). Default: no.
     #[serde(skip_serializing_if = "is_default")]
     pub fira: bool,
     /// Seed of [`SubspaceSolver::Random`]. The others use none. Default: 0.

@@ -38,7 +38,8 @@ pub struct TokenCache {
 }
 
 impl TokenCache {
-    /// A cache in a folder, which is made if necessary. Its files take at most `max_bytes` together.
+    /// A cache in a folder, which is made if necessary. Its files take at most `max_bytes`
+    /// together.
     pub fn new(folder: impl Into<PathBuf>, max_bytes: ByteSize) -> Self {
         Self { folder: folder.into(), max_bytes, min_rows: MIN_ROWS, also: Value::Null }
     }
@@ -55,9 +56,9 @@ impl TokenCache {
         self
     }
 
-    /// What [`prepare`] makes of the rows: from the cache, or made now and kept. A cache that cannot
-    /// be used is told with a warning and is no error. Warnings of `prepare` are told only when the
-    /// examples are made.
+    /// What [`prepare`] makes of the rows: from the cache, or made now and kept. A cache that
+    /// cannot be used is told with a warning and is no error. Warnings of `prepare` are told only
+    /// when the examples are made.
     ///
     /// # Errors
     /// As for [`prepare`].
@@ -120,7 +121,7 @@ impl TokenCache {
                 }
             }
         }
-        hex(&digest.0.finalize())
+        hex::encode(digest.0.finalize())
     }
 
     fn write(&self, path: &Path, prepared: &Prepared) -> io::Result<()> {
@@ -176,13 +177,6 @@ impl Parts {
         self.0.update((bytes.len() as u64).to_le_bytes());
         self.0.update(bytes);
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

@@ -195,7 +195,7 @@ fn one_message_lists_all_that_is_wrong_with_a_file() {
         "unknown key unheard_of;",
         "use_peft is true: not supported",
         "max_length is \"many\": expected a whole number",
-        "report_to is tensorbored: use none, all, or some of",
+        "tensorbored is not known; use tensorboard, csv, html",
         "disable_tqdm is \"perhaps\"",
         "optim is \"lion\"",
     ] {

@@ -1,5 +1,6 @@
-//! Phi-3 and Phi-4 (arXiv 2404.14219), `Phi3ForCausalLM`: q, k and v are one matrix in the file, gate
-//! and up another; a part of each head may be rotated, by LongRoPE in the models for long rows.
+//! Phi-3 and Phi-4 (arXiv 2404.14219), `Phi3ForCausalLM`: q, k and v are one matrix in the file,
+//! gate and up another; a part of each head may be rotated, by LongRoPE in the models for long
+//! rows.
 
 use super::{ActivationField, Defaults, Definition, KeyHeads, Projections, Recipe, Ropes, Source, llama};
 use crate::Error;

@@ -1,5 +1,5 @@
-//! Qwen3, dense (arXiv 2505.09388), `Qwen3ForCausalLM`: each head of queries and keys is normalised,
-//! and the head size does not follow from the width.
+//! Qwen3, dense (arXiv 2505.09388), `Qwen3ForCausalLM`: each head of queries and keys is
+//! normalised, and the head size does not follow from the width.
 
 use super::{ActivationField, Biases, Defaults, Definition, Recipe, Ropes, Source, qwen2};
 use crate::Error;

@@ -19,8 +19,8 @@ pub struct ModelOptions {
     /// Whether forward and backward are recorded and launched as a whole.
     pub cuda_graphs: CudaGraphs,
     /// How many logits exist at one time: the head runs on as many tokens as keep `tokens · v`
-    /// below this. `None`, the default: 16 Mi on the CPU, which is 64 MiB of float32. On a GPU 320 Mi,
-    /// which is 640 MiB of bfloat16, or 160 Mi where memory lacks for keeping all blocks.
+    /// below this. `None`, the default: 16 Mi on the CPU, which is 64 MiB of float32. On a GPU 320
+    /// Mi, which is 640 MiB of bfloat16, or 160 Mi where memory lacks for keeping all blocks.
     pub logits_chunk_elements: Option<i64>,
 }
 

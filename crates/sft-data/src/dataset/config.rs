@@ -14,8 +14,8 @@ pub struct DatasetConfig {
     /// A file, a folder, or the name of a repository such as `owner/name`. Empty by default, which
     /// is not usable.
     pub dataset_name: String,
-    /// Several datasets to train on in place of `dataset_name`. Rows to evaluate on are set aside of
-    /// their mixture with `test_size`. None by default.
+    /// Several datasets to train on in place of `dataset_name`. Rows to evaluate on are set aside
+    /// of their mixture with `test_size`. None by default.
     #[serde(deserialize_with = "mixture::sources")]
     pub datasets: Vec<DatasetSource>,
     /// How the rows of `datasets` follow each other. `concat` by default.
@@ -123,8 +123,8 @@ impl DatasetConfig {
         self.names().collect::<Vec<_>>().join(" + ")
     }
 
-    /// Whether the dataset is on this machine, so that no hub is needed: a file, a folder, a pattern
-    /// that names files, or files of a reader's name.
+    /// Whether the dataset is on this machine, so that no hub is needed: a file, a folder, a
+    /// pattern that names files, or files of a reader's name.
     pub fn is_local(&self) -> bool {
         let is_local = |name: &str| {
             Path::new(name).exists() || patterns::is_pattern(name) || data_files::reader_named(name).is_some()
@@ -135,8 +135,9 @@ impl DatasetConfig {
     /// Checks the fields without reading anything.
     ///
     /// # Errors
-    /// [`Error::Config`] with every problem: `dataset_name` is empty, `test_size` is negative or not
-    /// a number, or `max_train_samples` or `max_eval_samples` is 0. Whether `test_size` fits the number of rows is checked when they are read.
+    /// [`Error::Config`] with every problem: `dataset_name` is empty, `test_size` is negative or
+    /// not a number, or `max_train_samples` or `max_eval_samples` is 0. Whether `test_size` fits
+    /// the number of rows is checked when they are read.
     pub fn validate(&self) -> Result<(), Error> {
         let mut problems = Vec::new();
         problems.extend(mixture::problems(self));

@@ -1,7 +1,7 @@
 //! Several datasets as one.
 //!
-//! The options are those of TRL's `DatasetMixtureConfig` and, for how rows alternate, LLaMA-Factory's
-//! `mix_strategy` and `interleave_probs`. The rows and their order are those of
+//! The options are those of TRL's `DatasetMixtureConfig` and, for how rows alternate,
+//! LLaMA-Factory's `mix_strategy` and `interleave_probs`. The rows and their order are those of
 //! `datasets.concatenate_datasets` and `datasets.interleave_datasets` for the same seed.
 
 mod order;
@@ -37,9 +37,9 @@ pub struct DatasetSource {
     /// The columns to use. All by default.
     #[serde(default)]
     pub columns: Option<Vec<String>>,
-    /// Target share of this dataset in the mixture. The shares are divided by their sum, and as many
-    /// of the first rows of each dataset are taken as give these shares without taking a row twice.
-    /// All datasets have one, or none has. None by default: all rows.
+    /// Target share of this dataset in the mixture. The shares are divided by their sum, and as
+    /// many of the first rows of each dataset are taken as give these shares without taking a row
+    /// twice. All datasets have one, or none has. None by default: all rows.
     #[serde(default)]
     pub fraction: Option<f64>,
 }
@@ -57,8 +57,8 @@ pub enum MixStrategy {
     Concat,
     /// In turn, or at random by `interleave_probs`, until the first dataset has no more rows.
     InterleaveUnder,
-    /// The same until each dataset has had its last row once. A dataset that has no more rows starts
-    /// again.
+    /// The same until each dataset has had its last row once. A dataset that has no more rows
+    /// starts again.
     InterleaveOver,
     /// The same until each row has come once. A dataset that has no more rows is left out.
     InterleaveOnce,

@@ -2,8 +2,8 @@
 //!
 //! A compressed buffer states its size, which the library allocates before it decompresses. A batch
 //! states its number of rows, and without buffers there can be any number of them. So all messages
-//! are looked at first ([`check`]). A list of nothing may state any length, so the values of a batch
-//! are counted while they are converted ([`Values`]).
+//! are looked at first ([`check`]). A list of nothing may state any length, so the values of a
+//! batch are counted while they are converted ([`Values`]).
 
 use super::content_size::HumanBytes;
 use super::panics;

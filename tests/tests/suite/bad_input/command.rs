@@ -110,14 +110,12 @@ fn a_recipe_of_trl_is_refused_in_one_message() -> Result<()> {
     let case = Case::new()?;
     let recipe = case.path("trl.yaml");
     let text = "overwrite_output_dir: true\nlog_level: info\ndataset_num_proc: 8\npush_to_hub: false\n\
-                gradient_checkpointing_kwargs: {use_reentrant: false}\nreport_to: [wandb, tensorboard]\n\
+                gradient_checkpointing_kwargs: {use_reentrant: false}\nreport_to: [wandb, tensorbored]\n\
                 dataset_mixture: {seed: 0}\nloss_type: dft\nmax_length: many\nlearning_rate: '2e-5'\n";
     std::fs::write(&recipe, text)?;
     let finished = sound(&case).flag("config", recipe.display()).run()?;
     let message = finished.failed_with(2)?;
-    for expected in
-        ["trl.yaml", "report_to is wandb, tensorboard", "dataset_mixture", "loss_type", "max_length is \"many\""]
-    {
+    for expected in ["trl.yaml", "tensorbored is not known", "dataset_mixture", "loss_type", "max_length is \"many\""] {
         assert!(message.contains(expected), "{expected}: {message}");
     }
     for accepted in ["overwrite_output_dir", "log_level", "dataset_num_proc", "push_to_hub", "learning_rate"] {

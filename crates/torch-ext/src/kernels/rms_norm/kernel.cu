@@ -1,7 +1,7 @@
 // Root-mean-square norm over rows of width D, with r = 1 / √(mean(x²) + ε) and x̂ = x r.
 //
-// WIDE: ŝ is rounded only after it is multiplied. OFFSET: what is added to the weight, 0 or 1; below,
-// w is the sum.
+// WIDE: ŝ is rounded only after it is multiplied. OFFSET: what is added to the weight, 0 or 1;
+// below, w is the sum.
 //
 //   forward:  s = x + residual (if given; rounded and written), y = round(ŝ) · w, and r
 //   backward: c = mean(dy w x̂), dx = r (dy w − x̂ c) (+ residual), and each block's Σ dy x̂

@@ -3,7 +3,8 @@
 //   d_gate = da · up · σ(h) (1 + gate (1 − σ(h)) h′)
 //   d_up   = da · act(gate)
 //
-// Of SiLU, h(x) = x. GELU_TANH: h(x) = 2 √(2/π) (x + 0.044715 x³), because (1 + tanh z) / 2 = σ(2 z).
+// Of SiLU, h(x) = x. GELU_TANH: h(x) = 2 √(2/π) (x + 0.044715 x³), because
+// (1 + tanh z) / 2 = σ(2 z).
 //
 // gate and up are side by side in rows of 2 f, and so are d_gate and d_up. The backward overwrites
 // da with a.
