@@ -136,10 +136,6 @@ fn device_findings(device: Device) -> Vec<Finding> {
         Some(path) => Finding::ok("libraries", path),
         None => Finding::ok("libraries", "libtorch_cuda.so is loaded"),
     });
-    findings.push(match cuda::available_memory(index) {
-        Ok(free) => Finding::ok("GPU memory", format!("{} GB are free", free / 1_000_000_000)),
-        Err(error) => Finding::error("GPU memory", error.to_string(), "see what nvidia-smi says"),
-    });
     findings.push(match check_kernel(device) {
         Ok(true) => Finding::ok("kernels", "one was compiled, and agrees with the CPU"),
         Ok(false) => {
@@ -147,6 +143,11 @@ fn device_findings(device: Device) -> Vec<Finding> {
             Finding::warning("kernels", found, "NVRTC must lie beside libtorch's libraries")
         }
         Err(error) => Finding::error("kernels", error, "compare with another driver, and tell the authors"),
+    });
+    // After the first tensor: libtorch knows nothing of a GPU's memory before.
+    findings.push(match cuda::available_memory(index) {
+        Ok(free) => Finding::ok("GPU memory", format!("{} GB are free", free / 1_000_000_000)),
+        Err(error) => Finding::error("GPU memory", error.to_string(), "see what nvidia-smi says"),
     });
     findings
 }

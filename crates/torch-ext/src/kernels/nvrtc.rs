@@ -111,16 +111,20 @@ mod tests {
         let adam =
             [0, 1, 2, 3].map(|format| [0, 1].map(|narrow| vec![("WEIGHT_FORMAT", format), ("NARROW_MOMENTS", narrow)]));
         let wide_table = [0, 1].map(|wide| vec![("WIDE_TABLE", wide)]);
-        let widths = [(7, 128), (1024, 128), (16384, 512)].map(|(d, threads)| vec![("D", d), ("THREADS", threads)]);
+        let gains = [[0, 0], [1, 0], [1, 1]];
+        let widths = [(7, 128), (1024, 128), (16384, 512)].map(|(d, threads)| {
+            gains.map(|[wide, offset]| vec![("D", d), ("THREADS", threads), ("WIDE", wide), ("OFFSET", offset)])
+        });
+        let activations = [0, 1].map(|tanh| vec![("GELU_TANH", tanh)]);
         let kernels = [
             ("adam", include_str!("adam/kernel.cu"), adam.concat()),
             ("column_sum", include_str!("column_sum/kernel.cu"), vec![vec![]]),
             ("cross_entropy", include_str!("cross_entropy/kernel.cu"), vec![vec![]]),
             ("embedding", include_str!("embedding/kernel.cu"), wide_table.to_vec()),
             ("norm", include_str!("norm/kernel.cu"), vec![vec![]]),
-            ("rms_norm", include_str!("rms_norm/kernel.cu"), widths.to_vec()),
+            ("rms_norm", include_str!("rms_norm/kernel.cu"), widths.concat()),
             ("rope", include_str!("rope/kernel.cu"), vec![vec![]]),
-            ("swiglu", include_str!("swiglu/kernel.cu"), vec![vec![]]),
+            ("swiglu", include_str!("swiglu/kernel.cu"), activations.to_vec()),
         ];
         for (name, text, variants) in kernels {
             for (kind, widest) in [(Kind::Float, 4), (Kind::BFloat16, 8)] {
