@@ -1,9 +1,8 @@
 //! What can be typed: every flag, and under the same name every key of a configuration file.
 //!
-//! This is a list of names and help texts. What a value means, its type and its default belong to
-//! the field of the same name in the configuration struct of the crate that uses it. Flags that
-//! take a name are texts here: the configuration checks all of them together, so that one message
-//! lists every mistake.
+//! What a value means, its type and its default belong to the field of the same name in the
+//! configuration struct of the crate that uses it. Flags that take a name are texts here: all of
+//! them are checked together, so that one message lists every mistake.
 
 use crate::verbs;
 use clap::{Arg, ArgAction, Args, Command, CommandFactory, Parser};
@@ -52,8 +51,7 @@ pub struct Flags {
 #[derive(Debug, Args, Serialize)]
 #[command(next_help_heading = "Input and output", rename_all = "snake_case")]
 pub struct InputOutput {
-    /// Configuration file (.yaml, .toml or .json) with any of these flags as keys; a flag given
-    /// here goes before it
+    /// Configuration file (.yaml, .toml or .json) with these flags as keys; flags go before it
     #[arg(value_name = "FILE")]
     #[serde(skip)]
     pub config: Option<PathBuf>,
@@ -61,13 +59,10 @@ pub struct InputOutput {
     #[arg(alias = "model_name_or_path", value_name = "DIR|ID")]
     model_name: Option<String>,
     /// Hub revision of the model: branch, tag or commit [default: main]
-    #[arg(value_name = "REV")]
     model_revision: Option<String>,
     /// Where checkpoints and, at the end, the best model and its tokenizer go
-    #[arg(value_name = "DIR")]
     output_dir: Option<PathBuf>,
-    /// Go on from a checkpoint: its folder, or `true` for the newest complete one in output_dir;
-    /// `auto` begins a new run if there is none
+    /// Go on from a checkpoint: its folder; true: the newest; auto: the newest, if there is one
     #[arg(num_args = 0..=1, default_missing_value = "true", value_parser = word, value_name = "DIR|true|auto")]
     resume_from_checkpoint: Option<Value>,
     /// Push the model to the hub [default: false]
@@ -89,34 +84,27 @@ pub struct InputOutput {
 #[derive(Debug, Args, Serialize)]
 #[command(next_help_heading = "Data", rename_all = "snake_case")]
 pub struct Data {
-    /// Dataset: a hub id, a folder with one file or folder a split, or a file [default:
-    /// yimeng521/sunny_datasets]
+    /// Dataset: a hub id, a folder or a file [default: yimeng521/sunny_datasets]
     #[arg(value_name = "ID|DIR|FILE")]
     dataset_name: Option<String>,
-    /// Files to read: names or patterns inside the dataset, or a map from splits to them as JSON.
-    /// With json, csv, parquet, text or arrow as dataset_name they may be anywhere
+    /// Files to read: names or patterns inside the dataset, or a JSON map from splits to them
     #[arg(num_args = 1.., value_name = "FILE|JSON", overrides_with = "data_files")]
     data_files: Option<Vec<String>>,
     /// Folder inside the dataset to read from
     #[arg(value_name = "DIR")]
     data_dir: Option<String>,
-    /// Several datasets to mix in place of dataset_name, as JSON: a list of {"path", "name",
-    /// "split", "columns", "data_files", "data_dir", "fraction"}; in a file, a list of such maps
+    /// Several datasets to mix, as JSON: a list of {"path", "split", "columns", "fraction", …}
     #[arg(value_name = "JSON", value_parser = json)]
     datasets: Option<Value>,
-    /// How rows of several datasets follow each other: concat, interleave_under (until one ends),
-    /// interleave_over (until all have ended once) or interleave_once (each row once) [default:
-    /// concat]
+    /// How their rows follow: concat, interleave_under, _over or _once [default: concat]
     mix_strategy: Option<String>,
-    /// How likely each of the datasets gives the next row, such as 0.7,0.3 [default: they take
-    /// turns]
+    /// How likely each of them gives the next row, such as 0.7,0.3 [default: they take turns]
     #[arg(value_name = "X,X")]
     interleave_probs: Option<String>,
     /// Configuration of a hub dataset that has several
     #[arg(alias = "dataset_config_name")]
     dataset_config: Option<String>,
     /// Hub revision of the dataset [default: main]
-    #[arg(value_name = "REV")]
     dataset_revision: Option<String>,
     /// Split to train on [default: train]
     dataset_train_split: Option<String>,
@@ -132,19 +120,16 @@ pub struct Data {
     max_eval_samples: Option<usize>,
     /// Column that holds the text [default: text]
     dataset_text_field: Option<String>,
-    /// What rows are: text, messages, sharegpt, prompt_completion, alpaca, tokenized or preference
-    /// [default: what the columns show]
+    /// text, messages, sharegpt, prompt_completion, alpaca, … [default: what the columns show]
     dataset_format: Option<String>,
     /// Jinja template (or a file) that makes a row's text of its columns
     #[arg(value_name = "JINJA|FILE")]
     text_template: Option<String>,
     /// Memory that the rows and their tokens may take, such as 8GiB [default: half of what is free]
-    #[arg(value_name = "SIZE")]
     max_dataset_memory: Option<String>,
     /// Keep tokenized rows in the cache folder, for the next run [default: true]
     token_cache: Option<bool>,
     /// Memory on the disk that they may take together, such as 8GiB [default: 20GiB]
-    #[arg(value_name = "SIZE")]
     token_cache_limit: Option<String>,
     /// Longest row in tokens; the rest is cut off. 0: no limit [default: 1024]
     #[arg(alias = "max_seq_length")]
@@ -153,8 +138,7 @@ pub struct Data {
     packing: Option<bool>,
     /// How rows are packed: bfd, bfd_split or wrapped [default: bfd]
     packing_strategy: Option<String>,
-    /// Lay rows end to end in place of padding them to the longest; the result is the same: auto,
-    /// true or false [default: auto, which is true]
+    /// Lay rows end to end in place of padding them; the result is the same [default: auto]
     #[arg(num_args = 0..=1, default_missing_value = "true", value_parser = word, value_name = "BOOL|auto")]
     padding_free: Option<Value>,
     /// With padding: round the width up to a multiple of this [default: 1]
@@ -163,8 +147,7 @@ pub struct Data {
     assistant_only_loss: Option<bool>,
     /// Count only the completion of prompt-completion rows in the loss [default: true]
     completion_only_loss: Option<bool>,
-    /// What happens to rows longer than max_length: keep_start, keep_end, drop or split [default:
-    /// keep_start]
+    /// Rows longer than max_length: keep_start, keep_end, drop or split [default: keep_start]
     truncation_mode: Option<String>,
     /// What counts in the loss: all, assistant, last (turn of the assistant) or completion
     train_on: Option<String>,
@@ -179,10 +162,8 @@ pub struct Data {
     /// Batches of rows of about one length: train_sampling_strategy group_by_length
     group_by_length: Option<bool>,
     /// End-of-sequence token in place of the tokenizer's own
-    #[arg(value_name = "TOKEN")]
     eos_token: Option<String>,
     /// Jinja chat template in place of the tokenizer's own
-    #[arg(value_name = "FILE")]
     chat_template_path: Option<PathBuf>,
 }
 
@@ -194,53 +175,40 @@ pub struct Model {
     /// Train on the CPU [default: false]
     #[arg(alias = "no_cuda")]
     use_cpu: Option<bool>,
-    /// Type of the weights: bfloat16, float16, float32, or auto for the file's own [default:
-    /// bfloat16]
+    /// bfloat16, float16, float32, or auto for the file's own type [default: bfloat16]
     #[arg(alias = "torch_dtype", alias = "model_dtype")]
     dtype: Option<String>,
-    /// Compute in bfloat16, whatever the type of the weights [default: on CUDA; on the CPU float32
-    /// is faster]
+    /// Compute in bfloat16 [default: on CUDA; on the CPU float32 is faster]
     bf16: Option<bool>,
-    /// flash_attention_2 (the fastest flash kernel at hand), sdpa (libtorch's alone) or eager
-    /// [default: flash_attention_2]
+    /// flash_attention_2, sdpa (libtorch's alone) or eager [default: flash_attention_2]
     attn_implementation: Option<String>,
     /// Let the backward compute again what there is no room for (--recompute) [default: true]
     gradient_checkpointing: Option<bool>,
-    /// What the backward computes again: none, cheap (norms), block (all of a block), or auto, as
-    /// little as free memory allows [default: auto; none with --gradient_checkpointing false]
+    /// What the backward computes again: none, cheap (norms), block or auto [default: auto]
     recompute: Option<String>,
-    /// Record the work of a batch and launch it as a whole when one of its size comes again: auto
-    /// (where the host would hold up the GPU), on or off [default: auto]
+    /// Launch the work of a batch as a whole: auto, on or off [default: auto]
     cuda_graphs: Option<String>,
 }
 
 #[derive(Debug, Args, Serialize)]
 #[command(next_help_heading = "Optimizer", rename_all = "snake_case")]
 pub struct OptimizerFlags {
-    /// galore_adamw, galore_adamw_8bit, galore_adafactor, adamw_torch (also adamw_torch_fused),
-    /// adamw_8bit (also adamw_bnb_8bit), adafactor, apollo_adamw or apollo_mini [default:
-    /// galore_adamw]
+    /// galore_adamw(_8bit), galore_adafactor, adamw_torch, adamw_8bit, adafactor, apollo_adamw, …
     optim: Option<String>,
     /// GaLore's settings: rank, update_proj_gap, scale, proj_type, refresh, subspace, moments,
     /// lazy_refresh, basis, seed [default: "rank=1024, update_proj_gap=500, scale=1.8"]
     #[arg(value_name = "K=V,...")]
     optim_args: Option<String>,
-    /// When GaLore's targets make their subspaces anew: together, on every update_proj_gap-th step,
-    /// or staggered, each once in as many steps but spread over them, which evens out the steps
-    /// [default: together]
+    /// When subspaces are refreshed: together or staggered over the gap [default: together]
     galore_refresh: Option<String>,
-    /// How GaLore finds a subspace: svd, as galore-torch does, eigenvectors (of the Gram matrix: a
-    /// fraction of the time on a GPU and at small ranks), power, dct, random, or auto [default:
-    /// auto: svd on the CPU, eigenvectors on CUDA]
+    /// svd, eigenvectors, power, dct, random or auto (svd on the CPU) [default: auto]
     galore_solver: Option<String>,
-    /// Modules that GaLore projects: names or parts of names, regular expressions, or all-linear
-    /// [default: attn mlp]
+    /// Modules to project: names, parts or patterns of them, or all-linear [default: attn mlp]
     #[arg(num_args = 1.., value_name = "NAME", value_delimiter = ' ', overrides_with = "optim_target_modules")]
     optim_target_modules: Option<Vec<String>>,
     /// Peak learning rate [default: 1e-5]
     learning_rate: Option<f64>,
-    /// linear, cosine, polynomial, constant, warmup_stable_decay, reduce_lr_on_plateau or another
-    /// of transformers [default: linear]
+    /// linear, cosine, constant, or another schedule of transformers [default: linear]
     lr_scheduler_type: Option<String>,
     /// Parameters of the schedule as JSON, such as {"min_lr_rate": 0.1}
     #[arg(value_name = "JSON", value_parser = json)]
@@ -248,7 +216,6 @@ pub struct OptimizerFlags {
     /// Part of the run spent warming up [default: 0.1]
     warmup_ratio: Option<f64>,
     /// Steps of warm-up, in place of warmup_ratio; below 1 a ratio [default: 0]
-    #[arg(value_name = "N")]
     warmup_steps: Option<f64>,
     /// Decoupled weight decay; biases and norms have none [default: 0]
     weight_decay: Option<f64>,
@@ -260,13 +227,9 @@ pub struct OptimizerFlags {
     adam_epsilon: Option<f64>,
     /// Scale gradients down to this norm; 0: never [default: 1]
     max_grad_norm: Option<f64>,
-    /// How 16-bit weights take a float32 update: stochastic (rounded up or down so that the mean is
-    /// right), exact (16 hidden bits a weight), or nearest (loses most of a small learning rate's
-    /// updates) [default: stochastic for bfloat16, exact for float16]
+    /// How 16-bit weights are rounded: stochastic, exact or nearest [default: stochastic]
     bf16_weight_update: Option<String>,
-    /// How Adam's moments are kept: float32, bfloat16, 8bit (blocks of 256, as bitsandbytes) or
-    /// compact (groups of 32); bases are float16 except with float32 [default: auto: as optim says,
-    /// else bfloat16 on CUDA for bfloat16 weights, else float32]
+    /// float32, bfloat16, 8bit or compact moments [default: auto: as optim and the weights say]
     #[arg(alias = "optim_state")]
     optim_state_dtype: Option<String>,
 }
@@ -284,12 +247,9 @@ pub struct Training {
     per_device_eval_batch_size: Option<usize>,
     /// Micro-batches in an optimizer step [default: 1]
     gradient_accumulation_steps: Option<usize>,
-    /// When memory runs out, halve the micro-batch and double the accumulation, so that steps stay
-    /// the same; for evaluation too [default: false]
+    /// When memory runs out, halve the micro-batch; steps stay the same [default: false]
     auto_find_batch_size: Option<bool>,
-    /// End the run after this many steps in a row whose loss or gradient is NaN or infinite; each
-    /// of them is skipped. 0: look only when a log, an evaluation or a save is due, and end at the
-    /// first [default: 3]
+    /// End after this many steps in a row that are not finite; 0: at the first [default: 3]
     max_bad_steps: Option<u64>,
     /// Seed of the row order and of all else that is random [default: 42]
     seed: Option<u64>,
@@ -303,19 +263,16 @@ pub struct Logging {
     /// When to log: steps, epoch or no [default: steps]
     logging_strategy: Option<String>,
     /// Steps between logs; below 1 a part of the run [default: 85]
-    #[arg(value_name = "N")]
     logging_steps: Option<f64>,
     /// Log the first step too [default: false]
     logging_first_step: Option<bool>,
     /// Say in each log how many tokens were trained on: all or no [default: no]
     #[arg(num_args = 0..=1, default_missing_value = "true", value_parser = word, value_name = "NAME")]
     include_num_input_tokens_seen: Option<Value>,
-    /// Where to report to besides the files: tensorboard, csv, html (report.html in output_dir),
-    /// several of them, all or none [default: none]
+    /// tensorboard, csv, html, several of them, all or none [default: none]
     #[arg(num_args = 1.., value_name = "NAME", overrides_with = "report_to")]
     report_to: Option<Vec<String>>,
     /// Where event files for TensorBoard go [default: output_dir/runs/<run_name>]
-    #[arg(value_name = "DIR")]
     logging_dir: Option<PathBuf>,
     /// Name of the run in reports [default: the time and the host]
     run_name: Option<String>,
@@ -327,24 +284,20 @@ pub struct Logging {
     /// Whether to evaluate at all [default: true]
     do_eval: Option<bool>,
     /// Steps between evaluations; below 1 a part of the run [default: logging_steps]
-    #[arg(value_name = "N")]
     eval_steps: Option<f64>,
     /// Epochs or steps before the first evaluation [default: 0]
-    #[arg(value_name = "N")]
     eval_delay: Option<f64>,
     /// Evaluate before the first step [default: false]
     eval_on_start: Option<bool>,
     /// When to save a checkpoint: epoch, steps, best or no [default: epoch]
     save_strategy: Option<String>,
     /// Steps between checkpoints; below 1 a part of the run [default: 500]
-    #[arg(value_name = "N")]
     save_steps: Option<f64>,
     /// Leave the optimizer out of checkpoints, so that none can be resumed [default: false]
     save_only_model: Option<bool>,
     /// Newest checkpoints to keep, the best one besides; 0 keeps all [default: 1]
     save_total_limit: Option<usize>,
-    /// On SIGTERM, SIGINT or SIGHUP save after the current step and end, on SIGUSR1 save and go on;
-    /// false: end at once [default: true]
+    /// Save before a signal ends the run, and on SIGUSR1 [default: true]
     save_on_signal: Option<bool>,
     /// Accepted: the best model is in output_dir at the end either way [default: false]
     load_best_model_at_end: Option<bool>,
@@ -354,21 +307,18 @@ pub struct Logging {
     greater_is_better: Option<bool>,
     /// Stop after this many evaluations in a row without improvement [default: never]
     early_stopping_patience: Option<u64>,
-    /// Warn when a logged loss is more than this many times the median of the 16 before it
-    /// [default: never]
+    /// Warn when a loss is so many times the median of the 16 before it [default: never]
     loss_spike_factor: Option<f64>,
     /// What counts as improvement [default: 0]
     early_stopping_threshold: Option<f64>,
     /// How lines on stderr look: text, or json, one object a line [default: text]
     log_format: Option<String>,
-    /// What is told on stderr: debug, info, warning or error, each with what is worse [default:
-    /// passive, which is info]
+    /// debug, info, warning or error and what is worse [default: passive, which is info]
     log_level: Option<String>,
 }
 
 impl Flags {
-    /// The command: every field is a flag of its name, and a boolean's value may be left out, as
-    /// with Python's argparse. Options of TRL and transformers that are none here are hidden flags.
+    /// The command with options of TRL and transformers that are none here as hidden flags.
     pub fn command_for_parsing() -> Command {
         let foreign = foreign::names().map(|name| {
             Arg::new(name).long(name).hide(true).num_args(0..).default_missing_value("true").action(ArgAction::Set)
@@ -389,6 +339,7 @@ impl Flags {
         OptionNames { spellings: spellings.collect() }
     }
 
+    /// The command: every field is a flag of its name. A boolean's value may be left out.
     pub fn command_for_help() -> Command {
         let mut order = 0;
         Self::command().mut_args(|argument| {
@@ -403,7 +354,8 @@ impl Flags {
             if of == TypeId::of::<f64>() {
                 return argument.value_parser(finite).value_name("X");
             }
-            let value_name = if of == TypeId::of::<String>() { "NAME" } else { "N" };
+            let names = [(TypeId::of::<String>(), "NAME"), (TypeId::of::<PathBuf>(), "PATH")];
+            let value_name = names.iter().find(|(kind, _)| of == *kind).map_or("N", |(_, name)| name);
             if is_named { argument } else { argument.value_name(value_name) }
         })
     }

@@ -1,8 +1,6 @@
-//! `train_and_save`: continues training a causal language model and leaves the best checkpoint in
-//! `output_dir`.
-//!
-//! The run is a library, `sft-trainer`. Here are the command line, the configuration file, the
-//! terminal and the exit codes; [`run`] reads as the documented run.
+//! `train_and_save`: continues training a causal language model. The run is a library,
+//! `sft-trainer`. Here are the command line, the configuration file, the terminal and the exit
+//! codes; [`run`] reads as the documented run.
 
 mod cli;
 mod failure;

@@ -1,39 +1,19 @@
 use super::*;
+use crate::families::{Family, Ropes};
 use serde_json::json;
 use std::path::Path;
 use tch::Device;
 
-const PHI: RopeClass = RopeClass {
-    partial_rotary_factor: Some(1.0),
-    original_length: Some(4096),
-    longrope_names: &["su", "yarn"],
-    ..RopeClass::PLAIN
-};
-const GEMMA: [LayerTypeRope; 2] = [
-    LayerTypeRope {
-        name: "full_attention",
-        prefix: "rope_parameters.full_attention.",
-        class: RopeClass { default_theta: 1e6, ..RopeClass::PLAIN },
-        takes_rope_scaling: true,
-    },
-    LayerTypeRope {
-        name: "sliding_attention",
-        prefix: "rope_parameters.sliding_attention.",
-        class: RopeClass { theta_field: "rope_local_base_freq", ..RopeClass::PLAIN },
-        takes_rope_scaling: false,
-    },
-];
 const SIZES: RopeSizes = RopeSizes { head_dim: 16, max_position_embeddings: 512 };
 
 fn read(model_type: &str, changes: &Value) -> Result<(Vec<RopeParameters>, Vec<String>), Error> {
     let object = changes.as_object().unwrap();
     let fields = Fields::new(object, Path::new("config.json"));
-    let single = |class| RopeParameters::read(&fields, class, SIZES).map(|(rope, ignored)| (vec![rope], ignored));
-    match model_type {
-        "gemma3_text" => RopeParameters::read_for_layer_types(&fields, &GEMMA, SIZES)
+    let family: Family = model_type.parse().unwrap();
+    match &family.definition().rope {
+        Ropes::One(class) => RopeParameters::read(&fields, class, SIZES).map(|(rope, ignored)| (vec![rope], ignored)),
+        Ropes::ByWindow(types) => RopeParameters::read_for_layer_types(&fields, types, SIZES)
             .map(|(ropes, ignored)| (ropes.to_vec(), ignored)),
-        "phi3" => single(&PHI),
-        _ => single(&RopeClass::PLAIN),
     }
 }
 
