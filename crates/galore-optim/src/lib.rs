@@ -36,7 +36,8 @@
 //! other 16 bits of a float32 beside each weight. Moments and bases are float32 or 16 bits wide, by
 //! [`MomentDtype`].
 //!
-//! A step allocates nothing large. It does not wait for the device, except for refreshes.
+//! A step with moments of float32 or bfloat16 allocates nothing large. It does not wait for the
+//! device, except for refreshes.
 //!
 //! # The feature `fused-kernels`
 //!

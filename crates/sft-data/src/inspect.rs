@@ -106,7 +106,7 @@ pub fn inspect(
 }
 
 /// The message of an error followed by those of its sources.
-fn with_sources(error: &dyn std::error::Error) -> String {
+pub(crate) fn with_sources(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {

@@ -1,9 +1,9 @@
 //! Code shared by the unit tests.
 
+use crate::inspect::with_sources;
 use crate::{ChatTokenizer, Error, TokenizerOptions};
 use serde_json::Value;
 use std::cell::RefCell;
-use std::error::Error as _;
 use std::fmt::Debug;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -57,13 +57,7 @@ pub(crate) fn tokenizer_without_template(name: &str) -> ChatTokenizer {
 
 /// The message of an error followed by those of its sources.
 pub(crate) fn message(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
+    let text = with_sources(error);
     assert!(!text.contains('\n'), "an error is one line, not {text:?}");
     text
 }

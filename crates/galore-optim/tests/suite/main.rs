@@ -55,6 +55,13 @@ fn group(parameters: Vec<Parameter>, adam: AdamConfig) -> ParameterGroup {
     ParameterGroup::new(parameters, adam)
 }
 
+/// Gives each gradient the numbers of a step.
+fn set_gradients(gradients: &mut [Tensor], step: i64) {
+    for (gradient, seed) in gradients.iter_mut().zip(50..) {
+        gradient.copy_(&(random(&gradient.size(), seed) + random(&gradient.size(), 1000 + step)));
+    }
+}
+
 /// Numbers that depend only on shape and seed.
 fn random(shape: &[i64], seed: i64) -> Tensor {
     // A low-discrepancy sequence through the inverse of tanh. It is bell-shaped enough, and needs

@@ -1,6 +1,6 @@
 //! Saving, resuming, and files that do not fit.
 
-use crate::{bits_equal, group, parameter, random};
+use crate::{bits_equal, group, parameter, random, set_gradients};
 use galore_optim::{
     AdamConfig, AdamW, Error, GaLoreAdamW, GaLoreConfig, MomentDtype, Optimizer, ProjectionType, WeightUpdate,
     parse_optim_args,
@@ -65,9 +65,7 @@ impl Setup {
 impl Model {
     fn train(&mut self, steps: std::ops::Range<i64>) {
         for step in steps {
-            for (i, gradient) in self.gradients.iter_mut().enumerate() {
-                gradient.copy_(&(random(&gradient.size(), 50 + i as i64) + random(&gradient.size(), 1000 + step)));
-            }
+            set_gradients(&mut self.gradients, step);
             self.optimizer.step(1e-3).unwrap();
         }
     }

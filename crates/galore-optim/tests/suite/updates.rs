@@ -1,6 +1,6 @@
 //! Adafactor, APOLLO and Fira.
 
-use crate::{Golden, bits_equal, group, parameter, random, relative_difference};
+use crate::{Golden, bits_equal, group, parameter, random, relative_difference, set_gradients};
 use galore_optim::{
     Adafactor, AdamConfig, AdamW, AdamW8bit, Apollo, ApolloScaling, Error, GaLoreAdamW, GaLoreConfig, MomentDtype,
     Optimizer, ParameterGroup, SubspaceSolver, WeightUpdate,
@@ -124,9 +124,7 @@ impl Model {
 
     fn train(&mut self, steps: std::ops::Range<i64>) {
         for step in steps {
-            for (i, gradient) in self.gradients.iter_mut().enumerate() {
-                gradient.copy_(&(random(&gradient.size(), 50 + i as i64) + random(&gradient.size(), 1000 + step)));
-            }
+            set_gradients(&mut self.gradients, step);
             self.optimizer.step(1e-3).unwrap();
         }
     }
